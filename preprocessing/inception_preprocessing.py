@@ -1,0 +1,321 @@
+"""Inception preprocessing, as TF-Slim's, in two halves.
+
+The host half decodes, crops and resizes one picture to uint8, which is a quarter of the memory
+and of the traffic of float32. The device half flips, recolours and scales a whole batch inside the
+training step. All randomness is a function of a seed per image: the same seed gives the same
+picture wherever it stands in a batch and whenever a run is resumed.
+
+Differs from slim: the aspect ratio reaches 4/3 as the paper has it (slim: 1.33), and the resized
+crop is rounded to uint8 before the colours change.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# What each random draw of an image is called; a draw never depends on which others are made.
+_CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(8)
+
+_RESIZE_METHODS = (
+  tf.compat.v1.image.ResizeMethod.BILINEAR,
+  tf.compat.v1.image.ResizeMethod.NEAREST_NEIGHBOR,
+  tf.compat.v1.image.ResizeMethod.BICUBIC,
+  tf.compat.v1.image.ResizeMethod.AREA,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distortion:
+  """How training pictures are distorted.
+
+  Attributes:
+    min_object_covered: least share of some box that a crop must show.
+    aspect_ratio_range: of the crop, width over height.
+    area_range: of the crop, as a share of the picture.
+    random_flip: mirror half of the pictures.
+    color: change colours.
+    fast_mode: bilinear resizing, and brightness and saturation only; otherwise one of four resize
+      methods and one of four orderings of brightness, saturation, hue and contrast.
+  """
+
+  min_object_covered: float = 0.1
+  aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+  area_range: tuple[float, float] = (0.05, 1.0)
+  random_flip: bool = True
+  color: bool = True
+  fast_mode: bool = True
+
+
+# Host: one picture
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+  """Decodes JPEG, PNG, GIF (first frame) or BMP to uint8 [height, width, 3]."""
+  image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+  return tf.ensure_shape(image, [None, None, 3])
+
+
+def train_host(
+  encoded: tf.Tensor,
+  height: int,
+  width: int,
+  bbox: tf.Tensor,
+  seed: tf.Tensor,
+  distortion: Distortion,
+) -> tf.Tensor:
+  """Decodes a random crop of a picture and resizes it, ignoring its aspect ratio.
+
+  Args:
+    encoded: string scalar, the file of the picture.
+    height, width: of the result.
+    bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; the whole picture if none.
+    seed: [2] int32.
+    distortion: see there.
+
+  Returns:
+    uint8 [height, width, 3].
+  """
+
+  def decode_jpeg_crop():  # decodes no more than the crop needs
+    window = _crop_window(tf.io.extract_jpeg_shape(encoded), bbox, seed, distortion)
+    return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+
+  crop = tf.cond(
+    tf.io.is_jpeg(encoded),
+    decode_jpeg_crop,
+    lambda: _random_crop(decode(encoded), bbox, seed, distortion),
+  )
+  return _resize(crop, height, width, seed, distortion)
+
+
+def _random_crop(image, bbox, seed, distortion):
+  top, left, height, width = tf.unstack(_crop_window(tf.shape(image), bbox, seed, distortion))
+  return image[top : top + height, left : left + width]
+
+
+def _crop_window(shape, bbox, seed, distortion):
+  """Samples [top, left, height, width] for a picture of shape [height, width, channels]."""
+  begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+    shape,
+    bbox[tf.newaxis],
+    _fold(seed, _CROP),
+    min_object_covered=distortion.min_object_covered,
+    aspect_ratio_range=distortion.aspect_ratio_range,
+    area_range=distortion.area_range,
+    max_attempts=100,
+    use_image_if_no_bounding_boxes=True,
+  )
+  return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def _resize(image, height, width, seed, distortion):
+  """Resizes with TensorFlow 1's kernels, which released checkpoints were trained on."""
+
+  def resize(method):
+    return lambda: tf.cast(tf.compat.v1.image.resize(image, [height, width], method), tf.float32)
+
+  if distortion.fast_mode:
+    resized = resize(tf.compat.v1.image.ResizeMethod.BILINEAR)()
+  else:
+    draw = tf.random.stateless_uniform([], _fold(seed, _METHOD), 0, 4, tf.int32)
+    resized = tf.switch_case(draw, [resize(method) for method in _RESIZE_METHODS])
+  resized = tf.saturate_cast(tf.round(resized), tf.uint8)  # bicubic overshoots
+  return tf.ensure_shape(resized, [height, width, 3])
+
+
+def _fold(seed, draw):
+  return tf.random.experimental.stateless_fold_in(seed, draw)
+
+
+# Device: a batch
+
+
+def train_device(
+  images: tf.Tensor,
+  seeds: tf.Tensor,
+  distortion: Distortion,
+  dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+  """Flips, recolours and scales a batch, each image by its own seed.
+
+  Args:
+    images: [N, height, width, 3] uint8 from `train_host`.
+    seeds: [N, 2] int32.
+    distortion: see there.
+    dtype: of the result; the arithmetic is float32.
+
+  Returns:
+    [N, height, width, 3] in [-1, 1].
+  """
+  images = tf.cast(images, tf.float32) / 255.0
+  if distortion.random_flip:
+    flip = _uniform(seeds, _FLIP) < 0.5
+    images = tf.where(flip, tf.reverse(images, axis=[2]), images)
+  if distortion.color:
+    images = _distort_color(images, seeds, distortion.fast_mode)
+  return tf.cast(images * 2.0 - 1.0, dtype)
+
+
+def _distort_color(images, seeds, fast_mode):
+  """Slim's colour distortion of [N, H, W, 3] float32 in [0, 1], clipped to [0, 1] at the end."""
+  steps = {
+    'brightness': lambda x: x + _uniform(seeds, _BRIGHTNESS, -32 / 255, 32 / 255),
+    'saturation': lambda x: adjust_saturation(x, _uniform(seeds, _SATURATION, 0.5, 1.5)),
+    'hue': lambda x: adjust_hue(x, _uniform(seeds, _HUE, -0.2, 0.2)),
+    'contrast': lambda x: adjust_contrast(x, _uniform(seeds, _CONTRAST, 0.5, 1.5)),
+  }
+  if fast_mode:
+    return _apply(images, steps, ('brightness', 'saturation'))
+  choice = tf.floor(_uniform(seeds, _ORDERING) * len(ORDERINGS))
+  # Every ordering for every image, then a choice: four times the arithmetic, yet static shapes
+  # that XLA can fuse.
+  result = images
+  for index, ordering in enumerate(ORDERINGS):
+    result = tf.where(choice == index, _apply(images, steps, ordering), result)
+  return result
+
+
+ORDERINGS = (
+  ('brightness', 'saturation', 'hue', 'contrast'),
+  ('saturation', 'brightness', 'contrast', 'hue'),
+  ('contrast', 'hue', 'brightness', 'saturation'),
+  ('hue', 'saturation', 'contrast', 'brightness'),
+)
+
+
+def _apply(images, steps: dict[str, Callable], ordering: tuple[str, ...]):
+  for name in ordering:
+    images = steps[name](images)
+  return tf.clip_by_value(images, 0.0, 1.0)
+
+
+# tf.image.adjust_* take one factor for the whole batch; these take one per image, [N, 1, 1, 1],
+# and agree with them within rounding, values outside [0, 1] included.
+
+
+def adjust_saturation(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """Scales the saturation of HSV: moves each channel from the largest of its pixel."""
+  value = tf.reduce_max(images, axis=-1, keepdims=True)
+  chroma = value - tf.reduce_min(images, axis=-1, keepdims=True)
+  saturation = tf.where(value > 0.0, tf.math.divide_no_nan(chroma, value), 0.0)
+  ratio = tf.math.divide_no_nan(tf.clip_by_value(saturation * factor, 0.0, 1.0), saturation)
+  return value - (value - images) * ratio
+
+
+def adjust_hue(images: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+  """Adds `delta` turns to the hue; a pixel's largest and smallest value stay."""
+  red, green, blue = tf.split(images, 3, axis=-1)
+  largest = tf.reduce_max(images, axis=-1, keepdims=True)
+  smallest = tf.reduce_min(images, axis=-1, keepdims=True)
+  chroma = largest - smallest
+  hue = tf.where(  # in sixths of a turn
+    largest == red,
+    tf.math.divide_no_nan(green - blue, chroma),
+    tf.where(
+      largest == green,
+      2.0 + tf.math.divide_no_nan(blue - red, chroma),
+      4.0 + tf.math.divide_no_nan(red - green, chroma),
+    ),
+  )
+  hue = tf.math.floormod(hue + 6.0 * delta, 6.0)
+  shares = tf.concat(
+    [tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0)], axis=-1
+  )
+  return smallest + chroma * tf.clip_by_value(shares, 0.0, 1.0)
+
+
+def adjust_contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """Scales the distance of each channel from its mean over the image."""
+  mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
+  return mean + (images - mean) * factor
+
+
+def _uniform(seeds, draw: int, low: float = 0.0, high: float = 1.0):
+  """One float32 in [low, high) per image, [N, 1, 1, 1], from its seed and the draw alone.
+
+  TensorFlow's stateless generators take one seed per call, not one per image. This is a 32-bit
+  integer hash (xor-shift-multiply, constants by C. Wellons' hash prospector) of the two seed words
+  and the draw; int64 holds the products.
+  """
+  mask = 0xFFFFFFFF
+
+  def xor_shift(x, bits):
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(bits, x.dtype)))
+
+  def mix(x):
+    x = xor_shift(x, 16) * 0x21F0AAAD & mask
+    x = xor_shift(x, 15) * 0x735A2D97 & mask
+    return xor_shift(x, 15)
+
+  words = tf.cast(seeds, tf.int64) & mask
+  bits = tf.constant(draw + 1, tf.int64)
+  for word in (words[:, 0], words[:, 1]):
+    bits = mix((mix(bits) + word) & mask)
+  unit = tf.cast(bits // 256, tf.float32) * 2.0**-24  # 24 bits: exact in float32, never 1
+  return tf.reshape(low + (high - low) * unit, [-1, 1, 1, 1])
+
+
+# Evaluation
+
+
+def eval_image(
+  encoded: tf.Tensor, height: int, width: int, central_fraction: float | None = 0.875
+) -> tf.Tensor:
+  """Decodes, crops the centre and resizes, as slim evaluates.
+
+  Args:
+    encoded: string scalar, the file of the picture.
+    height, width: of the result; its aspect ratio is not kept.
+    central_fraction: share of each side that the crop keeps; None keeps all.
+
+  Returns:
+    float32 [height, width, 3] in [-1, 1].
+  """
+  return _eval_decoded(decode(encoded), height, width, central_fraction)
+
+
+def _eval_decoded(image, height, width, central_fraction):
+  image = tf.image.convert_image_dtype(image, tf.float32)
+  if central_fraction:
+    image = tf.image.central_crop(image, central_fraction)
+  if height and width:
+    image = tf.compat.v1.image.resize(image, [height, width])  # bilinear
+  return (image - 0.5) * 2.0
+
+
+def preprocess_image(
+  image: tf.Tensor,
+  height: int | None,
+  width: int | None,
+  is_training: bool = False,
+  bbox: tf.Tensor | None = None,
+  fast_mode: bool = True,
+  seed: tf.Tensor | None = None,
+  crop_image: bool = True,
+) -> tf.Tensor:
+  """Slim's entry: preprocesses one decoded picture for training or evaluation.
+
+  Args:
+    image: [height, width, 3], uint8, or float in [0, 1].
+    height, width: of the result; None keeps the size in evaluation.
+    is_training: distort, or crop the centre.
+    bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole picture if None.
+    fast_mode: see Distortion.
+    seed: [2] int32; None draws one from TensorFlow's global generator.
+    crop_image: False resizes the whole picture.
+
+  Returns:
+    float32 [height, width, 3] in [-1, 1].
+  """
+  if not is_training:
+    return _eval_decoded(image, height, width, 0.875 if crop_image else None)
+  if seed is None:
+    seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
+  distortion = Distortion(fast_mode=fast_mode)
+  image = tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
+  if crop_image:
+    boxes = tf.zeros([0, 4]) if bbox is None else tf.reshape(bbox, [-1, 4])
+    image = _random_crop(image, boxes, seed, distortion)
+  image = _resize(image, height, width, seed, distortion)
+  return train_device(image[tf.newaxis], seed[tf.newaxis], distortion)[0]
