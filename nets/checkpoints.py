@@ -1,0 +1,177 @@
+"""Checkpoints as slim's: TensorFlow bundles of named tensors, read and written by name.
+
+slim's own checkpoints open here (the single-file format of its 2016 releases too) and ours open
+with `tf.compat.v1.train.Saver`. `training.checkpoints` keeps those of a run.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+EMA_SUFFIX = '/ExponentialMovingAverage'
+
+
+class Restored(NamedTuple):
+  """What `restore` did, by variable name."""
+
+  path: str  # the checkpoint's prefix
+  restored: tuple[str, ...]
+  excluded: tuple[str, ...]  # by `exclude_scopes`: left as they were
+  missing: tuple[str, ...]  # not in the checkpoint: left as they were
+  mismatched: tuple[str, ...]  # of another shape in the checkpoint: left as they were
+  unused: tuple[str, ...]  # in the checkpoint alone
+
+
+def resolve(path: str | os.PathLike) -> str:
+  """The prefix of a checkpoint: `path` itself, or the latest in the directory `path`.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = os.fspath(path)
+  if os.path.isdir(path):
+    latest = tf.train.latest_checkpoint(path)
+    if latest is None:
+      raise FileNotFoundError(f'{path} holds no checkpoint (no file named "checkpoint" there)')
+    return latest
+  for suffix in ('.index', '.meta', '.data-00000-of-00001'):  # what people paste
+    path = path.removesuffix(suffix)
+  if not (os.path.exists(path + '.index') or os.path.exists(path)):
+    raise FileNotFoundError(f'No checkpoint {path}: neither {path}.index nor {path} exists')
+  return path
+
+
+def shapes(path: str | os.PathLike) -> dict[str, list[int]]:
+  """{name: shape} of every tensor in a checkpoint.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: it can not be read.
+  """
+  return _reader(resolve(path)).get_variable_to_shape_map()
+
+
+def _reader(prefix: str):
+  try:
+    return tf.train.load_checkpoint(prefix)
+  except (tf.errors.OpError, RuntimeError) as error:
+    raise ValueError(f'{prefix} is not a readable checkpoint: {_first_line(error)}') from error
+
+
+def _first_line(error: Exception) -> str:
+  return str(getattr(error, 'message', None) or error).splitlines()[0]
+
+
+def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
+  """{name: value} of the tensors `names` of a checkpoint.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: it can not be read, or a name is not in it.
+  """
+  prefix = resolve(path)
+  reader = _reader(prefix)
+  for name in names:
+    if not reader.has_tensor(name):
+      raise ValueError(f'{prefix} has no {name}')
+  try:
+    return {name: tf.convert_to_tensor(reader.get_tensor(name)) for name in names}
+  except (tf.errors.OpError, RuntimeError) as error:  # a flipped byte, a file cut short
+    raise ValueError(f'{prefix} is damaged: {_first_line(error)}') from error
+
+
+def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]) -> None:
+  """Writes a checkpoint; `path` holds all of it or is untouched.
+
+  Args:
+    path: the prefix, e.g. 'train_dir/model.ckpt-1000'; its directory exists.
+    tensors: {name: value}.
+
+  Raises:
+    tf.errors.OpError: the disk is full, the directory not writable.
+  """
+  path = os.fspath(path)
+  temporary = f'{path}.part-{os.getpid()}'
+  suffixes = ('.data-00000-of-00001', '.index')  # the index last: without it there is nothing
+  try:
+    with tf.device('/cpu:0'):
+      tf.raw_ops.SaveV2(
+        prefix=temporary,
+        tensor_names=list(tensors),
+        shape_and_slices=[''] * len(tensors),
+        tensors=[tf.convert_to_tensor(value) for value in tensors.values()],
+      )
+    for suffix in suffixes:
+      os.replace(temporary + suffix, path + suffix)
+  finally:
+    for name in tf.io.gfile.glob(temporary + '*'):
+      os.remove(name)
+
+
+def restore(
+  variables: Mapping[str, tf.Variable],
+  path: str | os.PathLike,
+  *,
+  exclude_scopes: Sequence[str] = (),
+  ignore_missing: bool = False,
+  ignore_mismatched: bool = False,
+  use_ema: bool = False,
+) -> Restored:
+  """Assigns to `variables` what a checkpoint holds under their names.
+
+  Args:
+    variables: {name: variable}.
+    path: a checkpoint's prefix, or a directory, whose latest is taken.
+    exclude_scopes: variables whose names start with one of these are left as they are.
+    ignore_missing: variables that are not in the checkpoint are left as they are.
+    ignore_mismatched: so are variables that have another shape there.
+    use_ema: take `<name>/ExponentialMovingAverage` where the checkpoint has it.
+
+  Returns:
+    What was done.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: it can not be read; a variable is missing or of another shape and that is not
+      ignored; or nothing at all fits. Then no variable has changed.
+  """
+  prefix = resolve(path)
+  stored = shapes(prefix)
+  excluded = [name for name in variables if name.startswith(tuple(exclude_scopes))]
+  wanted = {name: variable for name, variable in variables.items() if name not in set(excluded)}
+  sources = {
+    name: name + EMA_SUFFIX if use_ema and name + EMA_SUFFIX in stored else name for name in wanted
+  }
+  missing = [name for name in wanted if sources[name] not in stored]
+  mismatched = [
+    name
+    for name, variable in wanted.items()
+    if sources[name] in stored and stored[sources[name]] != variable.shape.as_list()
+  ]
+  if mismatched and not ignore_mismatched:
+    name = mismatched[0]
+    raise ValueError(
+      f'{name} has shape {wanted[name].shape.as_list()}, but {stored[sources[name]]} in {prefix}'
+      f'{_and_more(mismatched)}'
+    )
+  if missing and not ignore_missing:
+    raise ValueError(f'{prefix} has no {missing[0]}{_and_more(missing)}')
+  fits = [name for name in wanted if name not in {*missing, *mismatched}]
+  if wanted and not fits:
+    raise ValueError(
+      f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
+      f'and {next(iter(wanted))}, ... are looked for'
+    )
+  values = read(prefix, [sources[name] for name in fits])
+  for name in fits:
+    wanted[name].assign(values[sources[name]])
+  unused = sorted(set(stored) - {sources[name] for name in fits} - set(mismatched))
+  return Restored(
+    prefix, tuple(fits), tuple(excluded), tuple(missing), tuple(mismatched), tuple(unused)
+  )
+
+
+def _and_more(names: Sequence[str]) -> str:
+  return f' (and {len(names) - 1} more like it)' if len(names) > 1 else ''

@@ -1,0 +1,303 @@
+"""Blocks and nets as tables: the vocabulary that the four net files are written in.
+
+A cell is one operation, a branch a list of cells, a block the branches that are concatenated (the
+figures of the papers, left to right), a body the rows of a whole net:
+
+    INCEPTION_A = (
+      [conv(96, 1)],
+      [conv(64, 1), conv(96, 3)],
+      [conv(64, 1), conv(96, 3), conv(96, 3)],
+      [avg_pool(3), conv(96, 1)],
+    )
+    BODY = (row('Conv2d_1a_3x3', conv(32, 3, stride=2)), ..., row('Mixed_5b', INCEPTION_A), ...)
+
+Cells name themselves. One rule gives 176 of the 187 scopes of v3, v4 and Inception-ResNet-v2: a
+cell that is strided or VALID starts a new stage (digit), letters count the cells of a stage. The
+exceptions are slim's slips of the pen, frozen by its checkpoints; they carry `name=`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from nets import layers
+
+EndPoints = dict[str, tf.Tensor]
+
+
+class Cell(NamedTuple):
+  """One operation of a branch: see `conv`, `max_pool`, `avg_pool`."""
+
+  op: str  # 'Conv2d', 'MaxPool' or 'AvgPool': the first half of its name
+  depth: int
+  kernel: tuple[int, int]
+  stride: int
+  padding: str
+  name: str | None
+
+
+class Split(NamedTuple):
+  """Cells that share their input; their outputs are concatenated (the forks of Inception-C)."""
+
+  cells: tuple[Cell, ...]
+
+
+Branch = Sequence[Cell | Split]
+Branches = Sequence[Branch]
+
+
+class Residual(NamedTuple):
+  """net + scale * (1 x 1 convolution of the branches), then the activation.
+
+  The scale keeps the sums from growing: without it nets with over 1000 filters a layer "died"
+  early in training (arXiv:1602.07261 section 3.3, Figure 20).
+  """
+
+  branches: Branches
+  scale: float
+  activate: bool = True
+
+
+Block = Cell | Branches | Residual
+
+
+class Row(NamedTuple):
+  """One line of a body: `block` in variable scope `scope`; kept as end point `end_point`."""
+
+  scope: str
+  block: Block
+  end_point: str | None
+
+
+class Variant(NamedTuple):
+  """What a net's arguments change in its table."""
+
+  depth: Callable[[int], int] = int  # filters of a convolution (depth_multiplier)
+  valid_padding: str = 'VALID'  # 'SAME' aligns the feature maps
+  activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu  # after a residual sum
+  strided: bool = True  # False: strides are left out, dilation takes their place
+  rate: int = 1  # dilation
+
+
+def _cell(
+  op: str,
+  depth: int,
+  kernel: int | tuple[int, int],
+  stride: int,
+  padding: str | None,
+  name: str | None,
+) -> Cell:
+  kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+  # Every strided operation of the family is VALID ("V" in the papers' figures).
+  return Cell(op, depth, kernel, stride, padding or ('VALID' if stride > 1 else 'SAME'), name)
+
+
+def conv(
+  depth: int,
+  kernel: int | tuple[int, int],
+  stride: int = 1,
+  padding: str | None = None,
+  name: str | None = None,
+) -> Cell:
+  """A convolution with batch norm and ReLU; VALID where strided, SAME elsewhere by default."""
+  return _cell('Conv2d', depth, kernel, stride, padding, name)
+
+
+def max_pool(kernel: int, stride: int = 1, name: str | None = None) -> Cell:
+  """Max pooling; VALID where strided, else SAME."""
+  return _cell('MaxPool', 0, kernel, stride, None, name)
+
+
+def avg_pool(kernel: int, stride: int = 1, name: str | None = None) -> Cell:
+  """Average pooling; VALID where strided, else SAME."""
+  return _cell('AvgPool', 0, kernel, stride, None, name)
+
+
+def split(*cells: Cell) -> Split:
+  """Cells side by side on one input."""
+  return Split(cells)
+
+
+def row(scope: str, block: Block, end_point: str | None = '') -> Row:
+  """A row of a body; its end point is called as its scope unless said otherwise (None: none)."""
+  return Row(scope, block, scope if end_point == '' else end_point)
+
+
+def repeat(
+  scope: str, suffixes: Iterable, block: Block, *, end_point: str | None = ''
+) -> tuple[Row, ...]:
+  """`block` once for each suffix: repeat('Mixed_5{}', 'bcde', INCEPTION_A).
+
+  With `end_point` (a name, or None) the repetition counts as one: only its last output is kept,
+  under that name, or none is.
+  """
+  scopes = [scope.format(suffix) for suffix in suffixes]
+  if end_point == '':
+    return tuple(row(name, block) for name in scopes)
+  return (
+    *(row(name, block, None) for name in scopes[:-1]),
+    row(scopes[-1], block, end_point),
+  )
+
+
+def cell_names(branch: Branch) -> list[str]:
+  """The scope of every cell of a branch in order, those of a `split` included."""
+  names, stage, letters = [], 0, 0
+  for item in branch:
+    for cell in item.cells if isinstance(item, Split) else (item,):
+      if cell.padding == 'VALID':
+        stage, letters = stage + 1, 0
+      height, width = cell.kernel
+      names.append(cell.name or f'{cell.op}_{stage}{"abcdefgh"[letters]}_{height}x{width}')
+      letters += 1
+  return names
+
+
+def smallest_input(body: Sequence[Row], final_endpoint: str | None = None) -> int:
+  """The side of the smallest square image that leaves one pixel at `final_endpoint`.
+
+  Args:
+    body: the rows of a net.
+    final_endpoint: where to stop; None is the end.
+
+  Returns:
+    Pixels, e.g. 75 for Inception-v3.
+  """
+  return _needed(1, _rows_to(body, final_endpoint))
+
+
+def _needed(size: int, rows: Iterable[Row]) -> int:
+  """Input pixels a side for `size` output pixels."""
+
+  def before_cells(cells: Iterable[Cell | Split], size: int) -> int:
+    for cell in reversed(list(cells)):
+      if not isinstance(cell, Split):  # the cells of a split are SAME, stride 1
+        window = max(cell.kernel) if cell.padding == 'VALID' else 1
+        size = (size - 1) * cell.stride + window
+    return size
+
+  for block in reversed([r.block for r in rows]):
+    branches = [[block]] if isinstance(block, Cell) else _branches(block)
+    size = max(before_cells(branch, size) for branch in branches)
+  return size
+
+
+def run_body(
+  images: tf.Tensor,
+  body: Sequence[Row],
+  final_endpoint: str | None = None,
+  variant: Variant = Variant(),  # noqa: B008: immutable
+  max_stride: int | None = None,
+) -> tuple[tf.Tensor, EndPoints]:
+  """Builds the rows of `body` up to `final_endpoint`.
+
+  Args:
+    images: [N, H, W, C]; N, H and W may be unknown.
+    body: the rows of a net.
+    final_endpoint: the last end point to build; None is the end.
+    variant: see `Variant`.
+    max_stride: once the feature maps are this many times smaller than the images, further strides
+      become dilation of all that follows (as in arXiv:1606.00915), with the same weights.
+
+  Returns:
+    The last output, and {name: [N, h, w, c]} in the order of building.
+
+  Raises:
+    ValueError: no such end point, or the images are too small for it.
+  """
+  rows = _rows_to(body, final_endpoint)
+  if variant.valid_padding == 'VALID':
+    _check_size(images, rows)
+  net, end_points, stride = images, {}, 1
+  for r in rows:
+    reduction = _reduction(r.block)
+    dilate = max_stride is not None and stride * reduction > max_stride
+    net = _run_block(net, r.scope, r.block, variant._replace(strided=not dilate))
+    if dilate:
+      variant = variant._replace(rate=variant.rate * reduction)
+    else:
+      stride *= reduction
+    if r.end_point:
+      end_points[r.end_point] = net
+  return net, end_points
+
+
+def _rows_to(body: Sequence[Row], final_endpoint: str | None) -> Sequence[Row]:
+  names = [r.end_point for r in body]
+  if final_endpoint is None:
+    return body
+  if final_endpoint not in filter(None, names):
+    choices = ', '.join(filter(None, names))
+    raise ValueError(f'Unknown final_endpoint {final_endpoint!r}; choose one of {choices}')
+  return body[: names.index(final_endpoint) + 1]
+
+
+def _check_size(images: tf.Tensor, rows: Sequence[Row]) -> None:
+  needed = _needed(1, rows)
+  height, width = images.shape[1:3]
+  if min(side for side in (height, width, needed) if side is not None) < needed:
+    raise ValueError(
+      f'Images of {height} x {width} pixels are too small for {rows[-1].end_point}: the smallest '
+      f'that work are {needed} x {needed}'
+    )
+
+
+def _branches(block: Branches | Residual) -> Branches:
+  return block.branches if isinstance(block, Residual) else block
+
+
+def _reduction(block: Block) -> int:
+  """The stride of a block, the same along all its branches."""
+  branch = [block] if isinstance(block, Cell) else _branches(block)[0]
+  reduction = 1
+  for cell in branch:
+    reduction *= 1 if isinstance(cell, Split) else cell.stride
+  return reduction
+
+
+def _run_block(net: tf.Tensor, scope: str, block: Block, variant: Variant) -> tf.Tensor:
+  if isinstance(block, Cell):
+    return _run_cell(net, block, scope, variant)
+  with tf.compat.v1.variable_scope(scope):
+    outputs = []
+    for i, branch in enumerate(_branches(block)):
+      with tf.compat.v1.variable_scope(f'Branch_{i}'):
+        outputs.append(_run_branch(net, branch, variant))
+    mixed = tf.concat(outputs, axis=3)
+    return _add_residual(net, mixed, block, variant) if isinstance(block, Residual) else mixed
+
+
+def _run_branch(net: tf.Tensor, branch: Branch, variant: Variant) -> tf.Tensor:
+  names = iter(cell_names(branch))
+  for item in branch:
+    if isinstance(item, Split):
+      net = tf.concat([_run_cell(net, cell, next(names), variant) for cell in item.cells], axis=3)
+    else:
+      net = _run_cell(net, item, next(names), variant)
+  return net
+
+
+def _run_cell(net: tf.Tensor, cell: Cell, scope: str, variant: Variant) -> tf.Tensor:
+  stride = cell.stride if variant.strided else 1
+  padding = variant.valid_padding if cell.padding == 'VALID' else 'SAME'
+  if cell.op == 'Conv2d':
+    depth = variant.depth(cell.depth)
+    return layers.conv2d(net, depth, cell.kernel, stride, padding, rate=variant.rate, scope=scope)
+  if variant.rate > 1:
+    kind = 'MAX' if cell.op == 'MaxPool' else 'AVG'
+    return tf.nn.pool(net, cell.kernel, kind, 1, padding, dilations=[variant.rate] * 2, name=scope)
+  pool = layers.max_pool2d if cell.op == 'MaxPool' else layers.avg_pool2d
+  return pool(net, cell.kernel, stride, padding, scope=scope)
+
+
+def _add_residual(net: tf.Tensor, mixed: tf.Tensor, block: Residual, variant: Variant) -> tf.Tensor:
+  """The tail of every residual block: a linear 1 x 1 convolution without batch norm, scaled."""
+  residual = layers.conv2d(
+    mixed, net.shape[3], 1, normalizer_fn=None, activation_fn=None, scope='Conv2d_1x1'
+  )
+  residual *= block.scale
+  if variant.activation_fn is tf.nn.relu6:
+    residual = tf.clip_by_value(residual, -6.0, 6.0)  # what slim's quantized variant does
+  net += residual
+  return variant.activation_fn(net) if block.activate and variant.activation_fn else net

@@ -1,0 +1,123 @@
+"""The registry of nets: one entry owns a net's function, arg scope, size and classes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import inception
+from nets.model import Model, NetworkFn
+
+
+class Net(NamedTuple):
+  """What the library knows of a net."""
+
+  network_fn: NetworkFn
+  arg_scope: Callable[..., dict[str, Any]]
+  scope: str  # the variable scope, first part of every name in its checkpoints
+  head_scopes: tuple[str, ...]  # where the shapes depend on the number of classes
+  default_image_size: int = 299
+  default_num_classes: int = 1001  # with background, as the released checkpoints
+
+
+NETS: dict[str, Net] = {
+  'inception_v3': Net(
+    inception.inception_v3,
+    inception.inception_v3_arg_scope,
+    'InceptionV3',
+    ('InceptionV3/Logits', 'InceptionV3/AuxLogits'),
+  ),
+  'inception_v4': Net(
+    inception.inception_v4,
+    inception.inception_v4_arg_scope,
+    'InceptionV4',
+    ('InceptionV4/Logits', 'InceptionV4/AuxLogits'),
+  ),
+  'inception_resnet_v1': Net(
+    inception.inception_resnet_v1,
+    inception.inception_resnet_v1_arg_scope,
+    'InceptionResnetV1',
+    ('InceptionResnetV1/Logits', 'InceptionResnetV1/Bottleneck'),
+  ),
+  'inception_resnet_v2': Net(
+    inception.inception_resnet_v2,
+    inception.inception_resnet_v2_arg_scope,
+    'InceptionResnetV2',
+    ('InceptionResnetV2/Logits', 'InceptionResnetV2/AuxLogits'),
+  ),
+}
+
+
+def get_net(name: str) -> Net:
+  """The registry's entry.
+
+  Raises:
+    ValueError: unknown name.
+  """
+  if name not in NETS:
+    raise ValueError(f'Unknown net {name!r}; choose one of {", ".join(NETS)}')
+  return NETS[name]
+
+
+def get_network_fn(
+  name: str, num_classes: int | None, weight_decay: float = 0.0, is_training: bool = False
+) -> NetworkFn:
+  """slim's entry: the net function within its arg scope, for TF1 graphs.
+
+  Args:
+    name: of the net, see `NETS`.
+    num_classes: the number of logits; 0 or None returns features.
+    weight_decay: factor of the L2 loss.
+    is_training: batch statistics and dropout.
+
+  Returns:
+    `network_fn(images, **kwargs) -> (logits, end_points)`, with `default_image_size`.
+
+  Raises:
+    ValueError: unknown name.
+  """
+  net = get_net(name)
+
+  @functools.wraps(net.network_fn)
+  def network_fn(images: tf.Tensor, **kwargs: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    with slim.arg_scope(net.arg_scope(weight_decay=weight_decay)):
+      return net.network_fn(images, num_classes=num_classes, is_training=is_training, **kwargs)
+
+  network_fn.default_image_size = net.default_image_size
+  return network_fn
+
+
+def create_model(
+  name: str,
+  num_classes: int | None = 1001,
+  *,
+  image_size: int | None = None,
+  arg_scope: dict[str, Any] | None = None,
+  **kwargs: Any,
+) -> Model:
+  """A net with its variables, for TF2: eager, `tf.function`, any distribution strategy.
+
+  Args:
+    name: of the net, see `NETS`.
+    num_classes: the number of logits; 0 or None gives features.
+    image_size: pixels a side at which the variables are made; the net's own by default. It
+      matters for the auxiliary head alone, whose last convolution spans the picture.
+    arg_scope: e.g. `inception_v3_arg_scope(batch_norm_decay=0.99)`; the net's own by default.
+    **kwargs: arguments of the net function (`create_aux_logits`, `dropout_keep_prob`, ...).
+
+  Returns:
+    The model; its variables are made by the first call, or `build()`.
+
+  Raises:
+    ValueError: unknown name.
+  """
+  net = get_net(name)
+  network_fn = functools.partial(net.network_fn, num_classes=num_classes, **kwargs)
+  return Model(
+    network_fn,
+    net.arg_scope() if arg_scope is None else arg_scope,
+    image_size=image_size or net.default_image_size,
+    name=name,
+  )
