@@ -1,20 +1,49 @@
 """What the scripts share at the command line: one clear line for an error, and exit statuses.
 
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
+
+Importing this module imports TensorFlow without its start-up chatter, which has lines that
+TF_CPP_MIN_LOG_LEVEL does not reach; `TF_CPP_MIN_LOG_LEVEL=0` shows everything.
 """
 
+import contextlib
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import app, flags
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is imported: no chatter
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+  """Sends file descriptor 2 nowhere: the chatter comes from C++, not through sys.stderr."""
+  sys.stderr.flush()
+  saved = os.dup(2)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(saved, 2)
+    os.close(saved)
+
+
+def _import_tensorflow():
+  if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') == '0':
+    return importlib.import_module('tensorflow')
+  with _silent_stderr():
+    tensorflow = importlib.import_module('tensorflow')
+    tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
+  return tensorflow
+
+
+tf = _import_tensorflow()
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-  """Parses the flags, runs `main` and exits; the caller has defined the flags.
+  """Parses the flags, which the caller has defined, runs `main` and exits.
 
   ValueError, OSError and TensorFlow's own errors become `<script>: <message>` on stderr; with
   `--debug` their traceback is shown. Anything else is a bug and always shows it.
@@ -24,30 +53,27 @@ def run(main: Callable[[list[str]], None]) -> None:
   app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse(main, argv))
 
 
-def _parse(main: Callable, argv: list[str]) -> list[str]:
-  script = _script(argv)
+def _parse(main: Callable[[list[str]], None], argv: list[str]) -> list[str]:
   if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
-    module = sys.modules[main.__module__]
-    print(f'{(module.__doc__ or script).strip()}\n\n{_flag_help(main)}')
+    module = main.__globals__
+    print(f'{(module["__doc__"] or "").strip()}\n\nFlags:\n{_flag_help(module["__name__"], argv)}')
     sys.exit(0)
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(script, error, 2)
+    _fail(argv, error, 2)
   if len(rest) > 1:
-    _fail(script, f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
+    _fail(argv, f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
   return rest
 
 
-def _flag_help(main: Callable) -> str:
-  """Help on the flags defined in the module of `main`, however the script was started."""
+def _flag_help(module: str, argv: list[str]) -> str:
+  """Describes the flags defined in a script; absl files those of the main module under argv[0]."""
   by_module = flags.FLAGS.flags_by_module_dict()
-  names = {main.__globals__['__name__'], sys.argv[0]}
   lines = []
-  for flag in sorted({f.name: f for n in names for f in by_module.get(n, [])}.items()):
-    name, flag = flag
+  for flag in by_module.get(module, []) + by_module.get(argv[0], []):
     default = '' if flag.default is None else f' (default: {flag.default_as_str})'
-    lines.append(f'  --{name}: {flag.help}{default}')
+    lines.append(f'  --{flag.name}: {flag.help}{default}')
   return '\n'.join(lines)
 
 
@@ -55,28 +81,18 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
   except KeyboardInterrupt:
-    _fail(_script(argv), 'interrupted', 130)
-  except Exception as error:
-    if flags.FLAGS.debug or not _for_the_user(error):
+    _fail(argv, 'interrupted', 130)
+  except (ValueError, OSError, tf.errors.OpError) as error:
+    if flags.FLAGS.debug:
       raise
-    _fail(_script(argv), error, 1)
+    _fail(argv, error, 1)
 
 
-def _for_the_user(error: Exception) -> bool:
-  tensorflow = sys.modules.get('tensorflow')  # not imported for the sake of a wrong flag
-  kinds = (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
-  return isinstance(error, kinds)
-
-
-def _script(argv: list[str]) -> str:
-  return Path(argv[0]).stem
-
-
-def _fail(script: str, error: object, status: int) -> None:
+def _fail(argv: list[str], error: object, status: int) -> None:
   if isinstance(error, OSError) and error.strerror:
     message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
   else:
     message = getattr(error, 'message', None) or str(error)
-  line = next(iter(message.strip().splitlines()), '') or type(error).__name__
-  print(f'{script}: {line}', file=sys.stderr)
+  first_line = next(iter(message.strip().splitlines()), type(error).__name__)
+  print(f'{Path(argv[0]).stem}: {first_line}', file=sys.stderr)
   sys.exit(status)

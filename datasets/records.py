@@ -139,6 +139,10 @@ def shard_name(split: str, index: int, num_shards: int) -> str:
   return f'{split}-{index:05d}-of-{num_shards:05d}'
 
 
+def is_shard_name(name: str) -> bool:
+  return _SHARD_NAME.fullmatch(name) is not None
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
   """Yields a temporary path that becomes `path` on success and vanishes on any error.

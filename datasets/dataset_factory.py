@@ -1,0 +1,153 @@
+"""Data sets by name: where their records are, how many there are, and what the labels mean."""
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from datasets import digits, image_folder, imagenet, records
+
+# Larger sets than this are not counted record by record where their size is known.
+_COUNT_BYTES = 2 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A data set that has a name.
+
+  Attributes:
+    convert: makes its records, see `conversion.convert`; None if they are only read.
+    num_classes, split_sizes, labels: what is known of records without `dataset.json`.
+  """
+
+  convert: Callable | None = None
+  num_classes: int | None = None
+  split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  labels: Callable[[], tuple[str, ...]] = tuple
+
+
+DATASETS = {
+  'digits': Entry(digits.convert),
+  'flowers': Entry(num_classes=5, split_sizes={'train': 3320, 'validation': 350}),
+  'image_folder': Entry(image_folder.convert),
+  'imagenet': Entry(imagenet.convert, imagenet.NUM_CLASSES, imagenet.SPLIT_SIZES, imagenet.labels),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One split of a data set on disk.
+
+  Attributes:
+    name, split_name: as asked for.
+    paths: of the shards.
+    num_samples: records in them.
+    num_classes: width of a classifier's head, background included.
+    labels_to_names: empty where names are not known.
+    label_range: smallest and largest label; read from a sample of the records where there is no
+      `dataset.json`.
+  """
+
+  name: str
+  split_name: str
+  paths: tuple[str, ...]
+  num_samples: int
+  num_classes: int
+  labels_to_names: dict[int, str]
+  label_range: tuple[int, int]
+
+
+def get_dataset(
+  name: str, split_name: str, dataset_dir: str | os.PathLike, file_pattern: str | None = None
+) -> Dataset:
+  """Opens a split.
+
+  `dataset.json` beside the records is believed (its sizes are checked against the files); records
+  that have none, slim's for example, are described by what is known of the name, by `labels.txt`
+  and by a look into them.
+
+  Args:
+    name: one of `DATASETS`; `image_folder` reads any folder that has a `dataset.json`.
+    split_name: 'train', 'validation', ...
+    dataset_dir: folder of the records.
+    file_pattern: shell pattern of file names, '%s' standing for the split; default: all shards.
+
+  Raises:
+    ValueError: unknown name (valid ones are listed) or split, damaged shards, unknown classes.
+    OSError: the folder, records or shards are missing.
+  """
+  if name not in DATASETS:
+    raise ValueError(f'unknown data set {name!r}; valid: {", ".join(sorted(DATASETS))}')
+  if not os.path.isdir(dataset_dir):
+    raise FileNotFoundError(f'dataset_dir {os.fspath(dataset_dir)!r} is no folder')
+  info = records.read_info(dataset_dir)
+  if info is None:
+    return _from_records(name, split_name, dataset_dir, file_pattern)
+  if name not in (info.name, 'image_folder'):
+    raise ValueError(f'{dataset_dir} holds {info.name!r} (says {records.INFO_FILE}), not {name!r}')
+  return _from_info(info, name, split_name, dataset_dir, file_pattern)
+
+
+def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
+  records.check_sizes(dataset_dir, info, split_name)
+  split = info.splits[split_name]
+  pattern = (file_pattern or '*').replace('%s', split_name)
+  # A shard whose pictures were all skipped is an empty file.
+  shards = [s for s in split.shards if s.num_images and fnmatch.fnmatch(s.name, pattern)]
+  if not shards:
+    raise FileNotFoundError(f'no {split_name!r} shard in {dataset_dir} matches {pattern!r}')
+  labels = [label for label, count in enumerate(split.label_counts) if count]
+  return Dataset(
+    name,
+    split_name,
+    tuple(os.path.join(dataset_dir, shard.name) for shard in shards),
+    sum(shard.num_images for shard in shards),
+    info.num_classes,
+    dict(enumerate(info.labels)),
+    (labels[0], labels[-1]),
+  )
+
+
+def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
+  entry = DATASETS[name]
+  paths = records.find_shards(dataset_dir, split_name, file_pattern)
+  names = _read_labels(Path(dataset_dir, 'labels.txt')) or dict(enumerate(entry.labels()))
+  num_classes = max(names) + 1 if names else entry.num_classes
+  if num_classes is None:
+    raise ValueError(
+      f'{dataset_dir} has neither {records.INFO_FILE} nor labels.txt to tell the classes of '
+      f'{name!r}: write labels.txt, one line index:name for each class'
+    )
+  smallest, largest, _ = records.label_range(paths)
+  return Dataset(
+    name,
+    split_name,
+    tuple(paths),
+    _count(paths, entry.split_sizes.get(split_name)),
+    num_classes,
+    names,
+    (smallest, largest),
+  )
+
+
+def _count(paths: list[str], known: int | None) -> int:
+  """Counts records; a big set that looks as large as it should is not walked through."""
+  if known is not None and sum(map(os.path.getsize, paths)) > _COUNT_BYTES:
+    estimate = records.count_records(paths[:1]) * len(paths)
+    if abs(estimate - known) < 0.01 * known:
+      return known
+  return records.count_records(paths)
+
+
+def _read_labels(path: Path) -> dict[int, str]:
+  """Reads slim's labels.txt, lines index:name; {} where there is none."""
+  try:
+    lines = path.read_text('utf-8').splitlines()
+  except FileNotFoundError:
+    return {}
+  try:
+    pairs = [line.split(':', 1) for line in lines if line.strip()]
+    return {int(index): label for index, label in pairs}
+  except ValueError:
+    raise ValueError(f'{path} is not made of lines index:name') from None

@@ -1,0 +1,123 @@
+"""Anyone's own pictures: one folder a class, no code.
+
+Either `root/<class>/*.jpg`, of which a share is held out for validation, or `root/train/<class>/`
+and `root/validation/<class>/` (also `val/`), which are used as they are. Classes are numbered
+from 0 in the order of their names. Photos are turned upright (EXIF).
+"""
+
+import functools
+import itertools
+from pathlib import Path
+
+from datasets import conversion
+
+LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
+DEFAULT_VALIDATION_FRACTION = 0.1
+_PICTURES_PER_SHARD = 1000
+
+
+def make_plan(source: str | None, options: conversion.Options) -> conversion.Plan:
+  """Finds classes and pictures.
+
+  Raises:
+    ValueError: no class folders, the splits differ in their classes, or a fraction is asked of a
+      source that has its own validation pictures.
+    OSError: the source is no folder.
+  """
+  root = conversion.source_folder(source, LAYOUT)
+  train, validation = _split_folders(root)
+  classes = _classes(train)
+  items = _items(train, classes, root)
+  notes = [
+    f'no pictures in class folder {conversion.readable(name)!r}'
+    for name, of_class in items.items()
+    if not of_class
+  ]
+  if validation:
+    if options.validation_fraction is not None:
+      raise ValueError(
+        f'{source} has its own {validation.name}/ folder: leave out --validation_fraction'
+      )
+    _check_same(classes, _classes(validation), validation.name)
+    held_out = _items(validation, classes, root)
+  else:
+    fraction = options.validation_fraction
+    fraction = DEFAULT_VALIDATION_FRACTION if fraction is None else fraction
+    items, held_out = _hold_out(items, fraction, options.seed)
+
+  splits = {'train': list(itertools.chain(*items.values()))}
+  if any(held_out.values()):
+    splits['validation'] = list(itertools.chain(*held_out.values()))
+  sizes = {name: len(of_split) for name, of_split in splits.items()}
+  return conversion.Plan(
+    name='image_folder',
+    splits=splits,
+    labels=tuple(map(conversion.readable, classes)),
+    # Several files even for a small training set, so that several readers and workers share it.
+    num_shards={
+      name: max(4 if name == 'train' else 1, size // _PICTURES_PER_SHARD)
+      for name, size in sizes.items()
+    },
+    upright=True,
+    folders=(train, validation) if validation else (train,),
+    notes=tuple(notes),
+  )
+
+
+def _split_folders(root: Path) -> tuple[Path, Path | None]:
+  """The folders that hold the classes for training and, if it has its own, for validation.
+
+  A folder `train` without folders in it is a class of that name.
+  """
+  train = root / 'train'
+  if not train.is_dir() or not conversion.subfolders(train):
+    return root, None
+  found = [root / name for name in ('validation', 'val') if (root / name).is_dir()]
+  if len(found) > 1:
+    raise ValueError(f'{root} holds both validation/ and val/: which is meant?')
+  return train, found[0] if found else None
+
+
+def _classes(folder: Path) -> list[str]:
+  classes = [path.name for path in conversion.subfolders(folder)]
+  if not classes:
+    raise ValueError(f'no class folders in {folder}; expected {LAYOUT}')
+  return classes
+
+
+def _check_same(train: list[str], validation: list[str], folder: str) -> None:
+  differences = [
+    f'only in {where}/: {conversion.some(sorted(names))}'
+    for where, names in (
+      ('train', set(train) - set(validation)),
+      (folder, set(validation) - set(train)),
+    )
+    if names
+  ]
+  if differences:
+    raise ValueError(f'train/ and {folder}/ differ in their classes; {"; ".join(differences)}')
+
+
+def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conversion.Item]]:
+  return {
+    name: [
+      conversion.Item(path, conversion.readable(path.relative_to(root)), label)
+      for path in conversion.files_below(folder / name)
+    ]
+    for label, name in enumerate(classes)
+  }
+
+
+def _hold_out(items: dict[str, list], fraction: float, seed: int) -> tuple[dict, dict]:
+  """Holds a share of each class out: at least one picture where it has two or more."""
+  train, validation = {}, {}
+  for name, of_class in items.items():
+    count = round(len(of_class) * fraction)
+    if fraction and len(of_class) > 1:
+      count = min(max(count, 1), len(of_class) - 1)
+    ordered = conversion.shuffled(of_class, seed, 'split')
+    validation[name], train[name] = ordered[:count], ordered[count:]
+  return train, validation
+
+
+convert = functools.partial(conversion.convert, make_plan)
