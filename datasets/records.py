@@ -196,7 +196,7 @@ def find_shards(
     OSError: the folder or a shard is missing, or there is no record file at all.
     ValueError: no such split, two sets of it, or an empty shard.
   """
-  names = sorted(os.listdir(dataset_dir))  # raises FileNotFoundError or NotADirectoryError
+  names = sorted(name for name in os.listdir(dataset_dir) if not name.startswith('.'))
   if file_pattern is not None:
     pattern = file_pattern.replace('%s', split_name)
     matching = fnmatch.filter(names, pattern)
