@@ -78,7 +78,7 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
       raise ValueError(f'{prefix} has no {name}')
   try:
     return {name: tf.convert_to_tensor(reader.get_tensor(name)) for name in names}
-  except (tf.errors.OpError, RuntimeError) as error:  # a flipped byte, a file cut short
+  except (tf.errors.OpError, RuntimeError, IndexError) as error:  # a flipped byte, a cut file
     raise ValueError(f'{prefix} is damaged: {_first_line(error)}') from error
 
 

@@ -187,7 +187,7 @@ def run_body(
   images: tf.Tensor,
   body: Sequence[Row],
   final_endpoint: str | None = None,
-  variant: Variant = Variant(),  # noqa: B008: immutable
+  variant: Variant | None = None,
   max_stride: int | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Builds the rows of `body` up to `final_endpoint`.
@@ -196,7 +196,7 @@ def run_body(
     images: [N, H, W, C]; N, H and W may be unknown.
     body: the rows of a net.
     final_endpoint: the last end point to build; None is the end.
-    variant: see `Variant`.
+    variant: see `Variant`; None changes nothing.
     max_stride: once the feature maps are this many times smaller than the images, further strides
       become dilation of all that follows (as in arXiv:1606.00915), with the same weights.
 
@@ -207,6 +207,7 @@ def run_body(
     ValueError: no such end point, or the images are too small for it.
   """
   rows = _rows_to(body, final_endpoint)
+  variant = variant or Variant()
   if variant.valid_padding == 'VALID':
     _check_size(images, rows)
   net, end_points, stride = images, {}, 1
@@ -286,7 +287,8 @@ def _run_cell(net: tf.Tensor, cell: Cell, scope: str, variant: Variant) -> tf.Te
     return layers.conv2d(net, depth, cell.kernel, stride, padding, rate=variant.rate, scope=scope)
   if variant.rate > 1:
     kind = 'MAX' if cell.op == 'MaxPool' else 'AVG'
-    return tf.nn.pool(net, cell.kernel, kind, 1, padding, dilations=[variant.rate] * 2, name=scope)
+    dilations = [variant.rate] * 2
+    return tf.nn.pool(net, cell.kernel, kind, padding=padding, dilations=dilations, name=scope)
   pool = layers.max_pool2d if cell.op == 'MaxPool' else layers.avg_pool2d
   return pool(net, cell.kernel, stride, padding, scope=scope)
 

@@ -140,6 +140,7 @@ def conv2d(
   Raises:
     ValueError: stride and rate both differ from 1, or the channels are unknown.
   """
+  inputs = tf.convert_to_tensor(inputs)
   data_format = _data_format(data_format)
   kernel, stride, rate = _pair(kernel_size), _pair(stride), _pair(rate)
   if stride != (1, 1) and rate != (1, 1):
@@ -210,6 +211,7 @@ def fully_connected(
   Raises:
     ValueError: the last dimension of `inputs` is unknown.
   """
+  inputs = tf.convert_to_tensor(inputs)
   with tf.compat.v1.variable_scope(scope, 'fully_connected', [inputs], reuse=reuse) as sc:
     weights = _model_variable(
       'weights',
@@ -278,6 +280,7 @@ def batch_norm(
   Raises:
     ValueError: `inputs` has neither 2 nor 4 dimensions, or its channels are unknown.
   """
+  inputs = tf.convert_to_tensor(inputs)
   data_format = _data_format(data_format)
   rank = inputs.shape.rank
   if rank not in (2, 4):
@@ -511,6 +514,7 @@ def flatten(
 ) -> tf.Tensor:
   """[N, ...] -> [N, product of the rest], static where the rest is."""
   with tf.name_scope(scope or 'Flatten') as name:
+    inputs = tf.convert_to_tensor(inputs)
     rest = inputs.shape[1:]
     size = rest.num_elements() if rest.is_fully_defined() else tf.reduce_prod(tf.shape(inputs)[1:])
     outputs = tf.reshape(inputs, tf.stack([tf.shape(inputs)[0], size]))
@@ -525,6 +529,7 @@ def softmax(logits: tf.Tensor, scope: str | None = None) -> tf.Tensor:
   The two reshapes are slim's: deployed graphs fetch `InceptionV3/Predictions/Reshape_1`.
   """
   with tf.name_scope(scope or 'softmax'):
+    logits = tf.convert_to_tensor(logits)
     rows = tf.reshape(logits, (-1, logits.shape[-1]))
     predictions = tf.reshape(tf.nn.softmax(rows), tf.shape(logits))
     predictions.set_shape(logits.shape)

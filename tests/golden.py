@@ -1,0 +1,58 @@
+"""Variables and outputs of the original code, and the weights and images that they belong to.
+
+tests/data/golden/<net>.json lists variables and end points of the original at 2 x 299 x 299 x 3;
+<net>_golden.npz holds its outputs for `weights` and `images` below: `logits`, `ep/AuxLogits`, and
+mean, standard deviation and largest magnitude of every end point under `sum/`. A value depends on
+nothing but the variable's name, its shape and a seed.
+"""
+
+import json
+import pathlib
+import zlib
+
+import numpy as np
+
+DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
+NAMES = ('inception_v3', 'inception_v4', 'inception_resnet_v1', 'inception_resnet_v2')
+# facenet's net, which the golden of Inception-ResNet-v1 is of, ends in an embedding.
+ARGUMENTS = {
+  name: {'num_classes': None, 'bottleneck_layer_size': 128}
+  if name == 'inception_resnet_v1'
+  else {'num_classes': 1001}
+  for name in NAMES
+}
+
+
+def reference(name: str) -> dict:
+  return json.loads((DATA / f'{name}.json').read_text())
+
+
+def outputs(name: str) -> dict[str, np.ndarray]:
+  return dict(np.load(DATA / f'{name}_golden.npz'))
+
+
+def weights(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+  rng = np.random.default_rng(zlib.crc32(f'{seed}|{name}'.encode()))
+  leaf = name.rsplit('/', 1)[-1]
+  if leaf == 'weights':
+    value = rng.standard_normal(shape) * np.sqrt(2.0 / int(np.prod(shape[:-1])))
+  elif leaf == 'moving_variance':
+    value = rng.uniform(0.5, 1.5, shape)
+  elif leaf == 'gamma':
+    value = rng.uniform(0.8, 1.2, shape)
+  else:
+    value = rng.standard_normal(shape) * 0.1
+  return value.astype(np.float32)
+
+
+def images(batch: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+  rng = np.random.default_rng(1000 + seed)
+  coarse = rng.uniform(-1, 1, (batch, 12, 12, 3))
+  rows = np.linspace(0, 11, height).round().astype(int)
+  cols = np.linspace(0, 11, width).round().astype(int)
+  noise = rng.uniform(-0.2, 0.2, (batch, height, width, 3))
+  return np.clip(coarse[:, rows][:, :, cols] + noise, -1, 1).astype(np.float32)
+
+
+def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
+  return float(np.abs(value - expected).max() / np.abs(expected).max())

@@ -1,0 +1,125 @@
+"""Checkpoints by name: against tf.compat.v1.train.Saver, and what can go wrong."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import checkpoints
+
+tf1 = tf.compat.v1
+
+
+@pytest.fixture
+def variables() -> dict[str, tf.Variable]:
+  return {
+    'Net/Conv/weights': tf.Variable(tf.ones((3, 2))),
+    'Net/Logits/biases': tf.Variable(tf.zeros(2)),
+  }
+
+
+def test_round_trip(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt-1'
+  checkpoints.save(prefix, {**variables, 'global_step': tf.constant(7, tf.int64)})
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    'model.ckpt-1.data-00000-of-00001',
+    'model.ckpt-1.index',
+  ]
+  for variable in variables.values():
+    variable.assign(variable + 5)
+  restored = checkpoints.restore(variables, prefix)
+  assert set(restored.restored) == set(variables)
+  assert restored.unused == ('global_step',)
+  np.testing.assert_array_equal(variables['Net/Conv/weights'], np.ones((3, 2)))
+  assert checkpoints.read(prefix, ['global_step'])['global_step'].numpy() == 7
+
+
+@pytest.mark.parametrize('version', [tf1.train.SaverDef.V1, tf1.train.SaverDef.V2])
+def test_slims_savers_open_here(variables, tmp_path, version):
+  prefix = str(tmp_path / 'inception.ckpt')
+  values = {name: variable.numpy() + 2 for name, variable in variables.items()}
+  with tf.Graph().as_default(), tf1.Session() as session:
+    saved = [tf1.get_variable(name, initializer=value) for name, value in values.items()]
+    session.run(tf1.global_variables_initializer())
+    tf1.train.Saver(saved, write_version=version).save(session, prefix)
+  checkpoints.restore(variables, prefix)
+  np.testing.assert_array_equal(variables['Net/Logits/biases'], [2, 2])
+
+
+def test_directory_means_its_latest(variables, tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no checkpoint'):
+    checkpoints.resolve(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(tmp_path / f'model.ckpt-{step}', variables)
+    tf1.train.update_checkpoint_state(str(tmp_path), str(tmp_path / f'model.ckpt-{step}'))
+  assert checkpoints.resolve(tmp_path).endswith('model.ckpt-2')
+  assert checkpoints.resolve(tmp_path / 'model.ckpt-1.index').endswith('model.ckpt-1')
+
+
+def test_missing_file_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='No checkpoint .*nothing.ckpt'):
+    checkpoints.shapes(tmp_path / 'nothing.ckpt')
+
+
+def test_mismatch_names_variable_and_both_shapes(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  checkpoints.save(prefix, variables)
+  variables['Net/Logits/biases'] = tf.Variable(tf.ones(5))
+  before = variables['Net/Conv/weights'].assign(tf.zeros((3, 2)))
+  with pytest.raises(ValueError, match=r'Net/Logits/biases has shape \[5\], but \[2\] in'):
+    checkpoints.restore(variables, prefix)
+  np.testing.assert_array_equal(before, np.zeros((3, 2)))  # nothing was changed
+  restored = checkpoints.restore(variables, prefix, ignore_mismatched=True)
+  assert restored.mismatched == ('Net/Logits/biases',)
+  restored = checkpoints.restore(variables, prefix, exclude_scopes=['Net/Logits'])
+  assert restored.excluded == ('Net/Logits/biases',)
+  np.testing.assert_array_equal(variables['Net/Conv/weights'], np.ones((3, 2)))
+
+
+def test_missing_variables(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  checkpoints.save(prefix, {'Net/Conv/weights': variables['Net/Conv/weights']})
+  with pytest.raises(ValueError, match='has no Net/Logits/biases'):
+    checkpoints.restore(variables, prefix)
+  restored = checkpoints.restore(variables, prefix, ignore_missing=True)
+  assert restored.missing == ('Net/Logits/biases',)
+
+
+def test_another_nets_checkpoint_is_refused(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  checkpoints.save(prefix, {'Other/weights': tf.ones(1)})
+  with pytest.raises(ValueError, match='has nothing for this net: it holds Other/weights'):
+    checkpoints.restore(variables, prefix, ignore_missing=True)
+
+
+def test_moving_averages_are_taken_where_there(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  average = {'Net/Conv/weights' + checkpoints.EMA_SUFFIX: tf.fill((3, 2), 9.0)}
+  checkpoints.save(prefix, {**variables, **average})
+  checkpoints.restore(variables, prefix, use_ema=True)
+  np.testing.assert_array_equal(variables['Net/Conv/weights'], np.full((3, 2), 9))
+  np.testing.assert_array_equal(variables['Net/Logits/biases'], [0, 0])
+
+
+def test_flipped_byte_and_cut_file_are_said(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  checkpoints.save(prefix, variables)
+  data = tmp_path / 'model.ckpt.data-00000-of-00001'
+  whole = data.read_bytes()
+  data.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+  with pytest.raises(ValueError, match='model.ckpt is damaged'):
+    checkpoints.restore(variables, prefix)
+  data.write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match='model.ckpt is damaged'):
+    checkpoints.restore(variables, prefix)
+  (tmp_path / 'model.ckpt.index').write_bytes(b'no index')
+  with pytest.raises(ValueError, match='model.ckpt is not a readable checkpoint'):
+    checkpoints.restore(variables, prefix)
+
+
+def test_failed_save_leaves_the_earlier_one(variables, tmp_path):
+  prefix = tmp_path / 'model.ckpt'
+  checkpoints.save(prefix, variables)
+  before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+  with pytest.raises(Exception, match='.'):
+    checkpoints.save(prefix, {'a': tf.ones(1), 'b': object()})
+  assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

@@ -1,0 +1,397 @@
+"""What research code does with the nets, in TF1 graphs and as Models; small images throughout."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+from absl import logging
+
+from nets import (
+  inception,
+  inception_blocks,
+  inception_resnet_v2,
+  inception_v3,
+  inception_v4,
+  nets_factory,
+)
+from nets.inception_blocks import Cell
+from tests import golden
+
+tf1 = tf.compat.v1
+
+
+@pytest.fixture
+def graph():
+  with tf.Graph().as_default() as graph:
+    yield graph
+
+
+def images(side: int = 75, batch: int | None = 2, width: int | None = None) -> tf.Tensor:
+  return tf1.placeholder(tf.float32, (batch, side, side if width is None else width, 3))
+
+
+def thin_v3(inputs, num_classes=5, **kwargs):
+  """Inception-v3 with few filters."""
+  return inception.inception_v3(inputs, num_classes, depth_multiplier=0.1, min_depth=4, **kwargs)
+
+
+# Inception-v3 stands for all where the code is shared.
+
+
+def test_base_stops_at_every_end_point(graph):
+  for r in inception_v3.BODY[:12]:
+    with tf1.variable_scope(r.end_point):
+      net, end_points = inception.inception_v3_base(
+        images(), r.end_point, min_depth=2, depth_multiplier=0.01
+      )
+    assert list(end_points)[-1] == r.end_point
+    assert net is end_points[r.end_point]
+
+
+def test_unknown_final_endpoint_lists_the_choices(graph):
+  with pytest.raises(ValueError, match="'Mixed_9z'; choose one of Conv2d_1a_3x3, .*Mixed_7c"):
+    inception.inception_v3_base(images(), 'Mixed_9z')
+
+
+@pytest.mark.parametrize('name', golden.NAMES)
+def test_smallest_images_are_75_pixels_and_smaller_are_refused(name, graph):
+  body = __import__(f'nets.{name}', fromlist=['BODY']).BODY
+  assert inception_blocks.smallest_input(body) == 75
+  base = getattr(inception, f'{name}_base')
+  with pytest.raises(ValueError, match=r'74 x 80 pixels are too small .* smallest .* 75 x 75'):
+    base(images(74, width=80))
+  assert base(images(16), 'Conv2d_2b_3x3')[0].shape.as_list() == [2, 5, 5, 64]
+
+
+def test_smallest_input_leaves_one_pixel(graph):
+  net, _ = inception.inception_v3_base(images(75), depth_multiplier=0.1)
+  assert net.shape[1:3].as_list() == [1, 1]
+  assert inception_blocks.smallest_input(inception_v3.BODY, 'Mixed_6e') == 43
+
+
+def test_auxiliary_head_is_left_out_of_small_images_and_said_so(graph, caplog, monkeypatch):
+  monkeypatch.setattr(
+    logging, 'log_first_n', lambda level, text, n, *args: logging.log(level, text, *args)
+  )
+  caplog.set_level('WARNING', 'absl')
+  _, end_points = thin_v3(images(106))
+  assert 'AuxLogits' not in end_points
+  assert 'InceptionV3: features of 4 x 4 are too small for the auxiliary head' in caplog.text
+  _, end_points = thin_v3(images(107), scope='Larger')
+  assert end_points['AuxLogits'].shape.as_list() == [2, 5]
+  assert 'Larger/AuxLogits/Conv2d_2a_1x1/weights' in [v.op.name for v in tf1.global_variables()]
+
+
+def test_create_aux_logits_false(graph):
+  _, end_points = thin_v3(images(107), create_aux_logits=False)
+  assert 'AuxLogits' not in end_points
+  assert not tf1.global_variables('InceptionV3/AuxLogits')
+
+
+def test_depth_multiplier(graph):
+  _, end_points = inception.inception_v3_base(images(), depth_multiplier=0.5)
+  assert end_points['Mixed_7c'].shape[3] == 1024
+  with tf1.variable_scope('wide'):
+    _, end_points = inception.inception_v3_base(images(), 'Conv2d_2b_3x3', depth_multiplier=2.0)
+  assert end_points['Conv2d_2b_3x3'].shape[3] == 128
+  with pytest.raises(ValueError, match='depth_multiplier is 0; it must be greater than zero'):
+    inception.inception_v3(images(), depth_multiplier=0)
+
+
+def test_reuse_shares_variables(graph):
+  train, _ = thin_v3(images(), is_training=True)
+  count = len(tf1.global_variables())
+  evaluate, _ = thin_v3(images(), is_training=False, reuse=True)
+  assert len(tf1.global_variables()) == count
+  assert train is not evaluate
+  with pytest.raises(ValueError, match='already exists'):
+    thin_v3(images())
+
+
+def test_scope_names_the_variables(graph):
+  thin_v3(images(), scope='Other')
+  assert all(v.op.name.startswith('Other/') for v in tf1.global_variables())
+
+
+def test_num_classes_none_gives_features(graph):
+  for name, base_depth in (('inception_v3', 2048), ('inception_resnet_v1', 1792)):
+    network_fn = nets_factory.get_network_fn(name, num_classes=None)
+    net, end_points = network_fn(images())
+    assert net.shape.as_list() == [2, 1, 1, base_depth]
+    assert 'Logits' not in end_points
+    assert 'AuxLogits' not in end_points
+
+
+def test_spatial_squeeze_prediction_fn_and_global_pool(graph):
+  logits, end_points = thin_v3(images(), spatial_squeeze=False, scope='A')
+  assert logits.shape.as_list() == [2, 1, 1, 5]
+  assert end_points['Predictions'].shape.as_list() == [2, 1, 1, 5]
+
+  def sigmoid(logits, scope):
+    return tf.sigmoid(logits, name=scope)
+
+  _, end_points = thin_v3(images(), prediction_fn=sigmoid, scope='B')
+  assert end_points['Predictions'].op.type == 'Sigmoid'
+  _, end_points = thin_v3(images(), global_pool=True, scope='C')
+  assert 'global_pool' in end_points
+  assert 'AvgPool_1a' not in end_points
+
+
+def test_large_images_keep_their_places_without_squeeze(graph):
+  """slim's head pools windows of 8 x 8 with stride 2."""
+  logits, _ = thin_v3(images(363), spatial_squeeze=False, create_aux_logits=False)
+  assert logits.shape.as_list() == [2, 2, 2, 5]
+
+
+@pytest.mark.parametrize('name', golden.NAMES)
+def test_unknown_batch_and_image_size(name, graph):
+  network_fn = nets_factory.get_network_fn(name, num_classes=5)
+  inputs = tf1.placeholder(tf.float32, (None, None, None, 3))
+  kwargs = {'global_pool': True, 'create_aux_logits': False} if name == 'inception_v3' else {}
+  logits, _ = network_fn(inputs, **kwargs)
+  assert logits.shape.as_list() == [None, 5]
+  with tf1.Session() as session:
+    session.run(tf1.global_variables_initializer())
+    for shape in ((1, 75, 90, 3), (3, 139, 120, 3)):
+      assert session.run(logits, {inputs: np.zeros(shape)}).shape == (shape[0], 5)
+
+
+def test_device_function_places_variables(graph):
+  def place(op):
+    return '/cpu:1' if op.type == 'VarHandleOp' else '/cpu:0'
+
+  with tf1.device(place):
+    net, _ = thin_v3(images())
+  assert {v.device for v in tf1.global_variables()} == {'/cpu:1'}
+  assert net.device == '/cpu:0'
+
+
+def test_collections_in_training(graph):
+  with slim.arg_scope(inception.inception_v3_arg_scope()):
+    thin_v3(images(), is_training=True)
+  variables = tf1.global_variables()
+  norms = [v for v in variables if v.op.name.endswith('moving_mean')]
+  weights = [v for v in variables if v.op.name.endswith('weights')]
+  assert len(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)) == 2 * len(norms)
+  assert len(tf1.get_collection(tf1.GraphKeys.REGULARIZATION_LOSSES)) == len(weights)
+  assert set(tf1.get_collection(tf1.GraphKeys.MODEL_VARIABLES)) == set(variables)
+  assert len(tf1.trainable_variables()) == len(variables) - 2 * len(norms)
+
+
+def test_arg_scope_values(graph):
+  scope = inception.inception_v4_arg_scope(
+    weight_decay=0.1,
+    batch_norm_decay=0.5,
+    batch_norm_epsilon=0.01,
+    activation_fn=tf.nn.relu6,
+    batch_norm_updates_collections='updates',
+    batch_norm_scale=True,
+  )
+  with slim.arg_scope(scope), slim.arg_scope([slim.conv2d], trainable=False):
+    inception.inception_v4_base(images(), 'Conv2d_1a_3x3')
+  assert [v.op.name for v in tf1.global_variables()][1:3] == [
+    'InceptionV4/Conv2d_1a_3x3/BatchNorm/beta',
+    'InceptionV4/Conv2d_1a_3x3/BatchNorm/gamma',
+  ]
+  assert [v.op.name for v in tf1.trainable_variables()] == [
+    'InceptionV4/Conv2d_1a_3x3/BatchNorm/beta',
+    'InceptionV4/Conv2d_1a_3x3/BatchNorm/gamma',
+  ]
+  operations = {op.type for op in graph.get_operations()}
+  assert 'Relu6' in operations and 'Relu' not in operations
+  fused = next(op for op in graph.get_operations() if op.type == 'FusedBatchNormV3')
+  assert fused.get_attr('epsilon') == pytest.approx(0.01)
+  assert len(tf1.get_collection('updates')) == 2
+  (loss,) = tf1.get_collection(tf1.GraphKeys.REGULARIZATION_LOSSES)
+  with tf1.Session() as session:
+    session.run(tf1.global_variables_initializer())
+    weights, value = session.run((tf1.global_variables()[0], loss))
+  assert value == pytest.approx(0.1 * (weights**2).sum() / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize('name', golden.NAMES)
+def test_arg_scope_without_batch_norm(name, graph):
+  scope = getattr(inception, f'{name}_arg_scope')(use_batch_norm=False)
+  with slim.arg_scope(scope):
+    getattr(inception, f'{name}_base')(images(), 'Conv2d_2a_3x3')
+  leaves = {v.op.name.rsplit('/', 1)[-1] for v in tf1.global_variables()}
+  assert leaves == {'weights', 'biases'}
+
+
+def test_custom_getter_sees_every_variable(graph):
+  seen = []
+
+  def getter(getter, name, *args, **kwargs):
+    seen.append(name)
+    return getter(name, *args, **kwargs)
+
+  with tf1.variable_scope('tower', custom_getter=getter):
+    thin_v3(images())
+  assert seen == [v.op.name for v in tf1.global_variables()]
+
+
+def test_op_names_that_deployed_graphs_fetch(graph):
+  thin_v3(images())
+  for name in ('InceptionV3/InceptionV3/Conv2d_1a_3x3/Conv2D', 'InceptionV3/Predictions/Reshape_1'):
+    assert graph.get_operation_by_name(name)
+
+
+# Inception-ResNet-v2 as a back-bone.
+
+
+def test_output_stride_8_keeps_the_values_of_the_classifier(graph):
+  inputs = tf.constant(golden.images(1, 107, 123))
+  outputs = {}
+  for stride in (16, 8):
+    with (
+      slim.arg_scope(inception.inception_resnet_v2_arg_scope()),
+      slim.arg_scope([slim.batch_norm], is_training=False),
+    ):
+      _, outputs[stride] = inception.inception_resnet_v2_base(
+        inputs, output_stride=stride, scope=tf1.VariableScope(tf1.AUTO_REUSE, 'InceptionResnetV2')
+      )
+  assert outputs[8]['Mixed_6a'].shape.as_list() == [1, 9, 11, 1088]
+  assert outputs[8]['Conv2d_7b_1x1'].shape.as_list() == [1, 5, 7, 1536]
+  with tf1.Session() as session:
+    session.run(tf1.global_variables_initializer())
+    dense, sparse = session.run((outputs[8], outputs[16]))
+  for name, step in (('Mixed_5b', 1), ('PreAuxLogits', 2), ('Mixed_7a', 4), ('Conv2d_7b_1x1', 4)):
+    assert golden.relative_error(dense[name][:, ::step, ::step], sparse[name]) < 1e-4, name
+
+
+def test_align_feature_maps(graph):
+  _, end_points = inception.inception_resnet_v2_base(
+    images(65), 'PreAuxLogits', align_feature_maps=True
+  )
+  sides = [tensor.shape[1] for tensor in end_points.values()]
+  assert sides == [33, 33, 33, 17, 17, 17, 9, 9, 5, 5]
+
+
+def test_output_stride_is_8_or_16(graph):
+  with pytest.raises(ValueError, match='output_stride is 32; choose 8 or 16'):
+    inception.inception_resnet_v2_base(images(), output_stride=32)
+
+
+def test_relu6_clips_the_residuals(graph):
+  inception.inception_resnet_v2_base(images(), 'Mixed_6a', activation_fn=tf.nn.relu6)
+  clipped = [op for op in graph.get_operations() if op.type == 'Minimum']
+  assert len(clipped) == 10  # one a block
+
+
+def test_activation_scale_is_in_the_table():
+  scales = [r.block.scale for r in inception_resnet_v2.BODY if hasattr(r.block, 'scale')]
+  assert scales == [0.17] * 10 + [0.10] * 20 + [0.20] * 9 + [1.0]
+
+
+# Names.
+
+
+def test_cells_name_themselves_by_one_rule():
+  def exceptions(module) -> int:
+    blocks = {id(r.block): r.block for r in module.BODY if not isinstance(r.block, Cell)}
+    branches = [b for block in blocks.values() for b in inception_blocks._branches(block)]
+    items = [item for branch in branches for item in branch]
+    cells = [cell for item in items for cell in getattr(item, 'cells', [item])]
+    return sum(cell.name is not None for cell in cells)
+
+  # Inception-ResNet-v2 holds BLOCK_8 in two residuals.
+  assert [exceptions(m) for m in (inception_v3, inception_v4, inception_resnet_v2)] == [5, 2, 5]
+
+
+# Model.
+
+
+@pytest.fixture(scope='module')
+def thin_model():
+  return nets_factory.create_model(
+    'inception_v3', 5, image_size=107, depth_multiplier=0.1, min_depth=4
+  )
+
+
+def test_model_eager_equals_function_and_graph(thin_model, tmp_path):
+  inputs = golden.images(2, 107, 107)
+  eager, _ = thin_model(inputs)
+  traced, _ = tf.function(thin_model, autograph=False)(inputs)
+  np.testing.assert_allclose(eager, traced, rtol=1e-4, atol=1e-5)
+  thin_model.save(str(tmp_path / 'model.ckpt'))
+  with tf.Graph().as_default(), tf1.Session() as session:
+    with slim.arg_scope(inception.inception_v3_arg_scope()):
+      logits, _ = thin_v3(tf.constant(inputs), is_training=False)
+    tf1.train.Saver().restore(session, str(tmp_path / 'model.ckpt'))
+    np.testing.assert_allclose(session.run(logits), eager, rtol=1e-4, atol=1e-5)
+
+
+def test_model_training_moves_the_averages_and_takes_gradients(thin_model):
+  inputs = golden.images(4, 107, 107)
+  before = thin_model.variables_by_name['InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_mean'].numpy()
+
+  @tf.function(autograph=False)
+  def step():
+    with tf.GradientTape() as tape:
+      logits, end_points = thin_model(inputs, training=True, dropout_seed=tf.constant([0, 1]))
+      loss = tf.reduce_sum(logits**2) + tf.reduce_sum(end_points['AuxLogits'] ** 2)
+      loss += thin_model.regularization_loss()
+    return tape.gradient(loss, thin_model.trainable_variables)
+
+  gradients = step()
+  assert all(gradient is not None for gradient in gradients)
+  after = thin_model.variables_by_name['InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_mean'].numpy()
+  assert np.any(before != after)
+
+
+def test_model_regularization_loss_is_slims(thin_model):
+  expected = sum(
+    0.00004 * (v.numpy() ** 2).sum() / 2
+    for name, v in thin_model.variables_by_name.items()
+    if name.endswith('weights')
+  )
+  assert thin_model.regularization_loss().numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_model_mirrored_over_two_logical_processors(mirrored):
+  with mirrored.scope():
+    model = nets_factory.create_model(
+      'inception_v3', 5, image_size=75, depth_multiplier=0.1, min_depth=4
+    )
+    model.build()
+  inputs = golden.images(4, 75, 75)
+
+  replica_ids = mirrored.experimental_distribute_values_from_function(
+    lambda context: tf.constant(context.replica_id_in_sync_group)
+  )
+
+  @tf.function(autograph=False)
+  def run(training):
+    def replica(replica_id):
+      return model(tf.gather(inputs, tf.range(2) + 2 * replica_id), training=training)[0]
+
+    return mirrored.experimental_local_results(mirrored.run(replica, args=(replica_ids,)))
+
+  logits = np.concatenate([part.numpy() for part in run(False)])
+  np.testing.assert_allclose(logits, model(inputs)[0], rtol=1e-4, atol=1e-5)
+  run(True)
+  moving_mean = model.variables_by_name['InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_mean']
+  replicas = [v.numpy() for v in mirrored.experimental_local_results(moving_mean)]
+  assert np.any(replicas[0] != replicas[1])  # each replica saw pictures of its own
+  np.testing.assert_allclose(moving_mean.numpy(), np.mean(replicas, 0), rtol=1e-5, atol=1e-7)
+
+
+def test_caller_arg_scope_reaches_a_model():
+  with slim.arg_scope([slim.conv2d], normalizer_fn=None):
+    scope = inception.inception_v3_arg_scope(use_batch_norm=False)
+  model = nets_factory.create_model(
+    'inception_v3', 5, image_size=75, arg_scope=scope, depth_multiplier=0.1
+  )
+  assert not any('BatchNorm' in name for name in model.variables_by_name)
+
+
+def test_unknown_net_lists_the_nets():
+  with pytest.raises(ValueError, match='Unknown net .vgg.; choose one of inception_v3, '):
+    nets_factory.create_model('vgg')
+  with pytest.raises(ValueError, match='Unknown net'):
+    nets_factory.get_network_fn('resnet', 10)
+
+
+def test_get_network_fn_has_slims_attribute(graph):
+  network_fn = nets_factory.get_network_fn('inception_v4', 10, weight_decay=0.1, is_training=True)
+  assert network_fn.default_image_size == inception.inception_v4.default_image_size == 299
