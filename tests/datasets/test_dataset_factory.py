@@ -3,7 +3,7 @@ import os
 import pytest
 
 from datasets import dataset_factory, imagenet, records
-from tests.datasets.test_records import flowers_example, write
+from tests.datasets.slim_records import flowers_example, write
 
 
 @pytest.fixture

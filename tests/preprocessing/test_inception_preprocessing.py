@@ -362,3 +362,13 @@ def test_without_a_seed_every_call_differs():
   assert np.abs(first - second).max() > 0.01
   whole = get(PIXELS, 90, 120, crop_image=False)
   assert whole.shape == (90, 120, 3)
+
+
+def test_slims_entry_in_a_graph_of_tensorflow_1():
+  seed = seeds(1)[0]
+  expected = inception.preprocess_image(PIXELS, 40, 50, is_training=True, seed=seed)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    image = tf.compat.v1.placeholder(tf.uint8, [None, None, 3])
+    got = inception.preprocess_image(image, 40, 50, is_training=True, seed=seed)
+    assert got.shape == (40, 50, 3)
+    np.testing.assert_allclose(session.run(got, {image: PIXELS}), expected, atol=1e-5)
