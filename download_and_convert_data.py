@@ -24,12 +24,20 @@ def define_flags() -> None:
   flags.DEFINE_enum('dataset_name', None, sorted(_CONVERTIBLE), 'What to convert.', required=True)
   flags.DEFINE_string('source', None, 'Folder of the pictures; digits need none.')
   flags.DEFINE_string('dataset_dir', None, 'Folder for the records.', required=True)
-  flags.DEFINE_integer('train_shards', None, 'Files for training; by default as the data set asks.')
-  flags.DEFINE_integer('validation_shards', None, 'Files for validation.')
+  for split in ('train', 'validation'):
+    flags.DEFINE_integer(
+      f'{split}_shards',
+      None,
+      f'Files for the {split} split; by default as many as suit the data set.',
+      lower_bound=1,
+      upper_bound=99999,
+    )
   flags.DEFINE_float(
     'validation_fraction',
     None,
     'Share of each class that an image_folder without validation/ holds out; by default 0.1.',
+    lower_bound=0.0,
+    upper_bound=1.0,
   )
   flags.DEFINE_integer('seed', 0, 'Fixes the order of the records and what is held out.')
   flags.DEFINE_bool('overwrite', False, 'Replace the records in dataset_dir.')

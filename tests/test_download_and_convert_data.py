@@ -63,6 +63,7 @@ COMMANDS = {
   'number': '--dataset_name=digits|--dataset_dir=new|--seed=x',
   'argument': '--dataset_name=digits|--dataset_dir=new|digits',
   'fraction': '--dataset_name=digits|--dataset_dir=new|--validation_fraction=2',
+  'shards': '--dataset_name=digits|--dataset_dir=new|--train_shards=0',
   'debug': '--dataset_name=image_folder|--source=nowhere|--dataset_dir=new|--debug',
   'help': '--help',
 }
@@ -107,7 +108,8 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
   [
     ('again', 1, ['my records already holds a data set', '--overwrite']),
     ('no source', 1, ['source nowhere does not exist', '<class>/*.jpg']),
-    ('fraction', 1, ['validation_fraction must be']),
+    ('fraction', 2, ['--validation_fraction=2', '[0.0, 1.0]']),
+    ('shards', 2, ['--train_shards=0', '[1, 99999]']),
     ('data set', 2, ['--dataset_name=birds', 'digits|image_folder|imagenet']),
     ('flag', 2, ["'dataset_nam'", 'Did you mean: dataset_name']),
     ('required', 2, ['--dataset_dir']),
