@@ -7,13 +7,15 @@ TF_CPP_MIN_LOG_LEVEL does not reach; `TF_CPP_MIN_LOG_LEVEL=0` shows everything.
 """
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 @contextlib.contextmanager
@@ -36,6 +38,7 @@ def _import_tensorflow():
   with _silent_stderr():
     tensorflow = importlib.import_module('tensorflow')
     tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
+  tensorflow.get_logger().setLevel('ERROR')  # e.g. a line for every reduction over replicas
   return tensorflow
 
 
@@ -50,6 +53,9 @@ def run(main: Callable[[list[str]], None]) -> None:
   """
   if 'debug' not in flags.FLAGS:
     flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+  logging.set_verbosity(logging.INFO)
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(None)  # bare lines, without time and place in the code
   app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse(main, argv))
 
 
@@ -77,11 +83,51 @@ def _flag_help(module: str, argv: list[str]) -> str:
   return '\n'.join(lines)
 
 
+def define_flags(config: type, gone: Mapping[str, str]) -> None:
+  """Defines a flag for every field of a dataclass of `training.config.option`s.
+
+  Args:
+    config: the dataclass; defaults are not the flags': what is not given is left to recipes.
+    gone: {flag of slim that is no more: what takes its place}.
+  """
+  define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+  for field in dataclasses.fields(config):
+    text = field.metadata['help']
+    if field.default is not None:
+      text += f' Default: {field.default}'
+    if choices := field.metadata['choices']:
+      flags.DEFINE_enum(field.name, None, choices, f'{text} (one of {", ".join(choices)})')
+    else:
+      define.get(field.type, flags.DEFINE_string)(field.name, None, text)
+  for name, reason in gone.items():
+    flags.DEFINE_string(name, None, f'Gone: {reason}.')
+
+
+Resolved = TypeVar('Resolved')
+
+
+def flag_values(
+  config: type, resolve: Callable[[Mapping[str, Any]], Resolved], gone: Mapping[str, str]
+) -> Resolved:
+  """Hands the flags that were given to `resolve`; its ValueError is an error of the flags."""
+  values = flags.FLAGS.flag_values_dict()
+  for name, reason in gone.items():
+    if values[name] is not None:
+      raise flags.Error(f'--{name} is gone: {reason}')
+  names = [field.name for field in dataclasses.fields(config)]
+  try:
+    return resolve({name: values[name] for name in names if values[name] is not None})
+  except ValueError as error:
+    raise flags.Error(str(error)) from error
+
+
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
   except KeyboardInterrupt:
     _fail(argv, 'interrupted', 130)
+  except flags.Error as error:
+    _fail(argv, error, 2)
   except (ValueError, OSError, tf.errors.OpError) as error:
     if flags.FLAGS.debug:
       raise

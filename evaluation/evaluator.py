@@ -1,0 +1,162 @@
+"""Evaluates a checkpoint: every picture counts exactly once."""
+
+import json
+import os
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from datasets import dataset_factory
+from evaluation import pictures
+from evaluation.config import EvalConfig
+from nets import checkpoints, nets_factory
+from nets.model import Model
+from preprocessing import preprocessing_factory
+from training import input_pipeline
+
+METRICS_FILE = 'metrics.json'
+PICTURE_FILE = 'predictions.png'
+
+
+class Counts(NamedTuple):
+  """What was counted over a data set."""
+
+  num_images: int
+  top_1: int
+  top_5: int
+
+
+def evaluate(config: EvalConfig) -> dict[str, object]:
+  """Evaluates, writes `metrics.json` and the pictures that were asked for, returns the metrics.
+
+  Raises:
+    ValueError, OSError: a flag, the data or the checkpoint is not as it should be.
+  """
+  dataset = dataset_factory.get_dataset(
+    config.dataset_name, config.dataset_split_name, config.dataset_dir
+  )
+  num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
+  net = nets_factory.get_net(config.model_name)
+  image_size = config.eval_image_size or net.default_image_size
+  model = make_model(config.model_name, num_classes, image_size)
+  prefix = checkpoints.resolve(config.checkpoint_path)
+  weights = load_weights(model, prefix, config.weights)
+  batches = input_pipeline.eval_batches(
+    dataset,
+    preprocessing_factory.get(config.preprocessing_name or config.model_name),
+    image_size=image_size,
+    batch_size=config.batch_size,
+    labels_offset=config.labels_offset,
+    num_threads=config.num_preprocessing_threads,
+  )
+  if config.max_num_batches is not None:
+    batches = batches.take(config.max_num_batches)
+
+  started = time.monotonic()
+  try:
+    counts, samples = count(model, batches, tf.as_dtype(config.precision), config.pictures)
+  except tf.errors.DataLossError as error:
+    raise input_pipeline.read_error(dataset, error) from error
+  if not counts.num_images:
+    raise ValueError(f'No picture of {dataset.name} {dataset.split_name} could be decoded')
+  seconds = time.monotonic() - started
+  metrics = {
+    'num_images': counts.num_images,
+    'top_1': counts.top_1 / counts.num_images,
+    'top_5': counts.top_5 / counts.num_images,
+    'images_per_second': round(counts.num_images / seconds, 2),
+    'weights': weights,
+    'checkpoint': prefix,
+    'model_name': config.model_name,
+    'dataset_name': dataset.name,
+    'dataset_split_name': dataset.split_name,
+    'image_size': image_size,
+  }
+  if config.max_num_batches is None:
+    metrics['skipped_images'] = dataset.num_samples - counts.num_images
+  os.makedirs(config.eval_dir, exist_ok=True)
+  write_json(os.path.join(config.eval_dir, METRICS_FILE), metrics)
+  if samples:
+    names = {k - config.labels_offset: v for k, v in dataset.labels_to_names.items()}
+    pictures.draw_predictions(os.path.join(config.eval_dir, PICTURE_FILE), samples, names)
+  return metrics
+
+
+def make_model(name: str, num_classes: int, image_size: int) -> Model:
+  """A net for inference: without the auxiliary head, which only training needs."""
+  net = nets_factory.get_net(name)
+  has_head = any(scope.endswith('AuxLogits') for scope in net.head_scopes)
+  kwargs = {'create_aux_logits': False} if has_head else {}
+  return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
+
+
+def load_weights(model: Model, prefix: str, weights: str) -> str:
+  """Restores `model`.
+
+  Args:
+    model: the net.
+    prefix: of the checkpoint.
+    weights: 'ema', 'plain' or 'auto'.
+
+  Returns:
+    'ema' or 'plain': what was loaded.
+
+  Raises:
+    ValueError: the checkpoint does not fit, or has no moving averages.
+  """
+  has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
+  if weights == 'ema' and not has_averages:
+    raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
+  use_ema = has_averages and weights != 'plain'
+  try:
+    model.restore(prefix, use_ema=use_ema)
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; --model_name, --labels_offset and the data set decide what is looked for'
+    ) from error
+  return 'ema' if use_ema else 'plain'
+
+
+def count(
+  model: Model, batches: tf.data.Dataset, dtype: tf.DType, num_samples: int = 0
+) -> tuple[Counts, list[pictures.Sample]]:
+  """Counts right answers.
+
+  Args:
+    model: the net.
+    batches: of `input_pipeline.eval_batches`.
+    dtype: of the computation.
+    num_samples: how many of the first pictures to return.
+
+  Returns:
+    The counts, and the first pictures with their labels and predictions.
+  """
+
+  @tf.function(autograph=False, reduce_retracing=True)
+  def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    logits, _ = model(tf.cast(images, dtype))
+    predictions = tf.argmax(logits, -1, output_type=tf.int32)
+    in_top_5 = tf.math.in_top_k(labels, logits, min(5, logits.shape[-1]))
+    return predictions, tf.equal(predictions, labels), in_top_5
+
+  counts = np.zeros(3, np.int64)
+  samples: list[pictures.Sample] = []
+  for batch in batches:
+    predictions, right, in_top_5 = step(batch['image'], batch['label'])
+    counts += [len(right), np.count_nonzero(right), np.count_nonzero(in_top_5)]
+    for i in range(min(len(right), num_samples - len(samples))):
+      samples.append(
+        pictures.Sample(batch['image'][i].numpy(), int(batch['label'][i]), int(predictions[i]))
+      )
+  return Counts(*counts.tolist()), samples
+
+
+def write_json(path: str, content: dict[str, object]) -> None:
+  """Writes a file in one piece."""
+  temporary = f'{path}.part-{os.getpid()}'
+  with open(temporary, 'w') as file:
+    json.dump(content, file, indent=2)
+    file.write('\n')
+  os.replace(temporary, path)

@@ -1,0 +1,228 @@
+"""The configuration of a run: one field a flag, recipes as tables of values, `config.json`."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from nets import nets_factory
+from preprocessing import preprocessing_factory
+
+CONFIG_FILE = 'config.json'
+
+OPTIMIZERS = ('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd')
+SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial')
+PRECISIONS = ('bfloat16', 'float32')
+
+
+def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+  """A field with what its flag says of itself; `default` None means: must be given, or derived."""
+  return dataclasses.field(default=default, metadata={'help': text, 'choices': choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything that decides how a run goes. Names and, in recipe `slim`, values are slim's."""
+
+  train_dir: str = option(None, 'Where checkpoints, metrics.jsonl and TensorBoard events go.')
+  recipe: str = option('paper', 'Set of defaults that any other flag overrides.')
+
+  dataset_name: str = option('imagenet', 'Data set, as download_and_convert_data.py wrote it.')
+  dataset_split_name: str = option('train', 'Split to train on.')
+  dataset_dir: str = option(None, 'Folder of the records.')
+  labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
+  model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
+  preprocessing_name: str = option(
+    None, "Preprocessing; the net's by default.", tuple(preprocessing_factory.PREPROCESSING)
+  )
+  train_image_size: int = option(None, "Pixels a side; the net's by default (299).")
+  batch_size: int = option(32, 'Pictures a replica and step; the global batch is the sum.')
+  max_number_of_steps: int = option(None, 'Last step; goes before num_epochs.')
+  num_epochs: float = option(None, 'Length of the run in epochs of the global batch.')
+
+  num_clones: int = option(None, 'Replicas; all GPUs by default, or 1 without one.')
+  clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')
+  precision: str = option('float32', 'Type of the computation; variables are float32.', PRECISIONS)
+  seed: int = option(0, 'Of initial weights, order, distortions and dropout.')
+
+  num_readers: int = option(4, 'Shards read side by side.')
+  num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
+  shuffle_buffer: int = option(4096, 'Records that the next one is drawn from.')
+  log_every_n_steps: int = option(10, 'Steps between lines of progress.')
+  save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
+  save_summaries_secs: float = option(60.0, 'Seconds between TensorBoard points.')
+  max_to_keep: int = option(5, 'Checkpoints kept.')
+
+  min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the picture.')
+  random_flip: bool = option(True, 'Mirror half of the training pictures.')
+  distort_color: bool = option(True, 'Distort colours in training.')
+  fast_mode: bool = option(True, 'Two of the four colour distortions, bilinear resizing.')
+
+  optimizer: str = option('rmsprop', "TF1's form of it.", OPTIMIZERS)
+  weight_decay: float = option(0.00004, 'Factor of the L2 loss.')
+  momentum: float = option(0.9, 'Of optimizer momentum.')
+  rmsprop_decay: float = option(0.9, 'Of the mean of squared gradients.')
+  rmsprop_momentum: float = option(0.9, 'Of optimizer rmsprop.')
+  opt_epsilon: float = option(1.0, 'Of rmsprop, adam and adadelta.')
+  adadelta_rho: float = option(0.95, 'Decay of adadelta.')
+  adagrad_initial_accumulator_value: float = option(0.1, 'Start of the adagrad accumulators.')
+  adam_beta1: float = option(0.9, 'Decay of the first moment of adam.')
+  adam_beta2: float = option(0.999, 'Decay of the second moment of adam.')
+  ftrl_learning_rate_power: float = option(-0.5, 'Learning rate power of ftrl.')
+  ftrl_initial_accumulator_value: float = option(0.1, 'Start of the ftrl accumulators.')
+  ftrl_l1: float = option(0.0, 'L1 strength of ftrl.')
+  ftrl_l2: float = option(0.0, 'L2 strength of ftrl.')
+  clip_gradient_norm: float = option(0.0, 'Largest norm of all gradients together; 0: any.')
+
+  learning_rate: float = option(0.01, 'Initial learning rate, for the global batch as it is.')
+  learning_rate_decay_type: str = option('exponential', 'Schedule.', SCHEDULES)
+  learning_rate_decay_factor: float = option(0.94, 'Of schedule exponential, a staircase.')
+  num_epochs_per_decay: float = option(2.0, 'Epochs a stair; length of schedule polynomial.')
+  end_learning_rate: float = option(0.0001, 'Where schedules polynomial and cosine end.')
+  warmup_epochs: float = option(0.0, 'Epochs of linear rise to the learning rate.')
+
+  label_smoothing: float = option(0.0, 'Share of the target spread over all classes.')
+  aux_loss_weight: float = option(0.4, 'Weight of the auxiliary head in the loss.')
+  dropout_keep_prob: float = option(0.8, 'Share of features that dropout keeps.')
+  batch_norm_decay: float = option(
+    0.9997, 'Of moving means and variances; 0.9997 needs tens of thousands of steps, 0.97 hundreds.'
+  )
+  moving_average_decay: float = option(
+    None, 'Keeps moving averages of the weights too, used at evaluation; e.g. 0.9999.'
+  )
+
+  checkpoint_path: str = option(None, 'Checkpoint, or its folder, to start from.')
+  checkpoint_exclude_scopes: str = option(None, 'Comma-separated scopes not to take from there.')
+  trainable_scopes: str = option(None, 'Comma-separated scopes to train; all by default.')
+  ignore_missing_vars: bool = option(False, 'Variables not in checkpoint_path start fresh.')
+
+
+# What differs from the defaults above, which are slim's.
+RECIPES: dict[str, dict[str, Any]] = {
+  # arXiv:1512.00567 section 8 and 1602.07261 section 4: 100 epochs, RMSProp, 0.045 x 0.94 every 2
+  # epochs, label smoothing 0.1, gradients clipped at 2.0, evaluated with averaged weights. The
+  # papers' global batch is 50 x 32 (asynchronous); the learning rate is not scaled for yours.
+  'paper': {
+    'num_epochs': 100.0,
+    'learning_rate': 0.045,
+    'label_smoothing': 0.1,
+    'clip_gradient_norm': 2.0,
+    'moving_average_decay': 0.9999,
+  },
+  # train_image_classifier.py of slim without flags: runs until it is stopped.
+  'slim': {},
+  # From a checkpoint to one's own classes within some thousand steps; batch norm follows.
+  'finetune': {
+    'num_epochs': 20.0,
+    'optimizer': 'momentum',
+    'learning_rate': 0.01,
+    'learning_rate_decay_type': 'cosine',
+    'end_learning_rate': 0.0,
+    'warmup_epochs': 1.0,
+    'label_smoothing': 0.1,
+    'clip_gradient_norm': 2.0,
+    'batch_norm_decay': 0.97,
+    'min_crop_area': 0.2,
+  },
+}
+
+# Flags of slim whose mechanism is gone, and what does the job now.
+GONE = {
+  'master': 'TF_CONFIG or Slurm describe the cluster, tf.distribute does the rest',
+  'num_ps_tasks': 'there are no parameter servers: replicas are synchronous',
+  'worker_replicas': 'TF_CONFIG or Slurm say how many workers there are',
+  'task': 'TF_CONFIG or Slurm say which worker this is',
+  'sync_replicas': 'training is always synchronous',
+  'replicas_to_aggregate': 'all are aggregated; --batch_size and --num_clones set the batch',
+  'quantize_delay': 'quantization-aware training is gone with tf.contrib.quantize',
+}
+
+
+def resolve(given: Mapping[str, Any]) -> Config:
+  """The configuration of a recipe with the flags that were given.
+
+  Args:
+    given: {field: value}; `recipe` is one of them.
+
+  Raises:
+    ValueError: an unknown recipe, a missing or impossible value; names the flag.
+  """
+  recipe = given.get('recipe', 'paper')
+  if recipe not in RECIPES:
+    raise ValueError(f'--recipe={recipe}: choose one of {", ".join(RECIPES)}')
+  config = Config(**{**RECIPES[recipe], **given})
+  _validate(config)
+  return config
+
+
+def _validate(config: Config) -> None:
+  for name in ('train_dir', 'dataset_dir'):
+    if not getattr(config, name):
+      raise ValueError(f'--{name} must be given')
+  for field in dataclasses.fields(Config):
+    value, choices = getattr(config, field.name), field.metadata['choices']
+    if choices and value is not None and value not in choices:
+      raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
+  ranges = {  # smallest and largest value
+    'batch_size': (1, None),
+    'num_clones': (1, None),
+    'num_readers': (1, None),
+    'log_every_n_steps': (1, None),
+    'max_to_keep': (1, None),
+    'shuffle_buffer': (1, None),
+    'max_number_of_steps': (1, None),
+    'num_epochs': (0, None),
+    'learning_rate': (0, None),
+    'min_crop_area': (0, 1),
+    'label_smoothing': (0, 1),
+    'dropout_keep_prob': (0, 1),
+    'batch_norm_decay': (0, 1),
+    'moving_average_decay': (0, 1),
+    'weight_decay': (0, None),
+    'clip_gradient_norm': (0, None),
+    'num_epochs_per_decay': (0, None),
+  }
+  for name, (low, high) in ranges.items():
+    value = getattr(config, name)
+    if value is not None and (value < low or (high is not None and value > high)):
+      wanted = f'{low} to {high}' if high is not None else f'at least {low}'
+      raise ValueError(f'--{name}={value}: must be {wanted}')
+  if config.learning_rate_decay_type == 'cosine' and not (
+    config.num_epochs or config.max_number_of_steps
+  ):
+    raise ValueError(
+      '--learning_rate_decay_type=cosine needs an end: --num_epochs or --max_number_of_steps'
+    )
+
+
+def scopes(comma_separated: str | None) -> tuple[str, ...]:
+  """'InceptionV3/Logits, InceptionV3/AuxLogits' -> a tuple of both."""
+  parts = (comma_separated or '').split(',')
+  return tuple(part.strip() for part in parts if part.strip())
+
+
+def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:
+  """Saves a run's configuration, and under 'run' the facts derived from it, atomically."""
+  path = os.path.join(directory, CONFIG_FILE)
+  temporary = f'{path}.part-{os.getpid()}'
+  with open(temporary, 'w') as file:
+    json.dump({**dataclasses.asdict(config), 'run': dict(facts)}, file, indent=2)
+    file.write('\n')
+  os.replace(temporary, path)
+
+
+def read(directory: str) -> dict[str, Any] | None:
+  """The content of a directory's config.json; None where there is none.
+
+  Raises:
+    ValueError: it is not JSON.
+  """
+  path = os.path.join(directory, CONFIG_FILE)
+  if not os.path.exists(path):
+    return None
+  with open(path) as file:
+    try:
+      return json.load(file)
+    except json.JSONDecodeError as error:
+      raise ValueError(f'{path} is not JSON: {error}') from error

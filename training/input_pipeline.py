@@ -1,0 +1,171 @@
+"""From records to batches: the host's half of the work.
+
+Training goes through the records in an order that is a function of seed and position alone, so a
+run that is resumed at a position goes on as if it had never stopped.
+"""
+
+import tensorflow as tf
+
+from datasets import records
+from datasets.dataset_factory import Dataset
+from preprocessing.inception_preprocessing import Distortion
+from preprocessing.preprocessing_factory import Preprocessing
+
+# Records that one decoding task takes. Measured on 2 cores with 96 x 96 JPEGs: 3,000 pictures/s in
+# tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which can not skip a broken picture.
+_TASK = 16
+
+
+def train_batches(
+  dataset: Dataset,
+  preprocessing: Preprocessing,
+  distortion: Distortion,
+  *,
+  image_size: int,
+  batch_size: int,
+  labels_offset: int = 0,
+  seed: int = 0,
+  position: int = 0,
+  shuffle_buffer: int = 4096,
+  num_readers: int = 4,
+  num_threads: int | None = None,
+) -> tf.data.Dataset:
+  """Endless shuffled batches for `Preprocessing.train_device`.
+
+  Args:
+    dataset: what to read.
+    preprocessing: how to decode and crop.
+    distortion: how to crop.
+    image_size: pixels a side.
+    batch_size: pictures a batch.
+    labels_offset: subtracted from the labels.
+    seed: of the order and of the distortions.
+    position: where to begin: records already gone through, counted over all epochs.
+    shuffle_buffer: records that the next one is drawn from.
+    num_readers: shards read side by side.
+    num_threads: of decoding; None lets tf.data find out.
+
+  Yields:
+    'image': [batch_size, image_size, image_size, 3] uint8, 'label': [batch_size] int32, 'seed':
+    [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. Pictures
+    that can not be decoded are missing: so are their positions.
+  """
+  paths = tf.constant(sorted(dataset.paths))
+
+  def epoch_of_records(epoch: tf.Tensor) -> tf.data.Dataset:
+    order = tf.random.experimental.stateless_shuffle(paths, [seed, tf.cast(epoch, tf.int32)])
+    found = tf.data.Dataset.from_tensor_slices(order).interleave(
+      tf.data.TFRecordDataset,
+      cycle_length=num_readers,
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    tf.random.set_seed(seed + 1)  # of this function's graph; `shuffle` mixes it with its own
+    found = found.shuffle(shuffle_buffer, seed=epoch)
+    first = epoch * dataset.num_samples
+    return found.enumerate(first).skip(tf.maximum(position - first, 0))
+
+  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    example = records.parse_example(record)
+    own_seed = tf.stack([tf.cast(seed, tf.int64), place])
+    own_seed = tf.cast(own_seed % (2**31 - 1), tf.int32)
+    image = preprocessing.train_host(
+      example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
+    )
+    label = tf.cast(example['label'], tf.int32) - labels_offset
+    return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
+
+  start = position // dataset.num_samples
+  everything = tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch_of_records)
+  everything = everything.map(_check_label(dataset), num_parallel_calls=tf.data.AUTOTUNE)
+  decoded = _map_skipping_broken(everything, decode, num_threads)
+  return decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def eval_batches(
+  dataset: Dataset,
+  preprocessing: Preprocessing,
+  *,
+  image_size: int,
+  batch_size: int,
+  labels_offset: int = 0,
+  num_threads: int | None = None,
+) -> tf.data.Dataset:
+  """Every record once, in the order of the shards; the last batch is as small as it comes.
+
+  Yields:
+    'image': [n, image_size, image_size, 3] float32 in [-1, 1], 'label': [n] int32, 'filename': [n]
+    string. Pictures that can not be decoded are missing.
+  """
+
+  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    example = records.parse_example(record)
+    return {
+      'image': preprocessing.eval_image(example['encoded'], image_size, image_size),
+      'label': tf.cast(example['label'], tf.int32) - labels_offset,
+      'filename': example['filename'],
+    }
+
+  everything = tf.data.TFRecordDataset(sorted(dataset.paths)).enumerate()
+  everything = everything.map(_check_label(dataset), num_parallel_calls=tf.data.AUTOTUNE)
+  return (
+    _map_skipping_broken(everything, decode, num_threads)
+    .batch(batch_size)
+    .prefetch(tf.data.AUTOTUNE)
+  )
+
+
+def check_labels(dataset: Dataset, labels_offset: int) -> int:
+  """The number of classes of the head, once it is known that every label has a place in it.
+
+  Raises:
+    ValueError: a label is outside.
+  """
+  num_classes = dataset.num_classes - labels_offset
+  low, high = (label - labels_offset for label in dataset.label_range)
+  if low < 0 or high >= num_classes:
+    raise ValueError(
+      f'Labels of {dataset.name} {dataset.split_name} are {dataset.label_range[0]}..'
+      f'{dataset.label_range[1]}; with --labels_offset={labels_offset} they become {low}..{high}, '
+      f'but the head has classes 0..{num_classes - 1}'
+    )
+  return num_classes
+
+
+def read_error(dataset: Dataset, error: tf.errors.OpError) -> ValueError:
+  """An error that names the damaged file, from TensorFlow's, which does not."""
+  damage = records.find_damage(dataset.paths)
+  return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
+
+
+def _check_label(dataset: Dataset):
+  """Stops at a label outside the classes: `check_labels` may have seen a sample only."""
+
+  def check(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    label = records.parse_example(record)['label']
+    inside = tf.logical_and(label >= 0, label < dataset.num_classes)
+    text = ['Label', label, f'is outside the {dataset.num_classes} classes of {dataset.name}']
+    with tf.control_dependencies([tf.debugging.Assert(inside, text)]):
+      return place, tf.identity(record)
+
+  return check
+
+
+def _map_skipping_broken(
+  found: tf.data.Dataset, decode, num_threads: int | None
+) -> tf.data.Dataset:
+  """`found.map(decode)` in parallel and in order, without the elements on which it fails.
+
+  `ignore_errors` on the whole would pass over a damaged file too: here it sees decoding alone.
+  """
+
+  def task(*elements: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(elements).map(decode).ignore_errors()
+
+  return found.batch(_TASK).interleave(
+    task,
+    cycle_length=num_threads or 8,
+    block_length=_TASK,
+    num_parallel_calls=num_threads or tf.data.AUTOTUNE,
+    deterministic=True,
+  )

@@ -1,0 +1,110 @@
+"""What a run says of itself: lines of progress, metrics.jsonl and TensorBoard."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+import tensorflow as tf
+from absl import logging
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+class Progress:
+  """Writes the numbers of a step to the log, to `metrics.jsonl` and to TensorBoard.
+
+  Args:
+    directory: of the run.
+    step: where the run begins; what an interrupted run wrote beyond it is dropped.
+    total_steps: where it ends, if it does.
+    images_per_step: the global batch.
+    summary_secs: seconds between TensorBoard points.
+  """
+
+  def __init__(
+    self,
+    directory: str,
+    step: int,
+    total_steps: int | None,
+    images_per_step: int,
+    summary_secs: float,
+  ):
+    self._total_steps = total_steps
+    self._images_per_step = images_per_step
+    self._summary_secs = summary_secs
+    self._last_summary = 0.0
+    self._step, self._time = step, time.monotonic()
+    path = os.path.join(directory, METRICS_FILE)
+    keep_until(path, step)
+    self._file = open(path, 'a', buffering=1)  # noqa: SIM115  (open as long as the run)
+    self._writer = tf.summary.create_file_writer(directory)
+
+  def start_clock(self, step: int) -> None:
+    """Forgets the time until now: that of tracing the first step says nothing of the rest."""
+    self._step, self._time = step, time.monotonic()
+
+  def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+    """Reports the values of a step, images/s since the last report among them."""
+    now = time.monotonic()
+    rate = (step - self._step) * self._images_per_step / max(now - self._time, 1e-9)
+    self._step, self._time = step, now
+    entry = {'step': step, 'epoch': round(epoch, 4), **values, 'images_per_second': round(rate, 2)}
+    self._file.write(json.dumps(entry) + '\n')
+    logging.info('%s', self._line(entry))
+    if now - self._last_summary >= self._summary_secs or step == self._total_steps:
+      self._last_summary = now
+      with self._writer.as_default():
+        for name, value in entry.items():
+          if name != 'step':
+            tf.summary.scalar(name, value, step)
+      self._writer.flush()
+
+  def _line(self, entry: Mapping[str, float]) -> str:
+    steps = f'{entry["step"]}/{self._total_steps}' if self._total_steps else f'{entry["step"]}'
+    line = (
+      f'step {steps}  epoch {entry["epoch"]:.2f}  loss {entry["loss"]:.3f}  '
+      f'top-1 {entry["top_1"]:.3f}  rate {entry["learning_rate"]:.3g}  '
+      f'{entry["images_per_second"]:.1f} images/s'
+    )
+    if self._total_steps and entry['images_per_second'] > 0:
+      images = (self._total_steps - entry['step']) * self._images_per_step
+      line += f'  {duration(images / entry["images_per_second"])} left'
+    if entry.get('skipped_images'):
+      line += f'  {entry["skipped_images"]} broken pictures skipped'
+    return line
+
+  def close(self) -> None:
+    self._file.close()
+    self._writer.close()
+
+
+def duration(seconds: float) -> str:
+  """'42 s', '3 min 5 s', '2 h 10 min', '4 d 3 h'."""
+  for size, unit, below, smaller in ((86400, 'd', 3600, 'h'), (3600, 'h', 60, 'min')):
+    if seconds >= size:
+      return f'{int(seconds // size)} {unit} {int(seconds % size // below)} {smaller}'
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes} min {rest} s' if minutes else f'{rest} s'
+
+
+def keep_until(path: str, step: int) -> None:
+  """Drops lines of steps after `step`, and a line that was cut off, from a JSON-lines file.
+
+  The file is replaced, never cut in place.
+  """
+  if not os.path.exists(path):
+    return
+  kept = []
+  with open(path) as file:
+    for line in file:
+      try:
+        entry = json.loads(line)
+      except json.JSONDecodeError:
+        continue
+      if entry.get('step', 0) <= step:
+        kept.append(line)
+  temporary = f'{path}.part-{os.getpid()}'
+  with open(temporary, 'w') as file:
+    file.writelines(kept)
+  os.replace(temporary, path)

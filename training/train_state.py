@@ -1,0 +1,95 @@
+"""The variables of a run, by the names that they have in slim's checkpoints."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from nets import checkpoints
+from nets.model import Model
+from training.config import Config, scopes
+from training.optimizers import Optimizer, adam_powers
+
+POSITION = 'input_position'  # records gone through, over all epochs
+
+
+class TrainState(tf.Module):
+  """Model, slots of the optimizer and moving averages; create it in `strategy.scope()`."""
+
+  def __init__(self, config: Config, model: Model):
+    super().__init__()
+    self._config = config
+    self.model = model
+    self.trained = trained_variables(config, model)
+    self.optimizer = Optimizer(config, self.trained)
+    self.averages: dict[str, tf.Variable] = {}  # by the variable's name
+    if config.moving_average_decay:
+      for name, variable in model.variables_by_name.items():
+        self.averages[name] = tf.Variable(
+          variable.read_value(),
+          trainable=False,
+          name=name + checkpoints.EMA_SUFFIX,
+          # As the variable: moving statistics belong to a replica, weights are mirrored.
+          synchronization=variable.synchronization,
+          aggregation=variable.aggregation,
+        )
+
+  def named_variables(self) -> dict[str, tf.Variable]:
+    """Everything that a checkpoint holds in variables."""
+    averages = {name + checkpoints.EMA_SUFFIX: v for name, v in self.averages.items()}
+    return {**self.model.variables_by_name, **self.optimizer.slots, **averages}
+
+  def restart_averages(self) -> None:
+    """Sets the moving averages to the variables, as after loading a checkpoint without them."""
+    for name, average in self.averages.items():
+      average.assign(self.model.variables_by_name[name].read_value())
+
+  def save(self, prefix: str, step: int, position: int) -> None:
+    """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
+    numbers = {
+      'global_step': tf.constant(step, tf.int64),
+      POSITION: tf.constant(position, tf.int64),
+    }
+    if self._config.optimizer == 'adam':
+      powers = adam_powers(self._config, tf.constant(step + 1))
+      numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
+    checkpoints.save(prefix, {**self.named_variables(), **numbers})
+
+  def restore(self, prefix: str) -> tuple[int, int]:
+    """Loads a checkpoint of this run, or of slim's.
+
+    Returns:
+      Step and position; the position is -1 where the checkpoint does not know it.
+
+    Raises:
+      ValueError: it is damaged or another net's.
+    """
+    checkpoints.restore(self.model.variables_by_name, prefix)
+    stored = checkpoints.shapes(prefix)
+    rest = {
+      name: variable
+      for name, variable in self.named_variables().items()
+      if name not in self.model.variables_by_name
+    }
+    if any(name in stored for name in rest):
+      checkpoints.restore(rest, prefix, ignore_missing=True)
+    if self.averages and not any(name + checkpoints.EMA_SUFFIX in stored for name in self.averages):
+      self.restart_averages()
+    numbers = checkpoints.read(prefix, [n for n in ('global_step', POSITION) if n in stored])
+    return int(numbers['global_step']), int(numbers.get(POSITION, -1))
+
+
+def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]:
+  """{name: variable} that --trainable_scopes leaves to train.
+
+  Raises:
+    ValueError: no variable is in those scopes.
+  """
+  wanted = scopes(config.trainable_scopes)
+  trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
+  trained = {n: v for n, v in trainable.items() if not wanted or n.startswith(wanted)}
+  if not trained:
+    known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
+    raise ValueError(
+      f'--trainable_scopes={config.trainable_scopes} has no variable; scopes are {", ".join(known)}'
+    )
+  return trained

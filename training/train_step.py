@@ -1,0 +1,101 @@
+"""One synchronous step: forward, backward, sum over the replicas, update."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from preprocessing.inception_preprocessing import Distortion
+from preprocessing.preprocessing_factory import Preprocessing
+from training import losses
+from training.config import Config
+from training.train_state import TrainState
+
+Batch = dict[str, tf.Tensor]
+# (batch of `input_pipeline.train_batches`, step int64, learning rate float32) -> scalars
+TrainStep = Callable[[Batch, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def make_train_step(
+  strategy: tf.distribute.Strategy,
+  state: TrainState,
+  config: Config,
+  preprocessing: Preprocessing,
+  distortion: Distortion,
+) -> TrainStep:
+  """The compiled step.
+
+  It returns the means over the replicas of 'loss' (all terms), 'cross_entropy' (of the main head),
+  'regularization_loss' and 'top_1', and 'position', the largest of the batch.
+  """
+  dtype = tf.as_dtype(config.precision)
+  trained = list(state.trained.values())
+
+  def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
+    replica = tf.distribute.get_replica_context()
+    images = preprocessing.train_device(batch['image'], batch['seed'], distortion, dtype)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(trained)
+      # The seed of the batch's first picture belongs to this step and replica alone.
+      logits, end_points = state.model(images, training=True, dropout_seed=batch['seed'][0])
+      metrics = batch_losses(config, logits, end_points, batch['label'])
+      metrics['regularization_loss'] = state.model.regularization_loss()
+      metrics['loss'] += metrics['regularization_loss']
+      share = metrics['loss'] / replica.num_replicas_in_sync
+    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, tape.gradient(share, trained))
+    if config.clip_gradient_norm:
+      gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradient_norm)
+    state.optimizer.apply(gradients, step, learning_rate)
+    if config.moving_average_decay:
+      move_averages(state, averaging_decay(config.moving_average_decay, step))
+    return {**metrics, 'position': tf.reduce_max(batch['position'])}
+
+  @tf.function(autograph=False)
+  def train_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
+    results = strategy.run(replica_step, args=(batch, step, learning_rate))
+    means = {
+      name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+      for name, value in results.items()
+      if name != 'position'
+    }
+    positions = strategy.experimental_local_results(results['position'])
+    return {**means, 'position': tf.reduce_max(tf.stack(positions))}
+
+  return train_step
+
+
+def batch_losses(
+  config: Config, logits: tf.Tensor, end_points: dict[str, tf.Tensor], labels: tf.Tensor
+) -> dict[str, tf.Tensor]:
+  """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars."""
+  cross_entropy = losses.softmax_cross_entropy(logits, labels, config.label_smoothing)
+  loss = cross_entropy
+  if 'AuxLogits' in end_points:
+    loss += config.aux_loss_weight * losses.softmax_cross_entropy(
+      end_points['AuxLogits'], labels, config.label_smoothing
+    )
+  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': losses.top_1(logits, labels)}
+
+
+def averaging_decay(decay: float, step: tf.Tensor) -> tf.Tensor:
+  """The decay at a step, small at first, as in tf.train.ExponentialMovingAverage."""
+  step = tf.cast(step, tf.float32)
+  return tf.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def move_averages(state: TrainState, decay: tf.Tensor) -> None:
+  """average -= (1 - decay) * (average - variable); called in replica context."""
+
+  def move(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
+    average.assign_sub((1.0 - decay) * (average - variable), read_value=False)
+
+  def move_mirrored(strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
+    for name, average in state.averages.items():
+      variable = state.model.variables_by_name[name]
+      if variable.trainable:
+        strategy.extended.update(average, move, args=(variable, decay), group=False)
+
+  tf.distribute.get_replica_context().merge_call(move_mirrored, args=(decay,))
+  for name, average in state.averages.items():
+    variable = state.model.variables_by_name[name]
+    if not variable.trainable:  # moving statistics: each replica averages its own
+      move(average, variable, decay)

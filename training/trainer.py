@@ -1,0 +1,295 @@
+"""The loop: everything that one run does, in order."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from datasets import dataset_factory
+from nets import checkpoints, nets_factory
+from nets.model import Model
+from preprocessing import preprocessing_factory
+from preprocessing.inception_preprocessing import Distortion
+from training import config as config_lib
+from training import distribution, input_pipeline, schedules
+from training.config import Config
+from training.progress import Progress
+from training.train_state import TrainState
+from training.train_step import make_train_step
+
+
+class Plan(NamedTuple):
+  """What follows from a configuration and the data."""
+
+  num_classes: int
+  image_size: int
+  num_replicas: int
+  global_batch_size: int
+  steps_per_epoch: float
+  total_steps: int | None  # None: until stopped
+
+
+def train(config: Config) -> None:
+  """Trains until the last step, from the latest checkpoint in `train_dir` if there is one.
+
+  Raises:
+    ValueError, OSError: a flag, the data or a checkpoint is not as it should be; the loss is not
+      finite. The last checkpoint stays as it is.
+  """
+  dataset = dataset_factory.get_dataset(
+    config.dataset_name, config.dataset_split_name, config.dataset_dir
+  )
+  num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
+  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
+  plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
+  _check_same_run(config, plan)
+  os.makedirs(config.train_dir, exist_ok=True)
+  config_lib.write(config.train_dir, config, plan._asdict())
+  _describe(config, plan, dataset, strategy)
+
+  tf.random.set_seed(config.seed)
+  with strategy.scope():
+    state = TrainState(config, make_model(config, plan))
+  step, position = restore_or_init(config, state)
+  if position < 0:
+    position = step * plan.global_batch_size
+  if plan.total_steps is not None and step >= plan.total_steps:
+    logging.info('Nothing to do: %s is at step %d of %d', config.train_dir, step, plan.total_steps)
+    return
+
+  preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
+  distortion = make_distortion(config)
+  batches = strategy.distribute_datasets_from_function(
+    lambda _: input_pipeline.train_batches(
+      dataset,
+      preprocessing,
+      distortion,
+      image_size=plan.image_size,
+      batch_size=config.batch_size,
+      labels_offset=config.labels_offset,
+      seed=config.seed,
+      position=position,
+      shuffle_buffer=config.shuffle_buffer,
+      num_readers=config.num_readers,
+      num_threads=config.num_preprocessing_threads,
+    )
+  )
+  train_step = make_train_step(strategy, state, config, preprocessing, distortion)
+  try:
+    _loop(config, plan, state, iter(batches), train_step, step, position)
+  except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    raise input_pipeline.read_error(dataset, error) from error
+
+
+def _loop(config, plan, state, batches, train_step, step: int, position: int) -> None:
+  progress = Progress(
+    config.train_dir, step, plan.total_steps, plan.global_batch_size, config.save_summaries_secs
+  )
+  keeper = Keeper(config.train_dir, config.max_to_keep)
+  first_step, first_position, saved_at = step, position, time.monotonic()
+  while plan.total_steps is None or step < plan.total_steps:
+    rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
+    results = train_step(next(batches), tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
+    step += 1
+    done = step == plan.total_steps
+    if step == first_step + 1:
+      progress.start_clock(step)
+    if step % config.log_every_n_steps == 0 or done:
+      values = {name: float(value) for name, value in results.items() if name != 'position'}
+      if not math.isfinite(values['loss']):
+        raise ValueError(
+          f'The loss is {values["loss"]} at step {step} (learning rate {rate:.3g}): try a smaller '
+          f'--learning_rate or --clip_gradient_norm=2; the last checkpoint is {keeper.latest()}'
+        )
+      consumed = (step - first_step) * plan.global_batch_size
+      skipped = int(results['position']) + 1 - first_position - consumed
+      values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
+      progress.log(step, step / plan.steps_per_epoch, values)
+    if done or time.monotonic() - saved_at >= config.save_interval_secs:
+      keeper.save(state, step, int(results['position']) + 1)
+      saved_at = time.monotonic()
+  progress.close()
+
+
+def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: int) -> Plan:
+  """Derives sizes and lengths; epochs count the global batch."""
+  image_size = config.train_image_size
+  if image_size is None:
+    image_size = nets_factory.get_net(config.model_name).default_image_size
+  global_batch_size = config.batch_size * num_replicas
+  steps_per_epoch = num_samples / global_batch_size
+  total_steps = config.max_number_of_steps
+  if total_steps is None and config.num_epochs:
+    total_steps = math.ceil(config.num_epochs * steps_per_epoch)
+  return Plan(
+    num_classes, image_size, num_replicas, global_batch_size, steps_per_epoch, total_steps
+  )
+
+
+def make_model(config: Config, plan: Plan) -> Model:
+  """The net of a run, its variables made; call it in `strategy.scope()`."""
+  net = nets_factory.get_net(config.model_name)
+  model = nets_factory.create_model(
+    config.model_name,
+    plan.num_classes,
+    image_size=plan.image_size,
+    arg_scope=net.arg_scope(
+      weight_decay=config.weight_decay, batch_norm_decay=config.batch_norm_decay
+    ),
+    dropout_keep_prob=config.dropout_keep_prob,
+  )
+  model.build()
+  return model
+
+
+def make_distortion(config: Config) -> Distortion:
+  """The distortions that the flags ask for."""
+  return Distortion(
+    area_range=(config.min_crop_area, 1.0),
+    random_flip=config.random_flip,
+    color=config.distort_color,
+    fast_mode=config.fast_mode,
+  )
+
+
+def restore_or_init(config: Config, state: TrainState) -> tuple[int, int]:
+  """Goes on from `train_dir`, or starts from `checkpoint_path`, or fresh.
+
+  Returns:
+    The step, and the position in the data (-1: not known).
+
+  Raises:
+    ValueError, OSError: a checkpoint can not be read or does not fit.
+  """
+  latest = tf.train.latest_checkpoint(config.train_dir)
+  if latest:
+    step, position = state.restore(latest)
+    ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
+    logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
+    return step, position
+  if config.checkpoint_path:
+    _init_from(config, state.model)
+    state.restart_averages()
+  return 0, 0
+
+
+def _init_from(config: Config, model: Model) -> None:
+  """Loads `checkpoint_path`; heads whose shapes do not fit, or that it lacks, stay fresh."""
+  net = nets_factory.get_net(config.model_name)
+  variables = model.variables_by_name
+  prefix = checkpoints.resolve(config.checkpoint_path)
+  stored = checkpoints.shapes(prefix)
+  excluded = config_lib.scopes(config.checkpoint_exclude_scopes)
+  for scope in excluded:
+    if not any(name.startswith(scope) for name in variables):
+      raise ValueError(f'--checkpoint_exclude_scopes: {config.model_name} has no scope {scope}')
+  unfit = [
+    name
+    for name, variable in variables.items()
+    if name.startswith(net.head_scopes)
+    and not name.startswith(excluded)
+    and stored.get(name) != variable.shape.as_list()
+  ]
+  try:
+    restored = checkpoints.restore(
+      variables,
+      prefix,
+      exclude_scopes=(*excluded, *unfit),
+      ignore_missing=config.ignore_missing_vars,
+      use_ema=True,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; --checkpoint_exclude_scopes leaves scopes out, --ignore_missing_vars those that '
+      'the checkpoint lacks'
+    ) from error
+  logging.info('Starting from %s: %d variables restored', prefix, len(restored.restored))
+  for name in (*restored.excluded, *restored.missing):
+    reason = stored.get(name, 'not there')
+    if name.startswith(excluded):
+      reason = 'excluded'
+    logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
+
+
+class Keeper:
+  """Saves checkpoints in a directory and deletes all but the newest."""
+
+  def __init__(self, directory: str, max_to_keep: int):
+    self._directory = directory
+    self._max_to_keep = max_to_keep
+    state = tf.train.get_checkpoint_state(directory)
+    self._kept = [path for path in state.all_model_checkpoint_paths] if state else []
+
+  def latest(self) -> str:
+    return self._kept[-1] if self._kept else 'none'
+
+  def save(self, state: TrainState, step: int, position: int) -> None:
+    """Writes model.ckpt-<step>, then the state file that names it, then deletes the oldest."""
+    path = os.path.join(self._directory, f'model.ckpt-{step}')
+    state.save(path, step, position)
+    self._kept = [*(kept for kept in self._kept if kept != path), path]
+    old, self._kept = self._kept[: -self._max_to_keep], self._kept[-self._max_to_keep :]
+    write_checkpoint_state(self._directory, self._kept)
+    for prefix in old:
+      for name in tf.io.gfile.glob(prefix + '.*'):
+        os.remove(name)
+    logging.info('Saved %s', path)
+
+
+def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
+  """Writes the file `checkpoint`, which tf.train.latest_checkpoint reads; newest prefix last.
+
+  Names are relative, so that the directory can be moved.
+  """
+  names = [os.path.relpath(prefix, directory) for prefix in prefixes]
+  lines = [f'model_checkpoint_path: "{names[-1]}"']
+  lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+  path = os.path.join(directory, 'checkpoint')
+  temporary = f'{path}.part-{os.getpid()}'
+  with open(temporary, 'w') as file:
+    file.write('\n'.join(lines) + '\n')
+  os.replace(temporary, path)
+
+
+def _check_same_run(config: Config, plan: Plan) -> None:
+  """Refuses a train_dir that holds another net's run; says what else has changed."""
+  before = config_lib.read(config.train_dir)
+  if before is None or tf.train.latest_checkpoint(config.train_dir) is None:
+    return
+  now = {'model_name': config.model_name, 'num_classes': plan.num_classes}
+  then = {'model_name': before.get('model_name'), **before.get('run', {})}
+  for name, value in now.items():
+    if then.get(name) != value:
+      raise ValueError(
+        f'{config.train_dir} holds a run with {name} {then.get(name)}, not {value}: choose another '
+        '--train_dir'
+      )
+  for name, value in vars(config).items():
+    if name in before and before[name] != value:
+      logging.info('Changed since the last start: --%s from %s to %s', name, before[name], value)
+
+
+def _describe(config, plan: Plan, dataset, strategy) -> None:
+  end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
+  logging.info(
+    '%s on %s %s: %d pictures, %d classes, %d x %d pixels; %d replica(s) x %d pictures, '
+    '%.1f steps an epoch, %s; recipe %s, %s, %s',
+    config.model_name,
+    config.dataset_name,
+    config.dataset_split_name,
+    dataset.num_samples,
+    plan.num_classes,
+    plan.image_size,
+    plan.image_size,
+    plan.num_replicas,
+    config.batch_size,
+    plan.steps_per_epoch,
+    end,
+    config.recipe,
+    config.optimizer,
+    config.precision,
+  )
