@@ -24,6 +24,7 @@ class EvalConfig:
   dataset_dir: str = option(None, "Folder of the records; the run's by default.")
   labels_offset: int = option(None, "Subtracted from every label; the run's by default, or 0.")
   model_name: str = option(None, "Net; the run's by default.", tuple(nets_factory.NETS))
+  depth_multiplier: float = option(None, "Factor of the filters; the run's by default, or 1.")
   preprocessing_name: str = option(
     None, "Preprocessing; the run's by default.", tuple(preprocessing_factory.PREPROCESSING)
   )
@@ -39,6 +40,15 @@ class EvalConfig:
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
   pictures: int = option(0, 'Draw so many pictures with their labels into predictions.png.')
 
+
+_FROM_RUN = (
+  'dataset_name',
+  'dataset_dir',
+  'labels_offset',
+  'model_name',
+  'depth_multiplier',
+  'preprocessing_name',
+)
 
 GONE = {
   'master': 'evaluation runs in this process',
@@ -58,11 +68,15 @@ def resolve(given: Mapping[str, Any]) -> EvalConfig:
   path = given['checkpoint_path']
   directory = path if os.path.isdir(path) else os.path.dirname(path)
   run = train_config.read(directory) or {}
-  names = ('dataset_name', 'dataset_dir', 'labels_offset', 'model_name', 'preprocessing_name')
-  known = {name: run[name] for name in names if run.get(name) is not None}
+  known = {name: run[name] for name in _FROM_RUN if run.get(name) is not None}
   if 'image_size' in run.get('run', {}):
     known['eval_image_size'] = run['run']['image_size']
-  known = {'labels_offset': 0, 'eval_dir': os.path.join(directory, 'eval'), **known, **given}
+  defaults = {
+    'labels_offset': 0,
+    'depth_multiplier': 1.0,
+    'eval_dir': os.path.join(directory, 'eval'),
+  }
+  known = {**defaults, **known, **given}
   for name in ('model_name', 'dataset_name', 'dataset_dir'):
     if name not in known:
       raise ValueError(f'--{name} must be given: {directory} has no {train_config.CONFIG_FILE}')

@@ -40,7 +40,7 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   net = nets_factory.get_net(config.model_name)
   image_size = config.eval_image_size or net.default_image_size
-  model = make_model(config.model_name, num_classes, image_size)
+  model = make_model(config.model_name, num_classes, image_size, config.depth_multiplier)
   prefix = checkpoints.resolve(config.checkpoint_path)
   weights = load_weights(model, prefix, config.weights)
   batches = input_pipeline.eval_batches(
@@ -84,11 +84,16 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
   return metrics
 
 
-def make_model(name: str, num_classes: int, image_size: int) -> Model:
+def make_model(
+  name: str, num_classes: int, image_size: int, depth_multiplier: float = 1.0
+) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
   net = nets_factory.get_net(name)
-  has_head = any(scope.endswith('AuxLogits') for scope in net.head_scopes)
-  kwargs = {'create_aux_logits': False} if has_head else {}
+  kwargs = {}
+  if any(scope.endswith('AuxLogits') for scope in net.head_scopes):
+    kwargs['create_aux_logits'] = False
+  if depth_multiplier != 1:
+    kwargs['depth_multiplier'] = depth_multiplier
   return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
 
 

@@ -33,6 +33,7 @@ class Config:
   dataset_dir: str = option(None, 'Folder of the records.')
   labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
   model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
+  depth_multiplier: float = option(1.0, 'Factor of the filters; for inception_v3 alone.')
   preprocessing_name: str = option(
     None, "Preprocessing; the net's by default.", tuple(preprocessing_factory.PREPROCESSING)
   )
@@ -188,6 +189,8 @@ def _validate(config: Config) -> None:
     if value is not None and (value < low or (high is not None and value > high)):
       wanted = f'{low} to {high}' if high is not None else f'at least {low}'
       raise ValueError(f'--{name}={value}: must be {wanted}')
+  if config.depth_multiplier != 1 and config.model_name != 'inception_v3':
+    raise ValueError(f'--depth_multiplier is for inception_v3; {config.model_name} has none')
   if config.learning_rate_decay_type == 'cosine' and not (
     config.num_epochs or config.max_number_of_steps
   ):

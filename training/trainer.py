@@ -141,6 +141,7 @@ def make_model(config: Config, plan: Plan) -> Model:
       weight_decay=config.weight_decay, batch_norm_decay=config.batch_norm_decay
     ),
     dropout_keep_prob=config.dropout_keep_prob,
+    **({'depth_multiplier': config.depth_multiplier} if config.depth_multiplier != 1 else {}),
   )
   model.build()
   return model

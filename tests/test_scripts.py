@@ -1,0 +1,59 @@
+"""The training and evaluation scripts as a user starts them: messages and exit statuses."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
+  """Exit status, the lines of stderr, stdout."""
+  done = subprocess.run(
+    [sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False
+  )
+  return done.returncode, done.stderr.splitlines(), done.stdout
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'message'),
+  [
+    (
+      ['--optimizer=lion'],
+      2,
+      'train_image_classifier: flag --optimizer=lion: value should be one of <adadelta|',
+    ),
+    (
+      ['--sync_replicas=true'],
+      2,
+      'train_image_classifier: --sync_replicas is gone: training is always synchronous',
+    ),
+    (
+      ['--train_dir=run', '--dataset_dir=no/such/place'],
+      1,
+      "train_image_classifier: dataset_dir 'no/such/place' is no folder",
+    ),
+  ],
+)
+def test_training_says_what_is_wrong_in_one_line(arguments, status, message):
+  code, lines, _ = run('train_image_classifier.py', *arguments)
+  assert code == status
+  assert len(lines) == 1
+  assert lines[0].startswith(message)
+
+
+def test_evaluation_without_a_checkpoint(tmp_path):
+  code, lines, _ = run('eval_image_classifier.py', f'--checkpoint_path={tmp_path}')
+  assert code == 2
+  assert lines == [
+    f'eval_image_classifier: --model_name must be given: {tmp_path} has no config.json'
+  ]
+
+
+def test_help_lists_the_flags():
+  code, _, text = run('train_image_classifier.py', '--help')
+  assert code == 0
+  assert 'goes on where it stopped' in text
+  assert '--learning_rate_decay_type' in text

@@ -1,0 +1,118 @@
+"""Batches from real records on disk."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from datasets import dataset_factory
+from preprocessing import preprocessing_factory
+from preprocessing.inception_preprocessing import Distortion
+from tests import records
+from training import input_pipeline
+
+INCEPTION = preprocessing_factory.get('inception')
+
+
+def dataset(directory, split='train'):
+  return dataset_factory.get_dataset('image_folder', split, directory)
+
+
+def batches(directory, number, **kwargs):
+  kwargs = {'image_size': 32, 'batch_size': 4, 'shuffle_buffer': 10, **kwargs}
+  found = input_pipeline.train_batches(dataset(directory), INCEPTION, Distortion(), **kwargs)
+  return list(itertools.islice(found.as_numpy_iterator(), number))
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('records'))
+
+
+def test_an_epoch_has_every_record_once(directory):
+  found = batches(directory, 12)
+  positions = np.concatenate([batch['position'] for batch in found])
+  np.testing.assert_array_equal(positions, np.arange(48))
+  first, second = (np.concatenate([b['image'] for b in found])[s] for s in (np.s_[:24], np.s_[24:]))
+  assert first.shape == (24, 32, 32, 3)
+  assert first.dtype == np.uint8
+  labels = np.concatenate([batch['label'] for batch in found])
+  np.testing.assert_array_equal(np.bincount(labels[:24]), [8, 8, 8])
+  assert np.any(labels[:24] != labels[24:])  # another order in the second epoch
+  assert np.any(first != second)
+  colors = first.astype(float).mean((1, 2)).argmax(1)
+  np.testing.assert_array_equal(colors, labels[:24])  # each picture has its own label
+
+
+def test_the_same_seed_gives_the_same_batches(directory):
+  one, same, other = (batches(directory, 8, seed=seed) for seed in (1, 1, 2))
+  for a, b in zip(one, same, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+  assert any(np.any(a['image'] != b['image']) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize('consumed', [3, 6, 8])
+def test_going_on_at_a_position_gives_the_rest(directory, consumed):
+  whole = batches(directory, 10)
+  rest = batches(directory, 10 - consumed, position=4 * consumed)
+  for a, b in zip(whole[consumed:], rest, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_the_global_seed_does_not_matter(directory):
+  tf.random.set_seed(0)
+  one = batches(directory, 3)
+  tf.random.set_seed(7)
+  np.testing.assert_array_equal(one[2]['image'], batches(directory, 3)[2]['image'])
+
+
+def test_broken_pictures_are_skipped_and_leave_gaps(tmp_path):
+  directory = records.write_set(tmp_path, broken=(5, 11))
+  found = batches(directory, 11)
+  positions = np.concatenate([batch['position'] for batch in found])
+  assert len(positions) == 44
+  assert positions[-1] + 1 - len(positions) == 4  # two pictures in each of two epochs
+  assert set(np.bincount(np.concatenate([b['label'] for b in found])[:22])) == {7, 8}
+
+
+def test_a_cut_off_shard_stops_and_is_named(tmp_path):
+  directory = records.write_set(tmp_path)
+  data = dataset(directory)
+  path = directory / 'train-00001-of-00003'
+  path.write_bytes(path.read_bytes()[:-100])
+  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.DataLossError) as caught:
+    for _ in itertools.islice(found, 10):
+      pass
+  assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, caught.value))
+
+
+def test_labels_outside_the_head_are_named(directory):
+  assert input_pipeline.check_labels(dataset(directory), 0) == 3
+  with pytest.raises(ValueError, match=r'are 0\.\.2; with --labels_offset=1 .* -1\.\.1.*0\.\.1'):
+    input_pipeline.check_labels(dataset(directory), 1)
+
+
+def test_a_label_that_the_sample_missed_stops_the_run(directory):
+  narrow = dataclasses.replace(dataset(directory), num_classes=2)
+  found = input_pipeline.train_batches(narrow, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='is outside the 2 classes'):
+    next(iter(found))
+
+
+def test_evaluation_sees_every_record_once(tmp_path):
+  directory = records.write_set(tmp_path, count=23, split='validation', broken=(4,))
+  found = list(
+    input_pipeline.eval_batches(
+      dataset(directory, 'validation'), INCEPTION, image_size=32, batch_size=5
+    ).as_numpy_iterator()
+  )
+  names = [name.decode() for batch in found for name in batch['filename']]
+  assert sorted(names) == sorted(f'{i}.jpg' for i in range(23) if i != 4)
+  assert [len(batch['label']) for batch in found] == [5, 5, 5, 5, 2]
+  assert found[0]['image'].dtype == np.float32
+  assert -1 <= found[0]['image'].min() < found[0]['image'].max() <= 1

@@ -1,0 +1,134 @@
+"""The synchronous step, alone and over two logical processors."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import nets_factory
+from preprocessing import preprocessing_factory
+from preprocessing.inception_preprocessing import Distortion
+from training import trainer
+from training.config import resolve
+from training.train_state import TrainState, trained_variables
+from training.train_step import averaging_decay, make_train_step
+
+INCEPTION = preprocessing_factory.get('inception')
+SIDE = 75
+
+
+def config(**kwargs):
+  return resolve(
+    {
+      'train_dir': 'run',
+      'dataset_dir': 'data',
+      'recipe': 'slim',
+      'depth_multiplier': 0.1,
+      'train_image_size': SIDE,
+      'optimizer': 'momentum',
+      'batch_norm_decay': 0.5,
+      **kwargs,
+    }
+  )
+
+
+def batch(count: int = 4) -> dict[str, tf.Tensor]:
+  rng = np.random.default_rng(0)
+  return {
+    'image': tf.constant(rng.integers(0, 256, (count, SIDE, SIDE, 3)), tf.uint8),
+    'label': tf.constant(np.arange(count) % 3, tf.int32),
+    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
+    'position': tf.constant(np.arange(count), tf.int64),
+  }
+
+
+def make(strategy: tf.distribute.Strategy, settings):
+  tf.random.set_seed(0)
+  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
+  with strategy.scope():
+    state = TrainState(settings, trainer.make_model(settings, plan))
+  return state, make_train_step(strategy, state, settings, INCEPTION, Distortion())
+
+
+def run(train_step, value, steps: int):
+  for step in range(steps):
+    results = train_step(value, tf.constant(step, tf.int64), tf.constant(0.01))
+  return {name: float(value) for name, value in results.items()}
+
+
+@pytest.fixture(scope='module')
+def single():
+  """Two steps on one device, with averages; the state before and after, the last results."""
+  settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  before = {name: variable.numpy() for name, variable in state.named_variables().items()}
+  first = run(train_step, batch(), 1)
+  middle = {name: variable.numpy() for name, variable in state.named_variables().items()}
+  return state, before, middle, first
+
+
+@pytest.mark.usefixtures('seed')
+def test_two_replicas_on_the_same_pictures_are_one(single, mirrored):
+  """The same batch on both: sums, means, clipping and statistics come out as on one device."""
+  settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
+  state, train_step = make(mirrored, settings)
+  _, before, after, expected = single
+  for name, variable in state.named_variables().items():
+    variable.assign(before[name])
+  values = {
+    key: mirrored.experimental_distribute_values_from_function(lambda _, v=value: v)
+    for key, value in batch().items()
+  }
+  results = run(train_step, values, 1)
+  assert results == pytest.approx(expected, rel=1e-4)
+  for name, variable in state.named_variables().items():
+    np.testing.assert_allclose(
+      variable.read_value(), after[name], rtol=1e-3, atol=1e-4, err_msg=name
+    )
+    if variable.trainable:
+      copies = [copy.numpy() for copy in mirrored.experimental_local_results(variable)]
+      np.testing.assert_array_equal(copies[0], copies[1])
+
+
+def test_loss_has_all_its_terms(single):
+  _, _, _, results = single
+  total = results['cross_entropy'] + results['regularization_loss']
+  assert results['loss'] == pytest.approx(total, rel=1e-5)  # too small for an auxiliary head
+  assert results['position'] == 3
+  assert np.log(3) * 0.5 < results['cross_entropy'] < np.log(3) * 3
+
+
+def test_averages_follow_tf1s_formula(single):
+  _, before, after, _ = single
+  decay = min(0.9, 1 / 10)
+  for leaf in ('weights', 'BatchNorm/moving_mean'):
+    name = f'InceptionV3/Conv2d_1a_3x3/{leaf}'
+    expected = decay * before[name] + (1 - decay) * after[name]
+    average = after[f'{name}/ExponentialMovingAverage']
+    np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-6)
+  assert float(averaging_decay(0.9999, tf.constant(90))) == pytest.approx(91 / 100)
+  assert float(averaging_decay(0.9999, tf.constant(10**6))) == pytest.approx(0.9999)
+
+
+def test_clipping_bounds_the_step(single):
+  """Momentum's first step is learning rate x gradient, whose norm is at most 2."""
+  state, before, after, _ = single
+  moved = [after[name] - before[name] for name in state.trained]
+  assert np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved)) <= 0.01 * 2.0 * 1.001
+
+
+def test_batch_norm_statistics_move(single):
+  _, before, after, _ = single
+  name = 'InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_variance'
+  assert np.all(before[name] == 1)
+  assert np.all(after[name] != 1)
+
+
+def test_trainable_scopes():
+  settings = config(trainable_scopes='InceptionV3/Logits')
+  model = nets_factory.create_model('inception_v3', 3, image_size=75, depth_multiplier=0.1)
+  assert list(trained_variables(settings, model)) == [
+    'InceptionV3/Logits/Conv2d_1c_1x1/weights',
+    'InceptionV3/Logits/Conv2d_1c_1x1/biases',
+  ]
+  with pytest.raises(ValueError, match='--trainable_scopes=Logit has no variable; scopes are'):
+    trained_variables(config(trainable_scopes='Logit'), model)

@@ -1,0 +1,253 @@
+"""Whole runs, small: records on disk, the real loop, files in train_dir."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from datasets import dataset_factory
+from evaluation import evaluator
+from evaluation.config import resolve as resolve_eval
+from nets import checkpoints, inception
+from tests import records
+from training import trainer
+from training.config import resolve
+
+tf1 = tf.compat.v1
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> pathlib.Path:
+  directory = tmp_path_factory.mktemp('data')
+  records.write_set(directory)
+  return records.write_set(directory, count=23, split='validation')
+
+
+def config(data, train_dir, **kwargs):
+  return resolve(
+    {
+      'train_dir': str(train_dir),
+      'dataset_dir': str(data),
+      'dataset_name': 'image_folder',
+      'recipe': 'paper',
+      'depth_multiplier': 0.1,
+      'train_image_size': 75,
+      'batch_size': 8,
+      'clone_on_cpu': True,
+      'log_every_n_steps': 1,
+      'learning_rate_decay_type': 'fixed',
+      'max_number_of_steps': 6,
+      'batch_norm_decay': 0.5,
+      **kwargs,
+    }
+  )
+
+
+def metrics(train_dir) -> list[dict]:
+  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def run(data, tmp_path_factory) -> pathlib.Path:
+  """A run of six steps that nothing disturbed."""
+  train_dir = tmp_path_factory.mktemp('run')
+  trainer.train(config(data, train_dir))
+  return train_dir
+
+
+def test_files_of_a_run(run, data):
+  names = {path.name for path in run.iterdir()}
+  assert {'checkpoint', 'config.json', 'metrics.jsonl', 'model.ckpt-6.index'} <= names
+  assert any(name.startswith('events.out.tfevents') for name in names)
+  assert not [name for name in names if '.part' in name]
+  saved = json.loads((run / 'config.json').read_text())
+  assert saved['recipe'] == 'paper'
+  assert saved['run']['num_classes'] == 3
+  assert saved['run']['steps_per_epoch'] == 3.0
+
+
+def test_metrics(run):
+  entries = metrics(run)
+  assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
+  assert entries[2]['epoch'] == 1.0
+  for key in ('loss', 'cross_entropy', 'regularization_loss', 'top_1', 'learning_rate'):
+    assert all(np.isfinite(entry[key]) for entry in entries)
+  assert all(entry['images_per_second'] > 0 for entry in entries[1:])
+
+
+def test_tensorboard_gets_the_same(run):
+  events = next(run.glob('events.out.tfevents*'))
+  tags = {}
+  for record in tf.data.TFRecordDataset(str(events)):
+    event = tf1.Event.FromString(record.numpy())
+    for value in event.summary.value:
+      tags[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
+  last = metrics(run)[-1]
+  assert tags['loss'] == (6, pytest.approx(last['loss'], rel=1e-5))
+  assert tags['learning_rate'] == (6, pytest.approx(last['learning_rate']))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, data, tmp_path):
+  trainer.train(config(data, tmp_path, max_number_of_steps=4))
+  with (tmp_path / 'metrics.jsonl').open('a') as file:  # killed after the checkpoint, in a line
+    file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+  trainer.train(config(data, tmp_path))
+  expected, resumed = metrics(run), metrics(tmp_path)
+  assert [entry['step'] for entry in resumed] == [1, 2, 3, 4, 5, 6]
+  for a, b in zip(expected, resumed, strict=True):
+    assert a['loss'] == pytest.approx(b['loss'], rel=1e-3), a['step']
+
+
+def test_a_finished_run_is_left_alone(run, data, caplog):
+  before = {path.name: path.stat().st_mtime_ns for path in run.glob('model.ckpt*')}
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, run))
+  assert 'Nothing to do' in caplog.text
+  assert before == {path.name: path.stat().st_mtime_ns for path in run.glob('model.ckpt*')}
+
+
+def test_slims_training_graph_opens_the_checkpoint(run):
+  """Every variable that slim's script would have made is there, under its name."""
+  with tf.Graph().as_default(), tf1.Session() as session:
+    with slim.arg_scope(inception.inception_v3_arg_scope()):
+      logits, _ = inception.inception_v3(
+        tf.zeros((1, 75, 75, 3)), 3, depth_multiplier=0.1, is_training=True
+      )
+    global_step = tf1.train.get_or_create_global_step()
+    model_variables = slim.get_model_variables()
+    averages = tf1.train.ExponentialMovingAverage(0.9999, global_step)
+    averages.apply(model_variables)
+    optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1.0)
+    optimizer.minimize(tf.reduce_sum(logits), global_step)
+    wanted = tf1.global_variables()
+    stored = checkpoints.shapes(run)
+    assert {v.op.name for v in wanted} == set(stored) - {'input_position'}
+    tf1.train.Saver(wanted).restore(session, tf.train.latest_checkpoint(str(run)))
+    assert session.run(global_step) == 6
+
+
+def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
+  other = records.write_set(tmp_path / 'other', classes=2)
+  settings = config(
+    other, tmp_path / 'tuned', recipe='finetune', checkpoint_path=str(run), max_number_of_steps=1
+  )
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(settings)
+  assert 'Starting from' in caplog.text
+  assert (
+    'fresh: InceptionV3/Logits/Conv2d_1c_1x1/weights [1, 1, 204, 2] (checkpoint: [1, 1, 204, 3])'
+    in caplog.text
+  )
+
+
+def test_start_refuses_what_does_not_fit(run, data, tmp_path):
+  settings = config(data, tmp_path, checkpoint_path=str(run), depth_multiplier=0.2)
+  with pytest.raises(ValueError, match=r'has shape .* but .*--checkpoint_exclude_scopes'):
+    trainer.train(settings)
+  settings = config(data, tmp_path, checkpoint_path=str(run), checkpoint_exclude_scopes='Nothing')
+  with pytest.raises(ValueError, match='inception_v3 has no scope Nothing'):
+    trainer.train(settings)
+
+
+def test_a_train_dir_of_another_net_is_refused(run, data):
+  with pytest.raises(ValueError, match='model_name inception_v3, not inception_v4'):
+    trainer.train(config(data, run, model_name='inception_v4', depth_multiplier=1.0))
+
+
+def test_labels_that_do_not_fit_are_named_before_the_first_step(data, tmp_path):
+  with pytest.raises(ValueError, match='--labels_offset=1'):
+    trainer.train(config(data, tmp_path / 'never', labels_offset=1))
+  assert not (tmp_path / 'never').exists()
+
+
+def test_too_many_gpus_are_refused(data, tmp_path):
+  with pytest.raises(ValueError, match='--num_clones=8: this machine has 0 GPUs; --clone_on_cpu'):
+    trainer.train(config(data, tmp_path, num_clones=8, clone_on_cpu=False))
+
+
+def test_keeper_deletes_the_oldest(tmp_path):
+  class State:
+    def save(self, prefix, step, position):
+      checkpoints.save(prefix, {'global_step': tf.constant(step)})
+
+  for step in range(1, 4):  # a new one each time, as after restarts
+    trainer.Keeper(str(tmp_path), max_to_keep=2).save(State(), step, 0)
+  assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
+  assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
+  moved = tmp_path.rename(tmp_path.with_name('moved'))
+  assert tf.train.latest_checkpoint(str(moved)) == str(moved / 'model.ckpt-3')
+
+
+# Evaluation of the same run.
+
+
+def evaluate(run, tmp_path, **kwargs):
+  return evaluator.evaluate(
+    resolve_eval({'checkpoint_path': str(run), 'eval_dir': str(tmp_path / 'eval'), **kwargs})
+  )
+
+
+@pytest.mark.parametrize('weights', ['ema', 'plain'])
+def test_evaluation_counts_every_picture_once(run, data, tmp_path, weights):
+  found = evaluate(run, tmp_path, batch_size=5, weights=weights, pictures=9)
+  assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+  assert found['num_images'] == 23
+  assert found['skipped_images'] == 0
+  assert found['weights'] == weights
+  assert found['top_5'] == 1.0  # of three classes
+  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, weights == 'ema'))
+
+
+def _top_1_one_by_one(run, data, use_ema: bool) -> float:
+  """By a graph of slim's, a picture at a time."""
+  paths = dataset_factory.get_dataset('image_folder', 'validation', data).paths
+  right = 0
+  with tf.Graph().as_default(), tf1.Session() as session:
+    image = tf1.placeholder(tf.uint8, (None, None, 3))
+    pixels = tf.image.convert_image_dtype(image, tf.float32)
+    pixels = tf.image.central_crop(pixels, 0.875)[tf.newaxis]
+    pixels = tf1.image.resize_bilinear(pixels, (75, 75), align_corners=False)
+    with slim.arg_scope(inception.inception_v3_arg_scope()):
+      logits, _ = inception.inception_v3(
+        (pixels - 0.5) * 2, 3, is_training=False, depth_multiplier=0.1, create_aux_logits=False
+      )
+    variables = slim.get_model_variables()
+    averages = tf1.train.ExponentialMovingAverage(0.9)
+    names = {averages.average_name(v) if use_ema else v.op.name: v for v in variables}
+    tf1.train.Saver(names).restore(session, tf.train.latest_checkpoint(str(run)))
+    for path in paths:
+      for record in tf1.io.tf_record_iterator(path):
+        features = tf.train.Example.FromString(record).features.feature
+        encoded = features['image/encoded'].bytes_list.value[0]
+        decoded = session.run(tf.io.decode_jpeg(encoded, channels=3))
+        prediction = session.run(logits, {image: decoded}).argmax()
+        right += int(prediction == features['image/class/label'].int64_list.value[0])
+  return right / 23
+
+
+def test_evaluation_draws_pictures(run, tmp_path):
+  from PIL import Image
+
+  evaluate(run, tmp_path, batch_size=5, pictures=9)
+  with Image.open(tmp_path / 'eval' / 'predictions.png') as sheet:
+    assert sheet.size == (8 * 118 + 6, 2 * 152 + 6)
+
+
+def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
+  with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --labels_offset'):
+    evaluate(run, tmp_path, depth_multiplier=0.5)
+  with pytest.raises(ValueError, match='has nothing for this net'):
+    evaluate(run, tmp_path, model_name='inception_v4', depth_multiplier=1.0)
+  with pytest.raises(ValueError, match='--dataset_name must be given: .* has no config.json'):
+    resolve_eval({'checkpoint_path': str(tmp_path), 'model_name': 'inception_v3'})
+
+
+def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
+  model = evaluator.make_model('inception_v3', 3, 75, 0.1)
+  model.save(str(tmp_path / 'plain.ckpt'))
+  with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
+    evaluator.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
+  assert evaluator.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'
