@@ -74,10 +74,10 @@ def _parse(main: Callable[[list[str]], None], argv: list[str]) -> list[str]:
 
 
 def _flag_help(module: str, argv: list[str]) -> str:
-  """Describes the flags defined in a script; absl files those of the main module under argv[0]."""
+  """Describes the flags of a script; absl files those of the main module under argv[0]."""
   by_module = flags.FLAGS.flags_by_module_dict()
   lines = []
-  for flag in by_module.get(module, []) + by_module.get(argv[0], []):
+  for flag in [*by_module.get(module, []), *by_module.get(argv[0], []), *by_module[__name__]]:
     default = '' if flag.default is None else f' (default: {flag.default_as_str})'
     lines.append(f'  --{flag.name}: {flag.help}{default}')
   return '\n'.join(lines)

@@ -150,6 +150,11 @@ def restore(
     for name, variable in wanted.items()
     if sources[name] in stored and stored[sources[name]] != variable.shape.as_list()
   ]
+  if wanted and len(missing) == len(wanted):
+    raise ValueError(
+      f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
+      f'and {next(iter(wanted))}, ... are looked for'
+    )
   if mismatched and not ignore_mismatched:
     name = mismatched[0]
     raise ValueError(
@@ -159,11 +164,6 @@ def restore(
   if missing and not ignore_missing:
     raise ValueError(f'{prefix} has no {missing[0]}{_and_more(missing)}')
   fits = [name for name in wanted if name not in {*missing, *mismatched}]
-  if wanted and not fits:
-    raise ValueError(
-      f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
-      f'and {next(iter(wanted))}, ... are looked for'
-    )
   values = read(prefix, [sources[name] for name in fits])
   for name in fits:
     wanted[name].assign(values[sources[name]])

@@ -1,5 +1,6 @@
 """A net that owns its variables: the TF2 side of the net functions."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,14 +62,19 @@ class Model(tf.Module):
       training: batch statistics, which move the averages, and dropout.
       dropout_seed: integers [2]; makes dropout a function of them.
     """
+    context = tf.distribute.get_replica_context()
+    if not self._built and context and context.num_replicas_in_sync > 1:
+      # Replicas are threads, and arg scopes belong to the process: no thread may wait for the
+      # others in the middle of a net, as making a mirrored variable would have it.
+      context.merge_call(lambda strategy: self.build())
     with (
       slim.arg_scope(self._arg_scope),
-      slim.arg_scope([layers.dropout], seed=dropout_seed),
+      _seeded_dropout(dropout_seed),
       tf.compat.v1.variable_scope(
         tf.compat.v1.get_variable_scope(), custom_getter=self._get_variable
       ),
     ):
-      outputs = self._network_fn(images, is_training=training)
+      outputs = self._network_fn(tf.convert_to_tensor(images), is_training=training)
     self._built = True
     return outputs
 
@@ -139,3 +145,7 @@ class Model(tf.Module):
       if regularizer is not None:
         self._regularizers[name] = regularizer
     return self._variables_by_name[name]
+
+
+def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:
+  return contextlib.nullcontext() if seed is None else slim.arg_scope([layers.dropout], seed=seed)

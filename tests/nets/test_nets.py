@@ -352,8 +352,7 @@ def test_model_mirrored_over_two_logical_processors(mirrored):
   with mirrored.scope():
     model = nets_factory.create_model(
       'inception_v3', 5, image_size=75, depth_multiplier=0.1, min_depth=4
-    )
-    model.build()
+    )  # the first call makes the variables
   inputs = golden.images(4, 75, 75)
 
   replica_ids = mirrored.experimental_distribute_values_from_function(

@@ -76,7 +76,8 @@ def test_broken_pictures_are_skipped_and_leave_gaps(tmp_path):
   positions = np.concatenate([batch['position'] for batch in found])
   assert len(positions) == 44
   assert positions[-1] + 1 - len(positions) == 4  # two pictures in each of two epochs
-  assert set(np.bincount(np.concatenate([b['label'] for b in found])[:22])) == {7, 8}
+  labels = np.concatenate([batch['label'] for batch in found])
+  np.testing.assert_array_equal(np.bincount(labels[:22]), [8, 8, 6])
 
 
 def test_a_cut_off_shard_stops_and_is_named(tmp_path):
