@@ -88,13 +88,10 @@ def make_model(
   name: str, num_classes: int, image_size: int, depth_multiplier: float = 1.0
 ) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
-  net = nets_factory.get_net(name)
-  kwargs = {}
-  if any(scope.endswith('AuxLogits') for scope in net.head_scopes):
-    kwargs['create_aux_logits'] = False
-  if depth_multiplier != 1:
-    kwargs['depth_multiplier'] = depth_multiplier
-  return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
+  kwargs = {'depth_multiplier': depth_multiplier} if depth_multiplier != 1 else {}
+  return nets_factory.create_model(
+    name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
+  )
 
 
 def load_weights(model: Model, prefix: str, weights: str) -> str:

@@ -83,7 +83,7 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]) -> None:
-  """Writes a checkpoint; `path` holds all of it or is untouched.
+  """Writes a checkpoint; until the end of it `path` is untouched.
 
   Args:
     path: the prefix, e.g. 'train_dir/model.ckpt-1000'; its directory exists.
@@ -103,11 +103,15 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
         shape_and_slices=[''] * len(tensors),
         tensors=[tf.convert_to_tensor(value) for value in tensors.values()],
       )
+    if os.path.exists(path + '.index'):
+      os.remove(path + '.index')  # never the new data under the old index
     for suffix in suffixes:
       os.replace(temporary + suffix, path + suffix)
   finally:
-    for name in tf.io.gfile.glob(temporary + '*'):
-      os.remove(name)
+    directory, name = os.path.split(os.path.abspath(temporary))
+    for entry in os.scandir(directory):
+      if entry.name.startswith(name):
+        os.remove(entry)
 
 
 def restore(
@@ -137,6 +141,8 @@ def restore(
     ValueError: it can not be read; a variable is missing or of another shape and that is not
       ignored; or nothing at all fits. Then no variable has changed.
   """
+  if isinstance(exclude_scopes, str):
+    exclude_scopes = (exclude_scopes,)
   prefix = resolve(path)
   stored = shapes(prefix)
   excluded = [name for name in variables if name.startswith(tuple(exclude_scopes))]

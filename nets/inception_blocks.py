@@ -63,11 +63,14 @@ Block = Cell | Branches | Residual
 
 
 class Row(NamedTuple):
-  """One line of a body: `block` in variable scope `scope`; kept as end point `end_point`."""
+  """One line of a body: `block` in variable scope `scope`; kept as `end_point` unless `HIDDEN`."""
 
   scope: str
   block: Block
-  end_point: str | None
+  end_point: str
+
+
+HIDDEN = ''  # the end point of a row that is none
 
 
 class Variant(NamedTuple):
@@ -119,26 +122,22 @@ def split(*cells: Cell) -> Split:
   return Split(cells)
 
 
-def row(scope: str, block: Block, end_point: str | None = '') -> Row:
-  """A row of a body; its end point is called as its scope unless said otherwise (None: none)."""
-  return Row(scope, block, scope if end_point == '' else end_point)
+def row(scope: str, block: Block, end_point: str | None = None) -> Row:
+  """A row of a body; its end point is called as its scope unless said otherwise."""
+  return Row(scope, block, scope if end_point is None else end_point)
 
 
 def repeat(
-  scope: str, suffixes: Iterable, block: Block, *, end_point: str | None = ''
+  scope: str, suffixes: Iterable, block: Block, *, end_point: str | None = None
 ) -> tuple[Row, ...]:
   """`block` once for each suffix: repeat('Mixed_5{}', 'bcde', INCEPTION_A).
 
-  With `end_point` (a name, or None) the repetition counts as one: only its last output is kept,
-  under that name, or none is.
+  With `end_point` the repetition counts as one: only its last output is kept, under that name, or
+  none is with `HIDDEN`.
   """
-  scopes = [scope.format(suffix) for suffix in suffixes]
-  if end_point == '':
-    return tuple(row(name, block) for name in scopes)
-  return (
-    *(row(name, block, None) for name in scopes[:-1]),
-    row(scopes[-1], block, end_point),
-  )
+  *first, last = [scope.format(suffix) for suffix in suffixes]
+  inner = HIDDEN if end_point is not None else None
+  return (*(row(name, block, inner) for name in first), row(last, block, end_point))
 
 
 def cell_names(branch: Branch) -> list[str]:
@@ -219,29 +218,35 @@ def run_body(
       variant = variant._replace(rate=variant.rate * reduction)
     else:
       stride *= reduction
-    if r.end_point:
+    if r.end_point != HIDDEN:
       end_points[r.end_point] = net
   return net, end_points
 
 
 def _rows_to(body: Sequence[Row], final_endpoint: str | None) -> Sequence[Row]:
-  names = [r.end_point for r in body]
   if final_endpoint is None:
     return body
-  if final_endpoint not in filter(None, names):
-    choices = ', '.join(filter(None, names))
+  names = [r.end_point for r in body]
+  if final_endpoint == HIDDEN or final_endpoint not in names:
+    choices = ', '.join(name for name in names if name != HIDDEN)
     raise ValueError(f'Unknown final_endpoint {final_endpoint!r}; choose one of {choices}')
   return body[: names.index(final_endpoint) + 1]
 
 
 def _check_size(images: tf.Tensor, rows: Sequence[Row]) -> None:
   needed = _needed(1, rows)
-  height, width = images.shape[1:3]
+  height, width = spatial_size(images)
   if min(side for side in (height, width, needed) if side is not None) < needed:
     raise ValueError(
-      f'Images of {height} x {width} pixels are too small for {rows[-1].end_point}: the smallest '
-      f'that work are {needed} x {needed}'
+      f'Images of {height or "unknown"} x {width or "unknown"} pixels are too small for '
+      f'{rows[-1].end_point}: the smallest that work are {needed} x {needed}'
     )
+
+
+def spatial_size(images: tf.Tensor) -> tuple[int | None, int | None]:
+  """Static height and width of [N, H, W, C]; None where unknown, whatever TensorShape is about."""
+  height, width = tf.TensorShape(images.shape).as_list()[1:3]
+  return height, width
 
 
 def _branches(block: Branches | Residual) -> Branches:
@@ -261,12 +266,17 @@ def _run_block(net: tf.Tensor, scope: str, block: Block, variant: Variant) -> tf
   if isinstance(block, Cell):
     return _run_cell(net, block, scope, variant)
   with tf.compat.v1.variable_scope(scope):
-    outputs = []
-    for i, branch in enumerate(_branches(block)):
-      with tf.compat.v1.variable_scope(f'Branch_{i}'):
-        outputs.append(_run_branch(net, branch, variant))
-    mixed = tf.concat(outputs, axis=3)
-    return _add_residual(net, mixed, block, variant) if isinstance(block, Residual) else mixed
+    return run_branches(net, block, variant)
+
+
+def run_branches(net: tf.Tensor, block: Branches | Residual, variant: Variant) -> tf.Tensor:
+  """Builds a block in the variable scope that is open."""
+  outputs = []
+  for i, branch in enumerate(_branches(block)):
+    with tf.compat.v1.variable_scope(f'Branch_{i}'):
+      outputs.append(_run_branch(net, branch, variant))
+  mixed = tf.concat(outputs, axis=3)
+  return _add_residual(net, mixed, block, variant) if isinstance(block, Residual) else mixed
 
 
 def _run_branch(net: tf.Tensor, branch: Branch, variant: Variant) -> tf.Tensor:
@@ -299,7 +309,8 @@ def _add_residual(net: tf.Tensor, mixed: tf.Tensor, block: Residual, variant: Va
     mixed, net.shape[3], 1, normalizer_fn=None, activation_fn=None, scope='Conv2d_1x1'
   )
   residual *= block.scale
-  if variant.activation_fn is tf.nn.relu6:
-    residual = tf.clip_by_value(residual, -6.0, 6.0)  # what slim's quantized variant does
+  activation_fn = variant.activation_fn if block.activate else None
+  if activation_fn is tf.nn.relu6:
+    residual = tf.clip_by_value(residual, -6.0, 6.0)  # for slim's quantized variant
   net += residual
-  return variant.activation_fn(net) if block.activate and variant.activation_fn else net
+  return activation_fn(net) if activation_fn else net

@@ -1,4 +1,4 @@
-"""Inception-ResNet-v1 (arXiv:1602.07261, Figure 14), with the names of facenet's checkpoints.
+"""Inception-ResNet-v1 (arXiv:1602.07261, Figure 15), with the names of facenet's checkpoints.
 
 slim never had this net; the TensorFlow code in use is facenet's, which embeds faces. Ours has the
 classifier head of its sisters too. Differs from the paper where facenet does: a last residual block
@@ -14,6 +14,7 @@ import tf_slim as slim
 from nets import inception_utils, layers
 from nets.inception_blocks import (
   Block,
+  Branches,
   EndPoints,
   Residual,
   Row,
@@ -25,18 +26,18 @@ from nets.inception_blocks import (
   run_body,
 )
 
-BLOCK_35 = (  # Figure 10
+BLOCK_35: Branches = (  # Figure 10
   [conv(32, 1, name='Conv2d_1x1')],
   [conv(32, 1), conv(32, 3)],
   [conv(32, 1), conv(32, 3), conv(32, 3)],
 )
 
-BLOCK_17 = (  # Figure 11
+BLOCK_17: Branches = (  # Figure 11
   [conv(128, 1, name='Conv2d_1x1')],
   [conv(128, 1), conv(128, (1, 7)), conv(128, (7, 1))],
 )
 
-BLOCK_8 = (  # Figure 13
+BLOCK_8: Branches = (  # Figure 13
   [conv(192, 1, name='Conv2d_1x1')],
   [conv(192, 1), conv(192, (1, 3)), conv(192, (3, 1))],
 )
@@ -108,6 +109,7 @@ def inception_resnet_v1(
   dropout_keep_prob: float = 0.8,
   reuse: bool | None = None,
   scope: str = 'InceptionResnetV1',
+  create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   bottleneck_layer_size: int | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
@@ -122,6 +124,7 @@ def inception_resnet_v1(
     dropout_keep_prob: the share of features that dropout keeps.
     reuse: of the variables; needs `scope`.
     scope: variable scope.
+    create_aux_logits: of the sisters' signature; this net has no auxiliary head.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     bottleneck_layer_size: the width of facenet's linear embedding ('Bottleneck', after dropout);
       logits, if any, are computed from it. None: there is no such layer.
@@ -134,6 +137,7 @@ def inception_resnet_v1(
   Raises:
     ValueError: images too small.
   """
+  del create_aux_logits
   with (
     tf.compat.v1.variable_scope(scope, 'InceptionResnetV1', [inputs], reuse=reuse) as scope,
     slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
@@ -188,12 +192,7 @@ def inception_resnet_v1_arg_scope(
     batch_norm_updates_collections,
     batch_norm_scale,
   )
-  with (
-    slim.arg_scope(
-      [layers.conv2d, layers.fully_connected],
-      weights_regularizer=slim.l2_regularizer(weight_decay),
-      **normalizer,
-    ),
-    slim.arg_scope([layers.conv2d], activation_fn=activation_fn) as scope,
-  ):
-    return scope
+  regularizer = slim.l2_regularizer(float(weight_decay))
+  return inception_utils.make_arg_scope(
+    {'weights_regularizer': regularizer, **normalizer}, {'activation_fn': activation_fn}, {}
+  )

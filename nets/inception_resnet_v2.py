@@ -1,7 +1,8 @@
 """Inception-ResNet-v2 (arXiv:1602.07261), as slim trained and released it.
 
 Differs from the paper, where slim does: the stem is that of Inception-v3 with one Inception block
-(Mixed_5b) rather than Figure 3; there are 10, 20 and 9 + 1 residual blocks rather than 5, 10 and 5;
+(Mixed_5b) rather than Figure 3; blocks are 320, 1088 and 2080 wide rather than 384, 1154 and 2048;
+there are 10, 20 and 9 + 1 of them rather than 5, 10 and 5;
 the last residual block is linear and unscaled; a 1 x 1 convolution (Conv2d_7b_1x1) comes before
 the pooling. Names are slim's.
 """
@@ -14,7 +15,9 @@ import tf_slim as slim
 
 from nets import inception_utils, layers
 from nets.inception_blocks import (
+  HIDDEN,
   Block,
+  Branches,
   EndPoints,
   Residual,
   Row,
@@ -25,20 +28,21 @@ from nets.inception_blocks import (
   repeat,
   row,
   run_body,
+  run_branches,
 )
 
-BLOCK_35 = (  # Figure 16
+BLOCK_35: Branches = (  # Figure 16
   [conv(32, 1, name='Conv2d_1x1')],
   [conv(32, 1), conv(32, 3)],
   [conv(32, 1), conv(48, 3), conv(64, 3)],
 )
 
-BLOCK_17 = (  # Figure 17
+BLOCK_17: Branches = (  # Figure 17
   [conv(192, 1, name='Conv2d_1x1')],
   [conv(128, 1), conv(160, (1, 7)), conv(192, (7, 1))],
 )
 
-BLOCK_8 = (  # Figure 19
+BLOCK_8: Branches = (  # Figure 19
   [conv(192, 1, name='Conv2d_1x1')],
   [conv(192, 1), conv(224, (1, 3)), conv(256, (3, 1))],
 )
@@ -73,16 +77,38 @@ BODY: tuple[Row, ...] = (                                      # Figure 15  outp
   row('Conv2d_4a_3x3', conv(192, 3, padding='VALID')),                    # 71 x 71 x 192
   row('MaxPool_5a_3x3', max_pool(3, stride=2)),                           # 35 x 35 x 192
   row('Mixed_5b', MIXED_5B),                                              # 35 x 35 x 320
-  *repeat('Repeat/block35_{}', range(1, 11), Residual(BLOCK_35, scale=0.17), end_point=None),
+  *repeat('Repeat/block35_{}', range(1, 11), Residual(BLOCK_35, scale=0.17), end_point=HIDDEN),
   row('Mixed_6a', REDUCTION_A),                                           # 17 x 17 x 1088
   *repeat('Repeat_1/block17_{}', range(1, 21), Residual(BLOCK_17, scale=0.10),
           end_point='PreAuxLogits'),                                      # 17 x 17 x 1088
   row('Mixed_7a', REDUCTION_B),                                           # 8 x 8 x 2080
-  *repeat('Repeat_2/block8_{}', range(1, 10), Residual(BLOCK_8, scale=0.20), end_point=None),
-  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False), None),      # 8 x 8 x 2080
+  *repeat('Repeat_2/block8_{}', range(1, 10), Residual(BLOCK_8, scale=0.20), end_point=HIDDEN),
+  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False), HIDDEN),    # 8 x 8 x 2080
   row('Conv2d_7b_1x1', conv(1536, 1)),                                    # 8 x 8 x 1536
 )
 # fmt: on
+
+
+def _residual_block(name: str, branches: Branches) -> Callable[..., tf.Tensor]:
+  """A block as a function of its own: slim.repeat(net, 9, block8, scale=0.20)."""
+
+  def block(
+    net: tf.Tensor,
+    scale: float = 1.0,
+    activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+    scope: str | None = None,
+    reuse: bool | None = None,
+  ) -> tf.Tensor:
+    with tf.compat.v1.variable_scope(scope, name.capitalize(), [net], reuse=reuse):
+      return run_branches(net, Residual(branches, scale), Variant(activation_fn=activation_fn))
+
+  block.__name__ = name  # slim.repeat makes variable names of it
+  return block
+
+
+block35 = _residual_block('block35', BLOCK_35)
+block17 = _residual_block('block17', BLOCK_17)
+block8 = _residual_block('block8', BLOCK_8)
 
 
 def inception_resnet_v2_base(
@@ -101,7 +127,7 @@ def inception_resnet_v2_base(
     final_endpoint: the last end point to build, any that `BODY` names.
     output_stride: 16 is the classifier: PreAuxLogits at 1/16 of the image, the end at 1/32. With 8
       nothing is smaller than 1/8: later strides become dilation, with the same weights, also past
-      PreAuxLogits (where slim raises): every fourth value at the end is that of the classifier.
+      PreAuxLogits (where slim raises): every fourth row and column at the end is the classifier's.
     align_feature_maps: SAME padding everywhere, so that features lie where their pixels are.
     scope: variable scope, 'InceptionResnetV2' by default.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
@@ -159,7 +185,7 @@ def inception_resnet_v2(
     net, end_points = inception_resnet_v2_base(inputs, scope=scope, activation_fn=activation_fn)
     if create_aux_logits and num_classes:
       aux = end_points['PreAuxLogits']
-      if inception_utils.has_room_for_auxiliary_head(aux, scope.name):
+      if inception_utils.has_room_for_auxiliary_head(aux, is_training):
         end_points['AuxLogits'] = inception_utils.fully_connected_auxiliary_head(
           aux, num_classes, pool='Conv2d_1a_3x3', conv='Conv2d_2a_5x5', logits='Logits'
         )
@@ -197,20 +223,15 @@ def inception_resnet_v2_arg_scope(
   Returns:
     For `with slim.arg_scope(...):`.
   """
-  regularizer = slim.l2_regularizer(weight_decay)
-  normalizer = inception_utils.batch_norm_arguments(
-    use_batch_norm,
-    batch_norm_decay,
-    batch_norm_epsilon,
-    batch_norm_updates_collections,
-    batch_norm_scale,
-  )
-  with (
-    slim.arg_scope(
-      [layers.conv2d, layers.fully_connected],
-      weights_regularizer=regularizer,
-      biases_regularizer=regularizer,
+  regularizer = slim.l2_regularizer(float(weight_decay))
+  return inception_utils.make_arg_scope(
+    {'weights_regularizer': regularizer, 'biases_regularizer': regularizer},
+    {'activation_fn': activation_fn},
+    inception_utils.batch_norm_arguments(
+      use_batch_norm,
+      batch_norm_decay,
+      batch_norm_epsilon,
+      batch_norm_updates_collections,
+      batch_norm_scale,
     ),
-    slim.arg_scope([layers.conv2d], activation_fn=activation_fn, **normalizer) as scope,
-  ):
-    return scope
+  )

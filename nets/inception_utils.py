@@ -8,9 +8,11 @@ import tf_slim as slim
 from absl import logging
 
 from nets import layers
+from nets.inception_blocks import spatial_size
 
-# Below 5 x 5 there is nothing for the pooling of the auxiliary heads to pool.
-_AUX_POOL = 5
+ArgScope = dict[str, Any]
+
+_AUX_POOL = 5  # pixels a side: below that there is nothing to pool
 
 
 def inception_arg_scope(
@@ -21,7 +23,7 @@ def inception_arg_scope(
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   batch_norm_updates_collections: str | None = tf.compat.v1.GraphKeys.UPDATE_OPS,
   batch_norm_scale: bool = False,
-) -> dict[str, Any]:
+) -> ArgScope:
   """The default arguments of the layers of Inception-v3 and -v4, as slim's.
 
   Args:
@@ -37,24 +39,26 @@ def inception_arg_scope(
   Returns:
     For `with slim.arg_scope(...):`.
   """
-  normalizer = batch_norm_arguments(
-    use_batch_norm,
-    batch_norm_decay,
-    batch_norm_epsilon,
-    batch_norm_updates_collections,
-    batch_norm_scale,
-  )
-  with (
-    slim.arg_scope(
-      [layers.conv2d, layers.fully_connected],
-      weights_regularizer=slim.l2_regularizer(weight_decay),
+  return make_arg_scope(
+    {'weights_regularizer': slim.l2_regularizer(float(weight_decay))},
+    {'weights_initializer': slim.variance_scaling_initializer(), 'activation_fn': activation_fn},
+    batch_norm_arguments(
+      use_batch_norm,
+      batch_norm_decay,
+      batch_norm_epsilon,
+      batch_norm_updates_collections,
+      batch_norm_scale,
     ),
-    slim.arg_scope(
-      [layers.conv2d],
-      weights_initializer=slim.variance_scaling_initializer(),
-      activation_fn=activation_fn,
-      **normalizer,
-    ) as scope,
+  )
+
+
+def make_arg_scope(
+  both: dict[str, Any], conv: dict[str, Any], normalizer: dict[str, Any]
+) -> ArgScope:
+  """An arg scope: `both` for convolutions and fully connected layers, the rest for the former."""
+  with (
+    slim.arg_scope([layers.conv2d, layers.fully_connected], **both),
+    slim.arg_scope([layers.conv2d], **conv, **normalizer) as scope,
   ):
     return scope
 
@@ -79,24 +83,30 @@ def batch_norm_arguments(
   return {'normalizer_fn': layers.batch_norm, 'normalizer_params': params}
 
 
-def has_room_for_auxiliary_head(net: tf.Tensor, scope: str) -> bool:
-  """Whether [N, h, w, C] `net` is large enough for the auxiliary head; says so when it is not.
+def has_room_for_auxiliary_head(net: tf.Tensor, is_training: bool | tf.Tensor) -> bool:
+  """Whether [N, h, w, C] `net` is large enough for the auxiliary head; training says when not.
 
   At 96 x 96 pixels Inception-v3 has 4 x 4 features there: slim raises, we leave the head out.
   """
-  sides = [side for side in net.shape[1:3] if side is not None]
-  if min(sides, default=_AUX_POOL) >= _AUX_POOL:
+  height, width = spatial_size(net)
+  if min(side for side in (height, width, _AUX_POOL) if side is not None) == _AUX_POOL:
     return True
-  logging.log_first_n(
-    logging.WARNING,
-    '%s: features of %d x %d are too small for the auxiliary head (it needs %d x %d): left out',
-    1,
-    scope,
-    *net.shape[1:3],
-    _AUX_POOL,
-    _AUX_POOL,
-  )
+  if tf.is_tensor(is_training) or is_training:
+    logging.warning(
+      '%s: features of %s x %s are too small for the auxiliary head (it needs %d x %d): left out',
+      tf.compat.v1.get_variable_scope().name,
+      height or 'unknown',
+      width or 'unknown',
+      _AUX_POOL,
+      _AUX_POOL,
+    )
   return False
+
+
+def auxiliary_features(net: tf.Tensor, pool: str, depth: int = 128) -> tf.Tensor:
+  """How every auxiliary head begins: pooling (scope `pool`), then a 1 x 1 convolution."""
+  net = layers.avg_pool2d(net, _AUX_POOL, stride=3, padding='VALID', scope=pool)
+  return layers.conv2d(net, depth, 1, scope='Conv2d_1b_1x1')
 
 
 def fully_connected_auxiliary_head(
@@ -105,7 +115,8 @@ def fully_connected_auxiliary_head(
   """The auxiliary classifier of Inception-v4 and Inception-ResNet-v2; scopes as given.
 
   Args:
-    net: [N, 17, 17, C] at 299 x 299.
+    net: [N, 17, 17, C] at 299 x 299. Where height or width is unknown the pictures must be at
+      least 299 x 299; the logits of larger ones are averages over all places.
     num_classes: the number of logits.
     pool: scope of the 5 x 5 pooling.
     conv: scope of the convolution over all that is left, 5 x 5 at 299 x 299.
@@ -115,12 +126,12 @@ def fully_connected_auxiliary_head(
     Logits, [N, num_classes] float32.
   """
   with tf.compat.v1.variable_scope('AuxLogits'):
-    aux = layers.avg_pool2d(net, _AUX_POOL, stride=3, padding='VALID', scope=pool)
-    aux = layers.conv2d(aux, 128, 1, scope='Conv2d_1b_1x1')
-    if aux.shape[1:3].is_fully_defined():
-      aux = layers.conv2d(aux, 768, aux.shape[1:3], padding='VALID', scope=conv)
+    aux = auxiliary_features(net, pool)
+    height, width = spatial_size(aux)
+    if height and width:
+      aux = layers.conv2d(aux, 768, (height, width), padding='VALID', scope=conv)
       aux = layers.flatten(aux)
-    else:  # 5 x 5 as at 299 x 299; at any larger size the average over all places
+    else:
       aux = layers.conv2d(aux, 768, 5, padding='VALID', scope=conv)
       aux = tf.reduce_mean(aux, (1, 2))
     aux = tf.cast(aux, tf.float32)
@@ -130,6 +141,7 @@ def fully_connected_auxiliary_head(
 def global_pool(net: tf.Tensor, scope: str) -> tf.Tensor:
   """[N, h, w, C] -> [N, 1, 1, C] float32: heads compute in float32 whatever the body does."""
   net = tf.cast(net, tf.float32)
-  if net.shape[1:3].is_fully_defined():
-    return layers.avg_pool2d(net, net.shape[1:3], padding='VALID', scope=scope)
+  height, width = spatial_size(net)
+  if height and width:
+    return layers.avg_pool2d(net, (height, width), padding='VALID', scope=scope)
   return tf.reduce_mean(net, (1, 2), keepdims=True, name='global_pool')

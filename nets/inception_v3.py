@@ -1,7 +1,9 @@
 """Inception-v3: "Rethinking the Inception Architecture for Computer Vision" (arXiv:1512.00567).
 
-Figures and tables are the paper's. Names are slim's, slips of the pen included (`name=`): released
-checkpoints have them.
+Figures and tables are the paper's, where slim's released net differs it is slim's: in the stem of
+Table 1 a 1 x 1 convolution and a max pooling stand for one 3 x 3 convolution each, and there are 3,
+4 and 2 Inception blocks rather than 3, 5 and 2. Names are slim's, slips of the pen included
+(`name=`): released checkpoints have them.
 """
 
 from collections.abc import Callable
@@ -11,7 +13,7 @@ import tf_slim as slim
 
 from nets import inception_utils, layers
 from nets.inception_blocks import (
-  Block,
+  Branches,
   EndPoints,
   Row,
   Variant,
@@ -20,12 +22,15 @@ from nets.inception_blocks import (
   max_pool,
   row,
   run_body,
+  spatial_size,
   split,
 )
 
 
-def inception_a(pool_depth: int, *, reduce_5x5: str | None = None, conv_5x5: str | None = None):
-  """Figure 5, with one 5 x 5 kept as it is; 35 x 35."""
+def inception_a(
+  pool_depth: int, *, reduce_5x5: str | None = None, conv_5x5: str | None = None
+) -> Branches:
+  """Figure 5, with a 5 x 5 where the figure has a lone 3 x 3; 35 x 35."""
   return (
     [conv(64, 1)],
     [conv(48, 1, name=reduce_5x5), conv(64, 5, name=conv_5x5)],
@@ -34,7 +39,7 @@ def inception_a(pool_depth: int, *, reduce_5x5: str | None = None, conv_5x5: str
   )
 
 
-def inception_b(depth: int):
+def inception_b(depth: int) -> Branches:
   """Figure 6, n = 7; 17 x 17. `depth` is that of the inner convolutions."""
   return (
     [conv(192, 1)],
@@ -50,7 +55,7 @@ def inception_b(depth: int):
   )
 
 
-def inception_c(conv_3x1: str | None = None):
+def inception_c(conv_3x1: str | None = None) -> Branches:
   """Figure 7; 8 x 8."""
   return (
     [conv(320, 1)],
@@ -60,13 +65,13 @@ def inception_c(conv_3x1: str | None = None):
   )
 
 
-REDUCTION_A: Block = (  # Figure 10, right
+REDUCTION_A: Branches = (  # Figure 10; without a 1 x 1 before the lone 3 x 3
   [conv(384, 3, stride=2, name='Conv2d_1a_1x1')],
   [conv(64, 1), conv(96, 3), conv(96, 3, stride=2, name='Conv2d_1a_1x1')],
   [max_pool(3, stride=2)],
 )
 
-REDUCTION_B: Block = (
+REDUCTION_B: Branches = (  # Figure 10, the 3 x 3 factorized into 1 x 7 and 7 x 1 before it
   [conv(192, 1), conv(320, 3, stride=2)],
   [conv(192, 1), conv(192, (1, 7)), conv(192, (7, 1)), conv(192, 3, stride=2)],
   [max_pool(3, stride=2)],
@@ -82,7 +87,8 @@ BODY: tuple[Row, ...] = (                                       # Table 1   outp
   row('Conv2d_4a_3x3', conv(192, 3, padding='VALID')),                    # 71 x 71 x 192
   row('MaxPool_5a_3x3', max_pool(3, stride=2)),                           # 35 x 35 x 192
   row('Mixed_5b', inception_a(32)),                                       # 35 x 35 x 256
-  row('Mixed_5c', inception_a(64, reduce_5x5='Conv2d_0b_1x1', conv_5x5='Conv_1_0c_5x5')),
+  row('Mixed_5c',                                                         # 35 x 35 x 288
+      inception_a(64, reduce_5x5='Conv2d_0b_1x1', conv_5x5='Conv_1_0c_5x5')),
   row('Mixed_5d', inception_a(64)),                                       # 35 x 35 x 288
   row('Mixed_6a', REDUCTION_A),                                           # 17 x 17 x 768
   row('Mixed_6b', inception_b(128)),                                      # 17 x 17 x 768
@@ -154,8 +160,8 @@ def inception_v3(
     min_depth: see `inception_v3_base`.
     depth_multiplier: see `inception_v3_base`.
     prediction_fn: makes 'Predictions' of the logits; called with `scope=`.
-    spatial_squeeze: logits [N, num_classes] rather than [N, h, w, num_classes]; the features
-      must be pooled to 1 x 1 for it, as they are below 332 x 332 or with `global_pool`.
+    spatial_squeeze: logits [N, num_classes] rather than [N, h, w, num_classes]; needs them to be
+      1 x 1, as they are below 363 x 363 pixels (347 x 347 with auxiliary head).
     reuse: of the variables; needs `scope`.
     create_aux_logits: adds 'AuxLogits' on Mixed_6e; left out below 107 x 107 pixels.
     scope: variable scope.
@@ -178,7 +184,7 @@ def inception_v3(
     )
     if create_aux_logits and num_classes:
       aux = end_points['Mixed_6e']
-      if inception_utils.has_room_for_auxiliary_head(aux, scope.name):
+      if inception_utils.has_room_for_auxiliary_head(aux, is_training):
         end_points['AuxLogits'] = _auxiliary_head(aux, num_classes, depth, spatial_squeeze)
 
     with tf.compat.v1.variable_scope('Logits'):
@@ -200,7 +206,7 @@ def inception_v3(
         net, num_classes, 1, activation_fn=None, normalizer_fn=None, scope='Conv2d_1c_1x1'
       )
       if spatial_squeeze:
-        logits = tf.squeeze(logits, (1, 2), name='SpatialSqueeze')
+        logits = _squeeze(logits, 'the logits: give global_pool=True or spatial_squeeze=False')
     end_points['Logits'] = logits
     end_points['Predictions'] = prediction_fn(logits, scope='Predictions')
   return logits, end_points
@@ -214,10 +220,9 @@ inception_v3_arg_scope = inception_utils.inception_arg_scope
 def _auxiliary_head(
   net: tf.Tensor, num_classes: int, depth: Callable[[int], int], spatial_squeeze: bool
 ) -> tf.Tensor:
-  """Figure 8 with batch norm (section 6: BN-auxiliary): logits of 17 x 17 x 768, float32."""
+  """Figure 8 with batch norm (section 10: BN-auxiliary): logits of 17 x 17 x 768, float32."""
   with tf.compat.v1.variable_scope('AuxLogits'):
-    aux = layers.avg_pool2d(net, 5, stride=3, padding='VALID', scope='AvgPool_1a_5x5')
-    aux = layers.conv2d(aux, depth(128), 1, scope='Conv2d_1b_1x1')
+    aux = inception_utils.auxiliary_features(net, 'AvgPool_1a_5x5', depth(128))
     kernel = _reduced_kernel(aux, 5)
     aux = layers.conv2d(
       aux,
@@ -236,10 +241,20 @@ def _auxiliary_head(
       weights_initializer=tf.compat.v1.truncated_normal_initializer(0.0, 0.001),
       scope='Conv2d_2b_1x1',
     )
-    return tf.squeeze(aux, (1, 2), name='SpatialSqueeze') if spatial_squeeze else aux
+    if spatial_squeeze:
+      aux = _squeeze(aux, 'AuxLogits: give create_aux_logits=False or spatial_squeeze=False')
+    return aux
+
+
+def _squeeze(logits: tf.Tensor, what: str) -> tf.Tensor:
+  """[N, 1, 1, C] -> [N, C]; a clear error where the pictures are too large for that."""
+  height, width = spatial_size(logits)
+  if (height or 1, width or 1) != (1, 1):
+    raise ValueError(f'Images so large leave {height} x {width} places of {what}')
+  return tf.squeeze(logits, (1, 2), name='SpatialSqueeze')
 
 
 def _reduced_kernel(net: tf.Tensor, side: int) -> tuple[int, int]:
   """A window of side x side, smaller where `net` is; unknown sizes are taken to be large."""
-  height, width = (side if known is None else min(side, known) for known in net.shape[1:3])
+  height, width = (side if known is None else min(side, known) for known in spatial_size(net))
   return height, width

@@ -1,5 +1,10 @@
 """Inception-v4: "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
-Learning" (arXiv:1602.07261). Figures and tables are the paper's, names are slim's."""
+Learning" (arXiv:1602.07261).
+
+Figures and tables are the paper's, names are slim's. Where the paper factorizes a convolution, slim
+has some pairs the other way round (7 x 1 before 1 x 7 in the long branch of Figure 5, 3 x 1 before
+1 x 3 in that of Figure 6, 1 x 7 before 7 x 1 in the stem): its checkpoints decide.
+"""
 
 import tensorflow as tf
 import tf_slim as slim
@@ -143,7 +148,7 @@ def inception_v4(
     net, end_points = inception_v4_base(inputs, scope=scope)
     if create_aux_logits and num_classes:
       aux = end_points['Mixed_6h']
-      if inception_utils.has_room_for_auxiliary_head(aux, scope.name):
+      if inception_utils.has_room_for_auxiliary_head(aux, is_training):
         end_points['AuxLogits'] = inception_utils.fully_connected_auxiliary_head(
           aux, num_classes, pool='AvgPool_1a_5x5', conv='Conv2d_2a', logits='Aux_logits'
         )

@@ -11,72 +11,41 @@ sets our convolution's defaults, and a scope over ours sets slim's. Variables ar
 device functions and custom getters work as ever; in TF2 `nets.model.Model` answers the requests.
 
 Variables are float32 whatever the inputs are; the computation takes the type of the inputs.
-`batch_norm` leaves out slim's `batch_weights`, `renorm`, `adjustment` and
-`zero_debias_moving_mean`, which no net of the family uses.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_slim as slim
 
-Initializer = Callable[..., tf.Tensor]
-Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
-Collections = str | Sequence[str] | None
+from nets.batch_norm import batch_norm
+from nets.layer_support import (
+  ZEROS,
+  Collections,
+  Initializer,
+  Regularizer,
+  channels_of,
+  check_data_format,
+  collect,
+  model_variable,
+  pair,
+  shares_arg_scope_with,
+)
 
-_ZEROS = tf.compat.v1.zeros_initializer()
-_ONES = tf.compat.v1.ones_initializer()
+__all__ = [
+  'avg_pool2d',
+  'batch_norm',
+  'conv2d',
+  'dropout',
+  'flatten',
+  'fully_connected',
+  'max_pool2d',
+  'softmax',
+]
+
 _XAVIER = slim.xavier_initializer()
-_UPDATE_OPS = tf.compat.v1.GraphKeys.UPDATE_OPS
-
-
-def _shares_arg_scope_with(slim_op: Callable) -> Callable[[Callable], Callable]:
-  """Decorator: arg scopes over `slim_op` reach the layer, and the other way round."""
-
-  def decorate(layer: Callable) -> Callable:
-    layer._key_op = slim_op._key_op
-    return slim.add_arg_scope(layer)
-
-  return decorate
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-  """3 -> (3, 3); (1, 7), [1, 7] and TensorShape([1, 7]) -> (1, 7)."""
-  if isinstance(value, tf.TensorShape):
-    value = value.as_list()
-  if isinstance(value, int):
-    return value, value
-  height, width = value
-  return int(height), int(width)
-
-
-def _channels(inputs: tf.Tensor, data_format: str) -> int:
-  channels = inputs.shape[-1 if data_format == 'NHWC' else 1]
-  if channels is None:
-    raise ValueError(f'The channels of {inputs.name} must be known; its shape is {inputs.shape}')
-  return channels
-
-
-def _data_format(data_format: str | None) -> str:
-  if data_format not in (None, 'NHWC', 'NCHW'):
-    raise ValueError(f"data_format is {data_format!r}; choose 'NHWC' or 'NCHW'")
-  return data_format or 'NHWC'
-
-
-def _model_variable(
-  name: str,
-  shape: Sequence[int],
-  initializer: Initializer,
-  variables_collections: Collections | dict[str, Collections] = None,
-  **kwargs: Any,
-) -> tf.Variable:
-  collections = slim.utils.get_variable_collections(variables_collections, name)
-  if isinstance(collections, str):
-    collections = [collections]
-  return slim.model_variable(
-    name, shape=shape, initializer=initializer, collections=collections, **kwargs
-  )
 
 
 def _is_slim_batch_norm(normalizer_fn: Callable | None) -> bool:
@@ -87,19 +56,15 @@ def _normalize(
   outputs: tf.Tensor, normalizer_fn: Callable, normalizer_params: dict[str, Any] | None
 ) -> tf.Tensor:
   params = dict(normalizer_params or {})
+  if isinstance(normalizer_fn, functools.partial) and not normalizer_fn.args:
+    params = {**normalizer_fn.keywords, **params}
+    normalizer_fn = normalizer_fn.func
   if _is_slim_batch_norm(normalizer_fn):  # slim's own would fail: ours answers for it
     return batch_norm(outputs, **{'scope': 'BatchNorm', **params})
   return normalizer_fn(outputs, **params)
 
 
-def _collect(outputs: tf.Tensor, collections: Collections, alias: str) -> tf.Tensor:
-  """Adds `outputs` to graph collections under its scope's name; there are none in TF2."""
-  if collections and not tf.compat.v1.executing_eagerly_outside_functions():
-    slim.utils.collect_named_outputs(collections, alias, outputs)
-  return outputs
-
-
-@_shares_arg_scope_with(slim.conv2d)
+@shares_arg_scope_with(slim.conv2d)
 def conv2d(
   inputs: tf.Tensor,
   num_outputs: int,
@@ -113,7 +78,7 @@ def conv2d(
   normalizer_params: dict[str, Any] | None = None,
   weights_initializer: Initializer = _XAVIER,
   weights_regularizer: Regularizer | None = None,
-  biases_initializer: Initializer | None = _ZEROS,
+  biases_initializer: Initializer | None = ZEROS,
   biases_regularizer: Regularizer | None = None,
   reuse: bool | None = None,
   variables_collections: Collections | dict[str, Collections] = None,
@@ -141,32 +106,24 @@ def conv2d(
     ValueError: stride and rate both differ from 1, or the channels are unknown.
   """
   inputs = tf.convert_to_tensor(inputs)
-  data_format = _data_format(data_format)
-  kernel, stride, rate = _pair(kernel_size), _pair(stride), _pair(rate)
+  data_format = check_data_format(data_format)
+  kernel, stride, rate = pair(kernel_size), pair(stride), pair(rate)
   if stride != (1, 1) and rate != (1, 1):
     raise ValueError(f'stride {stride} and rate {rate} can not both differ from 1')
   with tf.compat.v1.variable_scope(scope, 'Conv', [inputs], reuse=reuse) as sc:
-    weights = _model_variable(
+    weights = model_variable(
       'weights',
-      (*kernel, _channels(inputs, data_format), num_outputs),
+      (*kernel, channels_of(inputs, data_format), num_outputs),
       weights_initializer,
       variables_collections,
       regularizer=weights_regularizer,
       trainable=trainable,
     )
-    outputs = tf.nn.conv2d(
-      inputs,
-      tf.cast(weights, inputs.dtype),
-      stride,
-      padding,
-      data_format=data_format,
-      dilations=rate,
-      name='Conv2D',
-    )
+    outputs = _convolve(inputs, tf.cast(weights, inputs.dtype), stride, padding, rate, data_format)
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:
-      biases = _model_variable(
+      biases = model_variable(
         'biases',
         (num_outputs,),
         biases_initializer,
@@ -177,10 +134,26 @@ def conv2d(
       outputs = tf.nn.bias_add(outputs, tf.cast(biases, inputs.dtype), data_format=data_format)
     if activation_fn is not None:
       outputs = activation_fn(outputs)
-    return _collect(outputs, outputs_collections, sc.name)
+    return collect(outputs, outputs_collections, sc.name)
 
 
-@_shares_arg_scope_with(slim.fully_connected)
+def _convolve(
+  inputs: tf.Tensor,
+  weights: tf.Tensor,
+  stride: tuple[int, int],
+  padding: str,
+  rate: tuple[int, int],
+  data_format: str,
+) -> tf.Tensor:
+  if rate == (1, 1):
+    return tf.nn.conv2d(inputs, weights, stride, padding, data_format=data_format, name='Conv2D')
+  # By space-to-batch, as in slim: not every processor has the gradient of a dilated kernel.
+  return tf.nn.convolution(
+    inputs, weights, padding=padding, data_format=data_format, dilations=rate
+  )
+
+
+@shares_arg_scope_with(slim.fully_connected)
 def fully_connected(
   inputs: tf.Tensor,
   num_outputs: int,
@@ -189,7 +162,7 @@ def fully_connected(
   normalizer_params: dict[str, Any] | None = None,
   weights_initializer: Initializer = _XAVIER,
   weights_regularizer: Regularizer | None = None,
-  biases_initializer: Initializer | None = _ZEROS,
+  biases_initializer: Initializer | None = ZEROS,
   biases_regularizer: Regularizer | None = None,
   reuse: bool | None = None,
   variables_collections: Collections | dict[str, Collections] = None,
@@ -213,9 +186,9 @@ def fully_connected(
   """
   inputs = tf.convert_to_tensor(inputs)
   with tf.compat.v1.variable_scope(scope, 'fully_connected', [inputs], reuse=reuse) as sc:
-    weights = _model_variable(
+    weights = model_variable(
       'weights',
-      (_channels(inputs, 'NHWC'), num_outputs),
+      (channels_of(inputs, 'NHWC'), num_outputs),
       weights_initializer,
       variables_collections,
       regularizer=weights_regularizer,
@@ -225,7 +198,7 @@ def fully_connected(
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:
-      biases = _model_variable(
+      biases = model_variable(
         'biases',
         (num_outputs,),
         biases_initializer,
@@ -236,177 +209,12 @@ def fully_connected(
       outputs = tf.nn.bias_add(outputs, tf.cast(biases, inputs.dtype))
     if activation_fn is not None:
       outputs = activation_fn(outputs)
-    return _collect(outputs, outputs_collections, sc.name)
-
-
-@_shares_arg_scope_with(slim.batch_norm)
-def batch_norm(
-  inputs: tf.Tensor,
-  decay: float = 0.999,
-  center: bool = True,
-  scale: bool = False,
-  epsilon: float = 0.001,
-  activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
-  param_initializers: dict[str, Initializer] | None = None,
-  param_regularizers: dict[str, Regularizer] | None = None,
-  updates_collections: Collections = _UPDATE_OPS,
-  is_training: bool | tf.Tensor = True,
-  reuse: bool | None = None,
-  variables_collections: Collections | dict[str, Collections] = None,
-  outputs_collections: Collections = None,
-  trainable: bool = True,
-  fused: bool | None = None,
-  data_format: str | None = 'NHWC',
-  scope: str | None = None,
-) -> tf.Tensor:
-  """Batch normalization (arXiv:1502.03167), moving averages included.
-
-  Training normalizes with the statistics of the batch and moves the averages:
-  `moving -= (1 - decay) * (moving - batch)`. The fused kernel feeds `moving_variance` with the
-  unbiased variance (n - 1), as slim's does; `fused=False` with the biased one, as slim's does.
-
-  Args:
-    inputs: [N, H, W, C] or [N, C], any float type; statistics are float32.
-    center: adds `beta`.
-    scale: multiplies by `gamma`; the released Inception checkpoints have none.
-    updates_collections: in a TF1 graph, where the update ops go (the training op must depend on
-      them); None updates in place. In TF2 the updates are always in place.
-    is_training: a bool, or a scalar bool tensor (then both ways are built).
-    scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
-
-  Returns:
-    The normalized tensor: shape and type of `inputs`.
-
-  Raises:
-    ValueError: `inputs` has neither 2 nor 4 dimensions, or its channels are unknown.
-  """
-  inputs = tf.convert_to_tensor(inputs)
-  data_format = _data_format(data_format)
-  rank = inputs.shape.rank
-  if rank not in (2, 4):
-    raise ValueError(f'batch_norm takes 2 or 4 dimensions; {inputs.name} has shape {inputs.shape}')
-  if rank == 2:
-    data_format = 'NHWC'
-  with tf.compat.v1.variable_scope(scope, 'BatchNorm', [inputs], reuse=reuse) as sc:
-    shape = (_channels(inputs, data_format),)
-    initializers, regularizers = param_initializers or {}, param_regularizers or {}
-
-    def parameter(name: str, default: Initializer, wanted: bool) -> tf.Tensor:
-      if not wanted:
-        return default(shape, tf.float32)
-      return _model_variable(
-        name,
-        shape,
-        initializers.get(name, default),
-        variables_collections,
-        regularizer=regularizers.get(name),
-        trainable=trainable,
-      )
-
-    def statistic(name: str, default: Initializer) -> tf.Variable:
-      return _model_variable(
-        name,
-        shape,
-        initializers.get(name, default),
-        variables_collections,
-        trainable=False,
-        # Each replica moves its own average; reading or saving takes their mean.
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.MEAN,
-      )
-
-    beta = parameter('beta', _ZEROS, center)
-    gamma = parameter('gamma', _ONES, scale)
-    moving_mean = statistic('moving_mean', _ZEROS)
-    moving_variance = statistic('moving_variance', _ONES)
-
-    kernel = _batch_norm_by_moments if fused is False else _batch_norm_fused
-    images = inputs if rank == 4 else inputs[:, tf.newaxis, tf.newaxis, :]
-
-    def normalize(training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-      moving = None if training else (moving_mean, moving_variance)
-      return kernel(images, gamma, beta, moving, epsilon, data_format)
-
-    if tf.is_tensor(is_training):
-      outputs, mean, variance = tf.cond(
-        is_training, lambda: normalize(True), lambda: normalize(False)
-      )
-      decay = tf.where(is_training, decay, 1.0)
-    else:
-      outputs, mean, variance = normalize(bool(is_training))
-    if tf.is_tensor(is_training) or is_training:
-      updates = [
-        moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
-        for moving, batch in ((moving_mean, mean), (moving_variance, variance))
-      ]
-      outputs = _schedule(updates, updates_collections, outputs)
-
-    outputs = outputs if rank == 4 else tf.squeeze(outputs, (1, 2))
-    outputs.set_shape(inputs.shape)
-    if activation_fn is not None:
-      outputs = activation_fn(outputs)
-    return _collect(outputs, outputs_collections, sc.name)
-
-
-Statistics = tuple[tf.Tensor, tf.Tensor] | None
-
-
-def _batch_norm_fused(
-  images: tf.Tensor,
-  gamma: tf.Tensor,
-  beta: tf.Tensor,
-  moving: Statistics,
-  epsilon: float,
-  data_format: str,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Output, mean and variance; `moving` statistics None means those of the batch."""
-  mean, variance = moving or (None, None)
-  return tf.compat.v1.nn.fused_batch_norm(
-    images,
-    gamma,
-    beta,
-    mean=mean,
-    variance=variance,
-    epsilon=epsilon,
-    data_format=data_format,
-    is_training=moving is None,
-  )
-
-
-def _batch_norm_by_moments(
-  images: tf.Tensor,
-  gamma: tf.Tensor,
-  beta: tf.Tensor,
-  moving: Statistics,
-  epsilon: float,
-  data_format: str,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """As `_batch_norm_fused`, with the biased variance of the batch."""
-  images_f32 = tf.cast(images, tf.float32)
-  if data_format == 'NCHW':
-    images_f32 = tf.transpose(images_f32, (0, 2, 3, 1))
-  mean, variance = moving or tf.nn.moments(images_f32, (0, 1, 2))
-  outputs = tf.nn.batch_normalization(images_f32, mean, variance, beta, gamma, epsilon)
-  if data_format == 'NCHW':
-    outputs = tf.transpose(outputs, (0, 3, 1, 2))
-  return tf.cast(outputs, images.dtype), tf.identity(mean), tf.identity(variance)
-
-
-def _schedule(updates: list, collections: Collections, outputs: tf.Tensor) -> tf.Tensor:
-  """Sees to it that `updates` run; returns `outputs`, depending on them where that is the way."""
-  if tf.compat.v1.executing_eagerly_outside_functions():
-    return outputs  # eager ran them; a tf.function runs every assignment it traced
-  if collections is not None:
-    for update in updates:
-      tf.compat.v1.add_to_collections(collections, update)
-    return outputs
-  with tf.control_dependencies(updates):
-    return tf.identity(outputs)
+    return collect(outputs, outputs_collections, sc.name)
 
 
 def _pool(
   kernel: Callable,
-  default_scope: str,
+  op_name: str,
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
   stride: int | Sequence[int],
@@ -415,14 +223,19 @@ def _pool(
   outputs_collections: Collections,
   scope: str | None,
 ) -> tf.Tensor:
-  with tf.name_scope(scope or default_scope) as name:
+  with tf.name_scope(scope or f'{op_name}2D') as name:
     outputs = kernel(
-      inputs, _pair(kernel_size), _pair(stride), padding, data_format=_data_format(data_format)
+      inputs,
+      pair(kernel_size),
+      pair(stride),
+      padding,
+      data_format=check_data_format(data_format),
+      name=op_name,  # deployed graphs fetch InceptionV3/Logits/AvgPool_1a_8x8/AvgPool
     )
-    return _collect(outputs, outputs_collections, name)
+    return collect(outputs, outputs_collections, name)
 
 
-@_shares_arg_scope_with(slim.max_pool2d)
+@shares_arg_scope_with(slim.max_pool2d)
 def max_pool2d(
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
@@ -435,7 +248,7 @@ def max_pool2d(
   """Largest value of each window of [N, H, W, C] `inputs`; slim's defaults: stride 2, VALID."""
   return _pool(
     tf.nn.max_pool2d,
-    'MaxPool2D',
+    'MaxPool',
     inputs,
     kernel_size,
     stride,
@@ -446,7 +259,7 @@ def max_pool2d(
   )
 
 
-@_shares_arg_scope_with(slim.avg_pool2d)
+@shares_arg_scope_with(slim.avg_pool2d)
 def avg_pool2d(
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
@@ -459,7 +272,7 @@ def avg_pool2d(
   """Mean of each window of [N, H, W, C] `inputs`, padding not counted; stride 2, VALID."""
   return _pool(
     tf.nn.avg_pool2d,
-    'AvgPool2D',
+    'AvgPool',
     inputs,
     kernel_size,
     stride,
@@ -470,7 +283,7 @@ def avg_pool2d(
   )
 
 
-@_shares_arg_scope_with(slim.dropout)
+@shares_arg_scope_with(slim.dropout)
 def dropout(
   inputs: tf.Tensor,
   keep_prob: float | tf.Tensor = 0.5,
@@ -505,10 +318,10 @@ def dropout(
       outputs = tf.cond(is_training, drop, lambda: tf.identity(inputs))
     else:
       outputs = drop() if is_training else tf.identity(inputs)
-    return _collect(outputs, outputs_collections, name)
+    return collect(outputs, outputs_collections, name)
 
 
-@_shares_arg_scope_with(slim.flatten)
+@shares_arg_scope_with(slim.flatten)
 def flatten(
   inputs: tf.Tensor, outputs_collections: Collections = None, scope: str | None = None
 ) -> tf.Tensor:
@@ -517,12 +330,13 @@ def flatten(
     inputs = tf.convert_to_tensor(inputs)
     rest = inputs.shape[1:]
     size = rest.num_elements() if rest.is_fully_defined() else tf.reduce_prod(tf.shape(inputs)[1:])
-    outputs = tf.reshape(inputs, tf.stack([tf.shape(inputs)[0], size]))
+    with tf.name_scope('flatten'):  # slim's op is PreLogitsFlatten/flatten/Reshape
+      outputs = tf.reshape(inputs, tf.stack([tf.shape(inputs)[0], size]))
     outputs.set_shape((inputs.shape[0], rest.num_elements()))
-    return _collect(outputs, outputs_collections, name)
+    return collect(outputs, outputs_collections, name)
 
 
-@_shares_arg_scope_with(slim.softmax)
+@shares_arg_scope_with(slim.softmax)
 def softmax(logits: tf.Tensor, scope: str | None = None) -> tf.Tensor:
   """Softmax over the last dimension of [..., C].
 

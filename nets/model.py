@@ -1,6 +1,7 @@
 """A net that owns its variables: the TF2 side of the net functions."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import checkpoints, layers
+from nets.inception_blocks import spatial_size
 
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
@@ -26,7 +28,7 @@ class Model(tf.Module):
   Args:
     network_fn: called as `network_fn(images, is_training=...)`.
     arg_scope: the arg scope to call it in, e.g. `inception_v4_arg_scope()`.
-    image_size: pixels a side at which `build` makes the variables.
+    image_size: pixels a side that the variables are made for.
     channels: of the images.
     name: of the module.
   """
@@ -45,45 +47,75 @@ class Model(tf.Module):
     self._channels = channels
     self._network_fn = network_fn
     self._arg_scope = arg_scope
+    self._strategy = tf.distribute.get_strategy()
     self._variables_by_name: dict[str, tf.Variable] = {}
-    self._regularizers: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
+    self._regularizers: dict[str, Callable[[tf.Tensor], tf.Tensor | None]] = {}
     self._built = False
+    # Arg scopes belong to the process: two threads in a net at once would mix theirs.
+    self._lock = threading.RLock()
 
   def __call__(
     self,
     images: tf.Tensor,
-    training: bool = False,
+    training: bool | tf.Tensor = False,
     dropout_seed: tf.Tensor | None = None,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logits and end points, as the net function returns them.
 
     Args:
-      images: [N, H, W, C] in [-1, 1]; their type is that of the computation.
+      images: [N, H, W, C] in [-1, 1]; their type is that of the computation (float64, which
+        batch norm does not know, counts as float32).
       training: batch statistics, which move the averages, and dropout.
       dropout_seed: integers [2]; makes dropout a function of them.
+
+    Raises:
+      ValueError: training at another size than `image_size`, if the auxiliary head has other
+        variables there.
     """
-    context = tf.distribute.get_replica_context()
-    if not self._built and context and context.num_replicas_in_sync > 1:
-      # Replicas are threads, and arg scopes belong to the process: no thread may wait for the
-      # others in the middle of a net, as making a mirrored variable would have it.
-      context.merge_call(lambda strategy: self.build())
+    self._build_once()
+    images = tf.convert_to_tensor(images)
+    if images.dtype == tf.float64:
+      images = tf.cast(images, tf.float32)
+    kwargs = {}
+    is_inference = not tf.is_tensor(training) and not training
+    if is_inference and spatial_size(images) != (self.image_size, self.image_size):
+      kwargs['create_aux_logits'] = False  # its last convolution is made for one size
+    return self._run(images, is_training=training, dropout_seed=dropout_seed, **kwargs)
+
+  def _run(
+    self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     with (
+      self._lock,
       slim.arg_scope(self._arg_scope),
       _seeded_dropout(dropout_seed),
       tf.compat.v1.variable_scope(
         tf.compat.v1.get_variable_scope(), custom_getter=self._get_variable
       ),
     ):
-      outputs = self._network_fn(tf.convert_to_tensor(images), is_training=training)
-    self._built = True
-    return outputs
+      return self._network_fn(images, **kwargs)
+
+  def _build_once(self) -> None:
+    context = tf.distribute.get_replica_context()
+    if self._built:
+      return
+    if context and context.num_replicas_in_sync > 1:
+      # Replicas are threads. None may wait for the others in the middle of a net, as making a
+      # mirrored variable would have it.
+      context.merge_call(lambda strategy: self.build())
+    else:
+      self.build()
 
   def build(self) -> None:
-    """Creates the variables; needed only before the first call. Call it in `strategy.scope()`."""
-    if not self._built:
-      images = tf.TensorSpec((1, self.image_size, self.image_size, self._channels), tf.float32)
+    """Creates the variables, for the strategy that the model was created under, if not yet done."""
+    if self._built:
+      return
+    images = tf.TensorSpec((1, self.image_size, self.image_size, self._channels), tf.float32)
+    with self._strategy.scope(), tf.init_scope():
       # Tracing alone creates variables; nothing is computed.
-      tf.function(self.__call__, autograph=False).get_concrete_function(images)
+      trace = tf.function(lambda images: self._run(images, is_training=False), autograph=False)
+      trace.get_concrete_function(images)
+    self._built = True
 
   @property
   def variables_by_name(self) -> Mapping[str, tf.Variable]:
@@ -107,6 +139,7 @@ class Model(tf.Module):
     losses = [
       regularizer(self._variables_by_name[name]) for name, regularizer in self._regularizers.items()
     ]
+    losses = [loss for loss in losses if loss is not None]  # a weight decay of 0 gives None
     return tf.add_n(losses) if losses else tf.constant(0.0)
 
   def restore(self, path: str, **kwargs: Any) -> checkpoints.Restored:
@@ -123,8 +156,8 @@ class Model(tf.Module):
     name: str,
     *,
     shape,
-    dtype: tf.DType,
-    initializer: Callable,
+    dtype: tf.DType = tf.float32,
+    initializer: Callable | None = None,
     regularizer: Callable | None = None,
     trainable: bool = True,
     synchronization=tf.VariableSynchronization.AUTO,
@@ -133,9 +166,11 @@ class Model(tf.Module):
   ) -> tf.Variable:
     """The custom getter: creates the variable outside of any function being traced, once."""
     del getter, unused
-    if name not in self._variables_by_name:
+    initializer = initializer or tf.compat.v1.glorot_uniform_initializer()
+    variable = self._variables_by_name.get(name)
+    if variable is None and not self._built:
       with tf.init_scope():
-        self._variables_by_name[name] = tf.Variable(
+        variable = self._variables_by_name[name] = tf.Variable(
           lambda: initializer(shape, dtype=dtype),
           trainable=trainable,
           name=name,
@@ -144,7 +179,13 @@ class Model(tf.Module):
         )
       if regularizer is not None:
         self._regularizers[name] = regularizer
-    return self._variables_by_name[name]
+    if variable is None or variable.shape != tf.TensorShape(shape):
+      here = 'no such variable' if variable is None else f'it is {variable.shape.as_list()}'
+      raise ValueError(
+        f'{name} is wanted with shape {list(shape)}, but in this model, made for {self.image_size} '
+        f'x {self.image_size} pixels, {here}: create it with another image_size'
+      )
+    return variable
 
 
 def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:

@@ -19,7 +19,6 @@ class Net(NamedTuple):
   scope: str  # the variable scope, first part of every name in its checkpoints
   head_scopes: tuple[str, ...]  # where the shapes depend on the number of classes
   default_image_size: int = 299
-  default_num_classes: int = 1001  # with background, as the released checkpoints
 
 
 NETS: dict[str, Net] = {
@@ -48,6 +47,11 @@ NETS: dict[str, Net] = {
     ('InceptionResnetV2/Logits', 'InceptionResnetV2/AuxLogits'),
   ),
 }
+
+
+# slim's two dictionaries, for code that goes through them.
+networks_map = {name: net.network_fn for name, net in NETS.items()}
+arg_scopes_map = {name: net.arg_scope for name, net in NETS.items()}
 
 
 def get_net(name: str) -> Net:
@@ -102,9 +106,11 @@ def create_model(
   Args:
     name: of the net, see `NETS`.
     num_classes: the number of logits; 0 or None gives features.
-    image_size: pixels a side at which the variables are made; the net's own by default. It
-      matters for the auxiliary head alone, whose last convolution spans the picture.
-    arg_scope: e.g. `inception_v3_arg_scope(batch_norm_decay=0.99)`; the net's own by default.
+    image_size: pixels a side to train at; the net's own by default. It matters for the auxiliary
+      head alone, whose last convolution spans the picture: at inference other sizes work too,
+      without that head.
+    arg_scope: e.g. `inception_v3_arg_scope(batch_norm_decay=0.99)`; the net's own by default. It
+      is the scope of every call; arg scopes around a call of the model do not reach into it.
     **kwargs: arguments of the net function (`create_aux_logits`, `dropout_keep_prob`, ...).
 
   Returns:

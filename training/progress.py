@@ -47,9 +47,11 @@ class Progress:
   def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Reports the values of a step, images/s since the last report among them."""
     now = time.monotonic()
-    rate = (step - self._step) * self._images_per_step / max(now - self._time, 1e-9)
+    entry = {'step': step, 'epoch': round(epoch, 4), **values}
+    if step > self._step:
+      rate = (step - self._step) * self._images_per_step / (now - self._time)
+      entry['images_per_second'] = round(rate, 2)
     self._step, self._time = step, now
-    entry = {'step': step, 'epoch': round(epoch, 4), **values, 'images_per_second': round(rate, 2)}
     self._file.write(json.dumps(entry) + '\n')
     logging.info('%s', self._line(entry))
     if now - self._last_summary >= self._summary_secs or step == self._total_steps:
@@ -64,12 +66,13 @@ class Progress:
     steps = f'{entry["step"]}/{self._total_steps}' if self._total_steps else f'{entry["step"]}'
     line = (
       f'step {steps}  epoch {entry["epoch"]:.2f}  loss {entry["loss"]:.3f}  '
-      f'top-1 {entry["top_1"]:.3f}  rate {entry["learning_rate"]:.3g}  '
-      f'{entry["images_per_second"]:.1f} images/s'
+      f'top-1 {entry["top_1"]:.3f}  rate {entry["learning_rate"]:.3g}'
     )
-    if self._total_steps and entry['images_per_second'] > 0:
-      images = (self._total_steps - entry['step']) * self._images_per_step
-      line += f'  {duration(images / entry["images_per_second"])} left'
+    if 'images_per_second' in entry:
+      line += f'  {entry["images_per_second"]:.1f} images/s'
+      if self._total_steps:
+        images = (self._total_steps - entry['step']) * self._images_per_step
+        line += f'  {duration(images / entry["images_per_second"])} left'
     if entry.get('skipped_images'):
       line += f'  {entry["skipped_images"]} broken pictures skipped'
     return line

@@ -1,5 +1,6 @@
 """The loop: everything that one run does, in order."""
 
+import contextlib
 import math
 import os
 import time
@@ -91,28 +92,31 @@ def _loop(config, plan, state, batches, train_step, step: int, position: int) ->
   )
   keeper = Keeper(config.train_dir, config.max_to_keep)
   first_step, first_position, saved_at = step, position, time.monotonic()
-  while plan.total_steps is None or step < plan.total_steps:
-    rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
-    results = train_step(next(batches), tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
-    step += 1
-    done = step == plan.total_steps
-    if step == first_step + 1:
-      progress.start_clock(step)
-    if step % config.log_every_n_steps == 0 or done:
-      values = {name: float(value) for name, value in results.items() if name != 'position'}
-      if not math.isfinite(values['loss']):
-        raise ValueError(
-          f'The loss is {values["loss"]} at step {step} (learning rate {rate:.3g}): try a smaller '
-          f'--learning_rate or --clip_gradient_norm=2; the last checkpoint is {keeper.latest()}'
-        )
-      consumed = (step - first_step) * plan.global_batch_size
-      skipped = int(results['position']) + 1 - first_position - consumed
-      values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
-      progress.log(step, step / plan.steps_per_epoch, values)
-    if done or time.monotonic() - saved_at >= config.save_interval_secs:
-      keeper.save(state, step, int(results['position']) + 1)
-      saved_at = time.monotonic()
-  progress.close()
+  with contextlib.closing(progress):
+    while plan.total_steps is None or step < plan.total_steps:
+      rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
+      results = train_step(
+        next(batches), tf.constant(step, tf.int64), tf.constant(rate, tf.float32)
+      )
+      step += 1
+      done = step == plan.total_steps
+      if step == first_step + 1:
+        progress.start_clock(step)
+      if step % config.log_every_n_steps == 0 or done:
+        values = {name: float(value) for name, value in results.items() if name != 'position'}
+        if not math.isfinite(values['loss']):
+          raise ValueError(
+            f'The loss is {values["loss"]} at step {step} (learning rate {rate:.3g}): try a '
+            'smaller --learning_rate or --clip_gradient_norm=2; the last checkpoint is '
+            f'{keeper.latest()}'
+          )
+        consumed = (step - first_step) * plan.global_batch_size
+        skipped = int(results['position']) + 1 - first_position - consumed
+        values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
+        progress.log(step, step / plan.steps_per_epoch, values)
+      if done or time.monotonic() - saved_at >= config.save_interval_secs:
+        keeper.save(state, step, int(results['position']) + 1)
+        saved_at = time.monotonic()
 
 
 def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: int) -> Plan:

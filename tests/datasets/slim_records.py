@@ -15,7 +15,8 @@ def feature(value):
 def example(**keys):
   """A serialized Example; "_" in a keyword stands for "/"."""
   features = {key.replace('_', '/'): feature(value) for key, value in keys.items()}
-  return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+  whole = tf.train.Example(features=tf.train.Features(feature=features))
+  return whole.SerializeToString(deterministic=True)
 
 
 def flowers_example(label=3):

@@ -70,7 +70,7 @@ def test_mismatch_names_variable_and_both_shapes(variables, tmp_path):
   np.testing.assert_array_equal(before, np.zeros((3, 2)))  # nothing was changed
   restored = checkpoints.restore(variables, prefix, ignore_mismatched=True)
   assert restored.mismatched == ('Net/Logits/biases',)
-  restored = checkpoints.restore(variables, prefix, exclude_scopes=['Net/Logits'])
+  restored = checkpoints.restore(variables, prefix, exclude_scopes='Net/Logits')
   assert restored.excluded == ('Net/Logits/biases',)
   np.testing.assert_array_equal(variables['Net/Conv/weights'], np.ones((3, 2)))
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import nets_factory
-from tests import golden
+from tests import golden, tiny
 
 tf1 = tf.compat.v1
 
@@ -92,7 +92,7 @@ def test_no_updates_outside_training(built):
 
 
 def test_every_registered_net_has_a_golden():
-  assert set(nets_factory.NETS) == set(golden.NAMES)
+  assert set(nets_factory.NETS) - {tiny.NAME} == set(golden.NAMES)
 
 
 @pytest.fixture(scope='module', params=golden.NAMES)

@@ -1,5 +1,7 @@
 """Layers against NumPy, Keras and slim's documented behaviour."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -183,10 +185,22 @@ def test_slims_variable_scopes_place_and_collect_variables(graph):
   assert len(tf1.get_collection(tf1.GraphKeys.MODEL_VARIABLES)) == 2
 
 
+def test_slims_other_ways_to_ask_for_batch_norm(graph):
+  params = {'zero_debias_moving_mean': False, 'renorm': False, 'scope': 'bn'}
+  normalizer_fn = functools.partial(slim.batch_norm, scale=True)
+  with tf1.variable_scope('net', partitioner=tf1.fixed_size_partitioner(2)):
+    layers.conv2d(noise(2, 8, 8, 3), 4, 3, normalizer_fn=normalizer_fn, normalizer_params=params)
+  moving = [name for name in names() if 'moving' in name]
+  assert moving == ['net/Conv/bn/moving_mean', 'net/Conv/bn/moving_variance']
+  assert 'net/Conv/bn/gamma/part_0' in names()
+  with pytest.raises(ValueError, match='batch_norm has no batch_weights'):
+    layers.batch_norm(noise(2, 3), renorm=True)
+
+
 def test_clear_errors(graph):
   with pytest.raises(ValueError, match="data_format is 'NWHC'; choose 'NHWC' or 'NCHW'"):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, data_format='NWHC')
   with pytest.raises(ValueError, match='2 or 4 dimensions'):
     layers.batch_norm(noise(2, 3, 4))
-  with pytest.raises(ValueError, match='channels of .* must be known'):
+  with pytest.raises(ValueError, match='number of channels must be known'):
     layers.fully_connected(tf1.placeholder(tf.float32, (2, None)), 4)

@@ -1,10 +1,12 @@
 """What research code does with the nets, in TF1 graphs and as Models; small images throughout."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
-from absl import logging
 
 from nets import (
   inception,
@@ -69,11 +71,10 @@ def test_smallest_input_leaves_one_pixel(graph):
   assert inception_blocks.smallest_input(inception_v3.BODY, 'Mixed_6e') == 43
 
 
-def test_auxiliary_head_is_left_out_of_small_images_and_said_so(graph, caplog, monkeypatch):
-  monkeypatch.setattr(
-    logging, 'log_first_n', lambda level, text, n, *args: logging.log(level, text, *args)
-  )
+def test_auxiliary_head_is_left_out_of_small_images_and_said_so(graph, caplog):
   caplog.set_level('WARNING', 'absl')
+  _, end_points = thin_v3(images(106), is_training=False, scope='Quiet')
+  assert caplog.text == ''
   _, end_points = thin_v3(images(106))
   assert 'AuxLogits' not in end_points
   assert 'InceptionV3: features of 4 x 4 are too small for the auxiliary head' in caplog.text
@@ -135,6 +136,13 @@ def test_spatial_squeeze_prediction_fn_and_global_pool(graph):
   _, end_points = thin_v3(images(), global_pool=True, scope='C')
   assert 'global_pool' in end_points
   assert 'AvgPool_1a' not in end_points
+
+
+def test_images_too_large_to_squeeze_are_refused(graph):
+  with pytest.raises(ValueError, match='2 x 2 places of the logits: give global_pool=True'):
+    thin_v3(images(363), create_aux_logits=False)
+  with pytest.raises(ValueError, match='2 x 2 places of AuxLogits: give create_aux_logits=False'):
+    thin_v3(images(347), scope='Other')
 
 
 def test_large_images_keep_their_places_without_squeeze(graph):
@@ -232,8 +240,15 @@ def test_custom_getter_sees_every_variable(graph):
 
 def test_op_names_that_deployed_graphs_fetch(graph):
   thin_v3(images())
-  for name in ('InceptionV3/InceptionV3/Conv2d_1a_3x3/Conv2D', 'InceptionV3/Predictions/Reshape_1'):
-    assert graph.get_operation_by_name(name)
+  for name in (
+    'InceptionV3/Conv2d_1a_3x3/Conv2D',
+    'InceptionV3/MaxPool_5a_3x3/MaxPool',
+    'Logits/AvgPool_1a_1x1/AvgPool',
+    'Predictions/Reshape_1',
+  ):
+    assert graph.get_operation_by_name(f'InceptionV3/{name}')
+  nets_factory.get_network_fn('inception_resnet_v1', 5)(images())
+  assert graph.get_operation_by_name('InceptionResnetV1/Logits/Flatten/flatten/Reshape')
 
 
 # Inception-ResNet-v2 as a back-bone.
@@ -272,10 +287,20 @@ def test_output_stride_is_8_or_16(graph):
     inception.inception_resnet_v2_base(images(), output_stride=32)
 
 
-def test_relu6_clips_the_residuals(graph):
-  inception.inception_resnet_v2_base(images(), 'Mixed_6a', activation_fn=tf.nn.relu6)
+def test_relu6_clips_the_residuals_but_the_last(graph):
+  inception.inception_resnet_v2_base(images(), activation_fn=tf.nn.relu6)
   clipped = [op for op in graph.get_operations() if op.type == 'Minimum']
-  assert len(clipped) == 10  # one a block
+  assert len(clipped) == 10 + 20 + 9  # Block8 is linear
+
+
+def test_blocks_are_functions_too(graph):
+  """The Object Detection API builds the second stage of Faster R-CNN of them."""
+  net = tf1.placeholder(tf.float32, (1, 4, 4, 32))
+  net = slim.repeat(net, 2, inception_resnet_v2.block8, scale=0.20)
+  net = inception_resnet_v2.block8(net, activation_fn=None)
+  assert net.shape.as_list() == [1, 4, 4, 32]
+  scopes = {v.op.name.split('/Branch')[0] for v in tf1.global_variables() if 'Branch' in v.op.name}
+  assert scopes == {'Repeat/block8_1', 'Repeat/block8_2', 'Block8'}
 
 
 def test_activation_scale_is_in_the_table():
@@ -375,6 +400,34 @@ def test_model_mirrored_over_two_logical_processors(mirrored):
   np.testing.assert_allclose(moving_mean.numpy(), np.mean(replicas, 0), rtol=1e-5, atol=1e-7)
 
 
+def test_model_of_one_size_infers_at_another(thin_model):
+  for side in (75, 128):
+    logits, end_points = thin_model(golden.images(1, side, side).astype(np.float64))
+    assert logits.shape == (1, 5)
+    assert logits.dtype == tf.float32
+    assert 'AuxLogits' not in end_points
+  assert 'AuxLogits' in thin_model(golden.images(1, 107, 107))[1]
+  with pytest.raises(ValueError, match='made for 107 x 107 pixels, .* create it with another'):
+    thin_model(golden.images(1, 160, 160), training=True)
+
+
+def test_model_belongs_to_the_strategy_that_it_was_created_under(mirrored):
+  with mirrored.scope():
+    model = nets_factory.create_model(
+      'inception_v3', 5, image_size=75, depth_multiplier=0.1, min_depth=4
+    )
+  for variable in model.trainable_variables[:2]:  # made here, outside the scope
+    assert len(mirrored.experimental_local_results(variable)) == 2
+
+
+def test_no_weight_decay():
+  scope = inception.inception_v3_arg_scope(weight_decay=0)
+  model = nets_factory.create_model(
+    'inception_v3', 5, image_size=75, arg_scope=scope, depth_multiplier=0.1, min_depth=4
+  )
+  assert model.regularization_loss().numpy() == 0
+
+
 def test_caller_arg_scope_reaches_a_model():
   with slim.arg_scope([slim.conv2d], normalizer_fn=None):
     scope = inception.inception_v3_arg_scope(use_batch_norm=False)
@@ -389,6 +442,43 @@ def test_unknown_net_lists_the_nets():
     nets_factory.create_model('vgg')
   with pytest.raises(ValueError, match='Unknown net'):
     nets_factory.get_network_fn('resnet', 10)
+
+
+def test_slims_dictionaries_of_nets():
+  assert nets_factory.networks_map['inception_v4'] is inception.inception_v4
+  assert nets_factory.arg_scopes_map['inception_v4'] is inception.inception_v4_arg_scope
+
+
+SLIM_ERA_SCRIPT = """
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+import numpy as np
+import tf_slim as slim
+from nets import inception
+
+images = tf.placeholder(tf.float32, [None, None, None, 3])
+is_training = tf.placeholder(tf.bool)
+with slim.arg_scope(inception.inception_v3_arg_scope()):
+  logits, end_points = inception.inception_v3(
+      images, 5, is_training=is_training, depth_multiplier=0.1, min_depth=4)
+  inception.inception_v3(
+      images, 5, is_training=False, depth_multiplier=0.1, min_depth=4, reuse=True)
+loss = tf.losses.softmax_cross_entropy([[1, 0, 0, 0, 0]] * 2, logits) + tf.losses.get_total_loss()
+with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+  step = tf.train.RMSPropOptimizer(0.1).minimize(loss)
+with tf.Session() as session:
+  session.run(tf.global_variables_initializer())
+  feed = {images: np.zeros((2, 299, 299, 3)), is_training: True}
+  session.run(step, feed)
+  print(sorted(end_points)[0], session.run(logits, feed).shape)
+"""
+
+
+def test_a_script_of_slims_days_runs():
+  done = subprocess.run(
+    [sys.executable, '-c', SLIM_ERA_SCRIPT], capture_output=True, text=True, check=False
+  )
+  assert done.stdout.strip() == 'AuxLogits (2, 5)', done.stderr
 
 
 def test_get_network_fn_has_slims_attribute(graph):

@@ -12,7 +12,7 @@ from datasets import dataset_factory
 from evaluation import evaluator
 from evaluation.config import resolve as resolve_eval
 from nets import checkpoints, inception
-from tests import records
+from tests import records, tiny
 from training import trainer
 from training.config import resolve
 
@@ -32,9 +32,9 @@ def config(data, train_dir, **kwargs):
       'train_dir': str(train_dir),
       'dataset_dir': str(data),
       'dataset_name': 'image_folder',
+      'model_name': tiny.NAME,
+      'preprocessing_name': 'inception',
       'recipe': 'paper',
-      'depth_multiplier': 0.1,
-      'train_image_size': 75,
       'batch_size': 8,
       'clone_on_cpu': True,
       'log_every_n_steps': 1,
@@ -113,15 +113,14 @@ def test_slims_training_graph_opens_the_checkpoint(run):
   """Every variable that slim's script would have made is there, under its name."""
   with tf.Graph().as_default(), tf1.Session() as session:
     with slim.arg_scope(inception.inception_v3_arg_scope()):
-      logits, _ = inception.inception_v3(
-        tf.zeros((1, 75, 75, 3)), 3, depth_multiplier=0.1, is_training=True
-      )
+      logits, end_points = tiny.inception_tiny(tf.zeros((1, 32, 32, 3)), 3, is_training=True)
     global_step = tf1.train.get_or_create_global_step()
     model_variables = slim.get_model_variables()
     averages = tf1.train.ExponentialMovingAverage(0.9999, global_step)
     averages.apply(model_variables)
     optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1.0)
-    optimizer.minimize(tf.reduce_sum(logits), global_step)
+    loss = tf.reduce_sum(logits) + tf.reduce_sum(end_points['AuxLogits'])
+    optimizer.minimize(loss, global_step)
     wanted = tf1.global_variables()
     stored = checkpoints.shapes(run)
     assert {v.op.name for v in wanted} == set(stored) - {'input_position'}
@@ -132,29 +131,44 @@ def test_slims_training_graph_opens_the_checkpoint(run):
 def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
   other = records.write_set(tmp_path / 'other', classes=2)
   settings = config(
-    other, tmp_path / 'tuned', recipe='finetune', checkpoint_path=str(run), max_number_of_steps=1
+    other,
+    tmp_path / 'tuned',
+    recipe='finetune',
+    checkpoint_path=str(run),
+    max_number_of_steps=1,
+    num_clones=2,
+    precision='bfloat16',
   )
   with caplog.at_level('INFO', 'absl'):
     trainer.train(settings)
   assert 'Starting from' in caplog.text
-  assert (
-    'fresh: InceptionV3/Logits/Conv2d_1c_1x1/weights [1, 1, 204, 2] (checkpoint: [1, 1, 204, 3])'
-    in caplog.text
-  )
+  for head, width in (('Logits', 40), ('AuxLogits', 768)):
+    fresh = f'fresh: InceptionTiny/{head}/Logits/weights [{width}, 2] (checkpoint: [{width}, 3])'
+    assert fresh in caplog.text
+  (entry,) = metrics(tmp_path / 'tuned')
+  assert np.isfinite(entry['loss'])
+  assert 'images_per_second' not in entry  # one step, which was spent on tracing
 
 
 def test_start_refuses_what_does_not_fit(run, data, tmp_path):
-  settings = config(data, tmp_path, checkpoint_path=str(run), depth_multiplier=0.2)
-  with pytest.raises(ValueError, match=r'has shape .* but .*--checkpoint_exclude_scopes'):
+  stored = checkpoints.shapes(run)
+  name = 'InceptionTiny/Conv2d_1a_3x3/weights'
+  other = checkpoints.read(run, [n for n in stored if not n.endswith(checkpoints.EMA_SUFFIX)])
+  other[name] = tf.zeros((1, 1, 3, 8))
+  checkpoints.save(tmp_path / 'other.ckpt', other)
+  settings = config(data, tmp_path / 'a', checkpoint_path=str(tmp_path / 'other.ckpt'))
+  with pytest.raises(ValueError, match=rf'{name} has shape .* but .*--checkpoint_exclude_scopes'):
     trainer.train(settings)
-  settings = config(data, tmp_path, checkpoint_path=str(run), checkpoint_exclude_scopes='Nothing')
-  with pytest.raises(ValueError, match='inception_v3 has no scope Nothing'):
+  settings = config(
+    data, tmp_path / 'b', checkpoint_path=str(run), checkpoint_exclude_scopes='Nothing'
+  )
+  with pytest.raises(ValueError, match='inception_tiny has no scope Nothing'):
     trainer.train(settings)
 
 
 def test_a_train_dir_of_another_net_is_refused(run, data):
-  with pytest.raises(ValueError, match='model_name inception_v3, not inception_v4'):
-    trainer.train(config(data, run, model_name='inception_v4', depth_multiplier=1.0))
+  with pytest.raises(ValueError, match='model_name inception_tiny, not inception_v4'):
+    trainer.train(config(data, run, model_name='inception_v4'))
 
 
 def test_labels_that_do_not_fit_are_named_before_the_first_step(data, tmp_path):
@@ -209,10 +223,10 @@ def _top_1_one_by_one(run, data, use_ema: bool) -> float:
     image = tf1.placeholder(tf.uint8, (None, None, 3))
     pixels = tf.image.convert_image_dtype(image, tf.float32)
     pixels = tf.image.central_crop(pixels, 0.875)[tf.newaxis]
-    pixels = tf1.image.resize_bilinear(pixels, (75, 75), align_corners=False)
+    pixels = tf1.image.resize_bilinear(pixels, (32, 32), align_corners=False)
     with slim.arg_scope(inception.inception_v3_arg_scope()):
-      logits, _ = inception.inception_v3(
-        (pixels - 0.5) * 2, 3, is_training=False, depth_multiplier=0.1, create_aux_logits=False
+      logits, _ = tiny.inception_tiny(
+        (pixels - 0.5) * 2, 3, is_training=False, create_aux_logits=False
       )
     variables = slim.get_model_variables()
     averages = tf1.train.ExponentialMovingAverage(0.9)
@@ -237,16 +251,17 @@ def test_evaluation_draws_pictures(run, tmp_path):
 
 
 def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
+  two = records.write_set(tmp_path / 'two', classes=2, split='validation')
   with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --labels_offset'):
-    evaluate(run, tmp_path, depth_multiplier=0.5)
+    evaluate(run, tmp_path, dataset_dir=str(two))
   with pytest.raises(ValueError, match='has nothing for this net'):
-    evaluate(run, tmp_path, model_name='inception_v4', depth_multiplier=1.0)
+    evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
   with pytest.raises(ValueError, match='--dataset_name must be given: .* has no config.json'):
     resolve_eval({'checkpoint_path': str(tmp_path), 'model_name': 'inception_v3'})
 
 
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
-  model = evaluator.make_model('inception_v3', 3, 75, 0.1)
+  model = evaluator.make_model(tiny.NAME, 3, 32)
   model.save(str(tmp_path / 'plain.ckpt'))
   with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
     evaluator.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')

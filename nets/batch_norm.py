@@ -1,0 +1,202 @@
+"""Batch normalization as slim's (arXiv:1502.03167), on TensorFlow's fused kernel."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_slim as slim
+
+from nets.layer_support import (
+  ONES,
+  ZEROS,
+  Collections,
+  Initializer,
+  Regularizer,
+  channels_of,
+  check_data_format,
+  collect,
+  model_variable,
+  shares_arg_scope_with,
+)
+
+
+@shares_arg_scope_with(slim.batch_norm)
+def batch_norm(
+  inputs: tf.Tensor,
+  decay: float = 0.999,
+  center: bool = True,
+  scale: bool = False,
+  epsilon: float = 0.001,
+  activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  param_initializers: dict[str, Initializer] | None = None,
+  param_regularizers: dict[str, Regularizer] | None = None,
+  updates_collections: Collections = tf.compat.v1.GraphKeys.UPDATE_OPS,
+  is_training: bool | tf.Tensor = True,
+  reuse: bool | None = None,
+  variables_collections: Collections | dict[str, Collections] = None,
+  outputs_collections: Collections = None,
+  trainable: bool = True,
+  batch_weights: None = None,
+  fused: bool | None = None,
+  data_format: str | None = 'NHWC',
+  zero_debias_moving_mean: bool = False,
+  scope: str | None = None,
+  renorm: bool = False,
+  renorm_clipping: None = None,
+  renorm_decay: float = 0.99,
+  adjustment: None = None,
+) -> tf.Tensor:
+  """Batch normalization (arXiv:1502.03167), moving averages included.
+
+  Training normalizes with the statistics of the batch and moves the averages:
+  `moving -= (1 - decay) * (moving - batch)`. The fused kernel feeds `moving_variance` with the
+  unbiased variance (n - 1), as slim's does; `fused=False` with the biased one, as slim's does.
+
+  Args:
+    inputs: [N, H, W, C] or [N, C], any float type; statistics are float32.
+    center: adds `beta`.
+    scale: multiplies by `gamma`; the released Inception checkpoints have none.
+    updates_collections: in a TF1 graph, where the update ops go (the training op must depend on
+      them); None updates in place. In TF2 the updates are always in place.
+    is_training: a bool, or a scalar bool tensor (then both ways are built).
+    scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
+
+  Returns:
+    The normalized tensor: shape and type of `inputs`.
+
+  Raises:
+    ValueError: `inputs` has neither 2 nor 4 dimensions, or its channels are unknown, or one of
+      slim's extras is asked for.
+  """
+  if batch_weights is not None or zero_debias_moving_mean or renorm or adjustment is not None:
+    raise ValueError(
+      'batch_norm has no batch_weights, zero_debias_moving_mean, renorm or adjustment: leave them '
+      'at their defaults'
+    )
+  inputs = tf.convert_to_tensor(inputs)
+  data_format = check_data_format(data_format)
+  rank = inputs.shape.rank
+  if rank not in (2, 4):
+    raise ValueError(f'batch_norm takes 2 or 4 dimensions; the shape is {inputs.shape}')
+  if rank == 2:
+    data_format = 'NHWC'
+  with tf.compat.v1.variable_scope(scope, 'BatchNorm', [inputs], reuse=reuse) as sc:
+    shape = (channels_of(inputs, data_format),)
+    initializers, regularizers = param_initializers or {}, param_regularizers or {}
+
+    def parameter(name: str, default: Initializer, wanted: bool) -> tf.Tensor:
+      if not wanted:
+        return default(shape, tf.float32)
+      return model_variable(
+        name,
+        shape,
+        initializers.get(name, default),
+        variables_collections,
+        regularizer=regularizers.get(name),
+        trainable=trainable,
+      )
+
+    def statistic(name: str, default: Initializer) -> tf.Variable:
+      return model_variable(
+        name,
+        shape,
+        initializers.get(name, default),
+        variables_collections,
+        trainable=False,
+        # Each replica moves its own average; reading or saving takes their mean.
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+      )
+
+    beta = parameter('beta', ZEROS, center)
+    gamma = parameter('gamma', ONES, scale)
+    # A partitioned variable can not be assigned to as a whole; slim exempts these two as well.
+    with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope()) as statistics_scope:
+      statistics_scope.set_partitioner(None)
+      moving_mean = statistic('moving_mean', ZEROS)
+      moving_variance = statistic('moving_variance', ONES)
+
+    kernel = _batch_norm_by_moments if fused is False else _batch_norm_fused
+    images = inputs if rank == 4 else inputs[:, tf.newaxis, tf.newaxis, :]
+
+    def normalize(training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+      if training:
+        return kernel(images, gamma, beta, None, epsilon, data_format)
+      # Not the kernel's own statistics: at inference cuDNN leaves them unwritten.
+      moving = tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
+      return kernel(images, gamma, beta, moving, epsilon, data_format)[0], *moving
+
+    if tf.is_tensor(is_training):
+      outputs, mean, variance = tf.cond(
+        is_training, lambda: normalize(True), lambda: normalize(False)
+      )
+      decay = tf.where(is_training, decay, 1.0)
+    else:
+      outputs, mean, variance = normalize(bool(is_training))
+    if tf.is_tensor(is_training) or is_training:
+      updates = [
+        moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
+        for moving, batch in ((moving_mean, mean), (moving_variance, variance))
+      ]
+      outputs = _schedule(updates, updates_collections, outputs)
+
+    outputs = outputs if rank == 4 else tf.squeeze(outputs, (1, 2))
+    outputs.set_shape(inputs.shape)
+    if activation_fn is not None:
+      outputs = activation_fn(outputs)
+    return collect(outputs, outputs_collections, sc.name)
+
+
+Statistics = tuple[tf.Tensor, tf.Tensor] | None
+
+
+def _batch_norm_fused(
+  images: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  moving: Statistics,
+  epsilon: float,
+  data_format: str,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Output, mean and variance; `moving` statistics None means those of the batch."""
+  mean, variance = moving or (None, None)
+  return tf.compat.v1.nn.fused_batch_norm(
+    images,
+    gamma,
+    beta,
+    mean=mean,
+    variance=variance,
+    epsilon=epsilon,
+    data_format=data_format,
+    is_training=moving is None,
+  )
+
+
+def _batch_norm_by_moments(
+  images: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  moving: Statistics,
+  epsilon: float,
+  data_format: str,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """As `_batch_norm_fused`, with the biased variance of the batch."""
+  images_f32 = tf.cast(images, tf.float32)
+  if data_format == 'NCHW':
+    images_f32 = tf.transpose(images_f32, (0, 2, 3, 1))
+  mean, variance = moving or tf.nn.moments(images_f32, (0, 1, 2))
+  outputs = tf.nn.batch_normalization(images_f32, mean, variance, beta, gamma, epsilon)
+  if data_format == 'NCHW':
+    outputs = tf.transpose(outputs, (0, 3, 1, 2))
+  return tf.cast(outputs, images.dtype), tf.identity(mean), tf.identity(variance)
+
+
+def _schedule(updates: list, collections: Collections, outputs: tf.Tensor) -> tf.Tensor:
+  """Sees to it that `updates` run; returns `outputs`, depending on them where that is the way."""
+  if tf.compat.v1.executing_eagerly_outside_functions():
+    return outputs  # eager ran them; a tf.function runs every assignment it traced
+  if collections is not None:
+    for update in updates:
+      tf.compat.v1.add_to_collections(collections, update)
+    return outputs
+  with tf.control_dependencies(updates):
+    return tf.identity(outputs)

@@ -1,0 +1,72 @@
+"""What every layer needs: arg scopes shared with slim's, variables, collections, sizes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_slim as slim
+
+Initializer = Callable[..., tf.Tensor]
+Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
+Collections = str | Sequence[str] | None
+
+ZEROS = tf.compat.v1.zeros_initializer()
+ONES = tf.compat.v1.ones_initializer()
+
+
+def shares_arg_scope_with(slim_op: Callable) -> Callable[[Callable], Callable]:
+  """Decorator: arg scopes over `slim_op` reach the layer, and the other way round."""
+
+  def decorate(layer: Callable) -> Callable:
+    layer._key_op = slim_op._key_op
+    return slim.add_arg_scope(layer)
+
+  return decorate
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+  """3 -> (3, 3); (1, 7), [1, 7] and TensorShape([1, 7]) -> (1, 7)."""
+  if isinstance(value, tf.TensorShape):
+    value = value.as_list()
+  if isinstance(value, int):
+    return value, value
+  height, width = value
+  return int(height), int(width)
+
+
+def channels_of(inputs: tf.Tensor, data_format: str) -> int:
+  """The static number of channels; ValueError where it is unknown."""
+  channels = inputs.shape.as_list()[-1 if data_format == 'NHWC' else 1]
+  if channels is None:
+    raise ValueError(f'The number of channels must be known; the shape is {inputs.shape}')
+  return channels
+
+
+def check_data_format(data_format: str | None) -> str:
+  """'NHWC' or 'NCHW'; ValueError for anything else but None, which is 'NHWC'."""
+  if data_format not in (None, 'NHWC', 'NCHW'):
+    raise ValueError(f"data_format is {data_format!r}; choose 'NHWC' or 'NCHW'")
+  return data_format or 'NHWC'
+
+
+def model_variable(
+  name: str,
+  shape: Sequence[int],
+  initializer: Initializer,
+  variables_collections: Collections | dict[str, Collections] = None,
+  **kwargs: Any,
+) -> tf.Variable:
+  """`slim.model_variable`: what arg scopes, variable scopes and custom getters say counts."""
+  collections = slim.utils.get_variable_collections(variables_collections, name)
+  if isinstance(collections, str):
+    collections = [collections]
+  return slim.model_variable(
+    name, shape=shape, initializer=initializer, collections=collections, **kwargs
+  )
+
+
+def collect(outputs: tf.Tensor, collections: Collections, alias: str) -> tf.Tensor:
+  """Adds `outputs` to graph collections under its scope's name; there are none in TF2."""
+  if collections and not tf.compat.v1.executing_eagerly_outside_functions():
+    slim.utils.collect_named_outputs(collections, alias, outputs)
+  return outputs

@@ -1,0 +1,44 @@
+"""Lines of progress and metrics.jsonl."""
+
+import json
+
+import pytest
+
+from training import progress
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0.4, '0 s'),
+    (59.6, '1 min 0 s'),
+    (185, '3 min 5 s'),
+    (7800, '2 h 10 min'),
+    (86400 * 4 + 3 * 3600, '4 d 3 h'),
+  ],
+)
+def test_duration(seconds, text):
+  assert progress.duration(seconds) == text
+
+
+def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+  progress.keep_until(str(path), 2)
+  assert [json.loads(line)['step'] for line in path.read_text().splitlines()] == [1, 2]
+  assert [p.name for p in tmp_path.iterdir()] == ['metrics.jsonl']
+
+
+def test_line(tmp_path, caplog):
+  written = progress.Progress(str(tmp_path), 0, 100, 8, summary_secs=60)
+  values = {'loss': 1.5, 'top_1': 0.25, 'learning_rate': 0.045, 'skipped_images': 2}
+  with caplog.at_level('INFO', 'absl'):
+    written.log(10, 2.5, values)
+    written.start_clock(10)
+    written.log(10, 2.5, values)
+  written.close()
+  first, second = caplog.messages
+  assert first.startswith('step 10/100  epoch 2.50  loss 1.500  top-1 0.250  rate 0.045  ')
+  assert 'images/s' in first and ' left' in first
+  assert first.endswith('2 broken pictures skipped')
+  assert 'images/s' not in second
