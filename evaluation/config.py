@@ -1,11 +1,13 @@
 """The configuration of an evaluation: flags, and what the run's config.json says."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from nets import nets_factory
+from datasets import dataset_factory
+from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory
 from training import config as train_config
 from training.config import option
@@ -19,7 +21,9 @@ class EvalConfig:
 
   checkpoint_path: str = option(None, 'A checkpoint, or the train_dir whose latest is taken.')
   eval_dir: str = option(None, 'Where metrics.json goes; by default "eval" beside the checkpoint.')
-  dataset_name: str = option(None, "Data set; the run's by default.")
+  dataset_name: str = option(
+    None, "Data set; the run's by default.", tuple(dataset_factory.DATASETS)
+  )
   dataset_split_name: str = option('validation', 'Split to evaluate.')
   dataset_dir: str = option(None, "Folder of the records; the run's by default.")
   labels_offset: int = option(None, "Subtracted from every label; the run's by default, or 0.")
@@ -50,6 +54,15 @@ _FROM_RUN = (
   'preprocessing_name',
 )
 
+_RANGES = {
+  'batch_size': (1, math.inf),
+  'eval_image_size': (1, math.inf),
+  'max_num_batches': (1, math.inf),
+  'num_preprocessing_threads': (1, math.inf),
+  'depth_multiplier': (train_config.POSITIVE, math.inf),
+  'pictures': (0, math.inf),
+}
+
 GONE = {
   'master': 'evaluation runs in this process',
   'moving_average_decay': '--weights=ema takes the moving averages, and is the default',
@@ -61,14 +74,17 @@ def resolve(given: Mapping[str, Any]) -> EvalConfig:
   """Fills in what was not given from the config.json beside the checkpoint.
 
   Raises:
+    FileNotFoundError: there is no such checkpoint.
     ValueError: something is neither given nor there, or a value is impossible.
   """
   if not given.get('checkpoint_path'):
     raise ValueError('--checkpoint_path must be given: a checkpoint or a train_dir')
-  path = given['checkpoint_path']
-  directory = path if os.path.isdir(path) else os.path.dirname(path)
+  prefix = checkpoints.resolve(given['checkpoint_path'])
+  directory = os.path.dirname(prefix) or '.'
   run = train_config.read(directory) or {}
   known = {name: run[name] for name in _FROM_RUN if run.get(name) is not None}
+  if given.get('model_name') not in (None, known.get('model_name')):
+    known.pop('depth_multiplier', None)  # of the run's own net
   if 'image_size' in run.get('run', {}):
     known['eval_image_size'] = run['run']['image_size']
   defaults = {
@@ -81,6 +97,7 @@ def resolve(given: Mapping[str, Any]) -> EvalConfig:
     if name not in known:
       raise ValueError(f'--{name} must be given: {directory} has no {train_config.CONFIG_FILE}')
   config = EvalConfig(**known)
-  if config.batch_size < 1:
-    raise ValueError(f'--batch_size={config.batch_size}: must be at least 1')
+  train_config.check_ranges(config, _RANGES)
+  if config.depth_multiplier != 1 and config.model_name != 'inception_v3':
+    raise ValueError(f'--depth_multiplier is for inception_v3; {config.model_name} has none')
   return config

@@ -57,8 +57,8 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
   started = time.monotonic()
   try:
     counts, samples = count(model, batches, tf.as_dtype(config.precision), config.pictures)
-  except tf.errors.DataLossError as error:
-    raise input_pipeline.read_error(dataset, error) from error
+  except input_pipeline.READ_ERRORS as error:
+    raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
   if not counts.num_images:
     raise ValueError(f'No picture of {dataset.name} {dataset.split_name} could be decoded')
   seconds = time.monotonic() - started
@@ -112,6 +112,7 @@ def load_weights(model: Model, prefix: str, weights: str) -> str:
   if weights == 'ema' and not has_averages:
     raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
   use_ema = has_averages and weights != 'plain'
+  model.build()
   try:
     model.restore(prefix, use_ema=use_ema)
   except ValueError as error:

@@ -5,10 +5,12 @@ with `tf.compat.v1.train.Saver`. `training.checkpoints` keeps those of a run.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
+from absl import logging
 
 EMA_SUFFIX = '/ExponentialMovingAverage'
 
@@ -32,15 +34,61 @@ def resolve(path: str | os.PathLike) -> str:
   """
   path = os.fspath(path)
   if os.path.isdir(path):
-    latest = tf.train.latest_checkpoint(path)
-    if latest is None:
-      raise FileNotFoundError(f'{path} holds no checkpoint (no file named "checkpoint" there)')
-    return latest
+    prefix = latest(path)
+    if prefix is None:
+      raise FileNotFoundError(f'{path} holds no checkpoint')
+    return prefix
   for suffix in ('.index', '.meta', '.data-00000-of-00001'):  # what people paste
     path = path.removesuffix(suffix)
   if not (os.path.exists(path + '.index') or os.path.exists(path)):
     raise FileNotFoundError(f'No checkpoint {path}: neither {path}.index nor {path} exists')
   return path
+
+
+def latest(directory: str | os.PathLike) -> str | None:
+  """The prefix of the newest checkpoint in a directory that is all there; None if it has none.
+
+  The file `checkpoint` is believed if what it names is there. If not (a lost file, a directory
+  that was moved), the complete checkpoint with the largest step is taken, and that is said.
+
+  Raises:
+    FileNotFoundError: the file `checkpoint` is there, but no complete checkpoint.
+  """
+  directory = os.fspath(directory)
+  if not os.path.isdir(directory):
+    return None
+  try:
+    state = tf.train.get_checkpoint_state(directory)
+  except Exception as error:  # a text that is no CheckpointState: protobuf's own error class
+    logging.warning('%s can not be read: %s', os.path.join(directory, 'checkpoint'), error)
+    state = None
+  named = state.model_checkpoint_path if state else None
+  if named and is_complete(named):
+    return named
+  found = [prefix for prefix in numbered(directory) if is_complete(prefix)]
+  if found:
+    logging.warning('%s: %s is not there, %s is', directory, named or '"checkpoint"', found[-1])
+    return found[-1]
+  if named:
+    raise FileNotFoundError(f'{directory}: the checkpoint {named} is not there, nor any other')
+  return None
+
+
+def numbered(directory: str) -> list[str]:
+  """The prefixes `model.ckpt-<step>` of a directory by step, complete or not."""
+  steps = {
+    int(match[1])
+    for name in os.listdir(directory)
+    if (match := re.fullmatch(r'model\.ckpt-(\d+)\.(index|data-\S+)', name))
+  }
+  return [os.path.join(directory, f'model.ckpt-{step}') for step in sorted(steps)]
+
+
+def is_complete(prefix: str) -> bool:
+  """Whether all files of a checkpoint are there (not: whether they are sound)."""
+  if os.path.exists(prefix + '.index'):
+    return os.path.exists(prefix + '.data-00000-of-00001')
+  return os.path.isfile(prefix)  # the format of one file
 
 
 def shapes(path: str | os.PathLike) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """What the four nets share besides their blocks: the arg scope and the parts of the heads."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -92,15 +93,20 @@ def has_room_for_auxiliary_head(net: tf.Tensor, is_training: bool | tf.Tensor) -
   if min(side for side in (height, width, _AUX_POOL) if side is not None) == _AUX_POOL:
     return True
   if tf.is_tensor(is_training) or is_training:
-    logging.warning(
-      '%s: features of %s x %s are too small for the auxiliary head (it needs %d x %d): left out',
-      tf.compat.v1.get_variable_scope().name,
-      height or 'unknown',
-      width or 'unknown',
-      _AUX_POOL,
-      _AUX_POOL,
-    )
+    _say_left_out(tf.compat.v1.get_variable_scope().name, height, width)
   return False
+
+
+@functools.cache  # once for each net and size, not once for each replica
+def _say_left_out(scope: str, height: int | None, width: int | None) -> None:
+  logging.warning(
+    '%s: features of %s x %s are too small for the auxiliary head (it needs %d x %d): left out',
+    scope,
+    height or 'unknown',
+    width or 'unknown',
+    _AUX_POOL,
+    _AUX_POOL,
+  )
 
 
 def auxiliary_features(net: tf.Tensor, pool: str, depth: int = 128) -> tf.Tensor:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from datasets import dataset_factory
 from nets import nets_factory
 from preprocessing import preprocessing_factory
 
@@ -28,7 +30,7 @@ class Config:
   train_dir: str = option(None, 'Where checkpoints, metrics.jsonl and TensorBoard events go.')
   recipe: str = option('paper', 'Set of defaults that any other flag overrides.')
 
-  dataset_name: str = option('imagenet', 'Data set, as download_and_convert_data.py wrote it.')
+  dataset_name: str = option('imagenet', 'Data set.', tuple(dataset_factory.DATASETS))
   dataset_split_name: str = option('train', 'Split to train on.')
   dataset_dir: str = option(None, 'Folder of the records.')
   labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
@@ -52,7 +54,9 @@ class Config:
   shuffle_buffer: int = option(4096, 'Records that the next one is drawn from.')
   log_every_n_steps: int = option(10, 'Steps between lines of progress.')
   save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
-  save_summaries_secs: float = option(60.0, 'Seconds between TensorBoard points.')
+  save_summaries_secs: float = option(
+    60.0, 'Seconds until the events of TensorBoard are written out.'
+  )
   max_to_keep: int = option(5, 'Checkpoints kept.')
 
   min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the picture.')
@@ -130,10 +134,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 # Flags of slim whose mechanism is gone, and what does the job now.
 GONE = {
-  'master': 'TF_CONFIG or Slurm describe the cluster, tf.distribute does the rest',
+  'master': 'training uses the GPUs of this machine',
   'num_ps_tasks': 'there are no parameter servers: replicas are synchronous',
-  'worker_replicas': 'TF_CONFIG or Slurm say how many workers there are',
-  'task': 'TF_CONFIG or Slurm say which worker this is',
+  'worker_replicas': 'training uses the GPUs of this machine: --num_clones says how many',
+  'task': 'training uses the GPUs of this machine',
   'sync_replicas': 'training is always synchronous',
   'replicas_to_aggregate': 'all are aggregated; --batch_size and --num_clones set the batch',
   'quantize_delay': 'quantization-aware training is gone with tf.contrib.quantize',
@@ -154,7 +158,52 @@ def resolve(given: Mapping[str, Any]) -> Config:
     raise ValueError(f'--recipe={recipe}: choose one of {", ".join(RECIPES)}')
   config = Config(**{**RECIPES[recipe], **given})
   _validate(config)
-  return config
+  # Evaluation may read config.json from another working directory.
+  return dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
+
+
+POSITIVE = math.ulp(0.0)  # the smallest number above 0
+# Smallest and largest value of a flag.
+_RANGES: dict[str, tuple[float, float]] = {
+  'batch_size': (1, math.inf),
+  'num_clones': (1, math.inf),
+  'train_image_size': (1, math.inf),
+  'depth_multiplier': (POSITIVE, math.inf),
+  'num_readers': (1, math.inf),
+  'num_preprocessing_threads': (1, math.inf),
+  'log_every_n_steps': (1, math.inf),
+  'save_interval_secs': (0, math.inf),
+  'save_summaries_secs': (0, math.inf),
+  'max_to_keep': (1, math.inf),
+  'shuffle_buffer': (1, math.inf),
+  'max_number_of_steps': (1, math.inf),
+  'num_epochs': (POSITIVE, math.inf),
+  'num_epochs_per_decay': (POSITIVE, math.inf),
+  'warmup_epochs': (0, math.inf),
+  'learning_rate': (0, math.inf),
+  'end_learning_rate': (0, math.inf),
+  'learning_rate_decay_factor': (POSITIVE, math.inf),
+  'min_crop_area': (POSITIVE, 1),
+  'label_smoothing': (0, 1),
+  'aux_loss_weight': (0, math.inf),
+  'dropout_keep_prob': (POSITIVE, 1),
+  'batch_norm_decay': (0, 1),
+  'moving_average_decay': (0, 1),
+  'weight_decay': (0, math.inf),
+  'clip_gradient_norm': (0, math.inf),
+}
+
+
+def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+  """Raises ValueError, naming the flag, where a field lies outside its range or is not finite."""
+  for name, (low, high) in ranges.items():
+    value = getattr(config, name)
+    if value is None or (low <= value <= high and math.isfinite(value)):
+      continue
+    least = 'more than 0' if low == POSITIVE else f'at least {low}'
+    raise ValueError(
+      f'--{name}={value}: must be {least}' + (f', at most {high}' if high < math.inf else '')
+    )
 
 
 def _validate(config: Config) -> None:
@@ -165,30 +214,7 @@ def _validate(config: Config) -> None:
     value, choices = getattr(config, field.name), field.metadata['choices']
     if choices and value is not None and value not in choices:
       raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
-  ranges = {  # smallest and largest value
-    'batch_size': (1, None),
-    'num_clones': (1, None),
-    'num_readers': (1, None),
-    'log_every_n_steps': (1, None),
-    'max_to_keep': (1, None),
-    'shuffle_buffer': (1, None),
-    'max_number_of_steps': (1, None),
-    'num_epochs': (0, None),
-    'learning_rate': (0, None),
-    'min_crop_area': (0, 1),
-    'label_smoothing': (0, 1),
-    'dropout_keep_prob': (0, 1),
-    'batch_norm_decay': (0, 1),
-    'moving_average_decay': (0, 1),
-    'weight_decay': (0, None),
-    'clip_gradient_norm': (0, None),
-    'num_epochs_per_decay': (0, None),
-  }
-  for name, (low, high) in ranges.items():
-    value = getattr(config, name)
-    if value is not None and (value < low or (high is not None and value > high)):
-      wanted = f'{low} to {high}' if high is not None else f'at least {low}'
-      raise ValueError(f'--{name}={value}: must be {wanted}')
+  check_ranges(config, _RANGES)
   if config.depth_multiplier != 1 and config.model_name != 'inception_v3':
     raise ValueError(f'--depth_multiplier is for inception_v3; {config.model_name} has none')
   if config.learning_rate_decay_type == 'cosine' and not (

@@ -1,5 +1,8 @@
 """From flags to a tf.distribute strategy."""
 
+import json
+import os
+
 import tensorflow as tf
 
 
@@ -12,8 +15,9 @@ def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.S
       TensorFlow runs its first operation.
 
   Raises:
-    ValueError: there are not as many GPUs.
+    ValueError: there are not as many GPUs, or this is one of several workers.
   """
+  _check_one_machine()
   gpus = [] if clone_on_cpu else tf.config.list_logical_devices('GPU')
   if num_clones is not None and num_clones > len(gpus) and not clone_on_cpu and num_clones > 1:
     raise ValueError(
@@ -26,7 +30,22 @@ def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.S
   kind = 'GPU' if gpus else 'CPU'
   if replicas == 1:
     return tf.distribute.OneDeviceStrategy(f'/{kind}:0')
-  return tf.distribute.MirroredStrategy([f'/{kind}:{i}' for i in range(replicas)])
+  return tf.distribute.MirroredStrategy(
+    [f'/{kind}:{i}' for i in range(replicas)],
+    # Logical processors share their memory: adding up in one place moves the least.
+    cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
+  )
+
+
+def _check_one_machine() -> None:
+  """Refuses to be one of several workers, which would each train alone into the same train_dir."""
+  cluster = json.loads(os.environ.get('TF_CONFIG') or '{}').get('cluster', {})
+  workers = sum(len(cluster.get(kind, ())) for kind in ('chief', 'worker'))
+  if workers > 1 or int(os.environ.get('SLURM_NTASKS') or 1) > 1:
+    raise ValueError(
+      'TF_CONFIG or SLURM_NTASKS says that there are several workers; training over several '
+      'machines is not there yet: start one task, which uses all GPUs of its machine'
+    )
 
 
 def _make_logical_cpus(count: int) -> None:

@@ -19,7 +19,7 @@ class Progress:
     step: where the run begins; what an interrupted run wrote beyond it is dropped.
     total_steps: where it ends, if it does.
     images_per_step: the global batch.
-    summary_secs: seconds between TensorBoard points.
+    summary_secs: seconds until TensorBoard's file is brought up to date.
   """
 
   def __init__(
@@ -33,7 +33,7 @@ class Progress:
     self._total_steps = total_steps
     self._images_per_step = images_per_step
     self._summary_secs = summary_secs
-    self._last_summary = 0.0
+    self._flushed = 0.0
     self._step, self._time = step, time.monotonic()
     path = os.path.join(directory, METRICS_FILE)
     keep_until(path, step)
@@ -54,13 +54,13 @@ class Progress:
     self._step, self._time = step, now
     self._file.write(json.dumps(entry) + '\n')
     logging.info('%s', self._line(entry))
-    if now - self._last_summary >= self._summary_secs or step == self._total_steps:
-      self._last_summary = now
-      with self._writer.as_default():
-        for name, value in entry.items():
-          if name != 'step':
-            tf.summary.scalar(name, value, step)
+    with self._writer.as_default():
+      for name, value in entry.items():
+        if name != 'step':
+          tf.summary.scalar(name, value, step)
+    if now - self._flushed >= self._summary_secs or step == self._total_steps:
       self._writer.flush()
+      self._flushed = now
 
   def _line(self, entry: Mapping[str, float]) -> str:
     steps = f'{entry["step"]}/{self._total_steps}' if self._total_steps else f'{entry["step"]}'

@@ -54,11 +54,12 @@ class TrainState(tf.Module):
       numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
     checkpoints.save(prefix, {**self.named_variables(), **numbers})
 
-  def restore(self, prefix: str) -> tuple[int, int]:
+  def restore(self, prefix: str) -> tuple[int, int, tuple[str, ...]]:
     """Loads a checkpoint of this run, or of slim's.
 
     Returns:
-      Step and position; the position is -1 where the checkpoint does not know it.
+      Step; position, -1 where the checkpoint does not know it; and the names of slots and averages
+      that it does not have: another optimizer's, say.
 
     Raises:
       ValueError: it is damaged or another net's.
@@ -70,26 +71,27 @@ class TrainState(tf.Module):
       for name, variable in self.named_variables().items()
       if name not in self.model.variables_by_name
     }
-    if any(name in stored for name in rest):
+    fresh = tuple(name for name in rest if name not in stored)
+    if len(fresh) < len(rest):
       checkpoints.restore(rest, prefix, ignore_missing=True)
     if self.averages and not any(name + checkpoints.EMA_SUFFIX in stored for name in self.averages):
       self.restart_averages()
     numbers = checkpoints.read(prefix, [n for n in ('global_step', POSITION) if n in stored])
-    return int(numbers['global_step']), int(numbers.get(POSITION, -1))
+    return int(numbers.get('global_step', 0)), int(numbers.get(POSITION, -1)), fresh
 
 
 def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]:
   """{name: variable} that --trainable_scopes leaves to train.
 
   Raises:
-    ValueError: no variable is in those scopes.
+    ValueError: no variable is in one of those scopes.
   """
   wanted = scopes(config.trainable_scopes)
   trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
-  trained = {n: v for n, v in trainable.items() if not wanted or n.startswith(wanted)}
-  if not trained:
-    known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
-    raise ValueError(
-      f'--trainable_scopes={config.trainable_scopes} has no variable; scopes are {", ".join(known)}'
-    )
-  return trained
+  for scope in wanted:
+    if not any(name.startswith(scope) for name in trainable):
+      known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
+      raise ValueError(
+        f'--trainable_scopes: {scope} has no variable; scopes are {", ".join(known)}'
+      )
+  return {n: v for n, v in trainable.items() if not wanted or n.startswith(wanted)}

@@ -47,15 +47,17 @@ def train(config: Config) -> None:
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
   plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
-  _check_same_run(config, plan)
-  os.makedirs(config.train_dir, exist_ok=True)
-  config_lib.write(config.train_dir, config, plan._asdict())
-  _describe(config, plan, dataset, strategy)
+  latest = checkpoints.latest(config.train_dir)
+  if latest:
+    _check_same_run(config, plan)
+  elif config.checkpoint_path:
+    checkpoints.resolve(config.checkpoint_path)  # says at once that it is not there
+  _describe(config, plan, dataset)
 
   tf.random.set_seed(config.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
-  step, position = restore_or_init(config, state)
+  step, position = restore_or_init(config, state, latest)
   if position < 0:
     position = step * plan.global_batch_size
   if plan.total_steps is not None and step >= plan.total_steps:
@@ -64,6 +66,9 @@ def train(config: Config) -> None:
 
   preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
   distortion = make_distortion(config)
+  input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
+  os.makedirs(config.train_dir, exist_ok=True)
+  config_lib.write(config.train_dir, config, plan._asdict())
   batches = strategy.distribute_datasets_from_function(
     lambda _: input_pipeline.train_batches(
       dataset,
@@ -82,8 +87,8 @@ def train(config: Config) -> None:
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
   try:
     _loop(config, plan, state, iter(batches), train_step, step, position)
-  except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
-    raise input_pipeline.read_error(dataset, error) from error
+  except input_pipeline.READ_ERRORS as error:
+    raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
 
 
 def _loop(config, plan, state, batches, train_step, step: int, position: int) -> None:
@@ -102,19 +107,21 @@ def _loop(config, plan, state, batches, train_step, step: int, position: int) ->
       done = step == plan.total_steps
       if step == first_step + 1:
         progress.start_clock(step)
-      if step % config.log_every_n_steps == 0 or done:
+      is_logged = done or step % config.log_every_n_steps == 0
+      is_saved = done or time.monotonic() - saved_at >= config.save_interval_secs
+      if (is_logged or is_saved) and not math.isfinite(loss := float(results['loss'])):
+        raise ValueError(
+          f'The loss is {loss} at step {step} (learning rate {rate:.3g}): try a smaller '
+          '--learning_rate or --clip_gradient_norm=2; the last checkpoint is '
+          f'{checkpoints.latest(config.train_dir)}'
+        )
+      if is_logged:
         values = {name: float(value) for name, value in results.items() if name != 'position'}
-        if not math.isfinite(values['loss']):
-          raise ValueError(
-            f'The loss is {values["loss"]} at step {step} (learning rate {rate:.3g}): try a '
-            'smaller --learning_rate or --clip_gradient_norm=2; the last checkpoint is '
-            f'{keeper.latest()}'
-          )
         consumed = (step - first_step) * plan.global_batch_size
         skipped = int(results['position']) + 1 - first_position - consumed
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         progress.log(step, step / plan.steps_per_epoch, values)
-      if done or time.monotonic() - saved_at >= config.save_interval_secs:
+      if is_saved:
         keeper.save(state, step, int(results['position']) + 1)
         saved_at = time.monotonic()
 
@@ -161,8 +168,8 @@ def make_distortion(config: Config) -> Distortion:
   )
 
 
-def restore_or_init(config: Config, state: TrainState) -> tuple[int, int]:
-  """Goes on from `train_dir`, or starts from `checkpoint_path`, or fresh.
+def restore_or_init(config: Config, state: TrainState, latest: str | None) -> tuple[int, int]:
+  """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
 
   Returns:
     The step, and the position in the data (-1: not known).
@@ -170,11 +177,12 @@ def restore_or_init(config: Config, state: TrainState) -> tuple[int, int]:
   Raises:
     ValueError, OSError: a checkpoint can not be read or does not fit.
   """
-  latest = tf.train.latest_checkpoint(config.train_dir)
   if latest:
-    step, position = state.restore(latest)
+    step, position, fresh = state.restore(latest)
     ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
     logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
+    if fresh:
+      logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
     return step, position
   if config.checkpoint_path:
     _init_from(config, state.model)
@@ -221,27 +229,30 @@ def _init_from(config: Config, model: Model) -> None:
 
 
 class Keeper:
-  """Saves checkpoints in a directory and deletes all but the newest."""
+  """Saves checkpoints in a directory and deletes all but the newest.
+
+  What a killed run left half-written there is deleted at the start.
+  """
 
   def __init__(self, directory: str, max_to_keep: int):
     self._directory = directory
     self._max_to_keep = max_to_keep
-    state = tf.train.get_checkpoint_state(directory)
-    self._kept = [path for path in state.all_model_checkpoint_paths] if state else []
-
-  def latest(self) -> str:
-    return self._kept[-1] if self._kept else 'none'
+    for name in os.listdir(directory):
+      if '.part-' in name:
+        os.remove(os.path.join(directory, name))
 
   def save(self, state: TrainState, step: int, position: int) -> None:
-    """Writes model.ckpt-<step>, then the state file that names it, then deletes the oldest."""
+    """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
     path = os.path.join(self._directory, f'model.ckpt-{step}')
     state.save(path, step, position)
-    self._kept = [*(kept for kept in self._kept if kept != path), path]
-    old, self._kept = self._kept[: -self._max_to_keep], self._kept[-self._max_to_keep :]
-    write_checkpoint_state(self._directory, self._kept)
-    for prefix in old:
-      for name in tf.io.gfile.glob(prefix + '.*'):
-        os.remove(name)
+    found = checkpoints.numbered(self._directory)
+    complete = [prefix for prefix in found if checkpoints.is_complete(prefix) and prefix != path]
+    kept = [*complete, path][-self._max_to_keep :]
+    write_checkpoint_state(self._directory, kept)
+    for prefix in set(found) - set(kept):
+      for suffix in ('.index', '.data-00000-of-00001'):
+        with contextlib.suppress(FileNotFoundError):
+          os.remove(prefix + suffix)
     logging.info('Saved %s', path)
 
 
@@ -263,10 +274,14 @@ def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
 def _check_same_run(config: Config, plan: Plan) -> None:
   """Refuses a train_dir that holds another net's run; says what else has changed."""
   before = config_lib.read(config.train_dir)
-  if before is None or tf.train.latest_checkpoint(config.train_dir) is None:
+  if before is None:  # slim's own train_dir: the checkpoint will tell
     return
-  now = {'model_name': config.model_name, 'num_classes': plan.num_classes}
-  then = {'model_name': before.get('model_name'), **before.get('run', {})}
+  now = {
+    'model_name': config.model_name,
+    'depth_multiplier': config.depth_multiplier,
+    'num_classes': plan.num_classes,
+  }
+  then = {**before, **before.get('run', {})}
   for name, value in now.items():
     if then.get(name) != value:
       raise ValueError(
@@ -278,7 +293,7 @@ def _check_same_run(config: Config, plan: Plan) -> None:
       logging.info('Changed since the last start: --%s from %s to %s', name, before[name], value)
 
 
-def _describe(config, plan: Plan, dataset, strategy) -> None:
+def _describe(config: Config, plan: Plan, dataset: dataset_factory.Dataset) -> None:
   end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
   logging.info(
     '%s on %s %s: %d pictures, %d classes, %d x %d pixels; %d replica(s) x %d pictures, '

@@ -53,6 +53,19 @@ def test_directory_means_its_latest(variables, tmp_path):
     tf1.train.update_checkpoint_state(str(tmp_path), str(tmp_path / f'model.ckpt-{step}'))
   assert checkpoints.resolve(tmp_path).endswith('model.ckpt-2')
   assert checkpoints.resolve(tmp_path / 'model.ckpt-1.index').endswith('model.ckpt-1')
+  (tmp_path / 'model.ckpt-2.index').unlink()  # lost: the one before is there
+  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+  (tmp_path / 'checkpoint').unlink()
+  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+  (tmp_path / 'checkpoint').write_text('no proto')
+  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+
+
+def test_a_state_file_without_checkpoints_is_an_error(tmp_path):
+  assert checkpoints.latest(tmp_path / 'nowhere') is None
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-7"')
+  with pytest.raises(FileNotFoundError, match=r'model.ckpt-7 is not there, nor any other'):
+    checkpoints.latest(tmp_path)
 
 
 def test_missing_file_is_named(tmp_path):

@@ -108,7 +108,11 @@ def test_recipes_name_fields(recipe):
     ({'dataset_dir': None}, '--dataset_dir must be given'),
     ({'optimizer': 'lion'}, '--optimizer=lion: choose one of adadelta, .*sgd'),
     ({'batch_size': 0}, '--batch_size=0: must be at least 1'),
-    ({'label_smoothing': 1.5}, '--label_smoothing=1.5: must be 0 to 1'),
+    ({'label_smoothing': 1.5}, '--label_smoothing=1.5: must be at least 0, at most 1'),
+    ({'num_epochs': 0.0}, '--num_epochs=0.0: must be more than 0'),
+    ({'learning_rate': float('nan')}, '--learning_rate=nan: must be at least 0'),
+    ({'train_image_size': 0}, '--train_image_size=0: must be at least 1'),
+    ({'dataset_name': 'mnist'}, '--dataset_name=mnist: choose one of digits, '),
     ({'model_name': 'vgg'}, '--model_name=vgg: choose one of inception_v3, '),
     (
       {'recipe': 'slim', 'learning_rate_decay_type': 'cosine'},

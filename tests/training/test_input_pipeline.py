@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_a_cut_off_shard_stops_and_is_named(tmp_path):
   with pytest.raises(tf.errors.DataLossError) as caught:
     for _ in itertools.islice(found, 10):
       pass
-  assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, caught.value))
+  assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, 0, caught.value))
 
 
 def test_labels_outside_the_head_are_named(directory):
@@ -101,8 +102,22 @@ def test_labels_outside_the_head_are_named(directory):
 def test_a_label_that_the_sample_missed_stops_the_run(directory):
   narrow = dataclasses.replace(dataset(directory), num_classes=2)
   found = input_pipeline.train_batches(narrow, INCEPTION, Distortion(), image_size=32, batch_size=4)
-  with pytest.raises(tf.errors.InvalidArgumentError, match='is outside the 2 classes'):
+  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
     next(iter(found))
+  message = str(input_pipeline.read_error(narrow, 0, caught.value))
+  assert re.search(r'train-0000\d-of-00003 has labels 2\.\.2; those of image_folder are', message)
+  offset = input_pipeline.train_batches(
+    dataset(directory), INCEPTION, Distortion(), image_size=32, batch_size=4, labels_offset=1
+  )
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    next(iter(offset))
+
+
+def test_a_set_without_a_sound_picture_is_refused(tmp_path, directory):
+  broken = records.write_set(tmp_path, broken=tuple(range(24)))
+  with pytest.raises(ValueError, match='None of the first 64 pictures of image_folder train'):
+    input_pipeline.check_pictures(dataset(broken), INCEPTION, Distortion(), 32)
+  input_pipeline.check_pictures(dataset(directory), INCEPTION, Distortion(), 32)
 
 
 def test_evaluation_sees_every_record_once(tmp_path):

@@ -131,5 +131,5 @@ def test_trainable_scopes():
     'InceptionTiny/Logits/Logits/weights',
     'InceptionTiny/Logits/Logits/biases',
   ]
-  with pytest.raises(ValueError, match='--trainable_scopes=Logit has no variable; scopes are'):
-    trained_variables(config(trainable_scopes='Logit'), model)
+  with pytest.raises(ValueError, match='--trainable_scopes: Logit has no variable; scopes are'):
+    trained_variables(config(trainable_scopes='InceptionTiny/Logits,Logit'), model)

@@ -1,5 +1,6 @@
 """Whole runs, small: records on disk, the real loop, files in train_dir."""
 
+import contextlib
 import json
 import pathlib
 
@@ -166,6 +167,26 @@ def test_start_refuses_what_does_not_fit(run, data, tmp_path):
     trainer.train(settings)
 
 
+def test_a_refused_start_leaves_the_run_as_it_was(run, data):
+  before = {path.name: path.read_bytes() for path in run.iterdir()}
+  for kwargs in ({'max_number_of_steps': 3}, {'trainable_scopes': 'Nothing'}):
+    with contextlib.suppress(ValueError):
+      trainer.train(config(data, run, batch_norm_decay=0.1, **kwargs))
+  assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def test_a_lost_checkpoint_falls_back_to_the_one_before(data, tmp_path):
+  for steps in (1, 2):
+    trainer.train(config(data, tmp_path, max_number_of_steps=steps))
+  (tmp_path / 'model.ckpt-2.index').unlink()
+  (tmp_path / 'model.ckpt-9.part-77.index').write_text('of a killed run')
+  trainer.train(config(data, tmp_path, max_number_of_steps=3, optimizer='momentum'))
+  assert [entry['step'] for entry in metrics(tmp_path)] == [1, 2, 3]
+  names = {path.name for path in tmp_path.iterdir()}
+  assert {'model.ckpt-1.index', 'model.ckpt-3.index'} <= names
+  assert not {'model.ckpt-2.index', 'model.ckpt-9.part-77.index'} & names
+
+
 def test_a_train_dir_of_another_net_is_refused(run, data):
   with pytest.raises(ValueError, match='model_name inception_tiny, not inception_v4'):
     trainer.train(config(data, run, model_name='inception_v4'))
@@ -256,8 +277,13 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
     evaluate(run, tmp_path, dataset_dir=str(two))
   with pytest.raises(ValueError, match='has nothing for this net'):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
+  other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
+  assert other.depth_multiplier == 1.0
+  with pytest.raises(ValueError, match='--eval_image_size=-3: must be at least 1'):
+    resolve_eval({'checkpoint_path': str(run), 'eval_image_size': -3})
+  checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
   with pytest.raises(ValueError, match='--dataset_name must be given: .* has no config.json'):
-    resolve_eval({'checkpoint_path': str(tmp_path), 'model_name': 'inception_v3'})
+    resolve_eval({'checkpoint_path': str(tmp_path / 'model.ckpt'), 'model_name': 'inception_v3'})
 
 
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
