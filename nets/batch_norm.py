@@ -1,6 +1,7 @@
 """Batch normalization as slim's (arXiv:1502.03167), on TensorFlow's fused kernel."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
@@ -80,50 +81,24 @@ def batch_norm(
   if rank == 2:
     data_format = 'NHWC'
   with tf.compat.v1.variable_scope(scope, 'BatchNorm', [inputs], reuse=reuse) as sc:
-    shape = (channels_of(inputs, data_format),)
-    initializers, regularizers = param_initializers or {}, param_regularizers or {}
-
-    def parameter(name: str, default: Initializer, wanted: bool) -> tf.Tensor:
-      if not wanted:
-        return default(shape, tf.float32)
-      return model_variable(
-        name,
-        shape,
-        initializers.get(name, default),
-        variables_collections,
-        regularizer=regularizers.get(name),
-        trainable=trainable,
-      )
-
-    def statistic(name: str, default: Initializer) -> tf.Variable:
-      return model_variable(
-        name,
-        shape,
-        initializers.get(name, default),
-        variables_collections,
-        trainable=False,
-        # Each replica moves its own average; reading or saving takes their mean.
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.MEAN,
-      )
-
-    beta = parameter('beta', ZEROS, center)
-    gamma = parameter('gamma', ONES, scale)
-    # A partitioned variable can not be assigned to as a whole; slim exempts these two as well.
-    with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope()) as statistics_scope:
-      statistics_scope.set_partitioner(None)
-      moving_mean = statistic('moving_mean', ZEROS)
-      moving_variance = statistic('moving_variance', ONES)
-
+    own = _make_variables(
+      channels_of(inputs, data_format),
+      center,
+      scale,
+      param_initializers or {},
+      param_regularizers or {},
+      variables_collections,
+      trainable,
+    )
     kernel = _batch_norm_by_moments if fused is False else _batch_norm_fused
     images = inputs if rank == 4 else inputs[:, tf.newaxis, tf.newaxis, :]
 
     def normalize(training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       if training:
-        return kernel(images, gamma, beta, None, epsilon, data_format)
+        return kernel(images, own.gamma, own.beta, None, epsilon, data_format)
       # Not the kernel's own statistics: at inference cuDNN leaves them unwritten.
-      moving = tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
-      return kernel(images, gamma, beta, moving, epsilon, data_format)[0], *moving
+      moving = tf.convert_to_tensor(own.moving_mean), tf.convert_to_tensor(own.moving_variance)
+      return kernel(images, own.gamma, own.beta, moving, epsilon, data_format)[0], *moving
 
     if tf.is_tensor(is_training):
       outputs, mean, variance = tf.cond(
@@ -135,7 +110,7 @@ def batch_norm(
     if tf.is_tensor(is_training) or is_training:
       updates = [
         moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
-        for moving, batch in ((moving_mean, mean), (moving_variance, variance))
+        for moving, batch in ((own.moving_mean, mean), (own.moving_variance, variance))
       ]
       outputs = _schedule(updates, updates_collections, outputs)
 
@@ -144,6 +119,61 @@ def batch_norm(
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     return collect(outputs, outputs_collections, sc.name)
+
+
+class Variables(NamedTuple):
+  """What a batch norm owns, each [C] float32; beta 0 and gamma 1 where it has none."""
+
+  beta: tf.Variable | tf.Tensor
+  gamma: tf.Variable | tf.Tensor
+  moving_mean: tf.Variable
+  moving_variance: tf.Variable
+
+
+def _make_variables(
+  channels: int,
+  center: bool,
+  scale: bool,
+  initializers: dict[str, Initializer],
+  regularizers: dict[str, Regularizer],
+  collections: Collections | dict[str, Collections],
+  trainable: bool,
+) -> Variables:
+  shape = (channels,)
+
+  def parameter(name: str, default: Initializer, wanted: bool) -> tf.Variable | tf.Tensor:
+    if not wanted:
+      return default(shape, tf.float32)
+    return model_variable(
+      name,
+      shape,
+      initializers.get(name, default),
+      collections,
+      regularizer=regularizers.get(name),
+      trainable=trainable,
+    )
+
+  def statistic(name: str, default: Initializer) -> tf.Variable:
+    return model_variable(
+      name,
+      shape,
+      initializers.get(name, default),
+      collections,
+      trainable=False,
+      # Each replica moves its own average; reading or saving takes their mean.
+      synchronization=tf.VariableSynchronization.ON_READ,
+      aggregation=tf.VariableAggregation.MEAN,
+    )
+
+  beta, gamma = parameter('beta', ZEROS, center), parameter('gamma', ONES, scale)
+  # A partitioned variable can not be assigned to as a whole; slim exempts these two as well.
+  with tf.compat.v1.variable_scope(
+    tf.compat.v1.get_variable_scope(), auxiliary_name_scope=False
+  ) as statistics_scope:
+    statistics_scope.set_partitioner(None)
+    return Variables(
+      beta, gamma, statistic('moving_mean', ZEROS), statistic('moving_variance', ONES)
+    )
 
 
 Statistics = tuple[tf.Tensor, tf.Tensor] | None

@@ -12,6 +12,7 @@ from datasets import dataset_factory
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import records
+from tests.datasets import slim_records
 from training import input_pipeline
 
 INCEPTION = preprocessing_factory.get('inception')
@@ -118,6 +119,51 @@ def test_a_set_without_a_sound_picture_is_refused(tmp_path, directory):
   with pytest.raises(ValueError, match='None of the first 64 pictures of image_folder train'):
     input_pipeline.check_pictures(dataset(broken), INCEPTION, Distortion(), 32)
   input_pipeline.check_pictures(dataset(directory), INCEPTION, Distortion(), 32)
+
+
+@pytest.mark.parametrize(
+  ('name', 'shard', 'classes', 'extra'),
+  [
+    ('flowers', 'flowers_train_{:05d}-of-00002.tfrecord', 5, {}),
+    (
+      'imagenet',
+      'train-{:05d}-of-00002',
+      1001,
+      {
+        'image_object_bbox_ymin': [0.1],
+        'image_object_bbox_xmin': [0.2],
+        'image_object_bbox_ymax': [0.6],
+        'image_object_bbox_xmax': [0.9],
+        'image_filename': b'n02105855_2933.JPEG',
+      },
+    ),
+  ],
+)
+def test_slims_own_records_need_no_conversion(tmp_path, name, shard, classes, extra):
+  for i in range(2):
+    examples = [
+      slim_records.example(
+        image_encoded=records.picture(label, label),
+        image_format=b'jpg',
+        image_class_label=label,
+        image_height=40,
+        image_width=48,
+        **extra,
+      )
+      for label in (2 * i + 1, 2 * i + 2)
+    ]
+    slim_records.write(tmp_path / shard.format(i), examples)
+  found = dataset_factory.get_dataset(name, 'train', tmp_path)
+  assert (found.num_samples, found.num_classes) == (4, classes)
+  (batch,) = itertools.islice(
+    input_pipeline.train_batches(
+      found, INCEPTION, Distortion(), image_size=32, batch_size=4, shuffle_buffer=1
+    ).as_numpy_iterator(),
+    1,
+  )
+  assert sorted(batch['label']) == [1, 2, 3, 4]
+  colors = batch['image'].astype(float).mean((1, 2)).argmax(1)
+  np.testing.assert_array_equal(colors, batch['label'] % 3)
 
 
 def test_evaluation_sees_every_record_once(tmp_path):
