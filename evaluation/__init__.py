@@ -1,0 +1,1 @@
+"""What a checkpoint is worth: right answers counted, pictures of them."""

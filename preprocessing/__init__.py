@@ -1,0 +1,1 @@
+"""From the file of a picture to what a net takes: pure functions."""

@@ -1,0 +1,1 @@
+"""Synchronous training: configuration, input, optimizers, the step and the loop."""

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -18,6 +17,7 @@ from preprocessing.inception_preprocessing import Distortion
 from training import config as config_lib
 from training import distribution, input_pipeline, schedules
 from training.config import Config
+from training.keeper import Keeper
 from training.progress import Progress
 from training.train_state import TrainState
 from training.train_step import make_train_step
@@ -226,49 +226,6 @@ def _init_from(config: Config, model: Model) -> None:
     if name.startswith(excluded):
       reason = 'excluded'
     logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
-
-
-class Keeper:
-  """Saves checkpoints in a directory and deletes all but the newest.
-
-  What a killed run left half-written there is deleted at the start.
-  """
-
-  def __init__(self, directory: str, max_to_keep: int):
-    self._directory = directory
-    self._max_to_keep = max_to_keep
-    for name in os.listdir(directory):
-      if '.part-' in name:
-        os.remove(os.path.join(directory, name))
-
-  def save(self, state: TrainState, step: int, position: int) -> None:
-    """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
-    path = os.path.join(self._directory, f'model.ckpt-{step}')
-    state.save(path, step, position)
-    found = checkpoints.numbered(self._directory)
-    complete = [prefix for prefix in found if checkpoints.is_complete(prefix) and prefix != path]
-    kept = [*complete, path][-self._max_to_keep :]
-    write_checkpoint_state(self._directory, kept)
-    for prefix in set(found) - set(kept):
-      for suffix in ('.index', '.data-00000-of-00001'):
-        with contextlib.suppress(FileNotFoundError):
-          os.remove(prefix + suffix)
-    logging.info('Saved %s', path)
-
-
-def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
-  """Writes the file `checkpoint`, which tf.train.latest_checkpoint reads; newest prefix last.
-
-  Names are relative, so that the directory can be moved.
-  """
-  names = [os.path.relpath(prefix, directory) for prefix in prefixes]
-  lines = [f'model_checkpoint_path: "{names[-1]}"']
-  lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-  path = os.path.join(directory, 'checkpoint')
-  temporary = f'{path}.part-{os.getpid()}'
-  with open(temporary, 'w') as file:
-    file.write('\n'.join(lines) + '\n')
-  os.replace(temporary, path)
 
 
 def _check_same_run(config: Config, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from evaluation import evaluator
 from evaluation.config import resolve as resolve_eval
 from nets import checkpoints, inception
 from tests import records, tiny
-from training import trainer
+from training import keeper, trainer
 from training.config import resolve
 
 tf1 = tf.compat.v1
@@ -209,7 +209,7 @@ def test_keeper_deletes_the_oldest(tmp_path):
       checkpoints.save(prefix, {'global_step': tf.constant(step)})
 
   for step in range(1, 4):  # a new one each time, as after restarts
-    trainer.Keeper(str(tmp_path), max_to_keep=2).save(State(), step, 0)
+    keeper.Keeper(str(tmp_path), max_to_keep=2).save(State(), step, 0)
   assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
   assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
   moved = tmp_path.rename(tmp_path.with_name('moved'))
