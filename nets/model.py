@@ -19,7 +19,7 @@ class Model(tf.Module):
 
   The net function asks for variables by `tf.compat.v1.get_variable`, as in a TF1 graph; the
   outermost variable scope answers with ours. So one definition runs eagerly, in `tf.function` and
-  under any `tf.distribute.Strategy` (create the model in `strategy.scope()`).
+  under a `tf.distribute.Strategy` (create the model in `strategy.scope()`).
 
       model = nets_factory.create_model('inception_v4', num_classes=1001)
       model.restore('inception_v4.ckpt')

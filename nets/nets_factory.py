@@ -16,7 +16,6 @@ class Net(NamedTuple):
 
   network_fn: NetworkFn
   arg_scope: Callable[..., dict[str, Any]]
-  scope: str  # the variable scope, first part of every name in its checkpoints
   head_scopes: tuple[str, ...]  # where the shapes depend on the number of classes
   default_image_size: int = 299
 
@@ -25,25 +24,21 @@ NETS: dict[str, Net] = {
   'inception_v3': Net(
     inception.inception_v3,
     inception.inception_v3_arg_scope,
-    'InceptionV3',
     ('InceptionV3/Logits', 'InceptionV3/AuxLogits'),
   ),
   'inception_v4': Net(
     inception.inception_v4,
     inception.inception_v4_arg_scope,
-    'InceptionV4',
     ('InceptionV4/Logits', 'InceptionV4/AuxLogits'),
   ),
   'inception_resnet_v1': Net(
     inception.inception_resnet_v1,
     inception.inception_resnet_v1_arg_scope,
-    'InceptionResnetV1',
     ('InceptionResnetV1/Logits', 'InceptionResnetV1/Bottleneck'),
   ),
   'inception_resnet_v2': Net(
     inception.inception_resnet_v2,
     inception.inception_resnet_v2_arg_scope,
-    'InceptionResnetV2',
     ('InceptionResnetV2/Logits', 'InceptionResnetV2/AuxLogits'),
   ),
 }

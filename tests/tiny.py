@@ -49,7 +49,6 @@ def register() -> None:
   nets_factory.NETS[NAME] = nets_factory.Net(
     inception_tiny,
     inception_utils.inception_arg_scope,
-    'InceptionTiny',
     ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits'),
     default_image_size=32,
   )
