@@ -1,48 +1,15 @@
 """What the scripts share at the command line: one clear line for an error, and exit statuses.
 
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
-
-Importing this module imports TensorFlow without its start-up chatter, which has lines that
-TF_CPP_MIN_LOG_LEVEL does not reach; `TF_CPP_MIN_LOG_LEVEL=0` shows everything.
 """
 
-import contextlib
 import dataclasses
-import importlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-  """Sends file descriptor 2 nowhere: the chatter comes from C++, not through sys.stderr."""
-  sys.stderr.flush()
-  saved = os.dup(2)
-  try:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
-    yield
-  finally:
-    os.dup2(saved, 2)
-    os.close(saved)
-
-
-def _import_tensorflow():
-  if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') == '0':
-    return importlib.import_module('tensorflow')
-  with _silent_stderr():
-    tensorflow = importlib.import_module('tensorflow')
-    tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
-  tensorflow.get_logger().setLevel('ERROR')  # e.g. a line for every reduction over replicas
-  return tensorflow
-
-
-tf = _import_tensorflow()
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -128,10 +95,16 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     _fail(argv, 'interrupted', 130)
   except flags.Error as error:
     _fail(argv, error, 2)
-  except (ValueError, OSError, tf.errors.OpError) as error:
-    if flags.FLAGS.debug:
+  except Exception as error:
+    if flags.FLAGS.debug or not isinstance(error, _users_errors()):
       raise
     _fail(argv, error, 1)
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+  """What a user can mend; TensorFlow's are among them where the script has imported it."""
+  tensorflow = sys.modules.get('tensorflow')
+  return (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 
 def _fail(argv: list[str], error: object, status: int) -> None:

@@ -9,6 +9,7 @@ metric on stdout; eval_dir/metrics.json holds them all.
 import os
 
 import console as command_line
+import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
 from evaluation import evaluator
 from evaluation.config import GONE, EvalConfig, resolve
 

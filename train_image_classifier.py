@@ -7,6 +7,7 @@ overrides them; what came of both stands in train_dir/config.json, where eval_im
 reads it.
 """
 
+import quiet_tensorflow  # noqa: F401, I001  before what imports TensorFlow
 import console as command_line
 from training import trainer
 from training.config import GONE, Config, resolve

@@ -1,26 +1,32 @@
 """From pictures to records: what all converters share.
 
-A converter says what there is (a `Plan`); this module orders it, writes the shards, a report and
-at last `dataset.json`. The plan of each shard is a pure function of the source and the seed, and
-one function, `write_one_shard`, writes it.
+A converter says what there is (a `Plan`). This module puts it in order, cuts it into jobs of one
+shard each, has a runner do them, and writes a report and at last `dataset.json`. The jobs are a
+pure function of plan and seed; what an earlier run of the same jobs finished is not done again.
 """
 
 import collections
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import hashlib
 import itertools
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from datasets import pictures, records
+from absl import logging
+
+from datasets import dataset_info, files, runners, shard_job, shards
+from datasets.shard_job import Item, ShardJob, ShardReport
 
 REPORT_FILE = 'conversion_report.json'
-# Stands in a folder from the first shard to dataset.json: shards beside it are our own rest.
-_UNFINISHED = '.conversion-unfinished'
+# Stands in a folder until dataset.json does: which conversion this is and what it has finished.
+WORK_FOLDER = '.conversion'
+_FINGERPRINT = 'fingerprint'
 _OWN_FILES = re.compile(r'\.?[a-z]+-\d{5}-of-\d{5}(\.partial)?')
 
 
@@ -33,6 +39,10 @@ class Options:
   validation_fraction: float | None = None
   seed: int = 0
   overwrite: bool = False
+  skip_bad: bool = True
+  num_processes: int = 1
+  beam: bool = False
+  beam_options: str = ''
 
   def __post_init__(self):
     for name in ('train_shards', 'validation_shards'):
@@ -42,23 +52,8 @@ class Options:
     fraction = self.validation_fraction
     if fraction is not None and not 0 <= fraction < 1:
       raise ValueError(f'validation_fraction must be at least 0 and less than 1, not {fraction}')
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-  """One picture to be converted.
-
-  Attributes:
-    source: its file, or the content.
-    filename: what the record and the report call it.
-    label: class number as stored.
-    synset: WordNet id, for ImageNet.
-  """
-
-  source: Path | bytes
-  filename: str
-  label: int
-  synset: str | None = None
+    if self.num_processes < 1:
+      raise ValueError(f'num_processes must be at least 1, not {self.num_processes}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +66,10 @@ class Plan:
     labels: name of every label from 0.
     num_shards: of each split unless the user chooses.
     label_offset: 1 where label 0 is a background that no picture has.
+    synsets: WordNet id of every label, '' for the background; () where there are none.
+    boxes: file name without extension -> boxes, packed by `imagenet_boxes`.
     upright: turn pictures as their EXIF orientation says.
+    keep_png: False makes JPEGs of PNGs.
     folders: whatever appears in them is taken as source, so no records may be written there.
     notes: what the user should know about the source.
   """
@@ -81,80 +79,63 @@ class Plan:
   labels: tuple[str, ...]
   num_shards: dict[str, int]
   label_offset: int = 0
+  synsets: tuple[str, ...] = ()
+  boxes: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
   upright: bool = False
+  keep_png: bool = True
   folders: tuple[Path, ...] = ()
   notes: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ShardReport:
-  """A written shard, and what became of its items."""
-
-  shard: records.Shard
-  label_counts: collections.Counter
-  skipped: list[dict[str, str]]  # {'file', 'reason'}
-  changed: list[dict[str, str]]  # {'file', 'change'}
+# source, options, and a folder for what has to be unpacked -> what is to be converted
+MakePlan = Callable[[str | None, Options, Path], Plan]
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-  info: records.DatasetInfo
+  info: dataset_info.DatasetInfo
   skipped: list[dict[str, str]]
   changed: list[dict[str, str]]
-  notes: tuple[str, ...]
 
 
 def convert(
-  make_plan: Callable[[str | None, Options], Plan],
+  make_plan: MakePlan,
   source: str | None,
   dataset_dir: str | os.PathLike,
   options: Options | None = None,
 ) -> Conversion:
   """Converts a source to shards, `conversion_report.json` and `dataset.json` in `dataset_dir`.
 
-  The same source and seed give the same bytes. Pictures that cannot be used are skipped and
-  listed in the report. Whatever stops the conversion, no half shard and no `dataset.json` is left.
+  The same source and seed give the same bytes, whoever runs the jobs. Pictures that cannot be used
+  are skipped and listed in the report. Whatever stops the conversion, no half shard and no
+  `dataset.json` is left, and started again it goes on after the shards that are finished.
 
   Raises:
     ValueError: the source is not laid out as the data set expects, or holds no usable picture.
-    OSError, tf.errors.OpError: something cannot be read or written, or `dataset_dir` holds
-      records already and `options.overwrite` is not set.
+    OSError: something cannot be read or written, another conversion is writing there, or
+      `dataset_dir` holds records already and `options.overwrite` is not set.
   """
   options = options or Options()
   dataset_dir = Path(dataset_dir)
   if not options.overwrite:
     _check_unused(dataset_dir)
-  plan = make_plan(source, options)
-  for folder in plan.folders:
-    if dataset_dir.resolve().is_relative_to(folder.resolve()):
-      raise ValueError(f'{dataset_dir} lies within the source {folder}: choose another folder')
-  for split, items in plan.splits.items():
-    if not items:
-      raise ValueError(f'no pictures for {split!r} in {source}')
-
-  dataset_dir.mkdir(parents=True, exist_ok=True)
-  _clear(dataset_dir)
-  (dataset_dir / _UNFINISHED).touch()
-  reports = _write_splits(plan, dataset_dir, options)
-  conversion = _summarize(plan, reports)
-  records.write_json(
-    dataset_dir / REPORT_FILE,
-    {
-      'dataset': plan.name,
-      'source': source,
-      'seed': options.seed,
-      'notes': plan.notes,
-      'num_skipped': len(conversion.skipped),
-      'num_changed': len(conversion.changed),
-      'skipped': conversion.skipped,
-      'changed': conversion.changed,
-    },
-  )
-  for name, split in conversion.info.splits.items():
-    if not split.num_images:
-      raise ValueError(f'no usable picture for {name!r}; see {dataset_dir / REPORT_FILE}')
-  records.write_info(dataset_dir, conversion.info)
-  (dataset_dir / _UNFINISHED).unlink()
+  with _work_folder(dataset_dir) as work_dir:
+    plan = make_plan(source, options, work_dir)
+    _check_plan(plan, source, dataset_dir)
+    for note in plan.notes:
+      logging.info('%s', note)
+    jobs = {
+      split: _jobs(plan, split, items, dataset_dir, options) for split, items in plan.splits.items()
+    }
+    _take_up(jobs, plan, dataset_dir)
+    reports = _run(jobs, options, work_dir)
+    conversion = _summarize(plan, reports)
+    _write_report(conversion, plan, source, options, dataset_dir)
+    for name, split in conversion.info.splits.items():
+      if not split.num_images:
+        raise ValueError(f'no usable picture for {name!r}; see {dataset_dir / REPORT_FILE}')
+    dataset_info.write_info(dataset_dir, conversion.info)
+    shutil.rmtree(work_dir)
   return conversion
 
 
@@ -167,103 +148,33 @@ def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
   return sorted(items, key=key)
 
 
-def write_one_shard(
-  path: Path, items: list[Item], plan: Plan, on_picture: Callable[[], object]
-) -> ShardReport:
-  """Writes the pictures of one shard, skipping those that cannot be used."""
-  label_counts, skipped, changed = collections.Counter(), [], []
-
-  def examples() -> Iterator[bytes]:
-    for item, picture in _read_pictures(items, plan.upright):
-      on_picture()
-      if isinstance(picture, Exception):
-        skipped.append({'file': item.filename, 'reason': str(picture)})
-        continue
-      if picture.change:
-        changed.append({'file': item.filename, 'change': picture.change})
-      label_counts[item.label] += 1
-      yield records.encode_example(
-        picture.encoded,
-        label=item.label,
-        image_format=picture.image_format,
-        height=picture.height,
-        width=picture.width,
-        colorspace=picture.colorspace,
-        channels=picture.channels,
-        text=plan.labels[item.label],
-        synset=item.synset,
-        filename=item.filename,
-      )
-
-  shard = records.write_shard(path, examples())
-  return ShardReport(shard, label_counts, skipped, changed)
+def refuse(options: Options, names: Iterable[str], reason: str) -> None:
+  """Raises ValueError where an option is given that has no meaning for a data set."""
+  for name in names:
+    if getattr(options, name) is not None:
+      raise ValueError(f'{reason}: leave out --{name}')
 
 
-def _read_pictures(items, upright) -> Iterator[tuple[Item, pictures.Picture | Exception]]:
-  """Reads in order, on all cores (Pillow decodes outside the interpreter lock)."""
-
-  def read(item):
-    try:
-      content = item.source if isinstance(item.source, bytes) else item.source.read_bytes()
-      return item, pictures.read_picture(content, upright=upright)
-    except OSError as error:
-      return item, OSError(error.strerror or str(error))
-    except pictures.BadPictureError as error:
-      return item, error
-
-  remaining = iter(items)
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    while chunk := list(itertools.islice(remaining, 64)):  # bounds what is held in memory
-      yield from pool.map(read, chunk)
+def size_notes(
+  name: str, splits: Mapping[str, list[Item]], sizes: Mapping[str, int]
+) -> tuple[str, ...]:
+  """What to say of splits that do not have as many pictures as is known of the data set."""
+  return tuple(
+    f'{split} of {name} has {sizes[split]:,} pictures, not {len(items):,}'
+    for split, items in splits.items()
+    if len(items) != sizes[split]
+  )
 
 
-def _write_splits(plan, dataset_dir, options) -> dict[str, list[ShardReport]]:
-  from tqdm import tqdm  # here: reading records needs no progress bar
-
-  chosen = {'train': options.train_shards, 'validation': options.validation_shards}
-  total = sum(map(len, plan.splits.values()))
-  reports = {}
-  with warnings.catch_warnings(), tqdm(total=total, unit=' pictures', disable=None) as bar:
-    warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
-    for split, items in plan.splits.items():
-      items = shuffled(items, options.seed, 'order')
-      count = min(chosen.get(split) or plan.num_shards[split], len(items))
-      bounds = [len(items) * index // count for index in range(count + 1)]
-      reports[split] = [
-        write_one_shard(
-          dataset_dir / records.shard_name(split, index, count),
-          items[bounds[index] : bounds[index + 1]],
-          plan,
-          bar.update,
-        )
-        for index in range(count)
-      ]
-  return reports
-
-
-def _summarize(plan: Plan, reports: dict[str, list[ShardReport]]) -> Conversion:
-  splits = {}
-  for name, of_split in reports.items():
-    counts = sum((report.label_counts for report in of_split), collections.Counter())
-    splits[name] = records.Split(
-      num_images=counts.total(),
-      num_shards=len(of_split),
-      label_counts=tuple(counts[label] for label in range(len(plan.labels))),
-      shards=tuple(report.shard for report in of_split),
-    )
-  info = records.DatasetInfo(plan.name, splits, len(plan.labels), plan.labels, plan.label_offset)
-  flat = list(itertools.chain.from_iterable(reports.values()))
-  skipped = [entry for report in flat for entry in report.skipped]
-  changed = [entry for report in flat for entry in report.changed]
-  return Conversion(info, skipped, changed, plan.notes)
+# The folder
 
 
 def _check_unused(dataset_dir: Path) -> None:
-  """Refuses a folder that holds records, unless they are the rest of an unfinished conversion."""
-  if not dataset_dir.is_dir() or (dataset_dir / _UNFINISHED).exists():
+  """Refuses a folder that holds records, unless they are of an unfinished conversion."""
+  if not dataset_dir.is_dir() or (dataset_dir / WORK_FOLDER / _FINGERPRINT).exists():
     return
   names = sorted(os.listdir(dataset_dir))
-  found = [name for name in names if name == records.INFO_FILE or records.is_shard_name(name)]
+  found = [name for name in names if name == dataset_info.INFO_FILE or shards.is_shard_name(name)]
   if found:
     raise FileExistsError(
       f'{dataset_dir} already holds a data set ({found[0]}): '
@@ -271,50 +182,168 @@ def _check_unused(dataset_dir: Path) -> None:
     )
 
 
-def _clear(dataset_dir: Path) -> None:
-  """Removes an earlier conversion, dataset.json first: what is half removed is not finished."""
-  (dataset_dir / records.INFO_FILE).unlink(missing_ok=True)
-  for path in dataset_dir.iterdir():
-    if _OWN_FILES.fullmatch(path.name):
-      path.unlink()
+@contextlib.contextmanager
+def _work_folder(dataset_dir: Path) -> Iterator[Path]:
+  """Yields `.conversion`, locked; what nothing was put into is removed again."""
+  is_new = not dataset_dir.exists()
+  work_dir = dataset_dir / WORK_FOLDER
+  work_dir.mkdir(parents=True, exist_ok=True)
+  try:
+    with open(work_dir / 'lock', 'w') as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, whatever happens
+      except BlockingIOError:
+        raise BlockingIOError(
+          errno.EAGAIN, 'another conversion is writing there', str(dataset_dir)
+        ) from None
+      yield work_dir
+  finally:
+    if work_dir.exists() and os.listdir(work_dir) == ['lock']:
+      shutil.rmtree(work_dir)
+      if is_new and not os.listdir(dataset_dir):
+        dataset_dir.rmdir()
 
 
-# Folders of classes
+def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
+  for folder in plan.folders:
+    if dataset_dir.resolve().is_relative_to(folder.resolve()):
+      raise ValueError(f'{dataset_dir} lies within the source {folder}: choose another folder')
+  for split, items in plan.splits.items():
+    if not items:
+      raise ValueError(f'no pictures for {split!r} in {source}')
 
 
-def subfolders(folder: Path) -> list[Path]:
-  """Visible folders in a folder, by name."""
-  return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.')
+def _take_up(jobs: dict[str, list[ShardJob]], plan: Plan, dataset_dir: Path) -> None:
+  """Keeps what an earlier run of the same jobs finished, and removes what any other run left."""
+  work_dir = dataset_dir / WORK_FOLDER
+  path, fingerprint = work_dir / _FINGERPRINT, _fingerprint(jobs, plan)
+  if path.exists() and path.read_text() == fingerprint:
+    for name in os.listdir(dataset_dir):
+      if name.endswith('.partial') and _OWN_FILES.fullmatch(name):
+        (dataset_dir / name).unlink()
+    return
+  if path.exists():
+    logging.info('The source or the flags have changed since the last start: starting over')
+  # dataset.json first: what is half removed is not finished.
+  (dataset_dir / dataset_info.INFO_FILE).unlink(missing_ok=True)
+  for folder in (dataset_dir, work_dir):
+    for entry in folder.iterdir():
+      if _OWN_FILES.fullmatch(entry.name.removesuffix('.json').removesuffix('.job')):
+        entry.unlink()
+  path.write_text(fingerprint)
 
 
-def files_below(folder: Path) -> list[Path]:
-  """Visible files in a folder and the folders below it, by path."""
-  found = []
-  for directory, folders, names in os.walk(folder):
-    folders[:] = [name for name in folders if name[0] != '.']
-    found += [Path(directory, name) for name in names if name[0] != '.']
-  return sorted(found)
+def _fingerprint(jobs: dict[str, list[ShardJob]], plan: Plan) -> str:
+  """A hash of all that the shards depend on."""
+  digest = hashlib.blake2b(digest_size=16)
+  facts = plan.name, plan.labels, plan.synsets, plan.upright, plan.keep_png
+  digest.update(repr(facts).encode())
+  for job in itertools.chain.from_iterable(jobs.values()):
+    digest.update(repr((Path(job.path).name, job.skip_bad)).encode())
+    for item in job.items:
+      digest.update(f'{item.filename}/{item.label}/{item.source.size}\n'.encode())
+    for name in sorted(job.boxes):
+      digest.update(job.boxes[name])
+  return digest.hexdigest()
 
 
-def readable(path: str | os.PathLike) -> str:
-  """A path as text that can be stored as UTF-8, whatever bytes the file system has."""
-  return os.fsencode(path).decode('utf-8', 'replace')
+# The jobs
 
 
-def source_folder(source: str | None, expected: str) -> Path:
-  """Raises ValueError or OSError where the source is not given or is no folder."""
-  if not source:
-    raise ValueError(f'--source is needed: {expected}')
-  path = Path(source)
-  if not path.exists():
-    raise FileNotFoundError(f'source {source} does not exist; expected {expected}')
-  if not path.is_dir():
-    raise NotADirectoryError(f'source {source} is no folder; expected {expected}')
-  return path
+def _jobs(
+  plan: Plan, split: str, items: list[Item], dataset_dir: Path, options: Options
+) -> list[ShardJob]:
+  """Cuts a split, in an order that the seed fixes, into shards that differ by one picture."""
+  chosen = {'train': options.train_shards, 'validation': options.validation_shards}.get(split)
+  items = shuffled(items, options.seed, 'order')
+  count = min(chosen or plan.num_shards[split], len(items))
+  bounds = [len(items) * index // count for index in range(count + 1)]
+  synsets = plan.synsets or ('',) * len(plan.labels)
+  jobs = []
+  for index in range(count):
+    name = shards.shard_name(split, index, count)
+    of_shard = items[bounds[index] : bounds[index + 1]]
+    stems = (shard_job.stem(item.filename) for item in of_shard) if plan.boxes else ()
+    jobs.append(
+      ShardJob(
+        path=os.path.abspath(dataset_dir / name),
+        report_path=os.path.abspath(dataset_dir / WORK_FOLDER / f'{name}.json'),
+        items=of_shard,
+        classes={i.label: (plan.labels[i.label], synsets[i.label]) for i in of_shard},
+        boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
+        upright=plan.upright,
+        keep_png=plan.keep_png,
+        skip_bad=options.skip_bad,
+      )
+    )
+  return jobs
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
-  """Lists a few names and says how many more there are."""
-  names = list(names)
-  more = f' and {len(names) - most} more' if len(names) > most else ''
-  return ', '.join(names[:most]) + more
+def _run(
+  jobs: dict[str, list[ShardJob]], options: Options, work_dir: Path
+) -> dict[str, list[ShardReport]]:
+  """Has the jobs done that are not; returns the reports of all, in order."""
+  from tqdm import tqdm  # here: reading records needs no progress bar
+
+  everything = list(itertools.chain.from_iterable(jobs.values()))
+  reports = {job.path: report for job in everything if (report := shard_job.finished(job))}
+  rest = [job for job in everything if job.path not in reports]
+  if reports and rest:
+    logging.info('Going on: %d of %d shards are finished', len(reports), len(everything))
+  total = sum(len(job.items) for job in rest)
+  if options.beam:
+    done = runners.run_beam(rest, options.beam_options, work_dir)
+  else:
+    done = runners.run(rest, min(options.num_processes, max(1, len(rest))))
+  try:
+    with contextlib.closing(done), tqdm(total=total, unit=' pictures', disable=None) as bar:
+      for report in done:
+        reports[os.path.join(os.path.dirname(everything[0].path), report.shard.name)] = report
+        bar.update(sum(report.label_counts.values()) + len(report.skipped))
+  except BaseException:
+    logging.info(
+      '%d of %d shards are finished; the same command goes on from there',
+      len(reports),
+      len(everything),
+    )
+    raise
+  return {split: [reports[job.path] for job in of_split] for split, of_split in jobs.items()}
+
+
+def _summarize(plan: Plan, reports: dict[str, list[ShardReport]]) -> Conversion:
+  splits = {}
+  for name, of_split in reports.items():
+    counts: collections.Counter = collections.Counter()
+    for report in of_split:
+      counts.update(report.label_counts)
+    splits[name] = dataset_info.Split(
+      num_images=counts.total(),
+      num_shards=len(of_split),
+      label_counts=tuple(counts[label] for label in range(len(plan.labels))),
+      shards=tuple(report.shard for report in of_split),
+    )
+  info = dataset_info.DatasetInfo(
+    plan.name, splits, len(plan.labels), plan.labels, plan.label_offset
+  )
+  flat = list(itertools.chain.from_iterable(reports.values()))
+  skipped = [entry for report in flat for entry in report.skipped]
+  changed = [entry for report in flat for entry in report.changed]
+  return Conversion(info, skipped, changed)
+
+
+def _write_report(
+  conversion: Conversion, plan: Plan, source: str | None, options: Options, dataset_dir: Path
+) -> None:
+  files.write_json(
+    dataset_dir / REPORT_FILE,
+    {
+      'dataset': plan.name,
+      'source': source,
+      'seed': options.seed,
+      'notes': plan.notes,
+      'num_skipped': len(conversion.skipped),
+      'num_changed': len(conversion.changed),
+      'skipped': conversion.skipped,
+      'changed': conversion.changed,
+    },
+  )

@@ -6,7 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from datasets import digits, image_folder, imagenet, records
+from datasets import (
+  cifar,
+  dataset_info,
+  digits,
+  flowers,
+  image_folder,
+  imagenet,
+  mnist,
+  records,
+  shards,
+)
 
 # Larger sets than this are not counted record by record where their size is known.
 _COUNT_BYTES = 2 << 30
@@ -19,19 +29,38 @@ class Entry:
   Attributes:
     convert: makes its records, see `conversion.convert`; None if they are only read.
     num_classes, split_sizes, labels: what is known of records without `dataset.json`.
+    tfds_name: what TensorFlow Datasets calls it.
+    tfds_schema: the keys that it has there.
   """
 
   convert: Callable | None = None
   num_classes: int | None = None
   split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   labels: Callable[[], tuple[str, ...]] = tuple
+  tfds_name: str | None = None
+  tfds_schema: records.Schema | None = None
 
+
+# TensorFlow Datasets numbers ImageNet's classes from 0, without a background.
+_TFDS_IMAGENET = records.Schema(
+  encoded='image', label='label', filename='file_name', boxes='none/', label_offset=1
+)
 
 DATASETS = {
+  'cifar10': Entry(cifar.convert_cifar10, cifar.CIFAR10.num_classes, cifar.SPLIT_SIZES),
+  'cifar100': Entry(cifar.convert_cifar100, cifar.CIFAR100.num_classes, cifar.SPLIT_SIZES),
   'digits': Entry(digits.convert),
-  'flowers': Entry(num_classes=5, split_sizes={'train': 3320, 'validation': 350}),
+  'flowers': Entry(flowers.convert, len(flowers.CLASSES), flowers.SPLIT_SIZES),
   'image_folder': Entry(image_folder.convert),
-  'imagenet': Entry(imagenet.convert, imagenet.NUM_CLASSES, imagenet.SPLIT_SIZES, imagenet.labels),
+  'imagenet': Entry(
+    imagenet.convert,
+    imagenet.NUM_CLASSES,
+    imagenet.SPLIT_SIZES,
+    imagenet.labels,
+    'imagenet2012',
+    _TFDS_IMAGENET,
+  ),
+  'mnist': Entry(mnist.convert, len(mnist.CLASSES), mnist.SPLIT_SIZES),
 }
 
 
@@ -47,6 +76,7 @@ class Dataset:
     labels_to_names: empty where names are not known.
     label_range: smallest and largest label; read from a sample of the records where there is no
       `dataset.json`.
+    schema: the keys of the records.
   """
 
   name: str
@@ -56,6 +86,7 @@ class Dataset:
   num_classes: int
   labels_to_names: dict[int, str]
   label_range: tuple[int, int]
+  schema: records.Schema = records.SLIM
 
 
 def get_dataset(
@@ -81,28 +112,31 @@ def get_dataset(
     raise ValueError(f'unknown data set {name!r}; valid: {", ".join(sorted(DATASETS))}')
   if not os.path.isdir(dataset_dir):
     raise FileNotFoundError(f'dataset_dir {os.fspath(dataset_dir)!r} is no folder')
-  info = records.read_info(dataset_dir)
+  info = dataset_info.read_info(dataset_dir)
   if info is None:
+    dataset_dir = _tfds_folder(Path(dataset_dir), DATASETS[name].tfds_name)
     return _from_records(name, split_name, dataset_dir, file_pattern)
   if name not in (info.name, 'image_folder'):
-    raise ValueError(f'{dataset_dir} holds {info.name!r} (says {records.INFO_FILE}), not {name!r}')
+    raise ValueError(
+      f'{dataset_dir} holds {info.name!r} (says {dataset_info.INFO_FILE}), not {name!r}'
+    )
   return _from_info(info, name, split_name, dataset_dir, file_pattern)
 
 
 def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
-  records.check_sizes(dataset_dir, info, split_name)
+  dataset_info.check_sizes(dataset_dir, info, split_name)
   split = info.splits[split_name]
   pattern = (file_pattern or '*').replace('%s', split_name)
   # A shard whose pictures were all skipped is an empty file.
-  shards = [s for s in split.shards if s.num_images and fnmatch.fnmatch(s.name, pattern)]
-  if not shards:
+  matching = [s for s in split.shards if s.num_images and fnmatch.fnmatch(s.name, pattern)]
+  if not matching:
     raise FileNotFoundError(f'no {split_name!r} shard in {dataset_dir} matches {pattern!r}')
   labels = [label for label, count in enumerate(split.label_counts) if count]
   return Dataset(
     name,
     split_name,
-    tuple(os.path.join(dataset_dir, shard.name) for shard in shards),
-    sum(shard.num_images for shard in shards),
+    tuple(os.path.join(dataset_dir, shard.name) for shard in matching),
+    sum(shard.num_images for shard in matching),
     info.num_classes,
     dict(enumerate(info.labels)),
     (labels[0], labels[-1]),
@@ -111,15 +145,16 @@ def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
 
 def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
   entry = DATASETS[name]
-  paths = records.find_shards(dataset_dir, split_name, file_pattern)
+  paths = shards.find_shards(dataset_dir, split_name, file_pattern)
   names = _read_labels(Path(dataset_dir, 'labels.txt')) or dict(enumerate(entry.labels()))
   num_classes = max(names) + 1 if names else entry.num_classes
   if num_classes is None:
     raise ValueError(
-      f'{dataset_dir} has neither {records.INFO_FILE} nor labels.txt to tell the classes of '
+      f'{dataset_dir} has neither {dataset_info.INFO_FILE} nor labels.txt to tell the classes of '
       f'{name!r}: write labels.txt, one line index:name for each class'
     )
-  smallest, largest, _ = records.label_range(paths)
+  schema = schema_of(paths[0])
+  smallest, largest, _ = shards.label_range(paths, schema=schema)
   return Dataset(
     name,
     split_name,
@@ -128,16 +163,36 @@ def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
     num_classes,
     names,
     (smallest, largest),
+    schema,
   )
+
+
+def schema_of(path: str | os.PathLike) -> records.Schema:
+  """The keys of a shard without `dataset.json`, by its name."""
+  name = os.path.basename(path)
+  known = (e.tfds_schema for e in DATASETS.values() if e.tfds_name and name.startswith(e.tfds_name))
+  return next(known, records.SLIM)
+
+
+def _tfds_folder(dataset_dir: Path, tfds_name: str | None) -> Path:
+  """Descends from a data_dir of TensorFlow Datasets to its only version: imagenet2012/5.1.0."""
+  if tfds_name is None:
+    return dataset_dir
+  found = [
+    path.parent
+    for pattern in ('*/dataset_info.json', f'{tfds_name}/*/dataset_info.json')
+    for path in dataset_dir.glob(pattern)
+  ]
+  return found[0] if len(found) == 1 else dataset_dir
 
 
 def _count(paths: list[str], known: int | None) -> int:
   """Counts records; a big set that looks as large as it should is not walked through."""
   if known is not None and sum(map(os.path.getsize, paths)) > _COUNT_BYTES:
-    estimate = records.count_records(paths[:1]) * len(paths)
+    estimate = shards.count_records(paths[:1]) * len(paths)
     if abs(estimate - known) < 0.01 * known:
       return known
-  return records.count_records(paths)
+  return shards.count_records(paths)
 
 
 def _read_labels(path: Path) -> dict[int, str]:

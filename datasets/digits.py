@@ -6,13 +6,16 @@ enlarged smoothly to 96 x 96 RGB JPEGs: a size that the Inception nets take.
 
 import functools
 import io
+from pathlib import Path
 
-from datasets import conversion
+from datasets import conversion, sources
 
 SIZE = 96
 
 
-def make_plan(source: str | None, options: conversion.Options) -> conversion.Plan:
+def make_plan(
+  source: str | None, options: conversion.Options, work_dir: Path | None = None
+) -> conversion.Plan:
   """Every fifth digit of each class, in an order fixed by the seed, is for validation: 360.
 
   Raises:
@@ -20,8 +23,7 @@ def make_plan(source: str | None, options: conversion.Options) -> conversion.Pla
   """
   if source:
     raise ValueError('digits come with scikit-learn: leave out --source')
-  if options.validation_fraction is not None:
-    raise ValueError('digits have a fixed split: leave out --validation_fraction')
+  conversion.refuse(options, ['validation_fraction'], 'digits have a fixed split')
   try:
     from sklearn.datasets import load_digits
   except ImportError as error:
@@ -30,7 +32,7 @@ def make_plan(source: str | None, options: conversion.Options) -> conversion.Pla
     ) from error
   digits = load_digits()
   items = [
-    conversion.Item(_jpeg(image), f'digit_{index:04d}.jpg', int(label))
+    conversion.Item(f'digit_{index:04d}.jpg', int(label), sources.Content(_jpeg(image)))
     for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True))
   ]
   items = conversion.shuffled(items, options.seed, 'split')

@@ -9,14 +9,16 @@ import functools
 import itertools
 from pathlib import Path
 
-from datasets import conversion
+from datasets import conversion, files, sources
 
 LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
 DEFAULT_VALIDATION_FRACTION = 0.1
 _PICTURES_PER_SHARD = 1000
 
 
-def make_plan(source: str | None, options: conversion.Options) -> conversion.Plan:
+def make_plan(
+  source: str | None, options: conversion.Options, work_dir: Path | None = None
+) -> conversion.Plan:
   """Finds classes and pictures.
 
   Raises:
@@ -24,12 +26,12 @@ def make_plan(source: str | None, options: conversion.Options) -> conversion.Pla
       source that has its own validation pictures.
     OSError: the source is no folder.
   """
-  root = conversion.source_folder(source, LAYOUT)
+  root = files.source_folder(source, LAYOUT)
   train, validation = _split_folders(root)
   classes = _classes(train)
   items = _items(train, classes, root)
   notes = [
-    f'no pictures in class folder {conversion.readable(name)!r}'
+    f'no pictures in class folder {files.readable(name)!r}'
     for name, of_class in items.items()
     if not of_class
   ]
@@ -52,7 +54,7 @@ def make_plan(source: str | None, options: conversion.Options) -> conversion.Pla
   return conversion.Plan(
     name='image_folder',
     splits=splits,
-    labels=tuple(map(conversion.readable, classes)),
+    labels=tuple(map(files.readable, classes)),
     # Several files even for a small training set, so that several readers and workers share it.
     num_shards={
       name: max(4 if name == 'train' else 1, size // _PICTURES_PER_SHARD)
@@ -70,7 +72,7 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
   A folder `train` without folders in it is a class of that name.
   """
   train = root / 'train'
-  if not train.is_dir() or not conversion.subfolders(train):
+  if not train.is_dir() or not files.subfolders(train):
     return root, None
   found = [root / name for name in ('validation', 'val') if (root / name).is_dir()]
   if len(found) > 1:
@@ -79,7 +81,7 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
 
 
 def _classes(folder: Path) -> list[str]:
-  classes = [path.name for path in conversion.subfolders(folder)]
+  classes = [path.name for path in files.subfolders(folder)]
   if not classes:
     raise ValueError(f'no class folders in {folder}; expected {LAYOUT}')
   return classes
@@ -87,7 +89,7 @@ def _classes(folder: Path) -> list[str]:
 
 def _check_same(train: list[str], validation: list[str], folder: str) -> None:
   differences = [
-    f'only in {where}/: {conversion.some(sorted(names))}'
+    f'only in {where}/: {files.some(sorted(names))}'
     for where, names in (
       ('train', set(train) - set(validation)),
       (folder, set(validation) - set(train)),
@@ -101,8 +103,10 @@ def _check_same(train: list[str], validation: list[str], folder: str) -> None:
 def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conversion.Item]]:
   return {
     name: [
-      conversion.Item(path, conversion.readable(path.relative_to(root)), label)
-      for path in conversion.files_below(folder / name)
+      conversion.Item(entry.path, label, entry.source)
+      for entry in sources.walk_folder(
+        folder / name, files.readable((folder / name).relative_to(root)) + '/'
+      )
     ]
     for label, name in enumerate(classes)
   }

@@ -1,29 +1,61 @@
-"""ImageNet (ILSVRC 2012) from a tree of synset folders.
+"""ImageNet (ILSVRC 2012), in whatever form people have it.
 
-`train/<wnid>/*.JPEG` and `validation/<wnid>/*.JPEG` (also `val/`), slim's and torchvision's layout.
-Labels are 1 .. 1000 in the order of the synset list, 0 is the background; a folder that is missing
-or does not belong shifts nothing. Bytes stay as they are, EXIF orientation included, as in
-everyone's published numbers; CMYK files become RGB.
+The official tars, synset folders (slim's raw layout, torchvision's), Kaggle's tree or zip, a flat
+folder of the validation pictures, Hugging Face's parquet files: `sources.walk` makes one tree of
+paths of any of them, and the rules of `_place` say of each path which split and class it is.
+
+Labels are 1 .. 1000 in the order of the synset list, 0 is the background; they come from the
+synset, so that a folder that is missing or does not belong shifts nothing. JPEGs keep their bytes,
+EXIF orientation included, as in everyone's published numbers; CMYK and PNG files become RGB JPEGs.
 """
 
+import collections
+import csv
+import dataclasses
 import functools
+import io
+import re
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
-from datasets import conversion
+from datasets import conversion, files, imagenet_boxes, sources
 
 NUM_CLASSES = 1001
 SPLIT_SIZES = {'train': 1_281_167, 'validation': 50_000}
-LAYOUT = 'train/<wnid>/*.JPEG and validation/<wnid>/*.JPEG (or val/)'
+EXPECTED = (
+  "the official tars, train/<wnid>/*.JPEG with validation/ or val/, Kaggle's tree or zip, "
+  "or Hugging Face's parquet files; several paths with commas between"
+)
 _SHARDS = {'train': 1024, 'validation': 128}
-_FOLDERS = {'train': ('train',), 'validation': ('validation', 'val')}
+_SPLIT_FOLDERS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
+_SPLIT_NAMES = {'ILSVRC2012_val_': 'validation', 'ILSVRC2012_test_': 'test'}
+_WNID = re.compile(r'n\d{8}')
+_VALIDATION = re.compile(r'ILSVRC2012_val_(\d{8})')
+_WNID_SUFFIX = re.compile(r'_(n\d{8})(?=\.\w+$)')  # Hugging Face: n01440764_10026_n01440764.JPEG
+_KAGGLE_LABELS, _CAFFE_LABELS, _SLIM_LABELS = (
+  'LOC_val_solution.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt',
+)  # fmt: skip
+_PICTURES = ('.jpeg', '.jpg', '.png')
+_NO_PICTURES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
+
+
+def _data(name: str) -> str:
+  return (resources.files('datasets') / 'data' / name).read_text('utf-8')
 
 
 @functools.cache
 def synsets() -> dict[str, str]:
   """WordNet id -> text of the 1000 classes, in label order: the first has label 1."""
-  text = (resources.files('datasets') / 'data' / 'imagenet_synsets.tsv').read_text('utf-8')
-  return dict(line.split('\t') for line in text.splitlines())
+  lines = _data('imagenet_synsets.tsv').splitlines()
+  return dict(line.split('\t') for line in lines)
+
+
+@functools.cache
+def validation_synsets() -> tuple[str, ...]:
+  """Synset of ILSVRC2012_val_00000001 and of the 49,999 after it."""
+  return tuple(_data(_SLIM_LABELS).split())
 
 
 def labels() -> tuple[str, ...]:
@@ -31,60 +63,292 @@ def labels() -> tuple[str, ...]:
   return ('background', *synsets().values())
 
 
-def make_plan(source: str | None, options: conversion.Options) -> conversion.Plan:
-  """Finds the synset folders of each split.
+# Finding
+
+
+class _Place(NamedTuple):
+  """What the path of a picture says: split, folder of the split, class and file name."""
+
+  split: str | None
+  root: str
+  wnid: str | None
+  filename: str
+
+
+def _place(path: str) -> _Place:
+  """Reads a path from its end: file name, class folder (or class tar), folder of the split."""
+  folder, _, name = path.rpartition('/')
+  split, root, wnid = _folder_place(folder)
+  filename = name
+  if suffix := _WNID_SUFFIX.search(name):
+    filename = name[: suffix.start()] + name[suffix.end() :]
+    wnid = wnid or suffix[1]
+  if split is None:
+    if not wnid and _WNID.match(name):
+      wnid = name[:9]  # n01440764_10026.JPEG
+    by_name = (split for start, split in _SPLIT_NAMES.items() if name.startswith(start))
+    split = next(by_name, 'train' if wnid else None)
+  return _Place(split, root, wnid, filename)
+
+
+@functools.lru_cache(16)  # files come folder by folder
+def _folder_place(folder: str) -> tuple[str | None, str, str | None]:
+  """What a folder says: split, folder of the split, class."""
+  folders = folder.split('/')
+  names = [name.removesuffix('.tar') for name in folders]
+  classes = [i for i, name in enumerate(names) if _WNID.fullmatch(name)]
+  wnid = names[classes[-1]] if classes else None
+  splits = [i for i, name in enumerate(folders) if name in _SPLIT_FOLDERS]
+  if splits:
+    last = splits[-1]
+    return _SPLIT_FOLDERS[folders[last]], '/'.join(folders[: last + 1]), wnid
+  return None, '/'.join(folders[: classes[-1]] if classes else folders), wnid
+
+
+@dataclasses.dataclass
+class _Found:
+  """What the sources hold, sorted by what it is.
+
+  Attributes:
+    items: of each split.
+    flat: validation pictures whose class no folder says: file name and source.
+    roots: split -> where its pictures lie -> the first of them.
+    given: validation picture, without extension -> synset, from a list among the sources.
+    boxes: picture, without extension -> packed boxes.
+    ignored: reason -> names.
+  """
+
+  items: dict[str, list[conversion.Item]] = dataclasses.field(
+    default_factory=lambda: {'train': [], 'validation': []}
+  )
+  flat: list[tuple[str, sources.Source]] = dataclasses.field(default_factory=list)
+  roots: dict[str, dict[str, str]] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(dict)
+  )
+  given: dict[str, str] = dataclasses.field(default_factory=dict)
+  boxes: dict[str, bytes] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(bytes)
+  )
+  ignored: dict[str, list[str]] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(list)
+  )
+
+
+def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
+  """Finds the pictures, their classes and boxes in all of the sources.
 
   Raises:
-    ValueError: there is none, or a fraction to hold out is given.
-    OSError: the source is no folder.
+    ValueError: there are none, two sources hold the same split, lists contradict each other, an
+      archive is damaged, or a fraction to hold out is given.
+    OSError: a source is not there.
   """
-  if options.validation_fraction is not None:
-    raise ValueError('imagenet has its own validation pictures: leave out --validation_fraction')
-  root = conversion.source_folder(source, LAYOUT)
-  splits, used, notes = {}, [], []
-  for split, names in _FOLDERS.items():
-    folders = [root / name for name in names if (root / name).is_dir()]
-    if len(folders) > 1:
-      raise ValueError(f'{root} holds both validation/ and val/: which is meant?')
-    if folders:
-      used += folders
-      splits[split], of_split = _items(folders[0])
-      notes += of_split
-    else:
-      notes.append(f'no {" or ".join(names)} folder in {source}: {split!r} is not written')
+  conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation pictures')
+  paths = _paths(source)
+  found = _Found()
+  for path in paths:
+    _sort(sources.walk(path, work_dir), found)
+  _add_flat_validation(found)
+  for split, roots in found.roots.items():
+    if len(roots) > 1:
+      raise ValueError(
+        f'more than one source holds {split!r} pictures: {", ".join(roots)}: give one of them'
+      )
+  splits = {split: items for split, items in found.items.items() if items}
   if not splits:
-    raise ValueError(f'no train/, validation/ or val/ in {source}; expected {LAYOUT}')
+    raise ValueError(f'no pictures of ImageNet in {source}; expected {EXPECTED}')
   return conversion.Plan(
     name='imagenet',
     splits=splits,
     labels=labels(),
     num_shards={split: _SHARDS[split] for split in splits},
     label_offset=1,
-    folders=tuple(used),
-    notes=tuple(notes),
+    synsets=('', *synsets()),
+    boxes=dict(found.boxes),
+    keep_png=False,
+    notes=tuple(_notes(found)),
   )
 
 
-def _items(folder: Path) -> tuple[list[conversion.Item], list[str]]:
-  """The pictures of the synset folders in a folder, and what is odd about them."""
-  present = {path.name for path in conversion.subfolders(folder)}
-  known = [wnid for wnid in synsets() if wnid in present]
-  if not known:
-    raise ValueError(f'no synset folder such as n01440764 in {folder}; expected {LAYOUT}')
-  notes = []
-  if missing := [wnid for wnid in synsets() if wnid not in present]:
-    notes.append(
-      f'{len(missing)} of 1000 class folders missing in {folder}: {conversion.some(missing)}'
-    )
-  if surplus := sorted(present - set(known)):
-    notes.append(f'folders ignored in {folder}, no class of ImageNet: {conversion.some(surplus)}')
+def _paths(source: str | None) -> list[Path]:
+  if source and Path(source).exists():  # a path may have a comma in it
+    return [Path(source).absolute()]
+  return [files.source_path(path, EXPECTED) for path in (source or '').split(',')]
+
+
+def _sort(entries: Iterable[sources.Entry], found: _Found) -> None:
+  """Puts every file where it belongs; what is no picture is recognised by its name."""
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
-  items = [
-    conversion.Item(path, conversion.readable(path.name), label[wnid], wnid)
-    for wnid in known
-    for path in conversion.files_below(folder / wnid)
+  for entry in entries:
+    place = _place(entry.path)
+    if place.filename.endswith(_NO_PICTURES):
+      _read_list(entry, place.filename, found)
+      continue
+    if entry.archive and place.split:
+      raise ValueError(
+        f'{entry.archive} is compressed, so that its pictures cannot be read in place: '
+        f'unpack it (tar -xzf) and give the folder'
+      )
+    wnid = place.wnid
+    if entry.label is not None and entry.label >= 0:
+      wnid = _synset_of(entry, place.wnid)
+    if place.split == 'test':
+      found.ignored['test pictures, which have no labels'].append(place.filename)
+    elif place.split == 'validation' and not wnid:
+      found.roots['validation'].setdefault(place.root, entry.path)
+      found.flat.append((place.filename, entry.source))
+    elif place.split and wnid in label:
+      found.roots[place.split].setdefault(place.root, entry.path)
+      found.items[place.split].append(conversion.Item(place.filename, label[wnid], entry.source))
+    elif place.split:
+      found.ignored['pictures in folders that are no class of ImageNet'].append(wnid or entry.path)
+    elif place.filename.lower().endswith(_PICTURES):
+      found.ignored['pictures whose split and class nothing says'].append(entry.path)
+
+
+def _synset_of(entry: sources.Entry, wnid: str | None) -> str:
+  """The synset of a number 0 .. 999 in a parquet file, compared with the one in the file name."""
+  by_number = list(synsets())[entry.label]
+  if wnid not in (None, by_number):
+    raise ValueError(f'{entry.path}: label {entry.label} is {by_number}, its name says {wnid}')
+  return by_number
+
+
+def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
+  """Reads annotations, boxes and lists of the validation pictures; other texts are passed over."""
+  stem = name.rsplit('.', 1)[0]
+  if name.endswith('.xml'):
+    try:
+      wnid = _official_synset(stem) or stem.split('_')[0]
+      boxes = imagenet_boxes.read_annotation(entry.source.read(), wnid, synsets())
+    except ValueError:
+      found.ignored['annotations that cannot be read'].append(name)
+      return
+    if boxes:
+      found.boxes[stem] += boxes
+  elif name == _KAGGLE_LABELS:
+    _add_given(entry.path, _kaggle_labels(entry.source.read()), found)
+  elif name == _CAFFE_LABELS:
+    _add_given(entry.path, _caffe_labels(entry.source.read()), found)
+  elif name == _SLIM_LABELS:
+    lines = entry.source.read().decode('ascii', 'replace').split()
+    numbered = {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(lines, start=1)}
+    _add_given(entry.path, numbered, found)
+  elif name.endswith('.csv') and not name.startswith('LOC_'):
+    try:
+      for picture, box in imagenet_boxes.read_csv(entry.source.read()):
+        found.boxes[picture.rsplit('.', 1)[0]] += box
+    except ValueError as error:
+      raise ValueError(f'{entry.path}: {error}') from error
+
+
+# Validation pictures: ImageNet numbers them, and says apart what they show.
+
+
+def _official_synset(stem: str) -> str | None:
+  match = _VALIDATION.fullmatch(stem)
+  number = int(match[1]) if match else 0
+  return validation_synsets()[number - 1] if 1 <= number <= SPLIT_SIZES['validation'] else None
+
+
+def _kaggle_labels(content: bytes) -> dict[str, str]:
+  """ImageId,PredictionString with lines ILSVRC2012_val_00048981,n03995372 85 1 499 272 ..."""
+  rows = csv.DictReader(io.StringIO(content.decode('utf-8', 'replace')))
+  return {
+    row['ImageId']: row['PredictionString'].split()[0]
+    for row in rows
+    if row.get('ImageId') and row.get('PredictionString', '').strip()
+  }
+
+
+def _caffe_labels(content: bytes) -> dict[str, str]:
+  """Lines ILSVRC2012_val_00000001.JPEG 65, labels 0 .. 999; {} where the number only counts lines.
+
+  Kaggle's val.txt has ILSVRC2012_val_00000001 1, ILSVRC2012_val_00000002 2, ...
+  """
+  pairs = [line.split() for line in content.decode('utf-8', 'replace').splitlines() if line.strip()]
+  if any(len(pair) != 2 or not pair[1].isdecimal() for pair in pairs):
+    return {}
+  stems = [Path(name).name.split('.')[0] for name, _ in pairs]
+  numbers = [int(number) for _, number in pairs]
+  own = [int(match[1]) if (match := _VALIDATION.fullmatch(stem)) else None for stem in stems]
+  if numbers == own or max(numbers, default=0) >= len(synsets()):
+    return {}
+  order = list(synsets())
+  return {stem: order[number] for stem, number in zip(stems, numbers, strict=True)}
+
+
+def _add_given(path: str, given: Mapping[str, str], found: _Found) -> None:
+  """Takes a list of the classes of validation pictures, if it agrees with ImageNet's."""
+  for stem, wnid in given.items():
+    official = _official_synset(stem)
+    if wnid not in synsets() or official not in (None, wnid):
+      raise ValueError(
+        f'{path} says {stem} is {wnid}; it is {official or "no picture of ImageNet"} '
+        "(the devkit's own numbering is not alphabetical)"
+      )
+  found.given.update(given)
+
+
+def _add_flat_validation(found: _Found) -> None:
+  label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
+  for filename, source in found.flat:
+    stem = filename.rsplit('.', 1)[0]
+    wnid = found.given.get(stem) or _official_synset(stem)
+    if wnid:
+      found.items['validation'].append(conversion.Item(filename, label[wnid], source))
+    else:
+      found.ignored['validation files whose class no folder and no list says'].append(filename)
+  found.flat.clear()
+
+
+# What to say before hours are spent
+
+
+def _notes(found: _Found) -> list[str]:
+  notes = []
+  for split, items in found.items.items():
+    if not items:
+      notes.append(f'no {split} pictures in the source: {split!r} is not written')
+      continue
+    ((root, first),) = found.roots[split].items()
+    notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} pictures')
+    if len(items) != SPLIT_SIZES[split]:
+      notes.append(f'{split} of ImageNet has {SPLIT_SIZES[split]:,} pictures, not {len(items):,}')
+    present = {item.label for item in items}
+    missing = [wnid for index, wnid in enumerate(synsets(), 1) if index not in present]
+    if missing:
+      notes.append(f'no {split} pictures of {len(missing)} of 1000 classes: {files.some(missing)}')
+  order = list(synsets())
+  elsewhere = [
+    item.filename
+    for item in found.items['validation']
+    if _official_synset(item.filename.rsplit('.', 1)[0]) not in (None, order[item.label - 1])
   ]
-  return items, notes
+  if elsewhere:
+    notes.append(
+      f'{len(elsewhere)} validation pictures lie in folders of another class than ImageNet says; '
+      f'the folder counts: {files.some(elsewhere)}'
+    )
+  for reason, names in found.ignored.items():
+    notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
+  if found.boxes:
+    with_boxes = sum(
+      item.filename.rsplit('.', 1)[0] in found.boxes
+      for items in found.items.values()
+      for item in items
+    )
+    notes.append(
+      f'boxes of {len(found.boxes):,} pictures, of which {with_boxes:,} are in the source'
+    )
+  return notes
+
+
+def _layout(root: str, first: str) -> str:
+  """What the place of a split is, in words."""
+  below = first[len(root) :].strip('/').split('/')
+  by_class = 'class tars in ' if below[0].endswith(sources.TAR) else 'class folders in '
+  archives = [kind for kind in ('tar', 'zip', 'parquet') if f'.{kind}' in root]
+  return f'{by_class if len(below) > 1 else ""}{archives[-1] if archives else "folder"}'
 
 
 convert = functools.partial(conversion.convert, make_plan)

@@ -1,11 +1,15 @@
-"""Pictures on disk: what a file is by its content, and what of it goes into a record."""
+"""Pictures: what a file is by its content, and what of it goes into a record.
+
+A JPEG is read up to its scan: size and colours stand in the header, and whether it ends is seen at
+its end. Nothing is decoded that need not be: that is 20 us a picture where decoding takes 5 ms.
+"""
 
 import dataclasses
 import io
 
 from PIL import Image, ImageOps
 
-_MAGIC = {'JPEG': b'\xff\xd8\xff', 'PNG': b'\x89PNG\r\n\x1a\n'}
+_JPEG_MAGIC, _PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
 _COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not listed
   '1': ('Grayscale', 1),
   'L': ('Grayscale', 1),
@@ -14,6 +18,12 @@ _COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not li
   'RGBA': ('RGBA', 4),
 }
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+
+# JPEG markers (ITU-T T.81, table B.1).
+_FRAMES = frozenset([0xC0, 0xC1, 0xC2])  # baseline, extended, progressive: TensorFlow's
+_OTHER_FRAMES = frozenset([*range(0xC3, 0xD0)]) - _FRAMES - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
+_END_OF_IMAGE, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 
 
 class BadPictureError(ValueError):
@@ -41,22 +51,101 @@ class Picture:
   change: str = ''
 
 
-def read_picture(content: bytes, *, upright: bool = False) -> Picture:
-  """Checks a picture by decoding it; JPEG and PNG keep their bytes.
+@dataclasses.dataclass(frozen=True)
+class JpegHeader:
+  """What a JPEG says of itself before its scan.
 
-  CMYK JPEGs and every other format that Pillow reads become RGB JPEGs of quality 100.
+  Attributes:
+    height, width: in pixels.
+    channels: 1 for grey, 3 for colour, 4 for CMYK or YCCK.
+    has_exif: whether there is an EXIF segment.
+  """
+
+  height: int
+  width: int
+  channels: int
+  has_exif: bool
+
+
+def read_picture(content: bytes, *, upright: bool = False, keep_png: bool = True) -> Picture:
+  """Checks a picture; good JPEGs keep their bytes and are not decoded.
+
+  CMYK JPEGs and every format that Pillow reads besides JPEG and PNG become RGB JPEGs of quality
+  100. PNGs, which are decoded to see that they are whole, keep their bytes if `keep_png`.
 
   Args:
     content: of the file, whatever its name says.
     upright: turn a picture that is to be shown turned (EXIF orientation), which re-encodes it.
       Decoders in TensorFlow ignore the tag, and ImageNet's published numbers ignore it too; photos
       from phones are often stored lying down.
+    keep_png: False re-encodes PNGs too, as slim does in ImageNet.
 
   Raises:
     BadPictureError: empty, truncated, or no picture.
   """
   if not content:
     raise BadPictureError('empty file')
+  if not content.startswith(_JPEG_MAGIC):
+    return _decoded(content, upright, keep_png)
+  header = read_jpeg_header(content)
+  if header.channels == 4 or (upright and header.has_exif and _is_turned(content)):
+    return _decoded(content, upright, keep_png)
+  colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
+  return Picture(content, 'JPEG', header.height, header.width, colorspace, header.channels)
+
+
+def read_jpeg_header(content: bytes) -> JpegHeader:
+  """Reads the segments before the scan, and looks whether the picture ends.
+
+  Raises:
+    BadPictureError: no scan, no end of image, or a kind of JPEG that TensorFlow does not decode.
+  """
+  frame, has_exif, position = None, False, 2
+  try:
+    while True:
+      if content[position] != 0xFF:  # decoders pass over bytes between segments
+        position = content.index(0xFF, position)
+      while (marker := content[position]) == 0xFF:
+        position += 1
+      start = position + 1
+      if marker in _WITHOUT_LENGTH:
+        position = start
+        continue
+      if marker in (_SCAN, _END_OF_IMAGE):
+        break
+      position = start + (content[start] << 8) + content[start + 1]
+      if marker in _FRAMES:
+        frame = content[start + 2 : start + 8]
+      elif marker in _OTHER_FRAMES:
+        raise BadPictureError(f'JPEG of an unusual kind (frame marker {marker:02X})')
+      elif marker == _APP1:
+        has_exif |= content[start + 2 : start + 6] == b'Exif'
+  except (ValueError, IndexError) as error:
+    if isinstance(error, BadPictureError):
+      raise
+    raise BadPictureError('JPEG is truncated: it ends before its scan') from error
+  if marker != _SCAN or frame is None or len(frame) < 6:
+    raise BadPictureError('JPEG without a picture in it')
+  if not content.endswith(b'\xff\xd9') and content.rfind(b'\xff\xd9', position) < 0:
+    raise BadPictureError('JPEG is truncated: it has no end of image')
+  bits, channels = frame[0], frame[5]
+  height, width = int.from_bytes(frame[1:3], 'big'), int.from_bytes(frame[3:5], 'big')
+  if bits != 8 or channels not in (1, 3, 4) or not height or not width:
+    raise BadPictureError(
+      f'JPEG of an unusual kind ({width} x {height}, {channels} channels of {bits} bits)'
+    )
+  return JpegHeader(height, width, channels, has_exif)
+
+
+def _is_turned(content: bytes) -> bool:
+  try:
+    with Image.open(io.BytesIO(content)) as image:
+      return image.getexif().get(_ORIENTATION, 1) != 1
+  except Exception:  # broken EXIF, on which Pillow raises nearly anything: nobody turns by it
+    return False
+
+
+def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
   try:
     image = Image.open(io.BytesIO(content))
     image.load()
@@ -66,24 +155,26 @@ def read_picture(content: bytes, *, upright: bool = False) -> Picture:
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
     raise BadPictureError(f'does not decode: {error}') from error
 
-  image_format = next((f for f, magic in _MAGIC.items() if content.startswith(magic)), None)
+  is_jpeg, is_png = content.startswith(_JPEG_MAGIC), content.startswith(_PNG_MAGIC)
   change = (
-    (not image_format and f'{image.format} to JPEG')
-    or (image.mode == 'CMYK' and 'CMYK to RGB')
+    (image.mode == 'CMYK' and 'CMYK to RGB')
+    or (not is_jpeg and not (is_png and keep_png) and f'{image.format} to JPEG')
     or (turned and 'turned upright')
     or ''
   )
+  image_format = 'JPEG' if is_jpeg or change else 'PNG'
   if change:
     if image.mode.startswith(('I', 'F')):
       raise BadPictureError(f'{image.format} of more than 8 bits a channel: convert it first')
     image = ImageOps.exif_transpose(image) if turned else image
-    image, image_format, content = _as_jpeg(image)
+    image, content = as_jpeg(image)
   colorspace, channels = _COLORSPACES.get(image.mode, ('RGB', 3))
   return Picture(content, image_format, image.height, image.width, colorspace, channels, change)
 
 
-def _as_jpeg(image: Image.Image) -> tuple[Image.Image, str, bytes]:
+def as_jpeg(image: Image.Image) -> tuple[Image.Image, bytes]:
+  """Encodes a picture as RGB JPEG of quality 100, without subsampling of its colours."""
   image = image.convert('RGB')
   file = io.BytesIO()
   image.save(file, 'JPEG', quality=100, subsampling=0)
-  return image, 'JPEG', file.getvalue()
+  return image, file.getvalue()

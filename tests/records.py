@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from datasets import records
+from datasets import records, shards
 
 
 def picture(label: int, number: int) -> bytes:
@@ -22,7 +22,7 @@ def write_set(
   directory: pathlib.Path,
   *,
   count: int = 24,
-  shards: int = 3,
+  num_shards: int = 3,
   classes: int = 3,
   split: str = 'train',
   broken: tuple[int, ...] = (),
@@ -43,8 +43,8 @@ def write_set(
     )
     for i in range(count)
   ]
-  for shard in range(shards):
-    name = records.shard_name(split, shard, shards)
-    records.write_shard(directory / name, examples[shard::shards])
+  for shard in range(num_shards):
+    name = shards.shard_name(split, shard, num_shards)
+    shards.write_shard(directory / name, examples[shard::num_shards])
   (directory / 'labels.txt').write_text(''.join(f'{i}:color {i}\n' for i in range(classes)))
   return directory

@@ -1,7 +1,6 @@
 """The script as users start it: what it prints, where, and its exit status."""
 
-import json
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,36 +9,18 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-# Importing TensorFlow takes seconds: one process imports it and forks for each command line.
-DRIVER = """
-import json, os, sys
-import download_and_convert_data as script
-for number, arguments in enumerate(json.load(sys.stdin)):
-  if os.fork() == 0:
-    for descriptor, name in ((1, 'out'), (2, 'err')):
-      os.dup2(os.open(f'{number}.{name}', os.O_CREAT | os.O_WRONLY), descriptor)
-    sys.argv = ['download_and_convert_data.py', *arguments]
-    try:
-      script.console()
-    except SystemExit as end:
-      sys.stdout.flush(), sys.stderr.flush()
-      os._exit(end.code or 0)  # TensorFlow's own exit takes a second
-  with open(f'{number}.status', 'w') as file:
-    file.write(str(os.waitstatus_to_exitcode(os.wait()[1])))
-"""
 
 
-def start(command, folder, **options):
-  environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '2'}
-  return subprocess.run(
-    [sys.executable, *command],
+def start(folder, *arguments):
+  """Runs the script; returns exit status, stdout and stderr."""
+  done = subprocess.run(
+    [sys.executable, ROOT / 'download_and_convert_data.py', *arguments],
     cwd=folder,
-    env=environment,
     text=True,
     capture_output=True,
     timeout=120,
-    **options,
   )
+  return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +45,10 @@ COMMANDS = {
   'argument': '--dataset_name=digits|--dataset_dir=new|digits',
   'fraction': '--dataset_name=digits|--dataset_dir=new|--validation_fraction=2',
   'shards': '--dataset_name=digits|--dataset_dir=new|--train_shards=0',
+  'processes': '--dataset_name=digits|--dataset_dir=new|--num_processes=0',
+  'no name': '--dataset_dir=new',
+  'beam options': '--dataset_name=digits|--dataset_dir=new|--beam_options=--runner=X',
+  'nothing to verify': '--verify|--dataset_dir=nowhere',
   'debug': '--dataset_name=image_folder|--source=nowhere|--dataset_dir=new|--debug',
   'help': '--help',
 }
@@ -72,16 +57,7 @@ COMMANDS = {
 @pytest.fixture(scope='module')
 def results(folder):
   """Name of a command -> its exit status, stdout and stderr."""
-  arguments = json.dumps([line.split('|') for line in COMMANDS.values()])
-  driver = start(['-c', DRIVER], folder, input=arguments)
-  assert driver.returncode == 0, driver.stderr
-  read = {}
-  for number, name in enumerate(COMMANDS):
-    status, out, err = (
-      (folder / f'{number}.{kind}').read_text() for kind in ('status', 'out', 'err')
-    )
-    read[name] = (int(status), out, err)
-  return read
+  return {name: start(folder, *line.split('|')) for name, line in COMMANDS.items()}
 
 
 def test_good_conversion_ends_with_what_comes_next(results, folder):
@@ -110,7 +86,19 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
     ('no source', 1, ['source nowhere does not exist', '<class>/*.jpg']),
     ('fraction', 2, ['--validation_fraction=2', '[0.0, 1.0]']),
     ('shards', 2, ['--train_shards=0', '[1, 99999]']),
-    ('data set', 2, ['--dataset_name=birds', 'digits|image_folder|imagenet']),
+    (
+      'data set',
+      2,
+      ['--dataset_name=birds', 'cifar10|cifar100|digits|flowers|image_folder|imagenet|mnist'],
+    ),
+    ('processes', 2, ['--num_processes=0']),
+    (
+      'no name',
+      2,
+      ['--dataset_name is needed: ', 'digits, flowers, image_folder, imagenet, mnist'],
+    ),
+    ('beam options', 2, ['--beam_options needs --runner=beam']),
+    ('nothing to verify', 1, ['nowhere: No such file or directory']),
     ('flag', 2, ["'dataset_nam'", 'Did you mean: dataset_name']),
     ('required', 2, ['--dataset_dir']),
     ('number', 2, ['--seed=x']),
@@ -137,13 +125,25 @@ def test_debug_shows_the_traceback(results):
 def test_help_lists_the_flags(results):
   status, out, _ = results['help']
   assert status == 0
-  assert out.startswith('Converts a data set to records.')
+  assert out.startswith('Converts a data set to records, or verifies records.')
   assert '--validation_fraction: Share of each class' in out
 
 
 def test_start_up_is_silent(tmp_path):
-  """TensorFlow's start-up chatter does not hide the one line that matters."""
-  script = ROOT / 'download_and_convert_data.py'
-  result = start([str(script), '--dataset_name=digits', '--dataset_dir=digits'], tmp_path)
-  assert (result.returncode, result.stderr) == (0, '')
-  assert result.stdout.startswith('train: 1437 pictures in 4 shards\nvalidation: 360 pictures')
+  status, out, err = start(tmp_path, '--dataset_name=digits', '--dataset_dir=digits')
+  assert (status, err) == (0, '')
+  assert out.startswith('train: 1437 pictures in 4 shards\nvalidation: 360 pictures')
+
+
+def test_verify(results, folder):
+  assert results['good'][0] == 0
+  assert start(folder, '--verify', '--dataset_dir=my records') == (
+    0, '10 records in 5 shards read; all is well\n', '',
+  )  # fmt: skip
+  damaged = folder / 'damaged'
+  shutil.copytree(folder / 'my records', damaged)
+  (damaged / 'train-00001-of-00004').unlink()
+  status, out, err = start(folder, '--verify', '--dataset_dir=damaged')
+  assert status == 1
+  assert out == '8 records in 4 shards read; 3 problems\n'
+  assert err.splitlines()[0] == ('damaged/train-00001-of-00004 is missing; dataset.json lists it')

@@ -6,7 +6,7 @@ run that is resumed at a position goes on as if it had never stopped.
 
 import tensorflow as tf
 
-from datasets import records
+from datasets import records, shards
 from datasets.dataset_factory import Dataset
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
@@ -68,7 +68,7 @@ def train_batches(
     return found.enumerate(first).skip(tf.maximum(position - first, 0))
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record)
+    example = records.parse_example(record, dataset.schema)
     own_seed = tf.stack([tf.cast(seed, tf.int64), place])
     own_seed = tf.cast(own_seed % (2**31 - 1), tf.int32)
     image = preprocessing.train_host(
@@ -102,7 +102,7 @@ def eval_batches(
   """
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record)
+    example = records.parse_example(record, dataset.schema)
     return {
       'image': preprocessing.eval_image(example['encoded'], image_size, image_size),
       'label': tf.cast(example['label'], tf.int32) - labels_offset,
@@ -147,7 +147,7 @@ def check_pictures(
   failure = None
   try:
     for record in tf.data.TFRecordDataset(sorted(dataset.paths)).take(_PROBES):
-      example = records.parse_example(record)
+      example = records.parse_example(record, dataset.schema)
       seed = tf.zeros(2, tf.int32)
       try:
         preprocessing.train_host(
@@ -175,13 +175,13 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
     if _OUTSIDE not in error.message:
       return error
     for path in dataset.paths:
-      low, high, _ = records.label_range([path], max_records=dataset.num_samples)
+      low, high, _ = shards.label_range([path], dataset.num_samples, dataset.schema)
       if low < labels_offset or high >= dataset.num_classes:
         return ValueError(
           f'{path} has labels {low}..{high}; those of {dataset.name} are '
           f'{labels_offset}..{dataset.num_classes - 1}'
         )
-  damage = records.find_damage(dataset.paths)
+  damage = shards.find_damage(dataset.paths)
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 
 
@@ -189,7 +189,7 @@ def _check_label(dataset: Dataset, labels_offset: int):
   """Stops at a label outside the classes: `check_labels` may have seen a sample only."""
 
   def check(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    label = records.parse_example(record)['label']
+    label = records.parse_label(record, dataset.schema)
     inside = tf.logical_and(label >= labels_offset, label < dataset.num_classes)
     with tf.control_dependencies([tf.debugging.Assert(inside, ['Label', label, _OUTSIDE])]):
       return place, tf.identity(record)

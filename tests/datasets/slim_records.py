@@ -13,8 +13,11 @@ def feature(value):
 
 
 def example(**keys):
-  """A serialized Example; "_" in a keyword stands for "/"."""
-  features = {key.replace('_', '/'): feature(value) for key, value in keys.items()}
+  """A serialized Example; "_" in a keyword stands for "/", "__" for "_"."""
+  features = {
+    key.replace('__', ' ').replace('_', '/').replace(' ', '_'): feature(value)
+    for key, value in keys.items()
+  }
   whole = tf.train.Example(features=tf.train.Features(feature=features))
   return whole.SerializeToString(deterministic=True)
 

@@ -1,9 +1,10 @@
 import os
 
 import pytest
+import tensorflow as tf
 
-from datasets import dataset_factory, imagenet, records
-from tests.datasets.slim_records import flowers_example, write
+from datasets import dataset_factory, dataset_info, imagenet, records, shards
+from tests.datasets.slim_records import example, flowers_example, write
 
 
 @pytest.fixture
@@ -21,18 +22,19 @@ def flowers(tmp_path):
 @pytest.fixture
 def birds(tmp_path):
   """Our own records: the third training shard has nothing in it."""
-  shards = {
-    (split, i): records.write_shard(
-      tmp_path / records.shard_name(split, i, count), [flowers_example(1)] * (2 - i)
+  written = {
+    (split, i): shards.write_shard(
+      tmp_path / shards.shard_name(split, i, count), [[flowers_example(1)]] * (2 - i)
     )
     for split, count in (('train', 3), ('validation', 1))
     for i in range(count)
   }
   splits = {
-    'train': records.Split(3, 3, (0, 3, 0), tuple(shards['train', i] for i in range(3))),
-    'validation': records.Split(2, 1, (0, 2, 0), (shards['validation', 0],)),
+    'train': dataset_info.Split(3, 3, (0, 3, 0), tuple(written['train', i] for i in range(3))),
+    'validation': dataset_info.Split(2, 1, (0, 2, 0), (written['validation', 0],)),
   }
-  records.write_info(tmp_path, records.DatasetInfo('image_folder', splits, 3, ('a', 'b', 'c')))
+  info = dataset_info.DatasetInfo('image_folder', splits, 3, ('a', 'b', 'c'))
+  dataset_info.write_info(tmp_path, info)
   return tmp_path
 
 
@@ -113,7 +115,7 @@ def test_damage_is_named_at_the_start(birds):
 @pytest.mark.parametrize(
   ('name', 'split', 'message'),
   [
-    ('bird', 'train', "unknown data set 'bird'; valid: digits, flowers, image_folder, imagenet"),
+    ('bird', 'train', "unknown data set 'bird'; valid: cifar10, cifar100, digits, flowers, image"),
     ('digits', 'train', "holds 'image_folder' .*not 'digits'"),
     ('image_folder', 'test', "no split 'test' in .*it has: train, validation"),
   ],
@@ -126,6 +128,41 @@ def test_wrong_names_are_answered_with_the_valid_ones(birds, name, split, messag
 def test_missing_folder_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='nowhere'):
     dataset_factory.get_dataset('digits', 'train', tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('folder', ['', 'imagenet2012', 'imagenet2012/5.1.0'])
+def test_imagenet_of_tensorflow_datasets(tmp_path, folder):
+  """Its labels begin with 0 and it has no background; the folder may be any of the three."""
+  prepared = tmp_path / 'imagenet2012' / '5.1.0'
+  prepared.mkdir(parents=True)
+  (prepared / 'dataset_info.json').write_text('{}')
+  names = [b'n01440764_1.JPEG', b'n15075141_2.JPEG']
+  for i, (name, label) in enumerate(zip(names, (0, 999), strict=True)):
+    write(
+      prepared / f'imagenet2012-train.tfrecord-{i:05d}-of-00002',
+      [example(image=b'jpeg', label=label, file__name=name)],
+    )
+  dataset = dataset_factory.get_dataset('imagenet', 'train', tmp_path / folder)
+  assert dataset.num_samples == 2
+  assert (dataset.num_classes, dataset.label_range) == (1001, (1, 1000))
+  read = [
+    records.parse_example(serialized, dataset.schema)
+    for serialized in tf.data.TFRecordDataset(list(dataset.paths))
+  ]
+  assert [record['label'].numpy() for record in read] == [1, 1000]
+  assert [record['filename'].numpy() for record in read] == names
+  assert read[0]['encoded'].numpy() == b'jpeg'
+  assert read[0]['bbox'].shape == (0, 4)
+  assert dataset.labels_to_names[1] == 'tench, Tinca tinca'
+
+
+def test_slims_cifar_has_one_file_a_split(tmp_path):
+  write(tmp_path / 'cifar10_train.tfrecord', [flowers_example(2)] * 3)
+  write(tmp_path / 'cifar10_test.tfrecord', [flowers_example(2)])
+  (tmp_path / 'labels.txt').write_text('0:airplane\n1:automobile\n2:bird\n')
+  dataset = dataset_factory.get_dataset('image_folder', 'train', tmp_path)
+  assert (dataset.num_samples, dataset.num_classes) == (3, 3)
+  assert dataset_factory.get_dataset('image_folder', 'test', tmp_path).num_samples == 1
 
 
 def test_synset_list():

@@ -1,0 +1,77 @@
+"""3,670 photos of flowers in five classes (The TensorFlow Team, 2019): slim's tutorial data set.
+
+Labels are 0 .. 4 in the order of the class names. As in slim, 350 pictures, taken from all at
+random, are for validation; which ones, the seed says.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import conversion, download, sources
+
+ARCHIVE = download.Download(
+  'http://download.tensorflow.org/example_images/flower_photos.tgz',
+  '4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c',
+  228_813_984,
+)
+CLASSES = ('daisy', 'dandelion', 'roses', 'sunflowers', 'tulips')
+SPLIT_SIZES = {'train': 3320, 'validation': 350}
+EXPECTED = f'flower_photos.tgz, or flower_photos/ with the folders {", ".join(CLASSES)}'
+_SHARDS = {'train': 5, 'validation': 5}
+_NAMES = ('flower_photos', 'flower_photos.tgz')
+
+
+def make_plan(
+  source: str | None,
+  options: conversion.Options,
+  work_dir: Path,
+  archive: download.Download = ARCHIVE,
+) -> conversion.Plan:
+  """Downloads the archive, or finds the pictures in a local copy, packed or unpacked.
+
+  Raises:
+    ValueError: a class has no pictures, the archive is damaged, or a fraction to hold out is given.
+    OSError: the download failed, or the source does not exist.
+  """
+  conversion.refuse(options, ['validation_fraction'], 'flowers hold out 350 of 3,670 pictures')
+  with download.scratch(work_dir) as folder:
+    path = download.locate(source, EXPECTED, _NAMES) if source else archive.fetch(work_dir)
+    items = list(_items(download.unzip(path, folder), folder))
+    present = {item.label for item in items}
+    missing = [name for label, name in enumerate(CLASSES) if label not in present]
+    if missing:
+      raise ValueError(f'no pictures of {", ".join(missing)} in {path}; expected {EXPECTED}')
+  total = sum(SPLIT_SIZES.values())
+  count = max(1, round(len(items) * SPLIT_SIZES['validation'] / total))
+  ordered = conversion.shuffled(items, options.seed, 'split')
+  note = f'flowers are {total:,} pictures, {path} holds {len(items):,}: {count} are for validation'
+  return conversion.Plan(
+    name='flowers',
+    splits={'train': ordered[count:], 'validation': ordered[:count]},
+    labels=CLASSES,
+    num_shards=_SHARDS,
+    folders=(path,) if path.is_dir() else (),
+    notes=() if len(items) == total else (note,),
+  )
+
+
+def _items(root: Path, work_dir: Path) -> Iterator[conversion.Item]:
+  """Pictures are called <class>/<file>, wherever they lie: the same split from every copy."""
+  for entry in _entries(root, work_dir):
+    *_, folder, name = ('', *entry.path.split('/'))
+    if folder in CLASSES:
+      yield conversion.Item(f'{folder}/{name}', CLASSES.index(folder), entry.source)
+
+
+def _entries(root: Path, work_dir: Path) -> Iterator[sources.Entry]:
+  if not root.is_dir():
+    yield from sources.walk(root, work_dir)
+    return
+  for name in CLASSES:
+    if os.path.isdir(root / name):
+      yield from sources.walk_folder(root / name, f'{name}/')
+
+
+convert = functools.partial(conversion.convert, make_plan)

@@ -1,0 +1,85 @@
+"""Pictures in parquet files, as Hugging Face stores imagenet-1k.
+
+A parquet file has no bytes of a single picture to point at: rows are packed, mostly compressed, in
+groups of hundreds. The pictures of each file are therefore written out once, one after the other,
+into a work folder, from which shards that take their pictures from all files are then written.
+This takes as much disk again as the pictures; they are removed when the records are done.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from datasets import files
+
+SUFFIXES = ('.parquet',)
+MAGIC = b'PAR1'
+_NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.parquet')  # train-00000-of-00294.parquet
+_COLUMNS = ('image', 'label')
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A picture of a parquet file, and where its bytes were put."""
+
+  split: str
+  name: str
+  label: int
+  path: str
+  offset: int
+  size: int
+
+
+def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
+  """Yields the pictures of a file, unpacking it first if need be.
+
+  Raises:
+    ValueError: pyarrow is not installed, the file is damaged or holds no pictures with labels.
+    OSError: the disk is full.
+  """
+  status = path.stat()
+  unpacked = work_dir / f'{path.name}.pictures'
+  index_path = work_dir / f'{path.name}.json'
+  signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+  index = json.loads(index_path.read_text('utf-8')) if index_path.exists() else {}
+  if index.get('source') != signature:
+    logging.info('Unpacking %s', path)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    index = {'source': signature, 'pictures': _write_out(path, unpacked)}
+    files.write_json(index_path, index)
+  match = _NAME.fullmatch(path.name)
+  split, offset = match['split'] if match else 'train', 0
+  for number, (name, label, size) in enumerate(index['pictures']):
+    name = os.path.basename(name or f'{path.stem}_{number:08d}')
+    yield Row(split, name, label, str(unpacked), offset, size)
+    offset += size
+
+
+def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
+  """Writes the pictures one after the other; returns name, label and size of each."""
+  try:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+  except ImportError as error:
+    raise ValueError(
+      f"{path}: reading parquet files needs pyarrow: pip install 'slim-inception[parquet]'"
+    ) from error
+  found = []
+  try:
+    with ParquetFile(path) as table, files.atomic_path(unpacked) as temporary:
+      if missing := set(_COLUMNS) - set(table.schema_arrow.names):
+        raise ValueError(f'no column {sorted(missing)[0]!r}: it has {table.schema_arrow.names}')
+      with open(temporary, 'wb', buffering=1 << 20) as file:
+        for batch in table.iter_batches(batch_size=64, columns=list(_COLUMNS)):
+          for row in batch.to_pylist():
+            content = row['image']['bytes']
+            file.write(content)
+            found.append((row['image'].get('path'), row['label'], len(content)))
+  except (pyarrow.ArrowException, ValueError, TypeError, KeyError) as error:
+    raise ValueError(f'{path} is no parquet file of labelled pictures: {error}') from error
+  return found

@@ -1,0 +1,152 @@
+"""Who runs the jobs of a conversion: this process, a pool of processes, or Apache Beam.
+
+All call `shard_job.write_one_shard`; results come back through the reports that it writes.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import shlex
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from datasets import shard_job
+from datasets.shard_job import ShardJob, ShardReport, write_one_shard
+
+
+def num_cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def run(jobs: Iterable[ShardJob], num_processes: int) -> Iterator[ShardReport]:
+  """Runs the jobs on this machine; yields reports as they come.
+
+  Raises:
+    OSError: also when a process was killed, for want of memory say.
+    Whatever `write_one_shard` raises.
+  """
+  with pool(num_processes) as processes:
+    if processes is None:
+      yield from map(write_one_shard, jobs)
+    else:
+      yield from _as_completed(processes, jobs, 2 * num_processes)
+
+
+@contextlib.contextmanager
+def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
+  """Processes that end with this one, and at once when it leaves the context; None for one.
+
+  Raises:
+    OSError: a process was killed.
+  """
+  if num_processes <= 1:
+    yield None
+    return
+  context = multiprocessing.get_context('spawn')  # forking with threads about is not safe
+  stop = context.Event()
+  processes = futures.ProcessPoolExecutor(num_processes, context, _start, (stop,))
+  try:
+    yield processes
+  except futures.process.BrokenProcessPool as error:
+    raise OSError('a process was killed; is there enough memory?') from error
+  finally:
+    stop.set()
+    processes.shutdown(cancel_futures=True)
+
+
+def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
+  """Hands out jobs as they are taken: a thousand with all their items need not wait in a queue."""
+  pending = set()
+  for job in jobs:
+    pending.add(pool.submit(_run_one, job))
+    if len(pending) >= most:
+      done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+      yield from (future.result() for future in done)
+  yield from (future.result() for future in futures.as_completed(pending))
+
+
+_stop: Event | None = None  # of a process of the pool
+
+
+def _start(stop: Event) -> None:
+  """Makes a process of the pool end with its parent, and leave Ctrl-C to it."""
+  import signal
+
+  global _stop
+  _stop = stop
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+  def follow_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def _run_one(job: ShardJob) -> ShardReport:
+  return write_one_shard(job, _stop.is_set)
+
+
+# Beam
+
+
+def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator[ShardReport]:
+  """Runs the jobs by Apache Beam; the workers must see the same folders as this machine.
+
+  The jobs are written to files, since runners limit the size of the graph that they accept (a
+  list of 1.28 million pictures is 200 MB).
+
+  Args:
+    jobs: what to run.
+    options: Beam's own, '--runner=FlinkRunner --parallelism=64' say; '' runs on this machine.
+    work_dir: for the files.
+
+  Raises:
+    ValueError: Beam is not installed.
+    OSError: the pipeline failed.
+  """
+  try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+  except ImportError as error:
+    raise ValueError(
+      "--runner=beam needs Apache Beam: pip install 'slim-inception[beam]'"
+    ) from error
+  jobs = list(jobs)
+  paths = []
+  for job in jobs:
+    path = work_dir / f'{Path(job.path).name}.job'
+    path.write_bytes(pickle.dumps(job))
+    paths.append(os.path.abspath(path))
+  arguments = shlex.split(options)
+  if not any(argument.startswith('--runner') for argument in arguments):
+    arguments += ['--runner=DirectRunner', f'--direct_num_workers={num_cores()}']
+    arguments += ['--direct_running_mode=multi_processing']
+  pipeline = beam.Pipeline(options=PipelineOptions(arguments))
+  _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_write_from_file)
+  try:
+    pipeline.run().wait_until_finish()
+  except Exception as error:  # of the runner, whichever it is
+    raise OSError(f'the pipeline failed: {_last_line(error)}') from error
+  for job in jobs:
+    report = shard_job.finished(job)
+    if report is None:
+      raise OSError(f'the pipeline ended without writing {job.path}')
+    yield report
+
+
+def _write_from_file(path: str) -> None:
+  """Runs on a worker; a job whose shard is there already, of a retry, is not done again."""
+  job = pickle.loads(Path(path).read_bytes())
+  if shard_job.finished(job) is None:
+    write_one_shard(job)
+
+
+def _last_line(error: Exception) -> str:
+  lines = [line for line in str(error).splitlines() if line.strip()]
+  return lines[-1].strip() if lines else type(error).__name__

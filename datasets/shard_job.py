@@ -1,0 +1,135 @@
+"""One shard of a conversion: the function that every runner calls, here or on another machine."""
+
+import collections
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from datasets import files, imagenet_boxes, pictures, records, shards
+from datasets.sources import Source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+  """One picture to be converted.
+
+  Attributes:
+    filename: what the record and the report call it.
+    label: class number as stored.
+    source: where its bytes are.
+  """
+
+  filename: str
+  label: int
+  source: Source
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+  """Everything that the shard depends on; the same job writes the same bytes anywhere.
+
+  Attributes:
+    path: of the shard.
+    report_path: of the report; where it stands, the shard stands.
+    items: the pictures, in order.
+    classes: label -> text and synset ('' where there are none) of the labels in `items`.
+    boxes: file name without extension -> packed boxes.
+    upright, keep_png: see `pictures.read_picture`.
+    skip_bad: list pictures that cannot be used, and go on.
+  """
+
+  path: str
+  report_path: str
+  items: list[Item]
+  classes: Mapping[int, tuple[str, str]]
+  boxes: Mapping[str, bytes]
+  upright: bool
+  keep_png: bool
+  skip_bad: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport:
+  """A written shard, and what became of its items."""
+
+  shard: shards.Shard
+  label_counts: dict[int, int]
+  skipped: list[dict[str, str]]  # {'file', 'reason'}
+  changed: list[dict[str, str]]  # {'file', 'change'}
+
+
+class StoppedError(Exception):
+  """Another shard failed, or the user interrupted."""
+
+
+def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: False) -> ShardReport:
+  """Writes a shard and its report, each whole or not at all.
+
+  Raises:
+    ValueError: a picture cannot be used and `skip_bad` is not set.
+    OSError: something cannot be read or written.
+    StoppedError: `is_stopped` said so.
+  """
+  label_counts, skipped, changed = collections.Counter(), [], []
+
+  def examples() -> Iterator[bytes]:
+    for item in job.items:
+      if is_stopped():
+        raise StoppedError
+      try:
+        content = item.source.read()
+        picture = pictures.read_picture(content, upright=job.upright, keep_png=job.keep_png)
+      except pictures.BadPictureError as error:
+        if not job.skip_bad:
+          raise ValueError(f'{item.filename}: {error} (--on_bad_image=fail)') from None
+        skipped.append({'file': item.filename, 'reason': str(error)})
+        continue
+      if picture.change:
+        changed.append({'file': item.filename, 'change': picture.change})
+      label_counts[item.label] += 1
+      yield _example(item, picture, job)
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
+    shard = shards.write_shard(job.path, examples())
+  report = ShardReport(shard, dict(label_counts), skipped, changed)
+  files.write_json(job.report_path, dataclasses.asdict(report))
+  return report
+
+
+def _example(item: Item, picture: pictures.Picture, job: ShardJob) -> bytes:
+  text, synset = job.classes[item.label]
+  return records.encode_example(
+    picture.encoded,
+    label=item.label,
+    image_format=picture.image_format,
+    height=picture.height,
+    width=picture.width,
+    colorspace=picture.colorspace,
+    channels=picture.channels,
+    text=text,
+    synset=synset or None,
+    filename=item.filename,
+    boxes=imagenet_boxes.unpack(job.boxes.get(stem(item.filename), b'')),
+  )
+
+
+def stem(filename: str) -> str:
+  """File name without its extension: what annotations and lists call a picture."""
+  return filename.rsplit('.', 1)[0]
+
+
+def finished(job: ShardJob) -> ShardReport | None:
+  """The report of a shard that an earlier run finished; None where it has to be written."""
+  try:
+    report = json.loads(Path(job.report_path).read_text('utf-8'))
+    shard = shards.Shard(**report['shard'])
+    if os.path.getsize(job.path) != shard.num_bytes:
+      return None
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  counts = {int(label): count for label, count in report['label_counts'].items()}
+  return ShardReport(shard, counts, report['skipped'], report['changed'])

@@ -1,0 +1,300 @@
+"""Shards: files of records in TFRecord's framing, their names, and reading them with care."""
+
+import dataclasses
+import fnmatch
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import google_crc32c
+
+from datasets import files, records
+
+EXPECTED_NAMES = 'train-00000-of-00004 or flowers_train_00000-of-00005.tfrecord'
+_SHARD_NAMES = tuple(
+  re.compile(pattern)
+  for pattern in (
+    # TensorFlow Datasets: imagenet2012-train.tfrecord-00000-of-01024
+    r'(?P<dataset>[^.]+)-(?P<split>[^-.]+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})',
+    # ours and slim's: train-00000-of-01024, flowers_train_00000-of-00005.tfrecord
+    r'(?:(?P<dataset>.+)_)?(?P<split>[^_]+)[-_](?P<index>\d{5})-of-(?P<count>\d{5})'
+    r'(?:\.tfrecords?)?',
+    # slim's small sets, one file a split: cifar10_train.tfrecord
+    r'(?P<dataset>.+)_(?P<split>[^_]+)\.tfrecords?',
+  )
+)
+
+# A record on disk: length (8 bytes), its CRC (4), the data, their CRC (4).
+_LENGTH_BYTES, _CRC_BYTES = 8, 4
+_HEADER_BYTES = _LENGTH_BYTES + _CRC_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """A finished shard, as `dataset.json` lists it."""
+
+  name: str
+  num_images: int
+  num_bytes: int
+  crc32c: str
+
+
+# Names
+
+
+def shard_name(split: str, index: int, num_shards: int) -> str:
+  return f'{split}-{index:05d}-of-{num_shards:05d}'
+
+
+def is_shard_name(name: str) -> bool:
+  return _match(name) is not None
+
+
+def _match(name: str) -> re.Match | None:
+  return next(filter(None, (pattern.fullmatch(name) for pattern in _SHARD_NAMES)), None)
+
+
+def find_shards(
+  dataset_dir: str | os.PathLike, split_name: str, file_pattern: str | None = None
+) -> list[str]:
+  """Lists the shards of a split in order.
+
+  Args:
+    dataset_dir: folder of the records.
+    split_name: 'train', 'validation', ...
+    file_pattern: shell pattern of the file names, in which '%s' stands for the split; by default
+      slim's names (`train-00000-of-01024`), those of its smaller sets
+      (`flowers_train_00000-of-00005.tfrecord`, `cifar10_train.tfrecord`) and those of TensorFlow
+      Datasets (`imagenet2012-train.tfrecord-00000-of-01024`) are found.
+
+  Raises:
+    OSError: the folder or a shard is missing, or there is no record file at all.
+    ValueError: no such split, two sets of it, or an empty shard.
+  """
+  names = sorted(name for name in os.listdir(dataset_dir) if not name.startswith('.'))
+  if file_pattern is not None:
+    pattern = file_pattern.replace('%s', split_name)
+    matching = fnmatch.filter(names, pattern)
+    if not matching:
+      raise FileNotFoundError(f'no file in {dataset_dir} matches {pattern!r}')
+    return _nonempty(dataset_dir, matching)
+
+  sets = _sets(dataset_dir, names)
+  if split_name not in sets:
+    raise ValueError(no_split(dataset_dir, split_name, sets))
+  if len(sets[split_name]) > 1:
+    firsts = ', '.join(next(iter(shards.values())) for shards in sets[split_name].values())
+    raise ValueError(
+      f'{dataset_dir} holds more than one set of {split_name!r} records ({firsts}): '
+      'choose one with a file pattern'
+    )
+  ((_, count), shards) = next(iter(sets[split_name].items()))
+  if missing := sorted(set(range(count)) - set(shards)):
+    example = re.sub(r'\d{5}(?=-of-)', f'{missing[0]:05d}', next(iter(shards.values())))
+    more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
+    raise FileNotFoundError(
+      f'{dataset_dir}: {example}{more} of the {split_name!r} records missing '
+      f'({len(shards)} of {count} shards are there)'
+    )
+  return _nonempty(dataset_dir, [shards[index] for index in sorted(shards)])
+
+
+def splits_in(dataset_dir: str | os.PathLike) -> list[str]:
+  """The splits that a folder has shards of; raises FileNotFoundError where there are none."""
+  return sorted(_sets(dataset_dir, sorted(os.listdir(dataset_dir))))
+
+
+def _sets(dataset_dir, names: Iterable[str]) -> dict[str, dict[tuple, dict[int, str]]]:
+  """Sorts names: split -> (data set, number of shards) -> index -> name."""
+  sets: dict[str, dict[tuple, dict[int, str]]] = {}
+  for name in names:
+    if match := _match(name):
+      groups = {'index': 0, 'count': 1} | match.groupdict()
+      key = groups['dataset'], int(groups['count'])
+      sets.setdefault(groups['split'], {}).setdefault(key, {})[int(groups['index'])] = name
+  if not sets:
+    raise FileNotFoundError(f'no records in {dataset_dir}: expected names such as {EXPECTED_NAMES}')
+  return sets
+
+
+def no_split(dataset_dir: str | os.PathLike, split_name: str, splits: Iterable[str]) -> str:
+  return f'no split {split_name!r} in {dataset_dir}; it has: {", ".join(sorted(splits))}'
+
+
+def _nonempty(dataset_dir: str | os.PathLike, names: list[str]) -> list[str]:
+  paths = [os.path.join(dataset_dir, name) for name in names]
+  for path in paths:
+    if os.path.getsize(path) == 0:
+      raise ValueError(f'{path} is empty (0 bytes)')
+  return paths
+
+
+# Writing
+
+
+def write_shard(path: str | os.PathLike, examples: Iterable[Sequence[bytes]]) -> Shard:
+  """Writes serialized examples, each in parts, as one TFRecord file, whole or not at all.
+
+  Raises:
+    OSError: the disk is full or not writable; no file is left.
+  """
+  count = whole_crc = 0
+  with files.atomic_path(path) as temporary:
+    with open(temporary, 'wb', buffering=0) as file:
+      for example in examples:
+        length = sum(map(len, example)).to_bytes(_LENGTH_BYTES, 'little')
+        header = length + _masked(google_crc32c.value(length))
+        parts = [header, *example, _masked(_crc(example))]
+        whole_crc = _crc(parts, whole_crc)
+        _write_all(file, parts)
+        count += 1
+    num_bytes = temporary.stat().st_size
+  return Shard(Path(path).name, count, num_bytes, f'{whole_crc:08x}')
+
+
+def _write_all(file: io.FileIO, parts: list[bytes]) -> None:
+  """Writes without copying; the kernel may take less than all, and refuses the rest."""
+  written = os.writev(file.fileno(), parts)
+  rest = memoryview(b'')
+  if written < sum(map(len, parts)):
+    rest = memoryview(b''.join(parts))[written:]
+  while rest:
+    rest = rest[file.write(rest) :]
+
+
+def _crc(parts: Iterable[bytes], crc: int = 0) -> int:
+  for part in parts:
+    crc = google_crc32c.extend(crc, part)
+  return crc
+
+
+def _masked(crc: int) -> bytes:
+  """Rotated and shifted as TFRecord wants it: data that hold CRCs themselves stay safe."""
+  return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(_CRC_BYTES, 'little')
+
+
+# Reading
+
+
+def walk_shard(path: str | os.PathLike) -> Iterator[tuple[int, int]]:
+  """Yields the offset and length of the data of each record, reading nothing but the framing.
+
+  Raises:
+    ValueError: the framing runs past the end of the file; names the file, record and offset.
+  """
+  size = os.path.getsize(path)
+  with open(path, 'rb', buffering=0) as file:
+    offset = index = 0
+    while offset < size:
+      file.seek(offset)
+      length = int.from_bytes(file.read(_HEADER_BYTES)[:_LENGTH_BYTES], 'little')
+      end = offset + _HEADER_BYTES + length + _CRC_BYTES
+      if end > size:
+        raise ValueError(
+          f'{path} is cut short or damaged: record {index} at byte {offset} should end at '
+          f'byte {end}, the file ends at {size}'
+        )
+      yield offset + _HEADER_BYTES, length
+      offset, index = end, index + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """A record on disk: `place` says where, for messages; `damage` is '' where its CRCs agree."""
+
+  place: str
+  data: bytes
+  damage: str = ''
+
+
+def read_shard(path: str | os.PathLike) -> Iterator[Record]:
+  """Reads every record and compares both its CRCs.
+
+  A damaged length ends the reading, since nobody knows where the next record begins.
+  """
+  with open(path, 'rb') as file:
+    for index, (start, length) in enumerate(_framing(path)):
+      place = f'{path}: record {index} at byte {start - _HEADER_BYTES}'
+      if length is None:
+        yield Record(place, b'', 'runs past the end of the file: it is cut short or damaged')
+        return
+      file.seek(start - _HEADER_BYTES)
+      header = file.read(_HEADER_BYTES)
+      if _masked(google_crc32c.value(header[:_LENGTH_BYTES])) != header[_LENGTH_BYTES:]:
+        yield Record(place, b'', 'has a length that does not match its checksum')
+        return
+      data = file.read(length)
+      agrees = _masked(google_crc32c.value(data)) == file.read(_CRC_BYTES)
+      yield Record(place, data, '' if agrees else 'does not match its checksum')
+
+
+def _framing(path: str | os.PathLike) -> Iterator[tuple[int, int | None]]:
+  """`walk_shard`, with the length None where it raises ValueError."""
+  end = 0
+  try:
+    for start, length in walk_shard(path):
+      yield start, length
+      end = start + length + _CRC_BYTES
+  except ValueError:
+    yield end + _HEADER_BYTES, None
+
+
+def count_records(paths: Iterable[str | os.PathLike]) -> int:
+  """Counts records by their framing alone; raises ValueError where a file is cut short."""
+  return sum(1 for path in paths for _ in walk_shard(path))
+
+
+def find_damage(paths: Iterable[str | os.PathLike]) -> str | None:
+  """Names the first damaged file, record and byte offset; None where all is well.
+
+  TensorFlow's DataLossError does not say which file it read. This reads everything: call it after
+  such an error, not before.
+  """
+  try:
+    damaged = (record for path in paths for record in read_shard(path) if record.damage)
+    record = next(damaged, None)
+  except OSError as error:
+    return str(error)
+  return f'{record.place} {record.damage}' if record else None
+
+
+def label_range(
+  paths: Sequence[str | os.PathLike],
+  max_records: int = 2000,
+  schema: records.Schema = records.SLIM,
+) -> tuple[int, int, int]:
+  """Reads labels of record sets that have no `dataset.json`.
+
+  The look goes into every shard, since some writers leave records sorted by class.
+
+  Returns:
+    smallest label, largest label, number of records seen (about `max_records` at most).
+
+  Raises:
+    ValueError: a record is no Example, or has no label under the schema's key (names those it has).
+  """
+  each = max(1, max_records // max(1, len(paths)))
+  labels = [label for path in paths for label in _first_labels(path, each, schema)]
+  if not labels:
+    raise ValueError(f'no records in {", ".join(map(str, paths))}')
+  return min(labels), max(labels), len(labels)
+
+
+def _first_labels(path, count: int, schema: records.Schema) -> Iterator[int]:
+  with open(path, 'rb') as file:
+    for index, (offset, length) in enumerate(itertools.islice(walk_shard(path), count)):
+      file.seek(offset)
+      try:
+        features = records.decode_features(file.read(length))
+      except ValueError as error:
+        raise ValueError(f'{path}: record {index} is {error}') from error
+      labels = features.get(schema.label) or [None]
+      if not isinstance(labels[0], int):
+        keys = ', '.join(sorted(features)) or 'none'
+        raise ValueError(
+          f'{path}: record {index} has no integer {schema.label!r}; its keys: {keys}'
+        )
+      yield labels[0] + schema.label_offset

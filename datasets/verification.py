@@ -1,0 +1,185 @@
+"""Reading a set of records again, to say whether all is well.
+
+Every record: both CRCs, that it is an Example with the keys that training reads, the header of its
+picture against the stored size, its label against the synset and the classes. Every shard: size,
+CRC and number of records against `dataset.json`; the whole: counts of each class.
+"""
+
+import collections
+import dataclasses
+import os
+from pathlib import Path
+
+import google_crc32c
+
+from datasets import dataset_factory, dataset_info, imagenet, pictures, records, runners, shards
+from datasets.dataset_info import INFO_FILE, DatasetInfo
+
+_MOST_PROBLEMS = 20  # of one shard: a shard that is overwritten with noise has thousands
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+  """What was found; every problem names the shard, and the record and its offset where it can."""
+
+  num_records: int
+  num_shards: int
+  problems: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardFacts:
+  label_counts: dict[int, int]
+  crc32c: str
+  problems: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Check:
+  """What one shard is held against."""
+
+  path: str
+  schema: records.Schema
+  num_classes: int | None
+  synsets: tuple[str, ...]  # of each label; () where there are none
+
+
+def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verification:
+  """Reads every record of every split in a folder, of ours or made elsewhere.
+
+  Raises:
+    ValueError, OSError: there are no records, or `dataset.json` cannot be read.
+  """
+  info = dataset_info.read_info(dataset_dir)
+  problems: list[str] = []
+  splits = _listed(dataset_dir, info, problems) if info else _found(dataset_dir)
+  checks = {
+    name: [_check_of(path, info) for path in paths if os.path.exists(path)]
+    for name, paths in splits.items()
+  }
+  everything = [check for of_split in checks.values() for check in of_split]
+  facts = dict(zip(everything, _run(everything, num_processes), strict=True))
+  num_records = 0
+  for name, of_split in checks.items():
+    counts: collections.Counter = collections.Counter()
+    for check in of_split:
+      problems += facts[check].problems
+      counts.update(facts[check].label_counts)
+    num_records += counts.total()
+    if info:
+      crcs = {os.path.basename(check.path): facts[check].crc32c for check in of_split}
+      problems += _against_info(info, name, counts, crcs)
+  return Verification(num_records, len(everything), tuple(problems))
+
+
+def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
+  from tqdm import tqdm
+
+  num_processes = min(num_processes, len(checks))
+  with tqdm(total=len(checks), unit=' shards', disable=None) as bar:
+    facts = []
+    with runners.pool(num_processes) as pool:
+      for of_shard in pool.map(_read, checks) if pool else map(_read, checks):
+        facts.append(of_shard)
+        bar.update()
+  return facts
+
+
+def _listed(dataset_dir, info: DatasetInfo, problems: list[str]) -> dict[str, list[str]]:
+  """The shards that dataset.json lists; notes those that are missing, short or not listed."""
+  listed = {}
+  for name, split in info.splits.items():
+    listed[name] = [os.path.join(dataset_dir, shard.name) for shard in split.shards]
+    for shard, path in zip(split.shards, listed[name], strict=True):
+      if not os.path.exists(path):
+        problems.append(f'{path} is missing; {INFO_FILE} lists it')
+      elif (size := os.path.getsize(path)) != shard.num_bytes:
+        problems.append(f'{path} has {size} bytes, {INFO_FILE} says {shard.num_bytes}')
+  known = {shard.name for split in info.splits.values() for shard in split.shards}
+  surplus = {name for name in os.listdir(dataset_dir) if shards.is_shard_name(name)} - known
+  problems += [f'{Path(dataset_dir, name)} is not in {INFO_FILE}' for name in sorted(surplus)]
+  return listed
+
+
+def _found(dataset_dir) -> dict[str, list[str]]:
+  return {name: shards.find_shards(dataset_dir, name) for name in shards.splits_in(dataset_dir)}
+
+
+def _check_of(path: str, info: DatasetInfo | None) -> _Check:
+  if info is None:
+    return _Check(path, dataset_factory.schema_of(path), None, ())
+  synsets = ('', *imagenet.synsets()) if info.name == 'imagenet' else ()
+  return _Check(path, records.SLIM, info.num_classes, synsets)
+
+
+def _against_info(info: DatasetInfo, name: str, counts, crcs: dict[str, str]) -> list[str]:
+  split = info.splits[name]
+  problems = [
+    f'{shard.name} has the CRC-32C {crcs[shard.name]}, {INFO_FILE} says {shard.crc32c}'
+    for shard in split.shards
+    if shard.name in crcs and crcs[shard.name] != shard.crc32c
+  ]
+  if counts.total() != split.num_images:
+    problems.append(f'{name!r} has {counts.total()} records, {INFO_FILE} says {split.num_images}')
+  for label, expected in enumerate(split.label_counts):
+    if counts[label] != expected:
+      problems.append(
+        f'{name!r} has {counts[label]} records of label {label}, {INFO_FILE} says {expected}'
+      )
+  return problems
+
+
+# One shard
+
+
+def _read(check: _Check) -> _ShardFacts:
+  counts: collections.Counter = collections.Counter()
+  problems = []
+  for record in shards.read_shard(check.path):
+    if record.damage:
+      problems.append(f'{record.place} {record.damage}')
+      continue
+    try:
+      counts[_check_record(record.data, check)] += 1
+    except ValueError as error:
+      problems.append(f'{record.place}: {error}')
+  if len(problems) > _MOST_PROBLEMS:
+    more = len(problems) - _MOST_PROBLEMS
+    problems[_MOST_PROBLEMS:] = [f'{check.path}: and {more} more of its records']
+  return _ShardFacts(dict(counts), _crc(check.path), problems)
+
+
+def _crc(path: str) -> str:
+  digest = google_crc32c.Checksum()
+  with open(path, 'rb') as file:
+    while block := file.read(1 << 20):
+      digest.update(block)
+  return digest.digest().hex()
+
+
+def _check_record(data: bytes, check: _Check) -> int:
+  """Returns the label; raises ValueError with what is wrong."""
+  features = records.decode_features(data)
+  schema = check.schema
+  for key in (schema.encoded, schema.label):
+    if not features.get(key):
+      raise ValueError(f'no {key!r}; its keys: {", ".join(sorted(features)) or "none"}')
+  label = features[schema.label][0] + schema.label_offset
+  _check_picture(features, schema)
+  if check.num_classes is not None and not 0 <= label < check.num_classes:
+    raise ValueError(f'label {label} is outside the classes 0..{check.num_classes - 1}')
+  synset = (features.get('image/class/synset') or [b''])[0].decode('utf-8', 'replace')
+  if check.synsets and synset != check.synsets[label]:
+    raise ValueError(f'label {label} is {check.synsets[label]}, its synset says {synset!r}')
+  return label
+
+
+def _check_picture(features: dict, schema: records.Schema) -> None:
+  """Compares the picture with the size stored beside it."""
+  picture = pictures.read_picture(features[schema.encoded][0])
+  if picture.change:
+    raise ValueError(f'the picture is not as training wants it: {picture.change}')
+  for side in ('height', 'width'):
+    stored = features.get(f'image/{side}')
+    if stored and stored[0] != getattr(picture, side):
+      raise ValueError(f'{side} is stored as {stored[0]}, the picture has {getattr(picture, side)}')

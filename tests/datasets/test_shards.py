@@ -1,0 +1,150 @@
+import os
+import resource
+
+import pytest
+import tensorflow as tf
+
+from datasets import shards
+from tests.datasets.slim_records import example, flowers_example, write
+
+
+@pytest.mark.parametrize(
+  'template', ['{split}-{i:05d}-of-00003', 'flowers_{split}_{i:05d}-of-00003.tfrecord']
+)
+def test_finds_shards_of_both_namings(tmp_path, template):
+  folder = tmp_path / 'Bilder für später'
+  folder.mkdir()
+  for split in ('train', 'validation'):
+    for i in (2, 0, 1):
+      (folder / template.format(split=split, i=i)).write_bytes(b'x')
+  (folder / '.train-00003-of-00004.partial').write_bytes(b'x')
+  (folder / 'labels.txt').write_text('0:a')
+  expected = [str(folder / template.format(split='train', i=i)) for i in range(3)]
+  assert shards.find_shards(folder, 'train') == expected
+  assert shards.find_shards(folder, 'train', '*%s*') == expected
+
+
+def test_shard_names_are_found_again(tmp_path):
+  for i in range(2):
+    (tmp_path / shards.shard_name('validation', i, 2)).write_bytes(b'x')
+  assert [os.path.basename(path) for path in shards.find_shards(tmp_path, 'validation')] == [
+    'validation-00000-of-00002',
+    'validation-00001-of-00002',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('names', 'message'),
+  [
+    ([], 'no records in .*expected names such as train-00000-of-00004'),
+    (['notes.txt'], 'no records in'),
+    (
+      ['train-00000-of-00001', 'flowers_validation_00000-of-00001.tfrecord'],
+      "no split 'test' in .*it has: train, validation",
+    ),
+    (['test-00000-of-00002'], 'test-00001-of-00002 of the .* missing \\(1 of 2'),
+    (['test-00000-of-00009'], 'test-00001-of-00009 and 7 more'),
+    (
+      ['test-00000-of-00001', 'test-00000-of-00002', 'test-00001-of-00002'],
+      'more than one set of .*test-00000-of-00001, test-00000-of-00002',
+    ),
+    (['test-00000-of-00001 (empty)'], 'is empty'),
+  ],
+)
+def test_says_what_is_wrong_with_a_folder(tmp_path, names, message):
+  for name in names:
+    (tmp_path / name.removesuffix(' (empty)')).write_bytes(b'' if 'empty' in name else b'x')
+  with pytest.raises((ValueError, OSError), match=message):
+    shards.find_shards(tmp_path, 'test')
+
+
+def test_says_which_pattern_matches_nothing(tmp_path):
+  with pytest.raises(FileNotFoundError, match="matches 'birds_train_\\*'"):
+    shards.find_shards(tmp_path, 'train', 'birds_%s_*')
+
+
+def test_written_shard_reads_back_and_is_described(tmp_path):
+  shard = shards.write_shard(tmp_path / 'train-00000-of-00001', [[b'a'], [b'b', b'c']])
+  path = tmp_path / shard.name
+  assert [r.numpy() for r in tf.data.TFRecordDataset(str(path))] == [b'a', b'bc']
+  assert (shard.num_images, shard.num_bytes) == (2, path.stat().st_size)
+  assert len(shard.crc32c) == 8
+  assert os.listdir(tmp_path) == [shard.name]
+
+
+def failing_examples():
+  yield [b'a']
+  raise RuntimeError('no more')
+
+
+def test_failed_writing_keeps_the_old_shard(tmp_path):
+  path = tmp_path / 'shard'
+  path.write_bytes(b'old')
+  with pytest.raises(RuntimeError, match='no more'):
+    shards.write_shard(path, failing_examples())
+  assert path.read_bytes() == b'old'
+  assert os.listdir(tmp_path) == ['shard']
+
+
+def test_full_disk_leaves_nothing(tmp_path):
+  """The kernel refuses to let files grow, as it does when a disk is full."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+  try:
+    with pytest.raises(OSError):
+      shards.write_shard(tmp_path / 'shard', ([b'x' * (1 << 18)] for _ in range(16)))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert os.listdir(tmp_path) == []
+
+
+RECORDS = [flowers_example(label) for label in (4, 2, 7)]
+
+
+def damaged(path, kind):
+  """Damages the second record of a shard of RECORDS; returns the byte offset of that record."""
+  content = bytearray(write(path, RECORDS).read_bytes())
+  start = len(RECORDS[0]) + 16
+  if kind == 'truncated':
+    del content[start + 40 :]
+  else:
+    content[start + {'length': 2, 'length checksum': 9, 'data': 30}[kind]] ^= 0x40
+  path.write_bytes(content)
+  return start
+
+
+@pytest.mark.parametrize('kind', ['truncated', 'length', 'length checksum', 'data'])
+def test_names_file_and_offset_of_damage(tmp_path, kind):
+  good = write(tmp_path / 'good', RECORDS)
+  bad = tmp_path / 'bad'
+  offset = damaged(bad, kind)
+  assert shards.find_damage([good]) is None
+  message = shards.find_damage([good, bad, tmp_path / 'not reached'])
+  assert str(bad) in message
+  assert f'record 1 at byte {offset}' in message
+
+
+def test_counts_by_framing(tmp_path):
+  good, bad = write(tmp_path / 'good', RECORDS), tmp_path / 'bad'
+  assert shards.count_records([good, good]) == 6
+  damaged(bad, 'truncated')
+  with pytest.raises(ValueError, match='bad is cut short or damaged: record 1'):
+    shards.count_records([good, bad])
+
+
+def test_label_range_looks_into_every_shard(tmp_path):
+  paths = [write(tmp_path / str(i), [flowers_example(i)] * 5) for i in range(4)]  # sorted by class
+  assert shards.label_range(paths) == (0, 3, 20)
+  assert shards.label_range(paths, max_records=8) == (0, 3, 8)
+
+
+@pytest.mark.parametrize(
+  ('serialized', 'message'),
+  [
+    (example(image=b'x', label=3), "0 has no integer 'image/class/label'; its keys: image, label"),
+    (b'\xff\xff\xff', 'record 0 is no tf.train.Example'),
+  ],
+)
+def test_foreign_records_are_named(tmp_path, serialized, message):
+  with pytest.raises(ValueError, match=message):
+    shards.label_range([write(tmp_path / 'foreign', [serialized])])
