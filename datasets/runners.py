@@ -4,6 +4,7 @@ All call `shard_job.write_one_shard`; results come back through the reports that
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -94,6 +95,9 @@ def _run_one(job: ShardJob) -> ShardReport:
 
 # Beam
 
+# Not DirectRunner: that downloads a runner written in Go.
+_LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
+
 
 def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator[ShardReport]:
   """Runs the jobs by Apache Beam; the workers must see the same folders as this machine.
@@ -103,13 +107,15 @@ def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator
 
   Args:
     jobs: what to run.
-    options: Beam's own, '--runner=FlinkRunner --parallelism=64' say; '' runs on this machine.
+    options: Beam's own, '--runner=FlinkRunner --parallelism=64' say; '' runs in this process, for
+      trying it out.
     work_dir: for the files.
 
   Raises:
     ValueError: Beam is not installed.
     OSError: the pipeline failed.
   """
+  logging.getLogger('apache_beam').setLevel(logging.ERROR)  # a page for every start
   try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -125,8 +131,7 @@ def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator
     paths.append(os.path.abspath(path))
   arguments = shlex.split(options)
   if not any(argument.startswith('--runner') for argument in arguments):
-    arguments += ['--runner=DirectRunner', f'--direct_num_workers={num_cores()}']
-    arguments += ['--direct_running_mode=multi_processing']
+    arguments.append(f'--runner={_LOCAL_RUNNER}')
   pipeline = beam.Pipeline(options=PipelineOptions(arguments))
   _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_write_from_file)
   try:

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import cifar, conversion, dataset_factory, download, flowers, mnist, records
+from datasets import cifar, conversion, dataset_factory, download, flowers, mnist, records, sources
 from tests.datasets import slim_records
 from tests.datasets.test_download import serving, sha256
 

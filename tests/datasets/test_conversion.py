@@ -233,8 +233,6 @@ def test_every_runner_writes_the_same_bytes(tmp_path, runner):
   one, other = tmp_path / 'one', tmp_path / 'other'
   image_folder.convert(str(root), one)
   options = {'num_processes': 3} if runner == '3 processes' else {'beam': True}
-  if runner == 'beam':  # in this process: the other modes of the local runner need half a minute
-    options['beam_options'] = '--runner=DirectRunner --direct_running_mode=in_memory'
   result = image_folder.convert(str(root), other, conversion.Options(**options))
   assert digest(other) == digest(one)
   assert sorted(os.listdir(other)) == sorted(os.listdir(one))
@@ -244,9 +242,7 @@ def test_every_runner_writes_the_same_bytes(tmp_path, runner):
 def test_beam_pipeline_that_fails(tmp_path):
   root = tree(tmp_path / 'root', 'ab')
   (root / 'a' / 'text.jpg').write_text('Not found')
-  options = conversion.Options(
-    skip_bad=False, beam=True, beam_options='--direct_running_mode=in_memory --runner=DirectRunner'
-  )
+  options = conversion.Options(skip_bad=False, beam=True)
   with pytest.raises(OSError, match=r'the pipeline failed: .*a/text.jpg: not a picture'):
     image_folder.convert(str(root), tmp_path / 'out', options)
 

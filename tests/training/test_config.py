@@ -112,7 +112,7 @@ def test_recipes_name_fields(recipe):
     ({'num_epochs': 0.0}, '--num_epochs=0.0: must be more than 0'),
     ({'learning_rate': float('nan')}, '--learning_rate=nan: must be at least 0'),
     ({'train_image_size': 0}, '--train_image_size=0: must be at least 1'),
-    ({'dataset_name': 'mnist'}, '--dataset_name=mnist: choose one of digits, '),
+    ({'dataset_name': 'birds'}, '--dataset_name=birds: choose one of cifar10, '),
     ({'model_name': 'vgg'}, '--model_name=vgg: choose one of inception_v3, '),
     (
       {'recipe': 'slim', 'learning_rate_decay_type': 'cosine'},
