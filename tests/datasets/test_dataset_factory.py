@@ -4,7 +4,11 @@ import pytest
 import tensorflow as tf
 
 from datasets import dataset_factory, dataset_info, imagenet, records, shards
+from preprocessing import preprocessing_factory
+from preprocessing.inception_preprocessing import Distortion
+from tests import records as make_records
 from tests.datasets.slim_records import example, flowers_example, write
+from training import input_pipeline
 
 
 @pytest.fixture
@@ -154,6 +158,26 @@ def test_imagenet_of_tensorflow_datasets(tmp_path, folder):
   assert read[0]['encoded'].numpy() == b'jpeg'
   assert read[0]['bbox'].shape == (0, 4)
   assert dataset.labels_to_names[1] == 'tench, Tinca tinca'
+
+
+def test_imagenet_of_tensorflow_datasets_trains_as_it_is(tmp_path):
+  for split in ('train', 'validation'):
+    write(
+      tmp_path / f'imagenet2012-{split}.tfrecord-00000-of-00001',
+      [
+        example(image=make_records.picture(label, label), label=label, file__name=b'a.JPEG')
+        for label in range(4)
+      ],
+    )
+  inception = preprocessing_factory.get('inception')
+  train = dataset_factory.get_dataset('imagenet', 'train', tmp_path)
+  for batch in input_pipeline.train_batches(
+    train, inception, Distortion(), image_size=32, batch_size=4, shuffle_buffer=1
+  ).take(1):
+    assert sorted(batch['label'].numpy()) == [1, 2, 3, 4]
+  validation = dataset_factory.get_dataset('imagenet', 'validation', tmp_path)
+  for batch in input_pipeline.eval_batches(validation, inception, image_size=32, batch_size=4):
+    assert list(batch['label'].numpy()) == [1, 2, 3, 4]
 
 
 def test_slims_cifar_has_one_file_a_split(tmp_path):
