@@ -40,6 +40,9 @@ class EvalConfig:
     'ema: the moving averages of the weights; auto: those if the checkpoint has any.',
     WEIGHTS,
   )
+  calibrate_batches: int = option(
+    0, 'Batches of the training split to measure batch norm statistics with; 0 takes those stored.'
+  )
   precision: str = option('float32', 'Type of the computation.', train_config.PRECISIONS)
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
   pictures: int = option(0, 'Draw so many pictures with their labels into predictions.png.')
@@ -61,6 +64,7 @@ _RANGES = {
   'num_preprocessing_threads': (1, math.inf),
   'depth_multiplier': (train_config.POSITIVE, math.inf),
   'pictures': (0, math.inf),
+  'calibrate_batches': (0, math.inf),
 }
 
 GONE = {

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from datasets import dataset_factory
-from evaluation import pictures
+from evaluation import calibration, pictures
 from evaluation.config import EvalConfig
 from nets import checkpoints, nets_factory
 from nets.model import Model
@@ -40,12 +40,29 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   net = nets_factory.get_net(config.model_name)
   image_size = config.eval_image_size or net.default_image_size
-  model = make_model(config.model_name, num_classes, image_size, config.depth_multiplier)
+  model = make_model(
+    config.model_name,
+    num_classes,
+    image_size,
+    config.depth_multiplier,
+    batch_norm_decay=calibration.BATCH_NORM_DECAY if config.calibrate_batches else None,
+  )
   prefix = checkpoints.resolve(config.checkpoint_path)
   weights = load_weights(model, prefix, config.weights)
+  preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
+  if config.calibrate_batches:
+    calibration.calibrate(
+      model,
+      dataset_factory.get_dataset(config.dataset_name, 'train', config.dataset_dir),
+      preprocessing,
+      config.calibrate_batches,
+      batch_size=config.batch_size,
+      labels_offset=config.labels_offset,
+      dtype=tf.as_dtype(config.precision),
+    )
   batches = input_pipeline.eval_batches(
     dataset,
-    preprocessing_factory.get(config.preprocessing_name or config.model_name),
+    preprocessing,
     image_size=image_size,
     batch_size=config.batch_size,
     labels_offset=config.labels_offset,
@@ -73,6 +90,7 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
     'dataset_name': dataset.name,
     'dataset_split_name': dataset.split_name,
     'image_size': image_size,
+    'calibrate_batches': config.calibrate_batches,
   }
   if config.max_num_batches is None:
     metrics['skipped_images'] = dataset.num_samples - counts.num_images
@@ -85,10 +103,18 @@ def evaluate(config: EvalConfig) -> dict[str, object]:
 
 
 def make_model(
-  name: str, num_classes: int, image_size: int, depth_multiplier: float = 1.0
+  name: str,
+  num_classes: int,
+  image_size: int,
+  depth_multiplier: float = 1.0,
+  *,
+  batch_norm_decay: float | None = None,
 ) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
   kwargs = {'depth_multiplier': depth_multiplier} if depth_multiplier != 1 else {}
+  if batch_norm_decay is not None:
+    net = nets_factory.get_net(name)
+    kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
   return nets_factory.create_model(
     name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
   )
