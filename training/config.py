@@ -1,6 +1,7 @@
 """The configuration of a run: one field a flag, recipes as tables of values, `config.json`."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from preprocessing import preprocessing_factory
 CONFIG_FILE = 'config.json'
 
 OPTIMIZERS = ('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd')
-SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial')
+SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 PRECISIONS = ('bfloat16', 'float32')
 
 
@@ -58,6 +59,19 @@ class Config:
     60.0, 'Seconds until the events of TensorBoard are written out.'
   )
   max_to_keep: int = option(5, 'Checkpoints kept.')
+  eval_interval_epochs: float = option(
+    None, 'Epochs between evaluations of the run by itself; the best checkpoint is kept in best/.'
+  )
+  eval_split_name: str = option('validation', 'Split of these evaluations.')
+  stop_at_top_1: float = option(None, 'Stop when an evaluation reaches this top-1 accuracy.')
+  patience: int = option(None, 'Stop after so many evaluations without a better top-1.')
+  on_nan: str = option(
+    'stop',
+    'When the loss is not finite or explodes: stop, or go back to the last checkpoint and skip the '
+    'batches since.',
+    ('rollback', 'stop'),
+  )
+  profile_steps: str = option(None, 'FIRST,LAST: steps that the profiler watches.')
 
   min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the picture.')
   random_flip: bool = option(True, 'Mirror half of the training pictures.')
@@ -82,7 +96,10 @@ class Config:
 
   learning_rate: float = option(0.01, 'Initial learning rate, for the global batch as it is.')
   learning_rate_decay_type: str = option('exponential', 'Schedule.', SCHEDULES)
-  learning_rate_decay_factor: float = option(0.94, 'Of schedule exponential, a staircase.')
+  learning_rate_decay_factor: float = option(0.94, 'Of the stairs of exponential and step.')
+  learning_rate_steps: str = option(
+    None, 'Comma-separated epochs at which schedule step multiplies by the decay factor: 30,60,80.'
+  )
   num_epochs_per_decay: float = option(2.0, 'Epochs a stair; length of schedule polynomial.')
   end_learning_rate: float = option(0.0001, 'Where schedules polynomial and cosine end.')
   warmup_epochs: float = option(0.0, 'Epochs of linear rise to the learning rate.')
@@ -175,6 +192,9 @@ _RANGES: dict[str, tuple[float, float]] = {
   'save_interval_secs': (0, math.inf),
   'save_summaries_secs': (0, math.inf),
   'max_to_keep': (1, math.inf),
+  'eval_interval_epochs': (POSITIVE, math.inf),
+  'stop_at_top_1': (0, 1),
+  'patience': (1, math.inf),
   'shuffle_buffer': (1, math.inf),
   'max_number_of_steps': (1, math.inf),
   'num_epochs': (POSITIVE, math.inf),
@@ -215,6 +235,14 @@ def _validate(config: Config) -> None:
     if choices and value is not None and value not in choices:
       raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
   check_ranges(config, _RANGES)
+  if bool(epochs(config.learning_rate_steps)) != (config.learning_rate_decay_type == 'step'):
+    raise ValueError(
+      '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
+    )
+  profile_range(config.profile_steps)
+  for name in ('stop_at_top_1', 'patience'):
+    if getattr(config, name) is not None and config.eval_interval_epochs is None:
+      raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
   if config.depth_multiplier != 1 and config.model_name != 'inception_v3':
     raise ValueError(f'--depth_multiplier is for inception_v3; {config.model_name} has none')
   if config.learning_rate_decay_type == 'cosine' and not (
@@ -223,6 +251,40 @@ def _validate(config: Config) -> None:
     raise ValueError(
       '--learning_rate_decay_type=cosine needs an end: --num_epochs or --max_number_of_steps'
     )
+
+
+def epochs(comma_separated: str | None) -> tuple[float, ...]:
+  """'30,60,80' of --learning_rate_steps -> (30.0, 60.0, 80.0).
+
+  Raises:
+    ValueError: these are not numbers above 0 in ascending order.
+  """
+  try:
+    found = tuple(float(part) for part in (comma_separated or '').split(',') if part.strip())
+  except ValueError:
+    found = (-1.0,)
+  if any(not a < b < math.inf for a, b in itertools.pairwise((0.0, *found))):
+    raise ValueError(
+      f'--learning_rate_steps={comma_separated}: must be epochs in ascending order, 30,60,80 say'
+    )
+  return found
+
+
+def profile_range(profile_steps: str | None) -> tuple[int, int]:
+  """'10,20' -> (10, 20); (0, 0), which no step is, for None.
+
+  Raises:
+    ValueError: that is no range of steps.
+  """
+  if profile_steps is None:
+    return 0, 0
+  try:
+    first, last = map(int, profile_steps.split(','))
+  except ValueError:
+    first = last = 0
+  if not 1 <= first <= last:
+    raise ValueError(f'--profile_steps={profile_steps}: must be FIRST,LAST, 10,20 say')
+  return first, last
 
 
 def scopes(comma_separated: str | None) -> tuple[str, ...]:

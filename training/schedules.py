@@ -2,7 +2,7 @@
 
 import math
 
-from training.config import Config
+from training.config import Config, epochs
 
 
 def learning_rate(
@@ -50,6 +50,12 @@ def _cosine(config: Config, step: int, steps_per_epoch: float, total_steps: int 
   return config.end_learning_rate + factor * (config.learning_rate - config.end_learning_rate)
 
 
+def _step(config: Config, step: int, steps_per_epoch: float, total_steps: int | None) -> float:
+  """Stairs at given epochs, as of arXiv:1706.02677 (30, 60 and 80 of 90, by 0.1)."""
+  stairs = sum(step >= epoch * steps_per_epoch for epoch in epochs(config.learning_rate_steps))
+  return config.learning_rate * config.learning_rate_decay_factor**stairs
+
+
 def _decay_steps(config: Config, steps_per_epoch: float) -> int:
   return max(1, int(steps_per_epoch * config.num_epochs_per_decay))
 
@@ -59,4 +65,5 @@ _SCHEDULES = {
   'exponential': _exponential,
   'fixed': _fixed,
   'polynomial': _polynomial,
+  'step': _step,
 }

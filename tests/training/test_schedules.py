@@ -43,3 +43,43 @@ def test_warm_up_then_cosine():
   assert rates[110] == pytest.approx(0.002)
   assert rates[:10] == sorted(rates[:10])
   assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize('warmup', [0.0, 1.0])
+def test_stairs_at_given_epochs(warmup):
+  config = resolve(
+    {
+      **GIVEN,
+      'learning_rate_decay_type': 'step',
+      'learning_rate_steps': '2, 4,4.5',
+      'learning_rate_decay_factor': 0.1,
+      'learning_rate': 1.0,
+      'warmup_epochs': warmup,
+    }
+  )
+  rates = [learning_rate(config, step, 10.0, None) for step in range(60)]
+  expected = [1.0] * 20 + [0.1] * 20 + [0.01] * 5 + [0.001] * 15
+  first = int(10 * warmup)
+  assert rates[first:] == pytest.approx(expected[first:])
+  # The global batch does not divide the split: the first step that begins in the epoch or later.
+  assert learning_rate(config, 20, 10.4, None) == pytest.approx(1.0)
+  assert learning_rate(config, 21, 10.4, None) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize('steps', ['60,30', '30,x', '0,30', '30,inf', '-1'])
+def test_impossible_stairs(steps):
+  given = {**GIVEN, 'learning_rate_decay_type': 'step', 'learning_rate_steps': steps}
+  with pytest.raises(
+    ValueError, match='--learning_rate_steps=.* must be epochs in ascending order'
+  ):
+    resolve(given)
+
+
+@pytest.mark.parametrize(
+  'given', [{'learning_rate_decay_type': 'step'}, {'learning_rate_steps': '3'}]
+)
+def test_stairs_and_their_schedule_need_each_other(given):
+  with pytest.raises(
+    ValueError, match='--learning_rate_decay_type=step and --learning_rate_steps='
+  ):
+    resolve({**GIVEN, **given})
