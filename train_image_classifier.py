@@ -9,12 +9,14 @@ reads it.
 
 import quiet_tensorflow  # noqa: F401, I001  before what imports TensorFlow
 import console as command_line
+from evaluation import during_training
 from training import trainer
 from training.config import GONE, Config, resolve
 
 
 def main(_: list[str]) -> None:
-  trainer.train(command_line.flag_values(Config, resolve, GONE))
+  config = command_line.flag_values(Config, resolve, GONE)
+  trainer.train(config, during_training.evaluator_of(config))
 
 
 def console() -> None:

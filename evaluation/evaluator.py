@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,76 +29,108 @@ class Counts(NamedTuple):
   top_5: int
 
 
+class Evaluation:
+  """A split and a net, ready to evaluate one checkpoint after the other.
+
+  Args:
+    config: what to evaluate and how; its `checkpoint_path` is not looked at.
+
+  Raises:
+    ValueError, OSError: a flag or the data is not as it should be.
+  """
+
+  def __init__(self, config: EvalConfig):
+    self._config = config
+    self.dataset = self._split(config.dataset_split_name)
+    num_classes = input_pipeline.check_labels(self.dataset, config.labels_offset)
+    net = nets_factory.get_net(config.model_name)
+    self._image_size = config.eval_image_size or net.default_image_size
+    self._preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
+    self._model = make_model(
+      config.model_name,
+      num_classes,
+      self._image_size,
+      config.depth_multiplier,
+      batch_norm_decay=calibration.BATCH_NORM_DECAY if config.calibrate_batches else None,
+    )
+    self._step = make_step(self._model, tf.as_dtype(config.precision))
+
+  def evaluate(self, prefix: str) -> tuple[dict[str, object], list[pictures.Sample]]:
+    """The metrics of a checkpoint, and the first pictures with their predictions.
+
+    Raises:
+      ValueError, OSError: the checkpoint does not fit, or the data is damaged.
+    """
+    config = self._config
+    weights = load_weights(self._model, prefix, config.weights)
+    if config.calibrate_batches:
+      self._calibrate()
+    started = time.monotonic()
+    try:
+      counts, samples = count(self._step, self._batches(), config.pictures)
+    except input_pipeline.READ_ERRORS as error:
+      raise input_pipeline.read_error(self.dataset, config.labels_offset, error) from error
+    if not counts.num_images:
+      raise ValueError(
+        f'No picture of {self.dataset.name} {self.dataset.split_name} could be decoded'
+      )
+    seconds = time.monotonic() - started
+    metrics = {
+      'num_images': counts.num_images,
+      'top_1': counts.top_1 / counts.num_images,
+      'top_5': counts.top_5 / counts.num_images,
+      'images_per_second': round(counts.num_images / seconds, 2),
+      'weights': weights,
+      'checkpoint': prefix,
+      'model_name': config.model_name,
+      'dataset_name': self.dataset.name,
+      'dataset_split_name': self.dataset.split_name,
+      'image_size': self._image_size,
+      'calibrate_batches': config.calibrate_batches,
+    }
+    if config.max_num_batches is None:
+      metrics['skipped_images'] = self.dataset.num_samples - counts.num_images
+    return metrics, samples
+
+  def _split(self, name: str) -> dataset_factory.Dataset:
+    return dataset_factory.get_dataset(self._config.dataset_name, name, self._config.dataset_dir)
+
+  def _batches(self) -> tf.data.Dataset:
+    batches = input_pipeline.eval_batches(
+      self.dataset,
+      self._preprocessing,
+      image_size=self._image_size,
+      batch_size=self._config.batch_size,
+      labels_offset=self._config.labels_offset,
+      num_threads=self._config.num_preprocessing_threads,
+    )
+    most = self._config.max_num_batches
+    return batches if most is None else batches.take(most)
+
+  def _calibrate(self) -> None:
+    calibration.calibrate(
+      self._model,
+      self._split('train'),
+      self._preprocessing,
+      self._config.calibrate_batches,
+      batch_size=self._config.batch_size,
+      labels_offset=self._config.labels_offset,
+      dtype=tf.as_dtype(self._config.precision),
+    )
+
+
 def evaluate(config: EvalConfig) -> dict[str, object]:
   """Evaluates, writes `metrics.json` and the pictures that were asked for, returns the metrics.
 
   Raises:
     ValueError, OSError: a flag, the data or the checkpoint is not as it should be.
   """
-  dataset = dataset_factory.get_dataset(
-    config.dataset_name, config.dataset_split_name, config.dataset_dir
-  )
-  num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
-  net = nets_factory.get_net(config.model_name)
-  image_size = config.eval_image_size or net.default_image_size
-  model = make_model(
-    config.model_name,
-    num_classes,
-    image_size,
-    config.depth_multiplier,
-    batch_norm_decay=calibration.BATCH_NORM_DECAY if config.calibrate_batches else None,
-  )
-  prefix = checkpoints.resolve(config.checkpoint_path)
-  weights = load_weights(model, prefix, config.weights)
-  preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
-  if config.calibrate_batches:
-    calibration.calibrate(
-      model,
-      dataset_factory.get_dataset(config.dataset_name, 'train', config.dataset_dir),
-      preprocessing,
-      config.calibrate_batches,
-      batch_size=config.batch_size,
-      labels_offset=config.labels_offset,
-      dtype=tf.as_dtype(config.precision),
-    )
-  batches = input_pipeline.eval_batches(
-    dataset,
-    preprocessing,
-    image_size=image_size,
-    batch_size=config.batch_size,
-    labels_offset=config.labels_offset,
-    num_threads=config.num_preprocessing_threads,
-  )
-  if config.max_num_batches is not None:
-    batches = batches.take(config.max_num_batches)
-
-  started = time.monotonic()
-  try:
-    counts, samples = count(model, batches, tf.as_dtype(config.precision), config.pictures)
-  except input_pipeline.READ_ERRORS as error:
-    raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
-  if not counts.num_images:
-    raise ValueError(f'No picture of {dataset.name} {dataset.split_name} could be decoded')
-  seconds = time.monotonic() - started
-  metrics = {
-    'num_images': counts.num_images,
-    'top_1': counts.top_1 / counts.num_images,
-    'top_5': counts.top_5 / counts.num_images,
-    'images_per_second': round(counts.num_images / seconds, 2),
-    'weights': weights,
-    'checkpoint': prefix,
-    'model_name': config.model_name,
-    'dataset_name': dataset.name,
-    'dataset_split_name': dataset.split_name,
-    'image_size': image_size,
-    'calibrate_batches': config.calibrate_batches,
-  }
-  if config.max_num_batches is None:
-    metrics['skipped_images'] = dataset.num_samples - counts.num_images
+  evaluation = Evaluation(config)
+  metrics, samples = evaluation.evaluate(checkpoints.resolve(config.checkpoint_path))
   os.makedirs(config.eval_dir, exist_ok=True)
   write_json(os.path.join(config.eval_dir, METRICS_FILE), metrics)
   if samples:
-    names = {k - config.labels_offset: v for k, v in dataset.labels_to_names.items()}
+    names = {k - config.labels_offset: v for k, v in evaluation.dataset.labels_to_names.items()}
     pictures.draw_predictions(os.path.join(config.eval_dir, PICTURE_FILE), samples, names)
   return metrics
 
@@ -148,20 +181,12 @@ def load_weights(model: Model, prefix: str, weights: str) -> str:
   return 'ema' if use_ema else 'plain'
 
 
-def count(
-  model: Model, batches: tf.data.Dataset, dtype: tf.DType, num_samples: int = 0
-) -> tuple[Counts, list[pictures.Sample]]:
-  """Counts right answers.
+# (images, labels) -> predictions, whether each is right, whether the label is among the first five
+Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
-  Args:
-    model: the net.
-    batches: of `input_pipeline.eval_batches`.
-    dtype: of the computation.
-    num_samples: how many of the first pictures to return.
 
-  Returns:
-    The counts, and the first pictures with their labels and predictions.
-  """
+def make_step(model: Model, dtype: tf.DType) -> Step:
+  """The compiled step; `dtype` is that of the computation."""
 
   @tf.function(autograph=False, reduce_retracing=True)
   def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -170,6 +195,17 @@ def count(
     in_top_5 = tf.math.in_top_k(labels, logits, min(5, logits.shape[-1]))
     return predictions, tf.equal(predictions, labels), in_top_5
 
+  return step
+
+
+def count(
+  step: Step, batches: tf.data.Dataset, num_samples: int = 0
+) -> tuple[Counts, list[pictures.Sample]]:
+  """Counts right answers over the batches of `input_pipeline.eval_batches`.
+
+  Returns:
+    The counts, and the first `num_samples` pictures with their labels and predictions.
+  """
   counts = np.zeros(3, np.int64)
   samples: list[pictures.Sample] = []
   for batch in batches:

@@ -16,6 +16,7 @@ CONFIG_FILE = 'config.json'
 
 OPTIMIZERS = ('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd')
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
+LOSSES = ('sigmoid', 'softmax')
 PRECISIONS = ('bfloat16', 'float32')
 
 
@@ -104,6 +105,12 @@ class Config:
   end_learning_rate: float = option(0.0001, 'Where schedules polynomial and cosine end.')
   warmup_epochs: float = option(0.0, 'Epochs of linear rise to the learning rate.')
 
+  loss: str = option('softmax', 'softmax: one label a picture; sigmoid: one or more.', LOSSES)
+  class_weights: str = option(
+    None,
+    'Weights of the classes in the loss: balanced (inverse frequencies), or a file of lines class '
+    'name or label:weight; 1 for others.',
+  )
   label_smoothing: float = option(0.0, 'Share of the target spread over all classes.')
   aux_loss_weight: float = option(0.4, 'Weight of the auxiliary head in the loss.')
   dropout_keep_prob: float = option(0.8, 'Share of features that dropout keeps.')

@@ -1,13 +1,19 @@
 """The checkpoints that a run keeps in its train_dir."""
 
 import contextlib
+import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 
 from absl import logging
 
+from datasets import files
 from nets import checkpoints
+from training.config import CONFIG_FILE
 from training.train_state import TrainState
+
+BEST_FOLDER = 'best'
 
 
 class Keeper:
@@ -23,9 +29,13 @@ class Keeper:
       if '.part-' in name:
         os.remove(os.path.join(directory, name))
 
+  def path(self, step: int) -> str:
+    """Prefix of the checkpoint of a step."""
+    return os.path.join(self._directory, f'model.ckpt-{step}')
+
   def save(self, state: TrainState, step: int, position: int) -> None:
     """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
-    path = os.path.join(self._directory, f'model.ckpt-{step}')
+    path = self.path(step)
     state.save(path, step, position)
     found = checkpoints.numbered(self._directory)
     complete = [prefix for prefix in found if checkpoints.is_complete(prefix) and prefix != path]
@@ -36,6 +46,32 @@ class Keeper:
         with contextlib.suppress(FileNotFoundError):
           os.remove(prefix + suffix)
     logging.info('Saved %s', path)
+
+  def keep_best(self, prefix: str, metrics: Mapping[str, float]) -> None:
+    """Copies a checkpoint to `best/`, with the configuration and its metrics, in place of the last.
+
+    The file that names it changes when the copy is complete: one of the two is always there.
+    """
+    best = os.path.join(self._directory, BEST_FOLDER)
+    os.makedirs(best, exist_ok=True)
+    copy = os.path.join(best, os.path.basename(prefix))
+    for suffix in ('.data-00000-of-00001', '.index'):  # complete when the index is there
+      _copy(prefix + suffix, copy + suffix)
+    config = os.path.join(self._directory, CONFIG_FILE)
+    if os.path.exists(config):
+      _copy(config, os.path.join(best, CONFIG_FILE))
+    with files.atomic_path(os.path.join(best, 'metrics.json')) as temporary:
+      temporary.write_text(json.dumps({**metrics, 'checkpoint': os.path.basename(copy)}) + '\n')
+    write_checkpoint_state(best, [copy])
+    for name in os.listdir(best):
+      if name.startswith('model.ckpt-') and not name.startswith(f'{os.path.basename(copy)}.'):
+        os.remove(os.path.join(best, name))
+    logging.info('Best so far, kept as %s', copy)
+
+
+def _copy(source: str, target: str) -> None:
+  with files.atomic_path(target) as temporary:
+    shutil.copyfile(source, temporary)
 
 
 def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:

@@ -1,18 +1,21 @@
 """The loop of a run: step after step, with what is said and saved between them."""
 
+import collections
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
+from absl import logging
 
 from nets import checkpoints
+from training import config as config_lib
 from training import schedules
 from training.config import Config
 from training.keeper import Keeper
-from training.progress import Progress
+from training.progress import Progress, read_metrics
 from training.train_state import TrainState
 from training.train_step import Batch, TrainStep
 
@@ -28,49 +31,189 @@ class Plan(NamedTuple):
   total_steps: int | None  # None: until stopped
 
 
+# Prefix of a checkpoint -> num_images, top_1, top_5.
+Evaluate = Callable[[str], dict[str, float]]
+# A loss beyond this many times ln(classes), which is that of a net that knows nothing, is lost.
+_EXPLODED = 1000.0
+_MOST_ROLLBACKS = 3  # from one checkpoint
+
+
+class Due(NamedTuple):
+  """What is to be done after a step."""
+
+  log: bool
+  evaluate: bool
+  save: bool
+
+
 def run(
   config: Config,
   plan: Plan,
   state: TrainState,
-  batches: Iterator[Batch],
+  make_batches: Callable[[int], Iterator[Batch]],
   train_step: TrainStep,
   step: int,
   position: int,
+  evaluate: Evaluate | None = None,
 ) -> None:
-  """Trains from `step`, and from `position` in the data, to the last step.
+  """Trains from `step` to the last step, or until an evaluation says that it is enough.
+
+  Args:
+    config: the flags.
+    plan: what follows from them and the data.
+    state: the variables, restored.
+    make_batches: batches from a position in the data on.
+    train_step: the compiled step.
+    step: steps done.
+    position: records gone through.
+    evaluate: evaluates a checkpoint; None where the run does not ask for it.
 
   Raises:
-    ValueError: the loss is not finite.
+    ValueError: the loss is not finite or exploded, and there is nothing to go back to.
   """
   progress = Progress(
     config.train_dir, step, plan.total_steps, plan.global_batch_size, config.save_summaries_secs
   )
   keeper = Keeper(config.train_dir, config.max_to_keep)
+  recovery = Recovery(config, plan)
+  history = EvaluationHistory.read(config.train_dir, step)
+  profile = Profile(config)
+  batches = make_batches(position)
   first_step, first_position, saved_at = step, position, time.monotonic()
-  with contextlib.closing(progress):
+  with contextlib.closing(progress), contextlib.closing(profile):
     while plan.total_steps is None or step < plan.total_steps:
+      profile.before(step + 1)
       rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
       results = train_step(
         next(batches), tf.constant(step, tf.int64), tf.constant(rate, tf.float32)
       )
       step += 1
-      done = step == plan.total_steps
       if step == first_step + 1:
         progress.start_clock(step)
-      is_logged = done or step % config.log_every_n_steps == 0
-      is_saved = done or time.monotonic() - saved_at >= config.save_interval_secs
-      if (is_logged or is_saved) and not math.isfinite(loss := float(results['loss'])):
-        raise ValueError(
-          f'The loss is {loss} at step {step} (learning rate {rate:.3g}): try a smaller '
-          '--learning_rate or --clip_gradient_norm=2; the last checkpoint is '
-          f'{checkpoints.latest(config.train_dir)}'
-        )
-      if is_logged:
+      due = what_is_due(config, plan, step, time.monotonic() - saved_at)
+      if any(due) and not recovery.is_healthy(float(results['loss'])):
+        failed_at = int(results['position']) + 1
+        step = recovery.go_back(state, step, rate, float(results['loss']))
+        progress.rewind(step)
+        batches, first_step, first_position = make_batches(failed_at), step, failed_at
+        continue
+      if due.log:
         values = {name: float(value) for name, value in results.items() if name != 'position'}
         consumed = (step - first_step) * plan.global_batch_size
         skipped = int(results['position']) + 1 - first_position - consumed
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         progress.log(step, step / plan.steps_per_epoch, values)
-      if is_saved:
+      if due.save or (due.evaluate and evaluate):
         keeper.save(state, step, int(results['position']) + 1)
         saved_at = time.monotonic()
+      if due.evaluate and evaluate:
+        prefix = keeper.path(step)
+        metrics = evaluate(prefix)
+        progress.log_evaluation(step, step / plan.steps_per_epoch, metrics)
+        if history.add(step, metrics['top_1']):
+          keeper.keep_best(prefix, metrics)
+        if reason := history.reason_to_stop(config):
+          logging.info('Stopped at step %d: %s', step, reason)
+          return
+
+
+def what_is_due(config: Config, plan: Plan, step: int, seconds_since_saved: float) -> Due:
+  """What follows step number `step`, counted from 1."""
+  done = step == plan.total_steps
+  every = max(1, round((config.eval_interval_epochs or 0) * plan.steps_per_epoch))
+  return Due(
+    log=done or step % config.log_every_n_steps == 0,
+    evaluate=config.eval_interval_epochs is not None and (done or step % every == 0),
+    save=done or seconds_since_saved >= config.save_interval_secs,
+  )
+
+
+class Recovery:
+  """What is done when the loss is not finite or explodes: stop, or go back and skip the batches."""
+
+  def __init__(self, config: Config, plan: Plan):
+    self._config = config
+    self._limit = _EXPLODED * math.log(max(2, plan.num_classes))
+    self._rollbacks: collections.Counter[str] = collections.Counter()
+
+  def is_healthy(self, loss: float) -> bool:
+    return math.isfinite(loss) and loss < self._limit
+
+  def go_back(self, state: TrainState, step: int, rate: float, loss: float) -> int:
+    """Restores the last checkpoint, if the run may; returns its step.
+
+    Raises:
+      ValueError: it may not, there is none, or going back to it has not helped.
+    """
+    latest = checkpoints.latest(self._config.train_dir)
+    what = f'The loss is {loss:.4g} at step {step} (learning rate {rate:.3g})'
+    advice = 'try a smaller --learning_rate or --clip_gradient_norm=2'
+    if self._config.on_nan == 'stop' or latest is None:
+      more = '; --on_nan=rollback goes back there and skips these batches' if latest else ''
+      raise ValueError(f'{what}: {advice}; the last good checkpoint is {latest}{more}')
+    self._rollbacks[latest] += 1
+    if self._rollbacks[latest] > _MOST_ROLLBACKS:
+      raise ValueError(
+        f'{what}, and went back to {latest} {_MOST_ROLLBACKS} times without help: {advice}'
+      )
+    restored, _, _ = state.restore(latest)
+    logging.warning('%s: going back to %s and skipping the batches since', what, latest)
+    return restored
+
+
+class EvaluationHistory:
+  """The top-1 accuracies of a run so far, for the best and for stopping early."""
+
+  def __init__(self, entries: Iterable[tuple[int, float]] = ()):
+    self._entries = list(entries)  # step, top-1
+
+  @classmethod
+  def read(cls, train_dir: str, step: int) -> 'EvaluationHistory':
+    """Of the evaluations that metrics.jsonl has up to a step: a resumed run goes on counting."""
+    return cls(
+      (entry['step'], entry['eval_top_1'])
+      for entry in read_metrics(train_dir)
+      if 'eval_top_1' in entry and entry['step'] <= step
+    )
+
+  def add(self, step: int, top_1: float) -> bool:
+    """Whether this is the best so far."""
+    is_best = top_1 > max((value for _, value in self._entries), default=-1.0)
+    self._entries.append((step, top_1))
+    return is_best
+
+  def reason_to_stop(self, config: Config) -> str:
+    """'' where there is none."""
+    values = [value for _, value in self._entries]
+    if config.stop_at_top_1 is not None and values[-1] >= config.stop_at_top_1:
+      return f'top-1 {values[-1]:.4f} has reached --stop_at_top_1={config.stop_at_top_1}'
+    best = values.index(max(values))
+    if config.patience is not None and len(values) - 1 - best >= config.patience:
+      return (
+        f'{config.patience} evaluations without a top-1 better than {values[best]:.4f} '
+        f'of step {self._entries[best][0]} (--patience)'
+      )
+    return ''
+
+
+class Profile:
+  """Has TensorFlow's profiler watch the steps of --profile_steps, for TensorBoard."""
+
+  def __init__(self, config: Config):
+    self._directory = config.train_dir
+    self._first, self._last = config_lib.profile_range(config.profile_steps)
+    self._running = False
+
+  def before(self, step: int) -> None:
+    """Called before step number `step`, counted from 1."""
+    if self._running and step > self._last:
+      self.close()
+    elif step == self._first and not self._running:
+      tf.profiler.experimental.start(self._directory)
+      self._running = True
+
+  def close(self) -> None:
+    if self._running:
+      self._running = False
+      tf.profiler.experimental.stop()
+      logging.info('Profile of steps %d to %d: %s', self._first, self._last, self._directory)

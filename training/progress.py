@@ -35,14 +35,38 @@ class Progress:
     self._summary_secs = summary_secs
     self._flushed = 0.0
     self._step, self._time = step, time.monotonic()
-    path = os.path.join(directory, METRICS_FILE)
-    keep_until(path, step)
-    self._file = open(path, 'a', buffering=1)  # noqa: SIM115  (open as long as the run)
+    self._path = os.path.join(directory, METRICS_FILE)
+    keep_until(self._path, step)
+    self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115  (open as long as the run)
     self._writer = tf.summary.create_file_writer(directory)
 
   def start_clock(self, step: int) -> None:
     """Forgets the time until now: that of tracing the first step says nothing of the rest."""
     self._step, self._time = step, time.monotonic()
+
+  def rewind(self, step: int) -> None:
+    """Forgets what came after a step to which the run goes back."""
+    self._file.close()
+    keep_until(self._path, step)
+    self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115
+    self.start_clock(step)
+
+  def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+    """Reports an evaluation; its time does not count as training."""
+    values = {f'eval_{name}': value for name, value in metrics.items()}
+    self._file.write(json.dumps({'step': step, 'epoch': round(epoch, 4), **values}) + '\n')
+    logging.info(
+      'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d pictures)',
+      step,
+      metrics['top_1'],
+      metrics['top_5'],
+      metrics['num_images'],
+    )
+    with self._writer.as_default():
+      for name in ('top_1', 'top_5'):
+        tf.summary.scalar(f'eval/{name}', metrics[name], step)
+    self._writer.flush()
+    self.start_clock(step)
 
   def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Reports the values of a step, images/s since the last report among them."""
@@ -89,6 +113,15 @@ def duration(seconds: float) -> str:
       return f'{int(seconds // size)} {unit} {int(seconds % size // below)} {smaller}'
   minutes, rest = divmod(round(seconds), 60)
   return f'{minutes} min {rest} s' if minutes else f'{rest} s'
+
+
+def read_metrics(directory: str) -> list[dict]:
+  """The objects of a run's metrics.jsonl; [] where there is none."""
+  path = os.path.join(directory, METRICS_FILE)
+  if not os.path.exists(path):
+    return []
+  with open(path) as file:
+    return [json.loads(line) for line in file]
 
 
 def keep_until(path: str, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
@@ -16,11 +17,15 @@ from training import distribution, input_pipeline, loop
 from training.config import Config
 from training.loop import Plan
 from training.train_state import TrainState
-from training.train_step import make_train_step
+from training.train_step import Batch, make_train_step
 
 
-def train(config: Config) -> None:
+def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   """Trains until the last step, from the latest checkpoint in `train_dir` if there is one.
+
+  Args:
+    config: the flags.
+    evaluate: evaluates a checkpoint, see `loop.run`.
 
   Raises:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be; the loss is not
@@ -54,26 +59,45 @@ def train(config: Config) -> None:
   input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
   os.makedirs(config.train_dir, exist_ok=True)
   config_lib.write(config.train_dir, config, plan._asdict())
-  batches = strategy.distribute_datasets_from_function(
-    lambda _: input_pipeline.train_batches(
-      dataset,
-      preprocessing,
-      distortion,
-      image_size=plan.image_size,
-      batch_size=config.batch_size,
-      labels_offset=config.labels_offset,
-      seed=config.seed,
-      position=position,
-      shuffle_buffer=config.shuffle_buffer,
-      num_readers=config.num_readers,
-      num_threads=config.num_preprocessing_threads,
+
+  def make_batches(position: int) -> Iterator[Batch]:
+    return iter(
+      strategy.distribute_datasets_from_function(
+        lambda _: input_pipeline.train_batches(
+          dataset,
+          preprocessing,
+          distortion,
+          image_size=plan.image_size,
+          batch_size=config.batch_size,
+          labels_offset=config.labels_offset,
+          seed=config.seed,
+          position=position,
+          shuffle_buffer=config.shuffle_buffer,
+          num_readers=config.num_readers,
+          num_threads=config.num_preprocessing_threads,
+        )
+      )
     )
-  )
+
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
   try:
-    loop.run(config, plan, state, iter(batches), train_step, step, position)
+    loop.run(config, plan, state, make_batches, train_step, step, position, evaluate)
+  except tf.errors.ResourceExhaustedError as error:
+    raise ValueError(out_of_memory(config, error)) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
+
+
+def out_of_memory(config: Config, error: tf.errors.ResourceExhaustedError) -> str:
+  """What to say and to try; TensorFlow's own message is a page."""
+  advice = f'try --batch_size={config.batch_size // 2}' if config.batch_size > 1 else ''
+  if config.precision == 'float32':
+    advice = ', or '.join(filter(None, [advice, '--precision=bfloat16']))
+  what = error.message.splitlines()[0]
+  return (
+    f'Out of memory with --batch_size={config.batch_size} pictures a replica: '
+    f'{advice or "use a smaller net or --train_image_size"} ({what})'
+  )
 
 
 def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: int) -> Plan:
