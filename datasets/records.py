@@ -90,16 +90,19 @@ def encode_example(
   return encode_features(features)
 
 
-def parse_example(serialized: tf.Tensor, schema: Schema = SLIM) -> dict[str, tf.Tensor]:
+def parse_example(
+  serialized: tf.Tensor, schema: Schema = SLIM, multi_label: bool = False
+) -> dict[str, tf.Tensor]:
   """Reads one record, of ours, of slim's or of another schema, in a graph or eagerly.
 
   Args:
     serialized: string scalar.
     schema: the keys.
+    multi_label: take any number of labels; otherwise a record has one.
 
   Returns:
     encoded: string scalar, the file of the picture.
-    label: int64 scalar.
+    label: int64 scalar, or [num_labels] with `multi_label`.
     bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; boxes without area are left
       out, because TensorFlow's box sampler refuses them.
     filename: string scalar, '' where the record has none.
@@ -111,7 +114,7 @@ def parse_example(serialized: tf.Tensor, schema: Schema = SLIM) -> dict[str, tf.
     serialized,
     {
       schema.encoded: tf.io.FixedLenFeature([], tf.string),
-      schema.label: tf.io.FixedLenFeature([], tf.int64),
+      schema.label: _label_feature(multi_label),
       schema.filename: tf.io.FixedLenFeature([], tf.string, default_value=''),
     }
     | {side: tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True) for side in sides},
@@ -126,12 +129,22 @@ def parse_example(serialized: tf.Tensor, schema: Schema = SLIM) -> dict[str, tf.
   }
 
 
-def parse_label(serialized: tf.Tensor, schema: Schema = SLIM) -> tf.Tensor:
-  """The label alone, without a copy of the picture: int64 scalar."""
+def parse_label(
+  serialized: tf.Tensor, schema: Schema = SLIM, multi_label: bool = False
+) -> tf.Tensor:
+  """`label` of `parse_example` alone, without a copy of the picture."""
   import tensorflow as tf
 
-  key = {schema.label: tf.io.FixedLenFeature([], tf.int64)}
+  key = {schema.label: _label_feature(multi_label)}
   return tf.io.parse_single_example(serialized, key)[schema.label] + schema.label_offset
+
+
+def _label_feature(multi_label: bool):
+  import tensorflow as tf
+
+  if multi_label:
+    return tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+  return tf.io.FixedLenFeature([], tf.int64)
 
 
 # The wire format: Example {1: Features}, Features {1: map of string to Feature}, Feature {1:

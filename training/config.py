@@ -72,6 +72,7 @@ class Config:
     'batches since.',
     ('rollback', 'stop'),
   )
+  histograms: bool = option(False, 'Histograms of the weights in TensorBoard.')
   profile_steps: str = option(None, 'FIRST,LAST: steps that the profiler watches.')
 
   min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the picture.')

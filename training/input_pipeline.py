@@ -26,6 +26,7 @@ def train_batches(
   image_size: int,
   batch_size: int,
   labels_offset: int = 0,
+  multi_label: bool = False,
   seed: int = 0,
   position: int = 0,
   shuffle_buffer: int = 4096,
@@ -41,6 +42,7 @@ def train_batches(
     image_size: pixels a side.
     batch_size: pictures a batch.
     labels_offset: subtracted from the labels.
+    multi_label: a record has one label or more.
     seed: of the order and of the distortions.
     position: where to begin: records already gone through, counted over all epochs.
     shuffle_buffer: records that the next one is drawn from.
@@ -49,8 +51,9 @@ def train_batches(
 
   Yields:
     'image': [batch_size, image_size, image_size, 3] uint8, 'label': [batch_size] int32, 'seed':
-    [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. Pictures
-    that can not be decoded are missing: so are their positions.
+    [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. With
+    `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the picture.
+    Pictures that can not be decoded are missing: so are their positions.
   """
   paths = tf.constant(sorted(dataset.paths))
 
@@ -68,18 +71,18 @@ def train_batches(
     return found.enumerate(first).skip(tf.maximum(position - first, 0))
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record, dataset.schema)
+    example = records.parse_example(record, dataset.schema, multi_label)
     own_seed = tf.stack([tf.cast(seed, tf.int64), place])
     own_seed = tf.cast(own_seed % (2**31 - 1), tf.int32)
     image = preprocessing.train_host(
       example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
     )
-    label = tf.cast(example['label'], tf.int32) - labels_offset
+    label = _target(example['label'], dataset, labels_offset)
     return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
 
   start = position // dataset.num_samples
   everything = tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch_of_records)
-  check = _check_label(dataset, labels_offset)
+  check = _check_label(dataset, labels_offset, multi_label)
   everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
   decoded = _map_skipping_broken(everything, decode, num_threads)
   return decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -92,25 +95,27 @@ def eval_batches(
   image_size: int,
   batch_size: int,
   labels_offset: int = 0,
+  multi_label: bool = False,
   num_threads: int | None = None,
 ) -> tf.data.Dataset:
   """Every record once, in the order of the shards; the last batch is as small as it comes.
 
   Yields:
-    'image': [n, image_size, image_size, 3] float32 in [-1, 1], 'label': [n] int32, 'filename': [n]
-    string. Pictures that can not be decoded are missing.
+    'image': [n, image_size, image_size, 3] float32 in [-1, 1], 'label': [n] int32 (`multi_label`:
+    [n, num_classes] float32, 1 for each label), 'filename': [n] string. Pictures that can not be
+    decoded are missing.
   """
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record, dataset.schema)
+    example = records.parse_example(record, dataset.schema, multi_label)
     return {
       'image': preprocessing.eval_image(example['encoded'], image_size, image_size),
-      'label': tf.cast(example['label'], tf.int32) - labels_offset,
+      'label': _target(example['label'], dataset, labels_offset),
       'filename': example['filename'],
     }
 
   everything = tf.data.TFRecordDataset(sorted(dataset.paths)).enumerate()
-  check = _check_label(dataset, labels_offset)
+  check = _check_label(dataset, labels_offset, multi_label)
   everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
   return (
     _map_skipping_broken(everything, decode, num_threads)
@@ -147,7 +152,7 @@ def check_pictures(
   failure = None
   try:
     for record in tf.data.TFRecordDataset(sorted(dataset.paths)).take(_PROBES):
-      example = records.parse_example(record, dataset.schema)
+      example = records.parse_example(record, dataset.schema, multi_label=True)
       seed = tf.zeros(2, tf.int32)
       try:
         preprocessing.train_host(
@@ -172,6 +177,11 @@ READ_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.Inval
 def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -> Exception:
   """An error that names the file and what is wrong with it, from TensorFlow's, which does not."""
   if isinstance(error, tf.errors.InvalidArgumentError):
+    if f'Key: {dataset.schema.label}.' in error.message:
+      return ValueError(
+        f'{dataset.name} {dataset.split_name} has a record without a label or with several; '
+        'several need --loss=sigmoid'
+      )
     if _OUTSIDE not in error.message:
       return error
     for path in dataset.paths:
@@ -185,12 +195,21 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 
 
-def _check_label(dataset: Dataset, labels_offset: int):
+def _target(label: tf.Tensor, dataset: Dataset, labels_offset: int) -> tf.Tensor:
+  """A label of the head, int32, or for several labels [num_classes] float32, 1 for each of them."""
+  label = tf.cast(label, tf.int32) - labels_offset
+  if label.shape.rank == 0:
+    return label
+  return tf.reduce_max(tf.one_hot(label, dataset.num_classes - labels_offset), axis=0)
+
+
+def _check_label(dataset: Dataset, labels_offset: int, multi_label: bool):
   """Stops at a label outside the classes: `check_labels` may have seen a sample only."""
 
   def check(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    label = records.parse_label(record, dataset.schema)
+    label = records.parse_label(record, dataset.schema, multi_label)
     inside = tf.logical_and(label >= labels_offset, label < dataset.num_classes)
+    inside = tf.logical_and(tf.reduce_all(inside), tf.size(label) > 0)
     with tf.control_dependencies([tf.debugging.Assert(inside, ['Label', label, _OUTSIDE])]):
       return place, tf.identity(record)
 

@@ -1,28 +1,79 @@
-"""Losses and accuracies of a batch."""
+"""Losses and accuracies of a batch, from soft targets [N, K]: labels, mixed labels, several."""
 
 import tensorflow as tf
 
 
+def as_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+  """[N] integers in 0..K-1 as one-hot [N, K] float32; targets [N, K] stay as they are."""
+  return tf.one_hot(labels, num_classes) if labels.shape.rank == 1 else labels
+
+
 def softmax_cross_entropy(
-  logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0
+  logits: tf.Tensor,
+  labels: tf.Tensor,
+  label_smoothing: float = 0.0,
+  class_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Mean cross entropy; smoothing as in arXiv:1512.00567 section 7: q' = (1 - e) q + e / K.
 
   Args:
     logits: [N, K] float32.
-    labels: [N] integers in 0..K-1.
+    labels: [N] integers in 0..K-1, or targets [N, K] float32 whose rows add up to 1.
     label_smoothing: e.
+    class_weights: [K] float32; a picture's loss is multiplied by the weight of its class, and
+      where its target is mixed, by that of the classes in their shares. The sum is divided by N,
+      not by the sum of the weights, so that it does not matter how pictures fall into batches.
 
   Returns:
     float32 scalar.
   """
   num_classes = logits.shape[-1]
-  targets = tf.one_hot(labels, num_classes) * (1.0 - label_smoothing)
+  unsmoothed = as_targets(labels, num_classes)
+  targets = unsmoothed * (1.0 - label_smoothing)
   targets += label_smoothing / num_classes
-  return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+  losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+  if class_weights is not None:
+    losses *= tf.linalg.matvec(unsmoothed, class_weights)
+  return tf.reduce_mean(losses)
+
+
+def sigmoid_cross_entropy(
+  logits: tf.Tensor,
+  labels: tf.Tensor,
+  label_smoothing: float = 0.0,
+  class_weights: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """Mean over pictures and classes of the binary cross entropy, as tf.losses in TF1 has it.
+
+  Args:
+    logits: [N, K] float32.
+    labels: [N] integers in 0..K-1, or targets [N, K] float32 in 0..1.
+    label_smoothing: e; a target moves towards 1/2: q' = (1 - e) q + e / 2.
+    class_weights: [K] float32, each multiplying the loss of one class.
+
+  Returns:
+    float32 scalar.
+  """
+  targets = as_targets(labels, logits.shape[-1]) * (1.0 - label_smoothing)
+  targets += 0.5 * label_smoothing
+  losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+  if class_weights is not None:
+    losses *= class_weights
+  return tf.reduce_mean(losses)
+
+
+LOSSES = {'sigmoid': sigmoid_cross_entropy, 'softmax': softmax_cross_entropy}
 
 
 def top_1(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """The share of the batch whose largest logit is the label's, float32 scalar."""
-  right = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
+  """The share of the batch whose largest logit is right, float32 scalar.
+
+  Args:
+    logits: [N, K].
+    labels: [N] integers, or targets [N, K]: right is one of several labels, or the class that has
+      the largest part of a mixed picture.
+  """
+  targets = as_targets(labels, logits.shape[-1])
+  chosen = tf.gather(targets, tf.argmax(logits, -1), batch_dims=1)
+  right = tf.logical_and(chosen > 0, tf.equal(chosen, tf.reduce_max(targets, -1)))
   return tf.reduce_mean(tf.cast(right, tf.float32))

@@ -1,12 +1,12 @@
 """One synchronous step: forward, backward, sum over the replicas, update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
-from training import losses
+from training import class_weights, losses
 from training.config import Config
 from training.train_state import TrainState
 
@@ -29,6 +29,7 @@ def make_train_step(
   """
   dtype = tf.as_dtype(config.precision)
   trained = list(state.trained.values())
+  weights = class_weights.load(config)
 
   def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
     replica = tf.distribute.get_replica_context()
@@ -37,7 +38,7 @@ def make_train_step(
       tape.watch(trained)
       # The seed of the batch's first picture belongs to this step and replica alone.
       logits, end_points = state.model(images, training=True, dropout_seed=batch['seed'][0])
-      metrics = batch_losses(config, logits, end_points, batch['label'])
+      metrics = batch_losses(config, logits, end_points, batch['label'], weights)
       metrics['regularization_loss'] = state.model.regularization_loss()
       metrics['loss'] += metrics['regularization_loss']
       share = metrics['loss'] / replica.num_replicas_in_sync
@@ -64,16 +65,32 @@ def make_train_step(
 
 
 def batch_losses(
-  config: Config, logits: tf.Tensor, end_points: dict[str, tf.Tensor], labels: tf.Tensor
+  config: Config,
+  logits: tf.Tensor,
+  end_points: dict[str, tf.Tensor],
+  labels: tf.Tensor,
+  weights: Sequence[float] | None = None,
 ) -> dict[str, tf.Tensor]:
-  """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars."""
-  cross_entropy = losses.softmax_cross_entropy(logits, labels, config.label_smoothing)
+  """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars.
+
+  Args:
+    config: chooses the loss.
+    logits: [N, K] float32 of the main head.
+    end_points: 'AuxLogits', [N, K] float32, if the net has them.
+    labels: [N] integers or [N, K] targets.
+    weights: K weights of the classes.
+  """
+  targets = losses.as_targets(labels, logits.shape[-1])
+  of_classes = None if weights is None else tf.constant(weights, tf.float32)
+
+  def loss_of(logits: tf.Tensor) -> tf.Tensor:
+    return losses.LOSSES[config.loss](logits, targets, config.label_smoothing, of_classes)
+
+  cross_entropy = loss_of(logits)
   loss = cross_entropy
   if 'AuxLogits' in end_points:
-    loss += config.aux_loss_weight * losses.softmax_cross_entropy(
-      end_points['AuxLogits'], labels, config.label_smoothing
-    )
-  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': losses.top_1(logits, labels)}
+    loss += config.aux_loss_weight * loss_of(end_points['AuxLogits'])
+  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': losses.top_1(logits, targets)}
 
 
 def averaging_decay(decay: float, step: tf.Tensor) -> tf.Tensor:

@@ -178,3 +178,63 @@ def test_evaluation_sees_every_record_once(tmp_path):
   assert [len(batch['label']) for batch in found] == [5, 5, 5, 5, 2]
   assert found[0]['image'].dtype == np.float32
   assert -1 <= found[0]['image'].min() < found[0]['image'].max() <= 1
+
+
+def write_several(directory, labels):
+  """A set of pictures with several labels each."""
+  examples = [
+    slim_records.example(
+      image_encoded=records.picture(i, i), **({'image_class_label': each} if each else {})
+    )
+    for i, each in enumerate(labels)
+  ]
+  directory.mkdir(exist_ok=True)
+  slim_records.write(directory / 'train-00000-of-00001', examples)
+  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n3:d\n')
+  return directory
+
+
+def first_batch(found, size, **kwargs):
+  batches = input_pipeline.train_batches(
+    found, INCEPTION, Distortion(), image_size=32, batch_size=size, shuffle_buffer=1, **kwargs
+  )
+  return next(batches.as_numpy_iterator())
+
+
+def test_several_labels_become_targets(tmp_path):
+  found = dataset(write_several(tmp_path, [[1, 3], [2], [3, 3, 1]]))
+  expected = np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1]], np.float32)
+  labels = first_batch(found, 3, multi_label=True)['label']
+  assert labels.dtype == np.float32
+  np.testing.assert_array_equal(labels, expected)
+  labels = first_batch(found, 3, multi_label=True, labels_offset=1)['label']
+  np.testing.assert_array_equal(labels, expected[:, 1:])
+  evaluated = input_pipeline.eval_batches(
+    found, INCEPTION, image_size=32, batch_size=3, multi_label=True
+  )
+  np.testing.assert_array_equal(next(iter(evaluated))['label'], expected)
+  input_pipeline.check_pictures(found, INCEPTION, Distortion(), 32)
+
+
+def test_one_label_is_a_target_too(directory):
+  several = batches(directory, 3, multi_label=True)
+  for one, more in zip(batches(directory, 3), several, strict=True):
+    np.testing.assert_array_equal(np.eye(3)[one['label']], more['label'])
+
+
+@pytest.mark.parametrize('label', [[0, 4], [-1, 2], []])
+def test_each_of_several_labels_is_checked(tmp_path, label):
+  found = dataclasses.replace(dataset(write_several(tmp_path, [[1]])), num_samples=2)
+  write_several(tmp_path, [[1], label])
+  with pytest.raises(tf.errors.InvalidArgumentError, match='is outside the classes'):
+    first_batch(found, 2, multi_label=True)
+
+
+def test_several_labels_name_the_loss_that_they_need(tmp_path):
+  found = dataset(write_several(tmp_path, [[1, 3], [2]]))
+  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+    first_batch(found, 2)
+  message = str(input_pipeline.read_error(found, 0, caught.value))
+  assert message == (
+    'image_folder train has a record without a label or with several; several need --loss=sigmoid'
+  )

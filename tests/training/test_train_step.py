@@ -7,11 +7,11 @@ import tensorflow as tf
 from nets import nets_factory
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
-from tests import tiny
-from training import trainer
+from tests import records, tiny
+from training import losses, trainer
 from training.config import resolve
 from training.train_state import TrainState, trained_variables
-from training.train_step import averaging_decay, make_train_step
+from training.train_step import averaging_decay, batch_losses, make_train_step
 
 INCEPTION = preprocessing_factory.get('inception')
 SIDE = 32
@@ -96,6 +96,43 @@ def test_loss_has_all_its_terms(single):
   assert 0.4 * np.log(3) * 0.5 < auxiliary < 0.4 * np.log(3) * 3  # its weight is 0.4
   assert results['position'] == 3
   assert np.log(3) * 0.5 < results['cross_entropy'] < np.log(3) * 3
+
+
+@pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])
+def test_both_heads_have_the_loss_of_the_flags(loss):
+  settings = config(loss=loss, label_smoothing=0.1, aux_loss_weight=0.5)
+  rng = np.random.default_rng(0)
+  main, auxiliary = (tf.constant(rng.standard_normal((4, 3)), tf.float32) for _ in range(2))
+  labels, weights = tf.constant([0, 1, 2, 0]), [1.0, 2.0, 0.5]
+  results = batch_losses(settings, main, {'AuxLogits': auxiliary}, labels, weights)
+  expected, other = (
+    float(losses.LOSSES[loss](logits, labels, 0.1, tf.constant(weights)))
+    for logits in (main, auxiliary)
+  )
+  assert float(results['cross_entropy']) == pytest.approx(expected)
+  assert float(results['loss']) == pytest.approx(expected + 0.5 * other)
+
+
+def test_the_step_takes_several_labels_and_class_weights(tmp_path):
+  """Classes of weight 0 do not move."""
+  path = tmp_path / 'weights.txt'
+  path.write_text('1:0\n2:0\n')
+  records.write_set(tmp_path / 'data')
+  settings = config(
+    loss='sigmoid',
+    class_weights=str(path),
+    dataset_dir=str(tmp_path / 'data'),
+    dataset_name='image_folder',
+    optimizer='sgd',
+    weight_decay=0.0,
+  )
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  biases = state.model.variables_by_name['InceptionTiny/Logits/Logits/biases']
+  targets = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 1]], np.float32)
+  results = run(train_step, {**batch(), 'label': tf.constant(targets)}, 1)
+  assert np.isfinite(results['loss'])
+  moved = biases.numpy() != 0
+  np.testing.assert_array_equal(moved, [True, False, False])
 
 
 def test_averages_follow_tf1s_formula(single):
