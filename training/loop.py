@@ -33,6 +33,8 @@ class Plan(NamedTuple):
 
 # Prefix of a checkpoint -> num_images, top_1, top_5.
 Evaluate = Callable[[str], dict[str, float]]
+# Batch -> [N, H, W, 3] in [-1, 1], and names of the classes.
+Preview = Callable[[Batch], tuple[tf.Tensor, list[str]]]
 # A loss beyond this many times ln(classes), which is that of a net that knows nothing, is lost.
 _EXPLODED = 1000.0
 _MOST_ROLLBACKS = 3  # from one checkpoint
@@ -55,6 +57,7 @@ def run(
   step: int,
   position: int,
   evaluate: Evaluate | None = None,
+  preview: Preview | None = None,
 ) -> None:
   """Trains from `step` to the last step, or until an evaluation says that it is enough.
 
@@ -67,6 +70,7 @@ def run(
     step: steps done.
     position: records gone through.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
+    preview: shows pictures of a batch as the net sees them.
 
   Raises:
     ValueError: the loss is not finite or exploded, and there is nothing to go back to.
@@ -84,9 +88,8 @@ def run(
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
       rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
-      results = train_step(
-        next(batches), tf.constant(step, tf.int64), tf.constant(rate, tf.float32)
-      )
+      batch = next(batches)
+      results = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
       step += 1
       if step == first_step + 1:
         progress.start_clock(step)
@@ -98,6 +101,10 @@ def run(
         batches, first_step, first_position = make_batches(failed_at), step, failed_at
         continue
       if due.log:
+        if preview and progress.is_summary_due():
+          progress.draw(step, *preview(batch))
+          if config.histograms:
+            progress.draw_histograms(step, state.trained)
         values = {name: float(value) for name, value in results.items() if name != 'position'}
         consumed = (step - first_step) * plan.global_batch_size
         skipped = int(results['position']) + 1 - first_position - consumed

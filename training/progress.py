@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -82,9 +82,30 @@ class Progress:
       for name, value in entry.items():
         if name != 'step':
           tf.summary.scalar(name, value, step)
-    if now - self._flushed >= self._summary_secs or step == self._total_steps:
+    if self.is_summary_due() or step == self._total_steps:
       self._writer.flush()
       self._flushed = now
+
+  def is_summary_due(self) -> bool:
+    """Whether it is time for what is large: pictures and histograms."""
+    return time.monotonic() - self._flushed >= self._summary_secs
+
+  def draw(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
+    """Shows training pictures in TensorBoard, and in a line of text what they are.
+
+    Args:
+      step: done so far.
+      images: [N, H, W, 3] in [-1, 1], as the net sees them.
+      names: of their classes.
+    """
+    with self._writer.as_default():
+      tf.summary.image('train/images', images / 2.0 + 0.5, step, max_outputs=len(names))
+      tf.summary.text('train/labels', ', '.join(names), step)
+
+  def draw_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
+    with self._writer.as_default():
+      for name, variable in variables.items():
+        tf.summary.histogram(name, variable.read_value(), step)
 
   def _line(self, entry: Mapping[str, float]) -> str:
     steps = f'{entry["step"]}/{self._total_steps}' if self._total_steps else f'{entry["step"]}'

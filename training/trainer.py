@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -18,6 +19,8 @@ from training.config import Config
 from training.loop import Plan
 from training.train_state import TrainState
 from training.train_step import Batch, make_train_step
+
+_PREVIEWED = 8  # pictures in TensorBoard
 
 
 def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
@@ -81,11 +84,36 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
 
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
   try:
-    loop.run(config, plan, state, make_batches, train_step, step, position, evaluate)
+    preview = make_preview(strategy, config, dataset.labels_to_names, preprocessing, distortion)
+    loop.run(config, plan, state, make_batches, train_step, step, position, evaluate, preview)
   except tf.errors.ResourceExhaustedError as error:
     raise ValueError(out_of_memory(config, error)) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
+
+
+def make_preview(
+  strategy: tf.distribute.Strategy,
+  config: Config,
+  names: Mapping[int, str],
+  preprocessing: preprocessing_factory.Preprocessing,
+  distortion: Distortion,
+) -> loop.Preview:
+  """Shows the first replica's first pictures, distorted, with the names of their classes."""
+
+  def preview(batch: Batch) -> tuple[tf.Tensor, list[str]]:
+    images, seeds, labels = (
+      strategy.experimental_local_results(batch[key])[0][:_PREVIEWED]
+      for key in ('image', 'seed', 'label')
+    )
+    images = preprocessing.train_device(images, seeds, distortion)
+    several = [np.flatnonzero(row) if np.ndim(row) else [row] for row in labels.numpy()]
+    return images, [
+      ' + '.join(names.get(int(label) + config.labels_offset, str(label)) for label in of_image)
+      for of_image in several
+    ]
+
+  return preview
 
 
 def out_of_memory(config: Config, error: tf.errors.ResourceExhaustedError) -> str:

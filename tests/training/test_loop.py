@@ -216,3 +216,21 @@ def test_out_of_memory_says_what_to_try(data, tmp_path, monkeypatch):
 def test_profile(data, tmp_path):
   train(config(data, tmp_path, profile_steps='2,3', max_number_of_steps=4))
   assert list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
+
+
+def test_tensorboard_shows_pictures_as_the_net_sees_them(data, tmp_path):
+  train(config(data, tmp_path, max_number_of_steps=2, save_summaries_secs=0.0, histograms=True))
+  tags = {}
+  for event in next(tmp_path.glob('events.out.tfevents*')).parent.glob('events*'):
+    for record in tf.data.TFRecordDataset(str(event)):
+      for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+        tags.setdefault(value.tag, tf.make_ndarray(value.tensor))
+  width, height, *pictures = tags['train/images']
+  assert (int(width), int(height), len(pictures)) == (32, 32, 8)
+  pixels = tf.stack([tf.io.decode_png(picture) for picture in pictures]).numpy()
+  assert pixels.shape == (8, 32, 32, 3)
+  assert pixels.std() > 10
+  names = tags['train/labels'].item().decode().split(', ')
+  assert len(names) == 8
+  assert set(names) == {'color 0', 'color 1', 'color 2'}
+  assert tags['InceptionTiny/Conv2d_1a_3x3/weights'].shape[1] == 3  # buckets: left, right, count
