@@ -102,7 +102,12 @@ def _verify(dataset_dir: str, num_processes: int) -> None:
     print(problem, file=sys.stderr)
   print(f'{result.num_records:,} records in {result.num_shards:,} shards read', end='; ')
   if not result.problems:
-    print('all is well')
+    print(
+      'all is well'
+      if result.has_info
+      else 'all is well, as far as can be said without '
+      'dataset.json: counts and classes were not compared'
+    )
     return
   print(f'{len(result.problems)} problems')
   sys.exit(1)

@@ -117,9 +117,9 @@ def convert(
   """
   options = options or Options()
   dataset_dir = Path(dataset_dir)
-  if not options.overwrite:
-    _check_unused(dataset_dir)
   with _work_folder(dataset_dir) as work_dir:
+    if not options.overwrite:
+      _check_unused(dataset_dir)
     plan = make_plan(source, options, work_dir)
     _check_plan(plan, source, dataset_dir)
     for note in plan.notes:
@@ -127,7 +127,7 @@ def convert(
     jobs = {
       split: _jobs(plan, split, items, dataset_dir, options) for split, items in plan.splits.items()
     }
-    _take_up(jobs, plan, dataset_dir)
+    _take_up(jobs, plan, dataset_dir, options.overwrite)
     reports = _run(jobs, options, work_dir)
     conversion = _summarize(plan, reports)
     _write_report(conversion, plan, source, options, dataset_dir)
@@ -135,6 +135,7 @@ def convert(
       if not split.num_images:
         raise ValueError(f'no usable picture for {name!r}; see {dataset_dir / REPORT_FILE}')
     dataset_info.write_info(dataset_dir, conversion.info)
+    (work_dir / _FINGERPRINT).unlink()  # from here on this is a finished set
     shutil.rmtree(work_dir)
   return conversion
 
@@ -188,20 +189,24 @@ def _work_folder(dataset_dir: Path) -> Iterator[Path]:
   is_new = not dataset_dir.exists()
   work_dir = dataset_dir / WORK_FOLDER
   work_dir.mkdir(parents=True, exist_ok=True)
-  try:
-    with open(work_dir / 'lock', 'w') as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, whatever happens
-      except BlockingIOError:
-        raise BlockingIOError(
-          errno.EAGAIN, 'another conversion is writing there', str(dataset_dir)
-        ) from None
+  with open(work_dir / 'lock', 'w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, whatever happens
+    except BlockingIOError:
+      raise BlockingIOError(
+        errno.EAGAIN, 'another conversion is writing there', str(dataset_dir)
+      ) from None
+    try:
       yield work_dir
-  finally:
-    if work_dir.exists() and os.listdir(work_dir) == ['lock']:
-      shutil.rmtree(work_dir)
-      if is_new and not os.listdir(dataset_dir):
-        dataset_dir.rmdir()
+    finally:
+      _remove_unused(work_dir, is_new)
+
+
+def _remove_unused(work_dir: Path, is_new: bool) -> None:
+  if work_dir.exists() and os.listdir(work_dir) == ['lock']:
+    shutil.rmtree(work_dir)
+    if is_new and not os.listdir(work_dir.parent):
+      work_dir.parent.rmdir()
 
 
 def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
@@ -213,23 +218,36 @@ def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
       raise ValueError(f'no pictures for {split!r} in {source}')
 
 
-def _take_up(jobs: dict[str, list[ShardJob]], plan: Plan, dataset_dir: Path) -> None:
-  """Keeps what an earlier run of the same jobs finished, and removes what any other run left."""
+def _take_up(
+  jobs: dict[str, list[ShardJob]], plan: Plan, dataset_dir: Path, overwrite: bool
+) -> None:
+  """Keeps what an earlier run of the same jobs finished.
+
+  Raises:
+    FileExistsError: what is there belongs to other jobs, and may not be overwritten.
+  """
   work_dir = dataset_dir / WORK_FOLDER
   path, fingerprint = work_dir / _FINGERPRINT, _fingerprint(jobs, plan)
+  own = [
+    entry
+    for folder in (dataset_dir, work_dir)
+    for entry in folder.iterdir()
+    if _OWN_FILES.fullmatch(entry.name.removesuffix('.json').removesuffix('.job'))
+  ]
   if path.exists() and path.read_text() == fingerprint:
-    for name in os.listdir(dataset_dir):
-      if name.endswith('.partial') and _OWN_FILES.fullmatch(name):
-        (dataset_dir / name).unlink()
+    for entry in own:
+      if entry.name.endswith('.partial'):
+        entry.unlink()
     return
-  if path.exists():
-    logging.info('The source or the flags have changed since the last start: starting over')
+  if own and not overwrite:
+    raise FileExistsError(
+      f'{dataset_dir} holds an unfinished conversion of another source or with other flags: the '
+      'same command as then goes on with it, --overwrite starts over'
+    )
   # dataset.json first: what is half removed is not finished.
   (dataset_dir / dataset_info.INFO_FILE).unlink(missing_ok=True)
-  for folder in (dataset_dir, work_dir):
-    for entry in folder.iterdir():
-      if _OWN_FILES.fullmatch(entry.name.removesuffix('.json').removesuffix('.job')):
-        entry.unlink()
+  for entry in own:
+    entry.unlink()
   path.write_text(fingerprint)
 
 
@@ -239,11 +257,11 @@ def _fingerprint(jobs: dict[str, list[ShardJob]], plan: Plan) -> str:
   facts = plan.name, plan.labels, plan.synsets, plan.upright, plan.keep_png
   digest.update(repr(facts).encode())
   for job in itertools.chain.from_iterable(jobs.values()):
-    digest.update(repr((Path(job.path).name, job.skip_bad)).encode())
+    digest.update(Path(job.path).name.encode())
     for item in job.items:
       digest.update(f'{item.filename}/{item.label}/{item.source.size}\n'.encode())
     for name in sorted(job.boxes):
-      digest.update(job.boxes[name])
+      digest.update(name.encode() + job.boxes[name])
   return digest.hexdigest()
 
 

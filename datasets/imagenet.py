@@ -10,17 +10,15 @@ EXIF orientation included, as in everyone's published numbers; CMYK and PNG file
 """
 
 import collections
-import csv
 import dataclasses
 import functools
-import io
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import conversion, files, imagenet_boxes, sources
+from datasets import conversion, files, imagenet_boxes, shard_job, sources
 
 NUM_CLASSES = 1001
 SPLIT_SIZES = {'train': 1_281_167, 'validation': 50_000}
@@ -38,6 +36,8 @@ _KAGGLE_LABELS, _CAFFE_LABELS, _SLIM_LABELS = (
   'LOC_val_solution.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt',
 )  # fmt: skip
 _PICTURES = ('.jpeg', '.jpg', '.png')
+_CONTRADICTION = 'pictures whose folder is of another class than their name; the folder counts'
+_BOXES_TWICE = 'pictures whose boxes are given twice; the first are taken'
 _NO_PICTURES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
 
 
@@ -73,22 +73,22 @@ class _Place(NamedTuple):
   root: str
   wnid: str | None
   filename: str
+  named: str | None  # the class that the file name says
 
 
 def _place(path: str) -> _Place:
   """Reads a path from its end: file name, class folder (or class tar), folder of the split."""
   folder, _, name = path.rpartition('/')
   split, root, wnid = _folder_place(folder)
-  filename = name
+  filename, named = name, None
   if suffix := _WNID_SUFFIX.search(name):
     filename = name[: suffix.start()] + name[suffix.end() :]
-    wnid = wnid or suffix[1]
-  if split is None:
-    if not wnid and _WNID.match(name):
-      wnid = name[:9]  # n01440764_10026.JPEG
-    by_name = (split for start, split in _SPLIT_NAMES.items() if name.startswith(start))
-    split = next(by_name, 'train' if wnid else None)
-  return _Place(split, root, wnid, filename)
+    named = suffix[1]
+  elif _WNID.match(name):
+    named = name[:9]  # n01440764_10026.JPEG
+  by_name = (split for start, split in _SPLIT_NAMES.items() if name.startswith(start))
+  split = next(by_name, split or ('train' if wnid or named else None))
+  return _Place(split, root, wnid or named, filename, named)
 
 
 @functools.lru_cache(16)  # files come folder by folder
@@ -111,8 +111,9 @@ class _Found:
 
   Attributes:
     items: of each split.
-    flat: validation pictures whose class no folder says: file name and source.
-    roots: split -> where its pictures lie -> the first of them.
+    flat: validation pictures whose class no folder says, with the folder that their paths begin in.
+    names: of the pictures of each split.
+    roots: split -> the one place where its pictures lie -> the first of them.
     given: validation picture, without extension -> synset, from a list among the sources.
     boxes: picture, without extension -> packed boxes.
     ignored: reason -> names.
@@ -121,14 +122,15 @@ class _Found:
   items: dict[str, list[conversion.Item]] = dataclasses.field(
     default_factory=lambda: {'train': [], 'validation': []}
   )
-  flat: list[tuple[str, sources.Source]] = dataclasses.field(default_factory=list)
+  flat: list[tuple[str, _Place, sources.Entry]] = dataclasses.field(default_factory=list)
+  names: dict[str, set[str]] = dataclasses.field(
+    default_factory=lambda: {'train': set(), 'validation': set()}
+  )
   roots: dict[str, dict[str, str]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(dict)
   )
   given: dict[str, str] = dataclasses.field(default_factory=dict)
-  boxes: dict[str, bytes] = dataclasses.field(
-    default_factory=lambda: collections.defaultdict(bytes)
-  )
+  boxes: dict[str, bytes] = dataclasses.field(default_factory=dict)
   ignored: dict[str, list[str]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(list)
   )
@@ -146,13 +148,8 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   paths = _paths(source)
   found = _Found()
   for path in paths:
-    _sort(sources.walk(path, work_dir), found)
+    _sort(sources.walk(path, work_dir), str(path.parent), found)
   _add_flat_validation(found)
-  for split, roots in found.roots.items():
-    if len(roots) > 1:
-      raise ValueError(
-        f'more than one source holds {split!r} pictures: {", ".join(roots)}: give one of them'
-      )
   splits = {split: items for split, items in found.items.items() if items}
   if not splits:
     raise ValueError(f'no pictures of ImageNet in {source}; expected {EXPECTED}')
@@ -163,7 +160,7 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
     num_shards={split: _SHARDS[split] for split in splits},
     label_offset=1,
     synsets=('', *synsets()),
-    boxes=dict(found.boxes),
+    boxes=found.boxes,
     keep_png=False,
     notes=tuple(_notes(found)),
   )
@@ -175,8 +172,14 @@ def _paths(source: str | None) -> list[Path]:
   return [files.source_path(path, EXPECTED) for path in (source or '').split(',')]
 
 
-def _sort(entries: Iterable[sources.Entry], found: _Found) -> None:
-  """Puts every file where it belongs; what is no picture is recognised by its name."""
+def _sort(entries: Iterable[sources.Entry], base: str, found: _Found) -> None:
+  """Puts every file where it belongs; what is no picture is recognised by its name.
+
+  Args:
+    entries: of one source.
+    base: the folder that their paths begin in.
+    found: what is added to.
+  """
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
   for entry in entries:
     place = _place(entry.path)
@@ -194,19 +197,38 @@ def _sort(entries: Iterable[sources.Entry], found: _Found) -> None:
     if place.split == 'test':
       found.ignored['test pictures, which have no labels'].append(place.filename)
     elif place.split == 'validation' and not wnid:
-      found.roots['validation'].setdefault(place.root, entry.path)
-      found.flat.append((place.filename, entry.source))
+      found.flat.append((base, place, entry))
     elif place.split and wnid in label:
-      found.roots[place.split].setdefault(place.root, entry.path)
-      found.items[place.split].append(conversion.Item(place.filename, label[wnid], entry.source))
+      if place.named not in (None, wnid):
+        found.ignored[_CONTRADICTION].append(place.filename)
+      _add(found, base, place, entry, label[wnid])
     elif place.split:
       found.ignored['pictures in folders that are no class of ImageNet'].append(wnid or entry.path)
     elif place.filename.lower().endswith(_PICTURES):
       found.ignored['pictures whose split and class nothing says'].append(entry.path)
 
 
+def _add(found: _Found, base: str, place: _Place, entry: sources.Entry, label: int) -> None:
+  root, roots = f'{base}/{place.root}', found.roots[place.split]
+  if roots and root not in roots:
+    raise ValueError(
+      f'more than one source holds {place.split!r} pictures: {next(iter(roots))}, {root}: '
+      'give one of them'
+    )
+  if place.filename in found.names[place.split]:
+    raise ValueError(
+      f'{place.filename} is there twice for {place.split!r}, the second time as '
+      f'{base}/{entry.path}: give each picture once'
+    )
+  found.names[place.split].add(place.filename)
+  roots.setdefault(root, f'{base}/{entry.path}')
+  found.items[place.split].append(conversion.Item(place.filename, label, entry.source))
+
+
 def _synset_of(entry: sources.Entry, wnid: str | None) -> str:
   """The synset of a number 0 .. 999 in a parquet file, compared with the one in the file name."""
+  if entry.label >= len(synsets()):
+    raise ValueError(f'{entry.path}: label {entry.label}; ImageNet has 0 .. 999')
   by_number = list(synsets())[entry.label]
   if wnid not in (None, by_number):
     raise ValueError(f'{entry.path}: label {entry.label} is {by_number}, its name says {wnid}')
@@ -215,7 +237,7 @@ def _synset_of(entry: sources.Entry, wnid: str | None) -> str:
 
 def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
   """Reads annotations, boxes and lists of the validation pictures; other texts are passed over."""
-  stem = name.rsplit('.', 1)[0]
+  stem = shard_job.stem(name)
   if name.endswith('.xml'):
     try:
       wnid = _official_synset(stem) or stem.split('_')[0]
@@ -223,8 +245,10 @@ def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
     except ValueError:
       found.ignored['annotations that cannot be read'].append(name)
       return
-    if boxes:
-      found.boxes[stem] += boxes
+    if stem in found.boxes:
+      found.ignored[_BOXES_TWICE].append(name)
+    elif boxes:
+      found.boxes[stem] = boxes
   elif name == _KAGGLE_LABELS:
     _add_given(entry.path, _kaggle_labels(entry.source.read()), found)
   elif name == _CAFFE_LABELS:
@@ -234,11 +258,19 @@ def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
     numbered = {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(lines, start=1)}
     _add_given(entry.path, numbered, found)
   elif name.endswith('.csv') and not name.startswith('LOC_'):
-    try:
-      for picture, box in imagenet_boxes.read_csv(entry.source.read()):
-        found.boxes[picture.rsplit('.', 1)[0]] += box
-    except ValueError as error:
-      raise ValueError(f'{entry.path}: {error}') from error
+    _add_boxes(entry, found)
+
+
+def _add_boxes(entry: sources.Entry, found: _Found) -> None:
+  """Takes slim's CSV, but for pictures that have boxes already."""
+  boxes: dict[str, bytes] = collections.defaultdict(bytes)
+  try:
+    for picture, box in imagenet_boxes.read_csv(entry.source.read()):
+      boxes[shard_job.stem(picture)] += box
+  except ValueError as error:
+    raise ValueError(f'{entry.path}: {error}') from error
+  found.ignored[_BOXES_TWICE] += boxes.keys() & found.boxes.keys()
+  found.boxes = {**boxes, **found.boxes}
 
 
 # Validation pictures: ImageNet numbers them, and says apart what they show.
@@ -252,12 +284,9 @@ def _official_synset(stem: str) -> str | None:
 
 def _kaggle_labels(content: bytes) -> dict[str, str]:
   """ImageId,PredictionString with lines ILSVRC2012_val_00048981,n03995372 85 1 499 272 ..."""
-  rows = csv.DictReader(io.StringIO(content.decode('utf-8', 'replace')))
-  return {
-    row['ImageId']: row['PredictionString'].split()[0]
-    for row in rows
-    if row.get('ImageId') and row.get('PredictionString', '').strip()
-  }
+  lines = content.decode('utf-8', 'replace').splitlines()
+  pairs = [line.replace(',', ' ').split() for line in lines if not line.startswith('ImageId,')]
+  return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
 
 
 def _caffe_labels(content: bytes) -> dict[str, str]:
@@ -291,13 +320,14 @@ def _add_given(path: str, given: Mapping[str, str], found: _Found) -> None:
 
 def _add_flat_validation(found: _Found) -> None:
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
-  for filename, source in found.flat:
-    stem = filename.rsplit('.', 1)[0]
+  for base, place, entry in found.flat:
+    stem = shard_job.stem(place.filename)
     wnid = found.given.get(stem) or _official_synset(stem)
     if wnid:
-      found.items['validation'].append(conversion.Item(filename, label[wnid], source))
+      _add(found, base, place, entry, label[wnid])
     else:
-      found.ignored['validation files whose class no folder and no list says'].append(filename)
+      reason = 'validation files whose class no folder and no list says'
+      found.ignored[reason].append(place.filename)
   found.flat.clear()
 
 
@@ -322,7 +352,7 @@ def _notes(found: _Found) -> list[str]:
   elsewhere = [
     item.filename
     for item in found.items['validation']
-    if _official_synset(item.filename.rsplit('.', 1)[0]) not in (None, order[item.label - 1])
+    if _official_synset(shard_job.stem(item.filename)) not in (None, order[item.label - 1])
   ]
   if elsewhere:
     notes.append(
@@ -330,10 +360,12 @@ def _notes(found: _Found) -> list[str]:
       f'the folder counts: {files.some(elsewhere)}'
     )
   for reason, names in found.ignored.items():
+    if not names:
+      continue
     notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
   if found.boxes:
     with_boxes = sum(
-      item.filename.rsplit('.', 1)[0] in found.boxes
+      shard_job.stem(item.filename) in found.boxes
       for items in found.items.values()
       for item in items
     )

@@ -7,6 +7,7 @@ This takes as much disk again as the pictures; they are removed when the records
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ _COLUMNS = ('image', 'label')
 class Row:
   """A picture of a parquet file, and where its bytes were put."""
 
-  split: str
+  split: str | None  # as the name of the file says
   name: str
   label: int
   path: str
@@ -43,8 +44,10 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
     OSError: the disk is full.
   """
   status = path.stat()
-  unpacked = work_dir / f'{path.name}.pictures'
-  index_path = work_dir / f'{path.name}.json'
+  # Files of several folders may have the same name.
+  place = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
+  unpacked = work_dir / f'{path.stem}-{place}.pictures'
+  index_path = work_dir / f'{path.stem}-{place}.json'
   signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
   index = json.loads(index_path.read_text('utf-8')) if index_path.exists() else {}
   if index.get('source') != signature:
@@ -53,8 +56,10 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
     index = {'source': signature, 'pictures': _write_out(path, unpacked)}
     files.write_json(index_path, index)
   match = _NAME.fullmatch(path.name)
-  split, offset = match['split'] if match else 'train', 0
+  split, offset = match['split'] if match else None, 0
   for number, (name, label, size) in enumerate(index['pictures']):
+    if not isinstance(label, int):
+      raise ValueError(f'{path}: label {label!r} of row {number} is no number')
     name = os.path.basename(name or f'{path.stem}_{number:08d}')
     yield Row(split, name, label, str(unpacked), offset, size)
     offset += size

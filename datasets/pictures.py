@@ -7,7 +7,7 @@ its end. Nothing is decoded that need not be: that is 20 us a picture where deco
 import dataclasses
 import io
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 _JPEG_MAGIC, _PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
 _COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not listed
@@ -17,7 +17,16 @@ _COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not li
   'LA': ('GrayscaleAlpha', 2),
   'RGBA': ('RGBA', 4),
 }
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright, others than these mean nothing
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 # JPEG markers (ITU-T T.81, table B.1).
 _FRAMES = frozenset([0xC0, 0xC1, 0xC2])  # baseline, extended, progressive: TensorFlow's
@@ -88,7 +97,7 @@ def read_picture(content: bytes, *, upright: bool = False, keep_png: bool = True
   if not content.startswith(_JPEG_MAGIC):
     return _decoded(content, upright, keep_png)
   header = read_jpeg_header(content)
-  if header.channels == 4 or (upright and header.has_exif and _is_turned(content)):
+  if header.channels == 4 or (upright and header.has_exif and _turn(content) is not None):
     return _decoded(content, upright, keep_png)
   colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
   return Picture(content, 'JPEG', header.height, header.width, colorspace, header.channels)
@@ -137,19 +146,20 @@ def read_jpeg_header(content: bytes) -> JpegHeader:
   return JpegHeader(height, width, channels, has_exif)
 
 
-def _is_turned(content: bytes) -> bool:
+def _turn(content: bytes) -> Image.Transpose | None:
+  """How EXIF wants a picture turned; None for upright ones and for broken EXIF."""
   try:
     with Image.open(io.BytesIO(content)) as image:
-      return image.getexif().get(_ORIENTATION, 1) != 1
-  except Exception:  # broken EXIF, on which Pillow raises nearly anything: nobody turns by it
-    return False
+      return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+  except Exception:  # Pillow raises nearly anything
+    return None
 
 
 def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
+  turn = _turn(content) if upright else None
   try:
     image = Image.open(io.BytesIO(content))
     image.load()
-    turned = upright and image.getexif().get(_ORIENTATION, 1) != 1
   except Image.UnidentifiedImageError:
     raise BadPictureError('not a picture in any known format') from None
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
@@ -159,15 +169,17 @@ def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
   change = (
     (image.mode == 'CMYK' and 'CMYK to RGB')
     or (not is_jpeg and not (is_png and keep_png) and f'{image.format} to JPEG')
-    or (turned and 'turned upright')
+    or (turn is not None and 'turned upright')
     or ''
   )
   image_format = 'JPEG' if is_jpeg or change else 'PNG'
   if change:
     if image.mode.startswith(('I', 'F')):
       raise BadPictureError(f'{image.format} of more than 8 bits a channel: convert it first')
-    image = ImageOps.exif_transpose(image) if turned else image
-    image, content = as_jpeg(image)
+    try:
+      image, content = as_jpeg(image if turn is None else image.transpose(turn))
+    except Exception as error:  # wider than 65,535 pixels, say
+      raise BadPictureError(f'cannot be made a JPEG: {error}') from error
   colorspace, channels = _COLORSPACES.get(image.mode, ('RGB', 3))
   return Picture(content, image_format, image.height, image.width, colorspace, channels, change)
 

@@ -4,6 +4,7 @@ All call `shard_job.write_one_shard`; results come back through the reports that
 """
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -12,7 +13,6 @@ import shlex
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent import futures
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from datasets import shard_job
@@ -49,14 +49,15 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
     yield None
     return
   context = multiprocessing.get_context('spawn')  # forking with threads about is not safe
-  stop = context.Event()
+  # No lock, which a process that is killed would keep: an Event has one.
+  stop = context.RawValue(ctypes.c_bool, False)
   processes = futures.ProcessPoolExecutor(num_processes, context, _start, (stop,))
   try:
     yield processes
   except futures.process.BrokenProcessPool as error:
     raise OSError('a process was killed; is there enough memory?') from error
   finally:
-    stop.set()
+    stop.value = True
     processes.shutdown(cancel_futures=True)
 
 
@@ -71,10 +72,10 @@ def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
   yield from (future.result() for future in futures.as_completed(pending))
 
 
-_stop: Event | None = None  # of a process of the pool
+_stop: ctypes.c_bool | None = None  # of a process of the pool
 
 
-def _start(stop: Event) -> None:
+def _start(stop: ctypes.c_bool) -> None:
   """Makes a process of the pool end with its parent, and leave Ctrl-C to it."""
   import signal
 
@@ -90,7 +91,7 @@ def _start(stop: Event) -> None:
 
 
 def _run_one(job: ShardJob) -> ShardReport:
-  return write_one_shard(job, _stop.is_set)
+  return write_one_shard(job, lambda: _stop.value)
 
 
 # Beam

@@ -127,7 +127,7 @@ def finished(job: ShardJob) -> ShardReport | None:
   try:
     report = json.loads(Path(job.report_path).read_text('utf-8'))
     shard = shards.Shard(**report['shard'])
-    if os.path.getsize(job.path) != shard.num_bytes:
+    if os.path.getsize(job.path) != shard.num_bytes or (report['skipped'] and not job.skip_bad):
       return None
   except (OSError, ValueError, KeyError, TypeError):
     return None

@@ -98,6 +98,17 @@ class ZipMember:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Unreadable:
+  """What is listed but has no bytes: it ends in the report."""
+
+  reason: str
+  size: int = 0
+
+  def read(self) -> bytes:
+    raise BadPictureError(self.reason)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RawPicture:
   """Pixels as they are, one plane of bytes a channel, which are read as a PNG."""
 
@@ -167,28 +178,36 @@ def walk(path: Path, work_dir: Path) -> Iterator[Entry]:
     yield from _walk_file(str(path), name, work_dir)
     return
   for entry in walk_folder(path, f'{name}/'):
-    if entry.source.name.endswith(ARCHIVES):
+    if isinstance(entry.source, File) and entry.source.name.endswith(ARCHIVES):
       path = os.path.join(entry.source.folder, entry.source.name)
       yield from _walk_file(path, entry.path, work_dir)
     else:
       yield entry
 
 
-def walk_folder(folder: str | os.PathLike, prefix: str = '') -> Iterator[Entry]:
+def walk_folder(
+  folder: str | os.PathLike, prefix: str = '', above: tuple[str, ...] = ()
+) -> Iterator[Entry]:
   """Yields every visible file in a folder and the folders below it, by name; archives as files.
 
   Args:
     folder: where to look.
     prefix: put before the paths, which are relative to the folder.
+    above: real paths of the folders on the way: a link back to one of them is not followed.
   """
+  real = os.path.realpath(folder)
+  if real in above:
+    return
   with os.scandir(folder) as found:
     entries = sorted((entry for entry in found if entry.name[0] != '.'), key=lambda e: e.name)
   for entry in entries:
     path = f'{prefix}{files.readable(entry.name)}'
     if entry.is_dir():
-      yield from walk_folder(entry.path, f'{path}/')
+      yield from walk_folder(entry.path, f'{path}/', (*above, real))
     elif entry.is_file():
       yield Entry(path, File(os.fspath(folder), entry.name, entry.stat().st_size))
+    elif entry.is_symlink():
+      yield Entry(path, Unreadable('a link to nothing'))
 
 
 def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
@@ -200,7 +219,7 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     file.seek(0)
     if magic == parquet.MAGIC:
       for row in parquet.unpack(Path(path), work_dir):
-        folder = os.path.join(os.path.dirname(prefix), '*.parquet', row.split)
+        folder = os.path.join(os.path.dirname(prefix), '*.parquet', row.split or '').rstrip('/')
         inner = f'{folder}/{files.readable(row.name)}'
         yield Entry(inner, Slice(row.path, row.offset, row.size), label=row.label)
     elif magic == b'PK\x03\x04':
@@ -220,10 +239,13 @@ def _walk_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Entry]:
     with tarfile.open(fileobj=file, mode='r:') as tar:
       while (member := tar.next()) is not None:
         tar.members.clear()  # a kilobyte each, which nobody needs again
-        if not member.isfile() or os.path.basename(member.name)[:1] == '.':
+        is_link = member.islnk() or member.issym()
+        if not (member.isfile() or is_link) or os.path.basename(member.name)[:1] == '.':
           continue
         inner = f'{prefix}/{files.readable(member.name)}'
-        if inner.endswith(TAR):
+        if is_link:
+          yield Entry(inner, Unreadable('a link within its tar'))
+        elif inner.endswith(TAR):
           file.seek(member.offset_data)
           yield from _walk_tar(file, path, inner)
         else:
@@ -269,7 +291,7 @@ def _walk_zip(file: BinaryIO, path: str, prefix: str) -> Iterator[Entry]:
       extra = _exactly(file, extra_bytes)
       _exactly(file, comment_bytes)
       full_size, size, offset = _zip64(extra, [full_size, size, offset])
-      if name.endswith('/') or os.path.basename(name)[0] == '.':
+      if not name or name.endswith('/') or os.path.basename(name)[0] == '.':
         continue
       if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
         raise ValueError(f'{name} is encrypted or compressed in an unusual way')
@@ -306,7 +328,7 @@ def _zip64(extra: bytes, values: list[int]) -> list[int]:
     kind, length = struct.unpack_from('<HH', extra, position)
     if kind == 1:
       large = iter(struct.unpack_from(f'<{length // 8}Q', extra, position + 4))
-      return [next(large) if value == _UNKNOWN else value for value in values]
+      return [next(large, value) if value == _UNKNOWN else value for value in values]
     position += 4 + length
   return values
 

@@ -9,12 +9,14 @@ import collections
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 
 from datasets import dataset_factory, dataset_info, imagenet, pictures, records, runners, shards
 from datasets.dataset_info import INFO_FILE, DatasetInfo
 
+_SYNSET = 'image/class/synset'
 _MOST_PROBLEMS = 20  # of one shard: a shard that is overwritten with noise has thousands
 
 
@@ -25,6 +27,7 @@ class Verification:
   num_records: int
   num_shards: int
   problems: tuple[str, ...]
+  has_info: bool = True  # False: without dataset.json counts and classes could not be compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ class _Check:
   path: str
   schema: records.Schema
   num_classes: int | None
-  synsets: tuple[str, ...]  # of each label; () where there are none
+  synsets_needed: bool  # whether every record must have one
 
 
 def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verification:
@@ -52,6 +55,8 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
   """
   info = dataset_info.read_info(dataset_dir)
   problems: list[str] = []
+  if info:
+    problems += _inconsistencies(info)
   splits = _listed(dataset_dir, info, problems) if info else _found(dataset_dir)
   checks = {
     name: [_check_of(path, info) for path in paths if os.path.exists(path)]
@@ -69,7 +74,19 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
     if info:
       crcs = {os.path.basename(check.path): facts[check].crc32c for check in of_split}
       problems += _against_info(info, name, counts, crcs)
-  return Verification(num_records, len(everything), tuple(problems))
+  return Verification(num_records, len(everything), tuple(problems), info is not None)
+
+
+def _inconsistencies(info: DatasetInfo) -> list[str]:
+  """Whether dataset.json agrees with itself."""
+  lengths = {'labels': len(info.labels)} | {
+    f'label_counts of {name!r}': len(split.label_counts) for name, split in info.splits.items()
+  }
+  return [
+    f'{INFO_FILE}: {length} {what}, but num_classes is {info.num_classes}'
+    for what, length in lengths.items()
+    if length != info.num_classes
+  ]
 
 
 def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
@@ -107,9 +124,8 @@ def _found(dataset_dir) -> dict[str, list[str]]:
 
 def _check_of(path: str, info: DatasetInfo | None) -> _Check:
   if info is None:
-    return _Check(path, dataset_factory.schema_of(path), None, ())
-  synsets = ('', *imagenet.synsets()) if info.name == 'imagenet' else ()
-  return _Check(path, records.SLIM, info.num_classes, synsets)
+    return _Check(path, dataset_factory.schema_of(path), None, False)
+  return _Check(path, records.SLIM, info.num_classes, info.name == 'imagenet')
 
 
 def _against_info(info: DatasetInfo, name: str, counts, crcs: dict[str, str]) -> list[str]:
@@ -161,22 +177,32 @@ def _check_record(data: bytes, check: _Check) -> int:
   """Returns the label; raises ValueError with what is wrong."""
   features = records.decode_features(data)
   schema = check.schema
-  for key in (schema.encoded, schema.label):
-    if not features.get(key):
-      raise ValueError(f'no {key!r}; its keys: {", ".join(sorted(features)) or "none"}')
-  label = features[schema.label][0] + schema.label_offset
-  _check_picture(features, schema)
+  _check_picture(_value(features, schema.encoded, bytes), features)
+  label = _value(features, schema.label, int) + schema.label_offset
   if check.num_classes is not None and not 0 <= label < check.num_classes:
     raise ValueError(f'label {label} is outside the classes 0..{check.num_classes - 1}')
-  synset = (features.get('image/class/synset') or [b''])[0].decode('utf-8', 'replace')
-  if check.synsets and synset != check.synsets[label]:
-    raise ValueError(f'label {label} is {check.synsets[label]}, its synset says {synset!r}')
+  if check.synsets_needed or features.get(_SYNSET):
+    synset = _value(features, _SYNSET, bytes).decode('utf-8', 'replace')
+    synsets = ('', *imagenet.synsets())
+    if (check.synsets_needed or synset in synsets) and synsets[label : label + 1] != (synset,):
+      known = synsets[label] if 0 < label < len(synsets) else 'none'
+      raise ValueError(f'label {label} is {known}, its synset says {synset!r}')
   return label
 
 
-def _check_picture(features: dict, schema: records.Schema) -> None:
+def _value(features: dict, key: str, kind: type) -> Any:
+  """The only or first value under a key."""
+  values = features.get(key)
+  if not values:
+    raise ValueError(f'no {key!r}; its keys: {", ".join(sorted(features)) or "none"}')
+  if not isinstance(values[0], kind):
+    raise ValueError(f'{key!r} is {type(values[0]).__name__}, expected {kind.__name__}')
+  return values[0]
+
+
+def _check_picture(encoded: bytes, features: dict) -> None:
   """Compares the picture with the size stored beside it."""
-  picture = pictures.read_picture(features[schema.encoded][0])
+  picture = pictures.read_picture(encoded)
   if picture.change:
     raise ValueError(f'the picture is not as training wants it: {picture.change}')
   for side in ('height', 'width'):

@@ -71,4 +71,5 @@ def tree(root, classes, count=10, content=JPEG):
 
 
 def digest(folder):
-  return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+  found = (path for path in folder.iterdir() if path.is_file())
+  return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}

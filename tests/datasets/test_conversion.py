@@ -48,6 +48,19 @@ def test_records_may_not_become_a_class(tmp_path):
   assert sorted(os.listdir(root)) == ['a', 'b']
 
 
+def test_killed_after_dataset_json(tmp_path, monkeypatch):
+  """The set is finished: another source may not replace it."""
+  root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
+  with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+    patch.setattr(shutil, 'rmtree', lambda path: 1 / 0)
+    image_folder.convert(str(root), out)
+  before = digest(out)
+  other = tree(tmp_path / 'other', 'ab', count=3)
+  with pytest.raises(FileExistsError, match=r'already holds a data set \(dataset.json\)'):
+    image_folder.convert(str(other), out)
+  assert digest(out) == before
+
+
 def test_only_one_conversion_at_a_time(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
   (out / '.conversion').mkdir(parents=True)
@@ -56,6 +69,7 @@ def test_only_one_conversion_at_a_time(tmp_path):
     with pytest.raises(BlockingIOError, match='another conversion is writing there') as error:
       image_folder.convert(str(root), out)
     assert error.value.filename == str(out)
+    assert (out / '.conversion' / 'lock').exists()  # the other's
   image_folder.convert(str(root), out)
 
 
@@ -66,8 +80,19 @@ def test_bad_picture_stops_on_request(tmp_path):
   with pytest.raises(ValueError, match=r'a/text.jpg: not a picture .*\(--on_bad_image=fail\)'):
     image_folder.convert(str(root), out, strict)
   assert not (out / 'dataset.json').exists()
-  (root / 'a' / 'text.jpg').unlink()
-  assert image_folder.convert(str(root), out, strict).info.splits['train'].num_images == 6
+  finished = identity(out)
+  result = image_folder.convert(str(root), out, conversion.Options(validation_fraction=0))
+  assert result.info.splits['train'].num_images == 6
+  assert identity(out).items() >= finished.items()
+
+
+def test_bad_picture_that_was_skipped_before(tmp_path, monkeypatch):
+  root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
+  for i in range(10):
+    (root / 'a' / f'{i}.jpg').write_text('Not found')
+  stopped(root, out, monkeypatch)
+  with pytest.raises(ValueError, match='--on_bad_image=fail'):
+    image_folder.convert(str(root), out, conversion.Options(skip_bad=False))
 
 
 # Started again
@@ -115,7 +140,7 @@ def stopped(root, out, monkeypatch, **options):
 
 
 @pytest.mark.parametrize('change', ['seed', 'number of shards', 'picture', 'label'])
-def test_what_belongs_to_another_conversion_is_done_again(tmp_path, monkeypatch, change):
+def test_what_belongs_to_another_conversion_is_not_lost(tmp_path, monkeypatch, change):
   root, out, whole = tree(tmp_path / 'root', 'ab'), tmp_path / 'out', tmp_path / 'whole'
   stopped(root, out, monkeypatch)
   options = {'seed': {'seed': 1}, 'number of shards': {'train_shards': 2}}.get(change, {})
@@ -123,8 +148,12 @@ def test_what_belongs_to_another_conversion_is_done_again(tmp_path, monkeypatch,
     (root / 'a' / '3.jpg').write_bytes(JPEG + b'\0')
   elif change == 'label':
     (root / 'a' / '3.jpg').rename(root / 'b' / 'from a.jpg')
+  before = digest(out)
+  with pytest.raises(FileExistsError, match='unfinished conversion .* --overwrite starts over'):
+    image_folder.convert(str(root), out, conversion.Options(**options))
+  assert digest(out) == before
   for folder in (out, whole):
-    image_folder.convert(str(root), folder, conversion.Options(**options))
+    image_folder.convert(str(root), folder, conversion.Options(**options, overwrite=True))
   assert digest(out) == digest(whole)
 
 

@@ -100,6 +100,7 @@ def imagenet_set(folder, **changes):
     ({'height': 25}, 'height is stored as 25, the picture has 24'),
     ({'encoded': JPEG[:-20]}, 'JPEG is truncated: it has no end of image'),
     ({'encoded': b''}, 'empty file'),
+    ({'synset': None}, "no 'image/class/synset'"),
   ],
 )
 def test_record_that_is_wrong_in_itself(tmp_path, changes, problem):
@@ -134,3 +135,34 @@ def test_thousands_of_problems_are_summed_up(tmp_path):
   problems = verification.verify(tmp_path).problems
   assert len(problems) == 21
   assert problems[-1].endswith('train-00000-of-00001: and 30 more of its records')
+
+
+@pytest.mark.parametrize(
+  ('record', 'problem'),
+  [
+    ({'image_class_label': b'3'}, "'image/class/label' is bytes, expected int"),
+    ({'image_class_label': 1.5}, "'image/class/label' is float, expected int"),
+    ({'image_encoded': 3}, "'image/encoded' is int, expected bytes"),
+    ({'image_class_synset': 1.0}, "'image/class/synset' is float, expected bytes"),
+    ({'image_class_synset': b'n15075141'}, "label 1 is n01440764, its synset says 'n15075141'"),
+    ({'image_class_synset': b'n01440764'}, ''),
+  ],
+)
+def test_types_and_synsets_of_records_made_elsewhere(tmp_path, record, problem):
+  record = {'image_encoded': JPEG, 'image_class_label': 1} | record
+  write(tmp_path / 'train-00000-of-00001', [example(**record)])
+  result = verification.verify(tmp_path)
+  assert not result.has_info
+  if problem:
+    (found,) = result.problems
+    assert found.endswith(problem)
+  else:
+    assert result.problems == ()
+
+
+def test_dataset_json_that_contradicts_itself(folder):
+  path = folder / 'dataset.json'
+  content = json.loads(path.read_text())
+  content['labels'] = ['a']
+  path.write_text(json.dumps(content))
+  assert 'dataset.json: 1 labels, but num_classes is 2' in problems_of(folder)
