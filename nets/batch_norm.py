@@ -45,6 +45,7 @@ def batch_norm(
   renorm_clipping: None = None,
   renorm_decay: float = 0.99,
   adjustment: None = None,
+  frozen: bool = False,
 ) -> tf.Tensor:
   """Batch normalization (arXiv:1502.03167), moving averages included.
 
@@ -59,6 +60,8 @@ def batch_norm(
     updates_collections: in a TF1 graph, where the update ops go (the training op must depend on
       them); None updates in place. In TF2 the updates are always in place.
     is_training: a bool, or a scalar bool tensor (then both ways are built).
+    frozen: normalizes with the moving averages in training too, moves them no more, and trains
+      neither `beta` nor `gamma`. (slim's `trainable=False` lets the averages move.)
     scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
 
   Returns:
@@ -73,6 +76,8 @@ def batch_norm(
       'batch_norm has no batch_weights, zero_debias_moving_mean, renorm or adjustment: leave them '
       'at their defaults'
     )
+  if frozen:
+    is_training = trainable = False
   inputs = tf.convert_to_tensor(inputs)
   data_format = check_data_format(data_format)
   rank = inputs.shape.rank

@@ -64,6 +64,15 @@ def make_arg_scope(
     return scope
 
 
+def with_frozen_batch_norm(arg_scope: ArgScope) -> ArgScope:
+  """An arg scope in which batch norm stays as it was restored, in training too."""
+  with (
+    slim.arg_scope(arg_scope),
+    slim.arg_scope([layers.batch_norm], frozen=True) as scope,
+  ):
+    return scope
+
+
 def batch_norm_arguments(
   use_batch_norm: bool,
   decay: float,
