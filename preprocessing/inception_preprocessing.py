@@ -13,6 +13,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from preprocessing.draws import fold, uniform
+
 # What each random draw of an image is called; a draw never depends on which others are made.
 _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(8)
 
@@ -98,7 +100,7 @@ def _crop_window(shape, bbox, seed, distortion):
   begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
     shape,
     bbox[tf.newaxis],
-    _fold(seed, _CROP),
+    fold(seed, _CROP),
     min_object_covered=distortion.min_object_covered,
     aspect_ratio_range=distortion.aspect_ratio_range,
     area_range=distortion.area_range,
@@ -117,14 +119,10 @@ def _resize(image, height, width, seed, distortion):
   if distortion.fast_mode:
     resized = resize(tf.compat.v1.image.ResizeMethod.BILINEAR)()
   else:
-    draw = tf.random.stateless_uniform([], _fold(seed, _METHOD), 0, 4, tf.int32)
+    draw = tf.random.stateless_uniform([], fold(seed, _METHOD), 0, 4, tf.int32)
     resized = tf.switch_case(draw, [resize(method) for method in _RESIZE_METHODS])
   resized = tf.saturate_cast(tf.round(resized), tf.uint8)  # bicubic overshoots
   return tf.ensure_shape(resized, [height, width, 3])
-
-
-def _fold(seed, draw):
-  return tf.random.experimental.stateless_fold_in(seed, draw)
 
 
 # Device: a batch
@@ -149,7 +147,7 @@ def train_device(
   """
   images = tf.cast(images, tf.float32) / 255.0
   if distortion.random_flip:
-    flip = _uniform(seeds, _FLIP) < 0.5
+    flip = uniform(seeds, _FLIP) < 0.5
     images = tf.where(flip, tf.reverse(images, axis=[2]), images)
   if distortion.color:
     images = _distort_color(images, seeds, distortion.fast_mode)
@@ -185,12 +183,12 @@ def _distort_color(images, seeds, fast_mode):
     'contrast': adjust_contrast,
   }
   amount = {
-    'brightness': _uniform(seeds, _BRIGHTNESS, -32 / 255, 32 / 255),
-    'saturation': _uniform(seeds, _SATURATION, 0.5, 1.5),
-    'hue': _uniform(seeds, _HUE, -0.2, 0.2),
-    'contrast': _uniform(seeds, _CONTRAST, 0.5, 1.5),
+    'brightness': uniform(seeds, _BRIGHTNESS, -32 / 255, 32 / 255),
+    'saturation': uniform(seeds, _SATURATION, 0.5, 1.5),
+    'hue': uniform(seeds, _HUE, -0.2, 0.2),
+    'contrast': uniform(seeds, _CONTRAST, 0.5, 1.5),
   }
-  ordering = tf.floor(4.0 * _uniform(seeds, _ORDERING))
+  ordering = tf.floor(4.0 * uniform(seeds, _ORDERING))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
     adjusted = adjust[name](images, amount[name])
     if orderings == _ALL:
@@ -240,31 +238,6 @@ def adjust_contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
   """Scales the distance of each channel from its mean over the image."""
   mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
   return mean + (images - mean) * factor
-
-
-def _uniform(seeds, draw: int, low: float = 0.0, high: float = 1.0):
-  """One float32 in [low, high) per image, [N, 1, 1, 1], from its seed and the draw alone.
-
-  TensorFlow's stateless generators take one seed per call, not one per image. This is a 32-bit
-  integer hash (xor-shift-multiply, constants by C. Wellons' hash prospector) of the two seed words
-  and the draw; int64 holds the products.
-  """
-  mask = 0xFFFFFFFF
-
-  def xor_shift(x, bits):
-    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(bits, x.dtype)))
-
-  def mix(x):
-    x = xor_shift(x, 16) * 0x21F0AAAD & mask
-    x = xor_shift(x, 15) * 0x735A2D97 & mask
-    return xor_shift(x, 15)
-
-  words = tf.cast(seeds, tf.int64) & mask
-  bits = tf.constant(draw + 1, tf.int64)
-  for word in (words[:, 0], words[:, 1]):
-    bits = mix((mix(bits) + word) & mask)
-  unit = tf.cast(bits // 256, tf.float32) * 2.0**-24  # 24 bits: exact in float32, never 1
-  return tf.reshape(low + (high - low) * unit, [-1, 1, 1, 1])
 
 
 # Evaluation

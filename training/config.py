@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import dataset_factory
 from nets import nets_factory
-from preprocessing import preprocessing_factory
+from preprocessing import preprocessing_factory, rand_augment
 
 CONFIG_FILE = 'config.json'
 
@@ -43,6 +43,9 @@ class Config:
   )
   train_image_size: int = option(None, "Pixels a side; the net's by default (299).")
   batch_size: int = option(32, 'Pictures a replica and step; the global batch is the sum.')
+  global_batch_size: int = option(
+    None, 'Pictures a step over all replicas; goes before batch_size.'
+  )
   max_number_of_steps: int = option(None, 'Last step; goes before num_epochs.')
   num_epochs: float = option(None, 'Length of the run in epochs of the global batch.')
 
@@ -56,6 +59,7 @@ class Config:
   shuffle_buffer: int = option(4096, 'Records that the next one is drawn from.')
   log_every_n_steps: int = option(10, 'Steps between lines of progress.')
   save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
+  save_interval_steps: int = option(None, 'Steps between checkpoints, beside save_interval_secs.')
   save_summaries_secs: float = option(
     60.0, 'Seconds until the events of TensorBoard are written out.'
   )
@@ -79,6 +83,19 @@ class Config:
   random_flip: bool = option(True, 'Mirror half of the training pictures.')
   distort_color: bool = option(True, 'Distort colours in training.')
   fast_mode: bool = option(True, 'Two of the four colour distortions, bilinear resizing.')
+
+  mixup_alpha: float = option(
+    0.0,
+    'Of the Beta distribution of the shares in which two pictures are mixed, e.g. 0.2; 0: none.',
+  )
+  cutmix_alpha: float = option(
+    0.0, 'Of that of the share that a window of another picture leaves, e.g. 1; 0: none.'
+  )
+  random_erasing: float = option(0.0, 'Share of the pictures in which a rectangle turns to noise.')
+  randaugment_layers: int = option(0, 'Operations that RandAugment applies to a picture.')
+  randaugment_magnitude: float = option(
+    9.0, 'Strength of RandAugment, 0 to 30; at 10 it rotates by 30 degrees.'
+  )
 
   optimizer: str = option('rmsprop', "TF1's form of it.", OPTIMIZERS)
   weight_decay: float = option(0.00004, 'Factor of the L2 loss.')
@@ -125,6 +142,9 @@ class Config:
   checkpoint_path: str = option(None, 'Checkpoint, or its folder, to start from.')
   checkpoint_exclude_scopes: str = option(None, 'Comma-separated scopes not to take from there.')
   trainable_scopes: str = option(None, 'Comma-separated scopes to train; all by default.')
+  freeze_batch_norm: bool = option(
+    False, 'Batch norm stays as restored, its moving averages too; for small batches.'
+  )
   ignore_missing_vars: bool = option(False, 'Variables not in checkpoint_path start fresh.')
 
 
@@ -159,10 +179,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 # Flags of slim whose mechanism is gone, and what does the job now.
 GONE = {
-  'master': 'training uses the GPUs of this machine',
+  'master': 'TF_CONFIG or Slurm names the workers',
   'num_ps_tasks': 'there are no parameter servers: replicas are synchronous',
-  'worker_replicas': 'training uses the GPUs of this machine: --num_clones says how many',
-  'task': 'training uses the GPUs of this machine',
+  'worker_replicas': 'TF_CONFIG or Slurm names the workers',
+  'task': 'TF_CONFIG or Slurm says which worker this is',
   'sync_replicas': 'training is always synchronous',
   'replicas_to_aggregate': 'all are aggregated; --batch_size and --num_clones set the batch',
   'quantize_delay': 'quantization-aware training is gone with tf.contrib.quantize',
@@ -191,6 +211,7 @@ POSITIVE = math.ulp(0.0)  # the smallest number above 0
 # Smallest and largest value of a flag.
 _RANGES: dict[str, tuple[float, float]] = {
   'batch_size': (1, math.inf),
+  'global_batch_size': (1, math.inf),
   'num_clones': (1, math.inf),
   'train_image_size': (1, math.inf),
   'depth_multiplier': (POSITIVE, math.inf),
@@ -198,6 +219,7 @@ _RANGES: dict[str, tuple[float, float]] = {
   'num_preprocessing_threads': (1, math.inf),
   'log_every_n_steps': (1, math.inf),
   'save_interval_secs': (0, math.inf),
+  'save_interval_steps': (1, math.inf),
   'save_summaries_secs': (0, math.inf),
   'max_to_keep': (1, math.inf),
   'eval_interval_epochs': (POSITIVE, math.inf),
@@ -212,6 +234,11 @@ _RANGES: dict[str, tuple[float, float]] = {
   'end_learning_rate': (0, math.inf),
   'learning_rate_decay_factor': (POSITIVE, math.inf),
   'min_crop_area': (POSITIVE, 1),
+  'mixup_alpha': (0, math.inf),
+  'cutmix_alpha': (0, math.inf),
+  'random_erasing': (0, 1),
+  'randaugment_layers': (0, math.inf),
+  'randaugment_magnitude': (0, rand_augment.MAX_MAGNITUDE),
   'label_smoothing': (0, 1),
   'aux_loss_weight': (0, math.inf),
   'dropout_keep_prob': (POSITIVE, 1),

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from preprocessing import mixing
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
+from preprocessing.rand_augment import rand_augment
 from training import class_weights, losses
 from training.config import Config
 from training.train_state import TrainState
@@ -27,18 +29,21 @@ def make_train_step(
   It returns the means over the replicas of 'loss' (all terms), 'cross_entropy' (of the main head),
   'regularization_loss' and 'top_1', and 'position', the largest of the batch.
   """
-  dtype = tf.as_dtype(config.precision)
   trained = list(state.trained.values())
   weights = class_weights.load(config)
 
   def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
     replica = tf.distribute.get_replica_context()
-    images = preprocessing.train_device(batch['image'], batch['seed'], distortion, dtype)
+    drawn = draw_mix(config, batch)
+    images, kept = augment(config, preprocessing, distortion, batch, drawn)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(trained)
       # The seed of the batch's first picture belongs to this step and replica alone.
       logits, end_points = state.model(images, training=True, dropout_seed=batch['seed'][0])
-      metrics = batch_losses(config, logits, end_points, batch['label'], weights)
+      targets = losses.as_targets(batch['label'], logits.shape[-1])
+      if kept is not None:
+        targets = mixing.mix_targets(targets, kept)
+      metrics = batch_losses(config, logits, end_points, targets, weights)
       metrics['regularization_loss'] = state.model.regularization_loss()
       metrics['loss'] += metrics['regularization_loss']
       share = metrics['loss'] / replica.num_replicas_in_sync
@@ -62,6 +67,34 @@ def make_train_step(
     return {**means, 'position': tf.reduce_max(tf.stack(positions))}
 
   return train_step
+
+
+def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:
+  """How to mix a replica's batch, by the seed of its first picture; None without such flags."""
+  if not (config.mixup_alpha or config.cutmix_alpha):
+    return None
+  return mixing.draw(batch['seed'][0], config.mixup_alpha, config.cutmix_alpha)
+
+
+def augment(
+  config: Config,
+  preprocessing: Preprocessing,
+  distortion: Distortion,
+  batch: Batch,
+  drawn: mixing.Mix | None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+  """The device's half of the work on pictures.
+
+  Returns:
+    [N, H, W, 3] of the type of --precision, and the share of each in its mixture (None: not mixed).
+  """
+  images, seeds = batch['image'], batch['seed']
+  if config.randaugment_layers:
+    images = rand_augment(images, seeds, config.randaugment_layers, config.randaugment_magnitude)
+  images = preprocessing.train_device(images, seeds, distortion, tf.as_dtype(config.precision))
+  if config.random_erasing:
+    images = mixing.erase(images, seeds, config.random_erasing)
+  return (images, None) if drawn is None else mixing.mix(images, drawn)
 
 
 def batch_losses(

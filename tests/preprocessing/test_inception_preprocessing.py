@@ -11,6 +11,7 @@ from PIL import Image
 
 from preprocessing import inception_preprocessing as inception
 from preprocessing import preprocessing_factory
+from preprocessing.draws import uniform
 
 PLAIN = inception.Distortion()
 FULL = inception.Distortion(fast_mode=False)
@@ -238,7 +239,7 @@ def drawn_steps(chosen):
   """Slim's four colour steps as functions of one image and its place, from tf.image."""
 
   def factors(draw, low, high):
-    return inception._uniform(chosen, draw, low, high).numpy().ravel()
+    return uniform(chosen, draw, low, high).numpy().ravel()
 
   brightness = factors(inception._BRIGHTNESS, -32 / 255, 32 / 255)
   saturation = factors(inception._SATURATION, 0.5, 1.5)
@@ -321,13 +322,13 @@ def test_saturation_and_hue_agree_with_python():
 
 def test_draws_are_uniform_and_independent():
   chosen = np.stack([np.arange(40000) % 200, np.arange(40000) // 200], axis=1).astype(np.int32)
-  draws = np.stack([inception._uniform(chosen, draw).numpy().ravel() for draw in range(8)])
+  draws = np.stack([uniform(chosen, draw).numpy().ravel() for draw in range(8)])
   assert draws.min() >= 0 and draws.max() < 1
   np.testing.assert_allclose(draws.mean(axis=1), 0.5, atol=0.01)
   np.testing.assert_allclose(draws.var(axis=1), 1 / 12, atol=0.002)
   successive = np.concatenate([draws, draws[:, ::-1], np.roll(draws, 1, axis=1)])
   assert np.abs(np.corrcoef(successive) - np.eye(24)).max() < 0.03
-  negative = inception._uniform(-chosen - 1, 0)  # seeds may be any int32
+  negative = uniform(-chosen - 1, 0)  # seeds may be any int32
   assert abs(np.mean(negative) - 0.5) < 0.01
 
 

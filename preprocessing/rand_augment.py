@@ -1,0 +1,219 @@
+"""RandAugment (arXiv:1909.13719) of a batch, on the device.
+
+A map of single pictures would run one operation each; a batch runs all, so they are grouped into
+four that are cheap together: a warp by a matrix per picture, a table of 256 values per picture and
+channel, and blends with a grey and with a smoothed picture. Arithmetic is Pillow's.
+
+Differs from the paper's code: solarize and posterize grow stronger with the magnitude (there:
+weaker), and colour, contrast, brightness and sharpness move from 1 in both directions by 0.09 a
+unit of magnitude (there: from 0.1 to 1.9, so that 5 changes nothing), as timm has them.
+"""
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from preprocessing.draws import uniform
+
+OPS = (
+  'identity',
+  'autocontrast',
+  'equalize',
+  'rotate',
+  'solarize',
+  'color',
+  'posterize',
+  'contrast',
+  'brightness',
+  'sharpness',
+  'shear_x',
+  'shear_y',
+  'translate_x',
+  'translate_y',
+)
+MAX_MAGNITUDE = 30
+_FIRST_DRAW = 200
+_FILL = 128  # what a warp brings into the picture
+
+
+def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
+  """Applies `layers` operations, drawn for each picture from `OPS`, one after the other.
+
+  Args:
+    images: [N, H, W, 3] uint8.
+    seeds: [N, 2] int32.
+    layers: the paper's N.
+    magnitude: the paper's M, 0 to 30; at 10 a rotation is of 30 degrees. What has a direction has
+      either for half of the pictures.
+
+  Returns:
+    [N, H, W, 3] uint8.
+  """
+  for layer in range(layers):
+    draw = _FIRST_DRAW + 2 * layer
+    op = tf.cast(len(OPS) * uniform(seeds, draw), tf.int32)
+    amount = tf.where(uniform(seeds, draw + 1) < 0.5, -magnitude, magnitude) / 10.0
+    images = apply(images, op, amount)
+  return images
+
+
+def apply(images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+  """Applies one operation to each picture.
+
+  Args:
+    images: [N, H, W, 3] uint8.
+    op: [N, 1, 1, 1] int32, index into `OPS`.
+    amount: [N, 1, 1, 1] float32, magnitude / 10 with the sign of the direction.
+  """
+  values = tf.cast(images, tf.int32)
+  luma = _luma(values)
+  changed = _look_up(values, _tables(values, luma, op, amount))
+  changed = tf.where(_is(op, _GEOMETRY), _warp(values, op, amount), changed)
+  degenerate = tf.where(_is(op, ('sharpness',)), _smoothed(values), luma)
+  blended = _blend(degenerate, values, _factor(amount))
+  changed = tf.where(_is(op, ('color', 'sharpness')), blended, changed)
+  return tf.cast(changed, tf.uint8)
+
+
+def _is(op: tf.Tensor, names) -> tf.Tensor:
+  return tf.reduce_any(tf.equal(op, [OPS.index(name) for name in names]), -1, keepdims=True)
+
+
+def _select(op: tf.Tensor, choices: dict[str, tf.Tensor], otherwise: tf.Tensor) -> tf.Tensor:
+  for name, value in choices.items():
+    otherwise = tf.where(tf.equal(op, OPS.index(name)), value, otherwise)
+  return otherwise
+
+
+# Warps: x' = a (x + 1/2) + b (y + 1/2) + c, y' = d (x + 1/2) + e (y + 1/2) + f, nearest pixel
+
+
+def _rotation(amount, height, width):
+  angle = -math.radians(30.0) * amount
+  cos, sin = tf.cos(angle), tf.sin(angle)
+  x, y = width / 2.0, height / 2.0
+  return cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y
+
+
+_GEOMETRY: dict[str, Callable] = {
+  'rotate': _rotation,
+  'shear_x': lambda amount, height, width: (1.0, 0.3 * amount, 0.0, 0.0, 1.0, 0.0),
+  'shear_y': lambda amount, height, width: (1.0, 0.0, 0.0, 0.3 * amount, 1.0, 0.0),
+  'translate_x': lambda amount, height, width: (1.0, 0.0, 0.45 * amount * width, 0.0, 1.0, 0.0),
+  'translate_y': lambda amount, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * amount * height),
+}
+
+
+def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+  """Moves the pixels of [N, H, W, 3]; what comes from outside is grey."""
+  _, height, width, channels = values.shape
+  matrices = {
+    name: tf.concat([tf.ones_like(amount) * part for part in geometry(amount, height, width)], -1)
+    for name, geometry in _GEOMETRY.items()
+  }
+  identity = tf.constant([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+  a, b, c, d, e, f = tf.split(_select(op, matrices, identity), 6, axis=-1)
+  y = tf.reshape(tf.range(height, dtype=tf.float32) + 0.5, (1, height, 1, 1))
+  x = tf.reshape(tf.range(width, dtype=tf.float32) + 0.5, (1, 1, width, 1))
+  columns = tf.cast(tf.floor(a * x + b * y + c), tf.int32)
+  rows = tf.cast(tf.floor(d * x + e * y + f), tf.int32)
+  inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+  places = tf.where(inside, rows * width + columns, 0)
+  pixels = tf.reshape(values, (-1, height * width, channels))
+  moved = tf.gather(pixels, tf.reshape(places, (-1, height * width)), batch_dims=1)
+  return tf.where(inside, tf.reshape(moved, (-1, height, width, channels)), _FILL)
+
+
+# Tables: for each picture and channel what becomes of the values 0 to 255, [N, 1, 3, 256] int32
+
+
+def _tables(values, luma, op, amount):
+  histogram = _histogram(values)
+  every = tf.range(256)
+  level = tf.cast(every, tf.float32)
+  strength = tf.abs(amount)
+  mean = tf.floor(
+    tf.cast(tf.reduce_sum(luma, (1, 2), keepdims=True), tf.float32)
+    / (values.shape[1] * values.shape[2])
+    + 0.5
+  )
+  bits = tf.maximum(8 - tf.cast(4.0 * strength, tf.int32), 1)
+  factor = _factor(amount)
+  tables = {
+    'autocontrast': _autocontrast(histogram),
+    'equalize': _equalize(histogram),
+    'solarize': tf.where(level < 256.0 - tf.floor(256.0 * strength), every, 255 - every),
+    'posterize': tf.bitwise.bitwise_and(every, 256 - tf.bitwise.left_shift(1, 8 - bits)),
+    'contrast': _blend(mean, level, factor),
+    'brightness': _blend(0.0, level, factor),
+  }
+  return _select(op, tables, tf.broadcast_to(every, tf.shape(histogram)))
+
+
+def _histogram(values: tf.Tensor) -> tf.Tensor:
+  """How often each value is there, [N, 1, 3, 256] int32."""
+  channels = values.shape[-1]
+  rows = tf.range(tf.shape(values)[0] * channels)
+  ids = 256 * tf.reshape(rows, (-1, 1, 1, channels)) + values
+  ones = tf.ones_like(ids)
+  total = tf.math.unsorted_segment_sum(ones, ids, tf.shape(values)[0] * channels * 256)
+  return tf.reshape(total, (-1, 1, channels, 256))
+
+
+def _autocontrast(histogram: tf.Tensor) -> tf.Tensor:
+  every = tf.range(256)
+  low = tf.reduce_min(tf.where(histogram > 0, every, 255), -1, keepdims=True)
+  high = tf.reduce_max(tf.where(histogram > 0, every, 0), -1, keepdims=True)
+  stretched = (every - low) * 255 // tf.maximum(high - low, 1)
+  return tf.where(high > low, tf.clip_by_value(stretched, 0, 255), every)
+
+
+def _equalize(histogram: tf.Tensor) -> tf.Tensor:
+  """Pillow's: the pixels of the largest value are not counted in the step."""
+  every = tf.range(256)
+  highest = tf.reduce_max(tf.where(histogram > 0, every, 0), -1, keepdims=True)
+  last = tf.reduce_sum(tf.where(tf.equal(every, highest), histogram, 0), -1, keepdims=True)
+  step = (tf.reduce_sum(histogram, -1, keepdims=True) - last) // 255
+  below = tf.cumsum(histogram, axis=-1, exclusive=True)
+  equalized = (step // 2 + below) // tf.maximum(step, 1)
+  return tf.where(step > 0, tf.minimum(equalized, 255), every)
+
+
+def _look_up(values: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+  _, height, width, channels = values.shape
+  places = tf.reshape(values + 256 * tf.range(channels), (-1, height * width * channels))
+  found = tf.gather(tf.reshape(tables, (-1, channels * 256)), places, batch_dims=1)
+  return tf.reshape(found, (-1, height, width, channels))
+
+
+# Blends
+
+
+def _factor(amount: tf.Tensor) -> tf.Tensor:
+  return tf.maximum(1.0 + 0.9 * amount, 0.0)
+
+
+def _blend(degenerate: tf.Tensor, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+  """Between two pictures, or beyond the second, int32 in 0..255."""
+  degenerate, values = tf.cast(degenerate, tf.float32), tf.cast(values, tf.float32)
+  blended = degenerate + factor * (values - degenerate)
+  return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.int32)
+
+
+def _luma(values: tf.Tensor) -> tf.Tensor:
+  """Grey by ITU-R 601-2, [N, H, W, 1] int32."""
+  weighted = tf.reduce_sum(values * [19595, 38470, 7471], -1, keepdims=True)
+  return tf.bitwise.right_shift(weighted + 0x8000, 16)
+
+
+def _smoothed(values: tf.Tensor) -> tf.Tensor:
+  """Pillow's SMOOTH: the mean of 3 x 3 pixels, that in the middle counting five; edges stay."""
+  _, height, width, _ = values.shape
+  inner = 4 * values[:, 1:-1, 1:-1]
+  for top in range(3):
+    for left in range(3):
+      inner += values[:, top : height - 2 + top, left : width - 2 + left]
+  inner = (2 * inner + 13) // 26  # rounded
+  middle = tf.concat([values[:, 1:-1, :1], inner, values[:, 1:-1, -1:]], axis=2)
+  return tf.concat([values[:, :1], middle, values[:, -1:]], axis=1)

@@ -1,0 +1,119 @@
+"""Each operation of RandAugment against Pillow's."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from preprocessing import rand_augment
+
+SIDE = (20, 28)  # height and width differ, to catch their exchange
+RNG = np.random.default_rng(0)
+# Noise, a range that is not full, few values, and one colour.
+PICTURES = np.stack(
+  [
+    RNG.integers(0, 256, (*SIDE, 3)),
+    RNG.integers(40, 180, (*SIDE, 3)),
+    RNG.choice([3, 100, 200], (*SIDE, 3)),
+    np.full((*SIDE, 3), (10, 200, 90)),
+  ]
+).astype(np.uint8)
+
+
+def affine(image, *matrix):
+  return image.transform(image.size, Image.Transform.AFFINE, matrix, fillcolor=(128,) * 3)
+
+
+def pillow(name: str, image: Image.Image, amount: float) -> Image.Image:
+  factor = 1 + 0.9 * amount
+  width, height = image.size
+  return {
+    'identity': lambda: image,
+    'autocontrast': lambda: ImageOps.autocontrast(image),
+    'equalize': lambda: ImageOps.equalize(image),
+    'rotate': lambda: image.rotate(30 * amount, fillcolor=(128,) * 3),
+    'solarize': lambda: ImageOps.solarize(image, 256 - int(256 * abs(amount))),
+    'color': lambda: ImageEnhance.Color(image).enhance(factor),
+    'posterize': lambda: ImageOps.posterize(image, 8 - int(4 * abs(amount))),
+    'contrast': lambda: ImageEnhance.Contrast(image).enhance(factor),
+    'brightness': lambda: ImageEnhance.Brightness(image).enhance(factor),
+    'sharpness': lambda: ImageEnhance.Sharpness(image).enhance(factor),
+    'shear_x': lambda: affine(image, 1, 0.3 * amount, 0, 0, 1, 0),
+    'shear_y': lambda: affine(image, 1, 0, 0, 0.3 * amount, 1, 0),
+    'translate_x': lambda: affine(image, 1, 0, 0.45 * amount * width, 0, 1, 0),
+    'translate_y': lambda: affine(image, 1, 0, 0, 0, 1, 0.45 * amount * height),
+  }[name]()
+
+
+def column(values, dtype):
+  return tf.reshape(tf.constant(values, dtype), (-1, 1, 1, 1))
+
+
+def apply(name: str, amount: float, pictures=PICTURES) -> np.ndarray:
+  count = len(pictures)
+  op = column([rand_augment.OPS.index(name)] * count, tf.int32)
+  return rand_augment.apply(tf.constant(pictures), op, column([amount] * count, tf.float32)).numpy()
+
+
+@pytest.mark.parametrize('amount', [0.9, -0.9, 0.3, 1.0])
+@pytest.mark.parametrize('name', rand_augment.OPS)
+def test_equals_pillow(name, amount):
+  got = apply(name, amount)
+  assert got.dtype == np.uint8
+  for picture, result in zip(PICTURES, got, strict=True):
+    expected = np.asarray(pillow(name, Image.fromarray(picture), amount)).astype(int)
+    difference = np.abs(result.astype(int) - expected)
+    # Rounding: a level of a colour, or the next pixel where a warp ends between two.
+    tolerance = 255 if name in rand_augment._GEOMETRY else 1
+    assert difference.max() <= tolerance
+    assert np.mean(difference > 0) < 0.02, name
+
+
+@pytest.mark.parametrize('name', rand_augment.OPS)
+def test_changes_something_and_more_with_the_magnitude(name):
+  rows, columns = np.linspace(20, 120, SIDE[0]), np.linspace(0, 110, SIDE[1])
+  smooth = rows[:, None, None] + columns[:, None] + np.array([0, 10, 20])
+  smooth[::4, ::4] += 40  # something to sharpen
+  pictures = np.stack([smooth]).astype(np.uint8)
+  little, much = (
+    np.abs(apply(name, amount, pictures).astype(int) - pictures).mean() for amount in (0.4, 0.9)
+  )
+  if name == 'identity':
+    assert little == much == 0
+  elif name in ('autocontrast', 'equalize'):
+    assert little == much > 0
+  else:
+    assert 0 < little < much
+
+
+def test_the_largest_magnitude_is_taken():
+  for name in rand_augment.OPS:
+    for amount in (3.0, -3.0):
+      assert apply(name, amount).shape == PICTURES.shape
+
+
+def seeds(count, start=0):
+  return tf.stack([tf.range(start, start + count), tf.fill([count], 3)], axis=1)
+
+
+def test_every_picture_has_its_own_operation_by_its_own_seed():
+  count = 400
+  pictures = tf.constant(np.repeat(PICTURES[1:2], count, 0))
+  one = rand_augment.rand_augment(pictures, seeds(count), 1, 9.0).numpy()
+  again = rand_augment.rand_augment(pictures[40:140], seeds(100, 40), 1, 9.0).numpy()
+  np.testing.assert_array_equal(one[40:140], again)  # wherever it stands in a batch
+  different = {picture.tobytes() for picture in one}
+  directed = 9  # operations that have a direction: the others look the same either way
+  assert len(different) == len(rand_augment.OPS) + directed
+  unchanged = np.mean([np.array_equal(picture, PICTURES[1]) for picture in one])
+  assert 0.04 < unchanged < 0.1  # identity, 1 of 14
+  two = rand_augment.rand_augment(pictures, seeds(count), 2, 9.0).numpy()
+  assert len({picture.tobytes() for picture in two}) > 60
+
+
+def test_compiles():
+  function = tf.function(rand_augment.rand_augment, jit_compile=True, autograph=False)
+  pictures, own = tf.constant(PICTURES), seeds(len(PICTURES))
+  np.testing.assert_array_equal(
+    function(pictures, own, 2, 9.0), rand_augment.rand_augment(pictures, own, 2, 9.0)
+  )
