@@ -133,6 +133,12 @@ class Model(tf.Module):
     """The variables that have gradients, in the order of creation."""
     return tuple(variable for variable in self.variables if variable.trainable)
 
+  @property
+  def regularized_names(self) -> frozenset[str]:
+    """The variables that weight decay is for: of slim's nets the weights, no biases or betas."""
+    self.build()
+    return frozenset(self._regularizers)
+
   def regularization_loss(self) -> tf.Tensor:
     """The sum of the regularizers of the arg scope (weight decay) over the variables, float32."""
     self.build()

@@ -14,7 +14,18 @@ from preprocessing import preprocessing_factory, rand_augment
 
 CONFIG_FILE = 'config.json'
 
-OPTIMIZERS = ('adadelta', 'adagrad', 'adam', 'ftrl', 'momentum', 'rmsprop', 'sgd')
+OPTIMIZERS = (
+  'adadelta',
+  'adagrad',
+  'adam',
+  'adamw',
+  'ftrl',
+  'lamb',
+  'lars',
+  'momentum',
+  'rmsprop',
+  'sgd',
+)
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 LOSSES = ('sigmoid', 'softmax')
 PRECISIONS = ('bfloat16', 'float32')
@@ -97,16 +108,20 @@ class Config:
     9.0, 'Strength of RandAugment, 0 to 30; at 10 it rotates by 30 degrees.'
   )
 
-  optimizer: str = option('rmsprop', "TF1's form of it.", OPTIMIZERS)
-  weight_decay: float = option(0.00004, 'Factor of the L2 loss.')
-  momentum: float = option(0.9, 'Of optimizer momentum.')
+  optimizer: str = option('rmsprop', "Slim's seven in TF1's form; adamw, lamb, lars.", OPTIMIZERS)
+  weight_decay: float = option(
+    0.00004, 'Factor of the L2 loss, or of the decay of adamw (e.g. 0.05), lamb and lars.'
+  )
+  momentum: float = option(0.9, 'Of momentum and lars.')
   rmsprop_decay: float = option(0.9, 'Of the mean of squared gradients.')
   rmsprop_momentum: float = option(0.9, 'Of optimizer rmsprop.')
   opt_epsilon: float = option(1.0, 'Of rmsprop, adam and adadelta.')
   adadelta_rho: float = option(0.95, 'Decay of adadelta.')
   adagrad_initial_accumulator_value: float = option(0.1, 'Start of the adagrad accumulators.')
-  adam_beta1: float = option(0.9, 'Decay of the first moment of adam.')
-  adam_beta2: float = option(0.999, 'Decay of the second moment of adam.')
+  adam_beta1: float = option(0.9, 'Decay of the first moment of adam, adamw and lamb.')
+  adam_beta2: float = option(0.999, 'Decay of the second moment of adam, adamw and lamb.')
+  adamw_epsilon: float = option(1e-8, 'Of adamw and lamb, for which opt_epsilon is too large.')
+  lars_trust_coefficient: float = option(0.001, 'Share of its norm that lars moves a weight by.')
   ftrl_learning_rate_power: float = option(-0.5, 'Learning rate power of ftrl.')
   ftrl_initial_accumulator_value: float = option(0.1, 'Start of the ftrl accumulators.')
   ftrl_l1: float = option(0.0, 'L1 strength of ftrl.')
@@ -114,6 +129,11 @@ class Config:
   clip_gradient_norm: float = option(0.0, 'Largest norm of all gradients together; 0: any.')
 
   learning_rate: float = option(0.01, 'Initial learning rate, for the global batch as it is.')
+  learning_rate_scales: str = option(
+    None,
+    'Factors of the learning rate by scope, the first that fits: InceptionV3/Logits:10,'
+    'InceptionV3:0.1.',
+  )
   learning_rate_decay_type: str = option('exponential', 'Schedule.', SCHEDULES)
   learning_rate_decay_factor: float = option(0.94, 'Of the stairs of exponential and step.')
   learning_rate_steps: str = option(
@@ -245,6 +265,11 @@ _RANGES: dict[str, tuple[float, float]] = {
   'batch_norm_decay': (0, 1),
   'moving_average_decay': (0, 1),
   'weight_decay': (0, math.inf),
+  'momentum': (0, 1),
+  'adam_beta1': (0, 1),
+  'adam_beta2': (0, 1),
+  'adamw_epsilon': (POSITIVE, math.inf),
+  'lars_trust_coefficient': (POSITIVE, math.inf),
   'clip_gradient_norm': (0, math.inf),
 }
 
@@ -270,6 +295,7 @@ def _validate(config: Config) -> None:
     if choices and value is not None and value not in choices:
       raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
   check_ranges(config, _RANGES)
+  learning_rate_scales(config.learning_rate_scales)
   if bool(epochs(config.learning_rate_steps)) != (config.learning_rate_decay_type == 'step'):
     raise ValueError(
       '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
@@ -320,6 +346,26 @@ def profile_range(profile_steps: str | None) -> tuple[int, int]:
   if not 1 <= first <= last:
     raise ValueError(f'--profile_steps={profile_steps}: must be FIRST,LAST, 10,20 say')
   return first, last
+
+
+def learning_rate_scales(comma_separated: str | None) -> tuple[tuple[str, float], ...]:
+  """'A/B:10,A:0.1' -> (('A/B', 10.0), ('A', 0.1)).
+
+  Raises:
+    ValueError: a part is no scope:factor, or a factor no finite number of at least 0.
+  """
+  found = []
+  for part in scopes(comma_separated):
+    scope, _, factor = part.rpartition(':')
+    try:
+      found.append((scope.strip(), float(factor)))
+    except ValueError:
+      found.append(('', 0.0))
+    if not (found[-1][0] and 0 <= found[-1][1] < math.inf):
+      raise ValueError(
+        f'--learning_rate_scales: {part!r} must be scope:factor, InceptionV3/Logits:10 say'
+      )
+  return tuple(found)
 
 
 def scopes(comma_separated: str | None) -> tuple[str, ...]:

@@ -1,17 +1,21 @@
-"""slim's seven optimizers in TF1's form: TF1's kernels, slot names and initial values.
+"""slim's seven optimizers in TF1's form (TF1's kernels, slot names and initial values), and three.
 
 Keras' RMSprop is another rule (its epsilon stands outside the root, its averages start at zero):
 with the papers' epsilon of 1.0 the difference is large. The kernels here are those that
 `tf.compat.v1.train` runs; calling them directly leaves out its second sum over the replicas and
 gives the slots the names by which slim's checkpoints know them, e.g. `<variable>/RMSProp_1`.
+
+AdamW, LAMB and LARS apply --weight_decay themselves, in place of the L2 loss, and to the variables
+that would have it: weights, neither biases nor batch norm. LAMB and LARS adapt the length of the
+steps of the same variables.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from training.config import Config
+from training.config import Config, learning_rate_scales
 
 ops = tf.raw_ops
 
@@ -27,15 +31,17 @@ class Rule(NamedTuple):
   """An optimizer."""
 
   slots: tuple[Slot, ...]
-  # (config, step, handle of the variable, handles of its slots, gradient, learning rate)
+  # (config, step, handle of the variable, handles of its slots, gradient, learning rate), and with
+  # `own_decay` whether the variable decays
   apply: Callable[..., tf.Operation]
+  own_decay: bool = False  # applies --weight_decay itself
 
 
 def _zero(config: Config) -> float:
   return 0.0
 
 
-def _adam(config: Config, step, var, slots, grad, lr):
+def _adam(config: Config, step, var, slots, grad, lr, epsilon=None):
   beta1_power, beta2_power = adam_powers(config, step + 1)
   return ops.ResourceApplyAdam(
     var=var,
@@ -46,9 +52,60 @@ def _adam(config: Config, step, var, slots, grad, lr):
     lr=lr,
     beta1=config.adam_beta1,
     beta2=config.adam_beta2,
-    epsilon=config.opt_epsilon,
+    epsilon=config.opt_epsilon if epsilon is None else epsilon,
     grad=grad,
   )
+
+
+def _adamw(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1711.05101 with the learning rate as a factor of the decay, as in Keras and PyTorch."""
+  if decays:
+    _subtract(var, lr * config.weight_decay * _read(var))
+  return _adam(config, step, var, slots, grad, lr, config.adamw_epsilon)
+
+
+def _lamb(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1904.00962 Algorithm 2: Adam's direction plus decay, as long as the weight x lr."""
+  value = _read(var)
+  m = config.adam_beta1 * _read(slots[0]) + (1.0 - config.adam_beta1) * grad
+  v = config.adam_beta2 * _read(slots[1]) + (1.0 - config.adam_beta2) * tf.square(grad)
+  beta1_power, beta2_power = adam_powers(config, step + 1)
+  direction = m / (1.0 - beta1_power)
+  direction /= tf.sqrt(v / (1.0 - beta2_power)) + config.adamw_epsilon
+  if decays:
+    direction += config.weight_decay * value
+    direction *= _ratio(tf.norm(value), tf.norm(direction))
+  ops.AssignVariableOp(resource=slots[0], value=m)
+  ops.AssignVariableOp(resource=slots[1], value=v)
+  return _subtract(var, lr * direction)
+
+
+def _lars(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1708.03888 Algorithm 1: momentum of steps that are a share of the weight long."""
+  if decays:
+    value = _read(var)
+    length = tf.norm(value)
+    lr *= _ratio(
+      config.lars_trust_coefficient * length, tf.norm(grad) + config.weight_decay * length
+    )
+    grad += config.weight_decay * value
+  momentum = config.momentum * _read(slots[0]) + lr * grad
+  ops.AssignVariableOp(resource=slots[0], value=momentum)
+  return _subtract(var, momentum)
+
+
+def _ratio(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:
+  """1 where either is 0: at a weight of 0, or without a gradient."""
+  is_usual = tf.logical_and(numerator > 0.0, denominator > 0.0)
+  return tf.where(is_usual, tf.math.divide_no_nan(numerator, denominator), 1.0)
+
+
+def _read(handle: tf.Tensor) -> tf.Tensor:
+  return ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+
+
+def _subtract(handle: tf.Tensor, value: tf.Tensor) -> tf.Operation:
+  return ops.AssignSubVariableOp(resource=handle, value=value)
 
 
 def adam_powers(config: Config, updates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -77,6 +134,7 @@ RULES: dict[str, Rule] = {
     ),
   ),
   'adam': Rule((Slot('Adam', _zero), Slot('Adam_1', _zero)), _adam),
+  'adamw': Rule((Slot('AdamW', _zero), Slot('AdamW_1', _zero)), _adamw, own_decay=True),
   'ftrl': Rule(
     (Slot('Ftrl', lambda c: c.ftrl_initial_accumulator_value), Slot('Ftrl_1', _zero)),
     lambda c, step, var, slots, grad, lr: ops.ResourceApplyFtrl(
@@ -90,6 +148,8 @@ RULES: dict[str, Rule] = {
       lr_power=c.ftrl_learning_rate_power,
     ),
   ),
+  'lamb': Rule((Slot('LAMB', _zero), Slot('LAMB_1', _zero)), _lamb, own_decay=True),
+  'lars': Rule((Slot('LARS', _zero),), _lars, own_decay=True),
   'momentum': Rule(
     (Slot('Momentum', _zero),),
     lambda c, step, var, slots, grad, lr: ops.ResourceApplyMomentum(
@@ -124,13 +184,24 @@ class Optimizer(tf.Module):
   Args:
     config: chooses the rule and its numbers.
     variables: {name: variable} to train.
+    decayed: names of the variables that weight decay is for.
+
+  Raises:
+    ValueError: --learning_rate_scales names a scope without variables.
   """
 
-  def __init__(self, config: Config, variables: Mapping[str, tf.Variable]):
+  def __init__(
+    self,
+    config: Config,
+    variables: Mapping[str, tf.Variable],
+    decayed: Collection[str] = (),
+  ):
     super().__init__()
     self._config = config
     self._rule = RULES[config.optimizer]
     self._variables = dict(variables)
+    self._decayed = frozenset(decayed)
+    self._scales = scale_learning_rates(config, self._variables)
     self.slots: dict[str, tf.Variable] = {}  # by checkpoint name
     for name, variable in self._variables.items():
       for slot in self._rule.slots:
@@ -150,10 +221,33 @@ class Optimizer(tf.Module):
     replica_context.merge_call(self._update, args=(list(gradients), step, learning_rate))
 
   def _update(self, strategy: tf.distribute.Strategy, gradients, step, learning_rate) -> None:
-    def update(variable, gradient, step, learning_rate, *slots):
-      handles = [slot.handle for slot in slots]
-      return self._rule.apply(self._config, step, variable.handle, handles, gradient, learning_rate)
+    def update(variable, name, gradient, step, learning_rate, *slots):
+      if name in self._scales:
+        learning_rate *= self._scales[name]
+      arguments = [slot.handle for slot in slots], gradient, learning_rate
+      if self._rule.own_decay:
+        arguments += (name in self._decayed,)
+      return self._rule.apply(self._config, step, variable.handle, *arguments)
 
     for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):
       slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]
-      strategy.extended.update(variable, update, args=(gradient, step, learning_rate, *slots))
+      strategy.extended.update(variable, update, args=(name, gradient, step, learning_rate, *slots))
+
+
+def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, float]:
+  """The factors of --learning_rate_scales by variable; those that have none are left out.
+
+  Raises:
+    ValueError: no variable is in one of its scopes.
+  """
+  names = list(names)
+  factors: dict[str, float] = {}
+  for scope, factor in learning_rate_scales(config.learning_rate_scales):
+    inside = [name for name in names if name.startswith(scope)]
+    if not inside:
+      known = sorted({'/'.join(name.split('/')[:2]) for name in names})
+      raise ValueError(
+        f'--learning_rate_scales: {scope} has no variable to train; scopes are {", ".join(known)}'
+      )
+    factors = {**dict.fromkeys(inside, factor), **factors}  # the first that fits stays
+  return factors

@@ -20,7 +20,7 @@ class TrainState(tf.Module):
     self._config = config
     self.model = model
     self.trained = trained_variables(config, model)
-    self.optimizer = Optimizer(config, self.trained)
+    self.optimizer = Optimizer(config, self.trained, model.regularized_names)
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
     if config.moving_average_decay:
       for name, variable in model.variables_by_name.items():

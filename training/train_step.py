@@ -10,6 +10,7 @@ from preprocessing.preprocessing_factory import Preprocessing
 from preprocessing.rand_augment import rand_augment
 from training import class_weights, losses
 from training.config import Config
+from training.optimizers import RULES
 from training.train_state import TrainState
 
 Batch = dict[str, tf.Tensor]
@@ -44,7 +45,7 @@ def make_train_step(
       if kept is not None:
         targets = mixing.mix_targets(targets, kept)
       metrics = batch_losses(config, logits, end_points, targets, weights)
-      metrics['regularization_loss'] = state.model.regularization_loss()
+      metrics['regularization_loss'] = regularization_loss(config, state)
       metrics['loss'] += metrics['regularization_loss']
       share = metrics['loss'] / replica.num_replicas_in_sync
     gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, tape.gradient(share, trained))
@@ -67,6 +68,13 @@ def make_train_step(
     return {**means, 'position': tf.reduce_max(tf.stack(positions))}
 
   return train_step
+
+
+def regularization_loss(config: Config, state: TrainState) -> tf.Tensor:
+  """Weight decay as a loss, float32 scalar; 0 where the optimizer does it by itself."""
+  if RULES[config.optimizer].own_decay:
+    return tf.constant(0.0)
+  return state.model.regularization_loss()
 
 
 def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:

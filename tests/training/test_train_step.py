@@ -11,7 +11,12 @@ from tests import records, tiny
 from training import losses, trainer
 from training.config import resolve
 from training.train_state import TrainState, trained_variables
-from training.train_step import averaging_decay, batch_losses, make_train_step
+from training.train_step import (
+  averaging_decay,
+  batch_losses,
+  make_train_step,
+  regularization_loss,
+)
 
 INCEPTION = preprocessing_factory.get('inception')
 SIDE = 32
@@ -159,6 +164,25 @@ def test_batch_norm_statistics_move(single):
   name = 'InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_variance'
   assert np.all(before[name] == 1)
   assert np.all(after[name] != 1)
+
+
+@pytest.mark.parametrize('optimizer', ['momentum', 'adamw', 'lamb'])
+def test_weight_decay_is_for_weights_alone(optimizer):
+  """Without gradients: the rate x decay of each weight is gone, biases and batch norm stay."""
+  settings = config(optimizer=optimizer, weight_decay=0.5)
+  plan = trainer.make_plan(settings, 100, 3, 1)
+  state = TrainState(settings, trainer.make_model(settings, plan))
+  for variable in state.trained.values():
+    variable.assign(tf.ones_like(variable))
+  with tf.GradientTape() as tape:
+    loss = regularization_loss(settings, state)
+  gradients = tape.gradient(loss, list(state.trained.values()), unconnected_gradients='zero')
+  state.optimizer.apply(gradients, tf.constant(0, tf.int64), tf.constant(0.1))
+  # LAMB's step is the rate x the weight, whatever the decay.
+  kept = 0.9 if optimizer == 'lamb' else 0.95
+  for name, variable in state.trained.items():
+    expected = kept if name.endswith('/weights') else 1.0
+    np.testing.assert_allclose(variable, np.full(variable.shape, expected), rtol=1e-5, err_msg=name)
 
 
 def test_trainable_scopes():
