@@ -91,8 +91,8 @@ def flag_values(
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
-  except KeyboardInterrupt:
-    _fail(argv, 'interrupted', 130)
+  except KeyboardInterrupt as error:
+    _fail(argv, str(error) or 'interrupted', 130)
   except flags.Error as error:
     _fail(argv, error, 2)
   except Exception as error:

@@ -1,4 +1,4 @@
-"""Trains an image classifier on records, on all GPUs of this machine.
+"""Trains an image classifier on records, on all GPUs of one machine or of several.
 
   python train_image_classifier.py --dataset_name=imagenet --dataset_dir=DIR --train_dir=DIR
 

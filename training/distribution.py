@@ -1,23 +1,196 @@
-"""From flags to a tf.distribute strategy."""
+"""From flags and environment to a tf.distribute strategy, and what several workers agree on."""
 
+import dataclasses
 import json
 import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
+
+# What a worker can tell the others of its start: flags and facts as JSON.
+_LETTER_BYTES = 1 << 15
+# How the death of a worker shows: its connections close, its heartbeats (every second; ten missing
+# ones are a death) stop, or what it took part in is aborted.
+LOST_WORKER_ERRORS = (
+  tf.errors.UnavailableError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.AbortedError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+  """The processes that train together, seen from one of them.
+
+  Attributes:
+    strategy: of all.
+    index: of this worker; 0 is the chief, who alone writes.
+    count: of workers.
+  """
+
+  strategy: tf.distribute.Strategy
+  index: int = 0
+  count: int = 1
+
+  @property
+  def is_chief(self) -> bool:
+    return self.index == 0
+
+  def exchange(self, values: Sequence[int]) -> np.ndarray:
+    """The values of all workers, [count, len(values)] int64; all call it with as many.
+
+    Returns when the last worker has called it.
+    """
+    mine = np.asarray(values, np.int64)
+    if self.count == 1:
+      return mine[np.newaxis]
+    table = np.zeros((self.count, len(mine)), np.int64)
+    table[self.index] = mine
+    replicas = self.strategy.num_replicas_in_sync // self.count
+
+    def share(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+      speaks = context.replica_id_in_sync_group % replicas == 0  # one replica for its worker
+      return tf.constant(table if speaks else np.zeros_like(table))
+
+    shares = self.strategy.experimental_distribute_values_from_function(share)
+    return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None).numpy()
+
+  def wait_for_all(self) -> None:
+    """Returns when the last worker has called it."""
+    self.exchange([0])  # TensorFlow crashes at a sum of no numbers
+
+  def exchange_facts(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The facts (JSON, at most 32 KiB) of all workers, the chief's first."""
+    letter = json.dumps(facts).encode().ljust(_LETTER_BYTES)
+    table = self.exchange(np.frombuffer(letter, np.int64))
+    return [json.loads(row.tobytes()) for row in table]
+
+
+def check_same(team: Team, facts: Mapping[str, Any], what: str) -> None:
+  """Raises ValueError on every worker where one has other facts than the chief; names both."""
+  chiefs, *others = team.exchange_facts(facts)
+  for worker, theirs in enumerate(others, 1):
+    for name, value in chiefs.items():
+      if theirs[name] != value:
+        raise ValueError(
+          f'{what}{name} is {value} on worker 0 and {theirs[name]} on worker {worker}: it must be '
+          'the same on all'
+        )
+
+
+def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
+  """One device, a mirror over several, or a mirror over the workers of TF_CONFIG or Slurm.
+
+  This must come before TensorFlow runs its first operation. With several workers it returns when
+  all have been started.
+
+  Args:
+    num_clones: replicas in this process; None is all GPUs, or 1 without a GPU.
+    clone_on_cpu: replicas are logical processors, which are made here.
+
+  Raises:
+    ValueError: there are not as many GPUs, or the environment describes no team.
+  """
+  cluster, task_type, task_id = find_cluster(os.environ)
+  if cluster is None:
+    return Team(make_strategy(num_clones, clone_on_cpu))
+  addresses = [*cluster.get('chief', ()), *cluster['worker']]
+  index = task_id + (len(cluster.get('chief', ())) if task_type == 'worker' else 0)
+  gpus = 0 if clone_on_cpu else len(tf.config.list_physical_devices('GPU'))
+  if (num_clones or 1) > max(1, gpus):
+    raise ValueError(
+      f'--num_clones={num_clones}: this worker has {gpus} GPUs'
+      + ('; without them a worker is one replica: start more workers' if not gpus else '')
+    )
+  logging.info(
+    'Worker %d of %d at %s: waiting for the others', index, len(addresses), addresses[index]
+  )
+  strategy = tf.distribute.MultiWorkerMirroredStrategy(
+    tf.distribute.cluster_resolver.SimpleClusterResolver(
+      tf.train.ClusterSpec(cluster),
+      task_type=task_type,
+      task_id=task_id,
+      num_accelerators={'GPU': num_clones or gpus} if gpus else {},
+      rpc_layer='grpc',
+    )
+  )
+  return Team(strategy, index, len(addresses))
+
+
+Cluster = dict[str, list[str]]
+
+
+def find_cluster(environment: Mapping[str, str]) -> tuple[Cluster | None, str, int]:
+  """The workers that TF_CONFIG or Slurm names: {'worker': ['host:port', ...]}, own type and index.
+
+  The cluster is None where this process is the only one.
+
+  Raises:
+    ValueError: TF_CONFIG can not be read or lacks this task; Slurm has given several tasks, but
+      this process was not started by srun.
+  """
+  if environment.get('TF_CONFIG'):
+    return _tf_config_cluster(environment['TF_CONFIG'])
+  if int(environment.get('SLURM_STEP_NUM_TASKS') or 1) > 1:
+    return _slurm_cluster(environment)
+  if int(environment.get('SLURM_NTASKS') or 1) > 1 and 'SLURM_STEP_ID' not in environment:
+    raise ValueError(
+      'SLURM_NTASKS says that there are several tasks, but this is none of them: start training '
+      'with srun, or with --ntasks=1'
+    )
+  return None, 'worker', 0
+
+
+def _tf_config_cluster(text: str) -> tuple[Cluster | None, str, int]:
+  try:
+    config = json.loads(text)
+    cluster = {kind: list(addresses) for kind, addresses in config.get('cluster', {}).items()}
+    task = config.get('task', {})
+    task_type, task_id = task.get('type', 'worker'), int(task.get('index', 0))
+  except (ValueError, TypeError, AttributeError) as error:
+    raise ValueError(f'TF_CONFIG can not be read: {error}') from error
+  if sum(map(len, cluster.values())) <= 1:
+    return None, task_type, task_id
+  if unknown := sorted(set(cluster) - {'chief', 'worker'}):
+    raise ValueError(f'TF_CONFIG has {unknown[0]!r} tasks: choose "worker", and "chief" for one')
+  if task_id not in range(len(cluster.get(task_type, ()))):
+    raise ValueError(f'TF_CONFIG: the cluster has no task {task_type!r} {task_id}')
+  return {'worker': [], **cluster}, task_type, task_id
+
+
+def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Cluster, str, int]:
+  """Every task of the job step is a worker; ports are the job's own, so that jobs can share hosts.
+
+  GPUs are Slurm's business: --gpus-per-task, or --ntasks-per-node=1.
+  """
+  tasks = int(environment['SLURM_STEP_NUM_TASKS'])
+  resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+    port_base=10000 + int(environment.get('SLURM_JOB_ID') or 0) % 20000,
+    gpus_per_node=tasks,  # not looked for with nvidia-smi, which not every host has
+    gpus_per_task=1,
+    auto_set_gpu=False,
+  )
+  cluster = resolver.cluster_spec().as_dict()
+  return cluster, *resolver.get_task_info()
+
+
+def lost_worker(error: tf.errors.OpError, checkpoint: str | None) -> Exception:
+  """An error of one line for the death of another worker, from TensorFlow's of many."""
+  found = re.search(r'/job:(\w+)/(?:replica:\d+/)?task:(\d+)', error.message)
+  who = f'{found[1]} {found[2]}' if found else 'another worker'
+  last = f'from {checkpoint}' if checkpoint else 'from the beginning: there is no checkpoint yet'
+  return ConnectionError(
+    f'{who} is gone (its own output may say why); start the same command on all workers again '
+    f'to go on {last}'
+  )
 
 
 def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.Strategy:
-  """One device, or a mirror over several.
-
-  Args:
-    num_clones: replicas; None is all GPUs, or 1 without a GPU.
-    clone_on_cpu: replicas are logical processors, which are made here; this must come before
-      TensorFlow runs its first operation.
-
-  Raises:
-    ValueError: there are not as many GPUs, or this is one of several workers.
-  """
-  _check_one_machine()
+  """One device, or a mirror over several of this process; arguments as in `make_team`."""
   gpus = [] if clone_on_cpu else tf.config.list_logical_devices('GPU')
   if num_clones is not None and num_clones > len(gpus) and not clone_on_cpu and num_clones > 1:
     raise ValueError(
@@ -35,17 +208,6 @@ def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.S
     # Logical processors share their memory: adding up in one place moves the least.
     cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
   )
-
-
-def _check_one_machine() -> None:
-  """Refuses to be one of several workers, which would each train alone into the same train_dir."""
-  cluster = json.loads(os.environ.get('TF_CONFIG') or '{}').get('cluster', {})
-  workers = sum(len(cluster.get(kind, ())) for kind in ('chief', 'worker'))
-  if workers > 1 or int(os.environ.get('SLURM_NTASKS') or 1) > 1:
-    raise ValueError(
-      'TF_CONFIG or SLURM_NTASKS says that there are several workers; training over several '
-      'machines is not there yet: start one task, which uses all GPUs of its machine'
-    )
 
 
 def _make_logical_cpus(count: int) -> None:

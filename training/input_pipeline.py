@@ -32,6 +32,9 @@ def train_batches(
   shuffle_buffer: int = 4096,
   num_readers: int = 4,
   num_threads: int | None = None,
+  worker: int = 0,
+  num_workers: int = 1,
+  replicas: int = 1,
 ) -> tf.data.Dataset:
   """Endless shuffled batches for `Preprocessing.train_device`.
 
@@ -48,6 +51,10 @@ def train_batches(
     shuffle_buffer: records that the next one is drawn from.
     num_readers: shards read side by side.
     num_threads: of decoding; None lets tf.data find out.
+    worker: which of `num_workers`; each takes its own part of every global batch, as one process
+      with all replicas would deal it out, and passes over the rest without decoding it.
+    num_workers: that share the global batch.
+    replicas: batches of a step that this worker takes.
 
   Yields:
     'image': [batch_size, image_size, image_size, 3] uint8, 'label': [batch_size] int32, 'seed':
@@ -82,10 +89,17 @@ def train_batches(
 
   start = position // dataset.num_samples
   everything = tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch_of_records)
+  if num_workers > 1:
+    share = batch_size * replicas
+    everything = everything.filter(
+      lambda place, _: (place - position) // share % num_workers == worker
+    )
   check = _check_label(dataset, labels_offset, multi_label)
   everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
   decoded = _map_skipping_broken(everything, decode, num_threads)
-  return decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  batches = decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  # Workers need not ask each other at every step whether there is more.
+  return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def eval_batches(

@@ -6,11 +6,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 
+import tensorflow as tf
 from absl import logging
 
 from datasets import files
 from nets import checkpoints
 from training.config import CONFIG_FILE
+from training.distribution import Team
 from training.train_state import TrainState
 
 BEST_FOLDER = 'best'
@@ -19,13 +21,15 @@ BEST_FOLDER = 'best'
 class Keeper:
   """Saves checkpoints in a directory and deletes all but the newest.
 
-  What a killed run left half-written there is deleted at the start.
+  What a killed run left half-written there is deleted at the start. With several workers all
+  create one and call it, but the chief alone writes.
   """
 
-  def __init__(self, directory: str, max_to_keep: int):
+  def __init__(self, directory: str, max_to_keep: int, team: Team):
     self._directory = directory
     self._max_to_keep = max_to_keep
-    for name in os.listdir(directory):
+    self._team = team
+    for name in os.listdir(directory) if team.is_chief else ():
       if '.part-' in name:
         os.remove(os.path.join(directory, name))
 
@@ -36,6 +40,11 @@ class Keeper:
   def save(self, state: TrainState, step: int, position: int) -> None:
     """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
     path = self.path(step)
+    if not self._team.is_chief:
+      for variable in state.named_variables().values():
+        tf.convert_to_tensor(variable)  # moving statistics are the mean over all workers
+      self._team.wait_for_all()
+      return
     state.save(path, step, position)
     found = checkpoints.numbered(self._directory)
     complete = [prefix for prefix in found if checkpoints.is_complete(prefix) and prefix != path]
@@ -46,12 +55,15 @@ class Keeper:
         with contextlib.suppress(FileNotFoundError):
           os.remove(prefix + suffix)
     logging.info('Saved %s', path)
+    self._team.wait_for_all()  # nobody goes on, or ends, before the checkpoint is there
 
   def keep_best(self, prefix: str, metrics: Mapping[str, float]) -> None:
     """Copies a checkpoint to `best/`, with the configuration and its metrics, in place of the last.
 
     The file that names it changes when the copy is complete: one of the two is always there.
     """
+    if not self._team.is_chief:
+      return
     best = os.path.join(self._directory, BEST_FOLDER)
     os.makedirs(best, exist_ok=True)
     copy = os.path.join(best, os.path.basename(prefix))

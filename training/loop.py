@@ -3,8 +3,7 @@
 import collections
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -13,7 +12,9 @@ from absl import logging
 from nets import checkpoints
 from training import config as config_lib
 from training import schedules
+from training.boundary import Boundary, StopSignal
 from training.config import Config
+from training.distribution import Team
 from training.keeper import Keeper
 from training.progress import Progress, read_metrics
 from training.train_state import TrainState
@@ -58,8 +59,10 @@ def run(
   position: int,
   evaluate: Evaluate | None = None,
   preview: Preview | None = None,
-) -> None:
-  """Trains from `step` to the last step, or until an evaluation says that it is enough.
+  *,
+  team: Team,
+) -> int:
+  """Trains from `step` to the last step, or until an evaluation or a signal says to stop.
 
   Args:
     config: the flags.
@@ -71,20 +74,27 @@ def run(
     position: records gone through.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
     preview: shows pictures of a batch as the net sees them.
+    team: the workers; the chief alone writes and evaluates.
+
+  Returns:
+    The number of the signal that stopped it, after saving; else 0.
 
   Raises:
     ValueError: the loss is not finite or exploded, and there is nothing to go back to.
   """
-  progress = Progress(
-    config.train_dir, step, plan.total_steps, plan.global_batch_size, config.save_summaries_secs
-  )
-  keeper = Keeper(config.train_dir, config.max_to_keep)
+  progress, profile = Silent(), Silent()
+  if team.is_chief:
+    progress = Progress(
+      config.train_dir, step, plan.total_steps, plan.global_batch_size, config.save_summaries_secs
+    )
+    profile = Profile(config)
+  keeper = Keeper(config.train_dir, config.max_to_keep, team)
+  boundary = Boundary(team, step, config.save_interval_secs, config.save_interval_steps)
   recovery = Recovery(config, plan)
   history = EvaluationHistory.read(config.train_dir, step)
-  profile = Profile(config)
   batches = make_batches(position)
-  first_step, first_position, saved_at = step, position, time.monotonic()
-  with contextlib.closing(progress), contextlib.closing(profile):
+  first_step, first_position = step, position
+  with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
       rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
@@ -93,9 +103,10 @@ def run(
       step += 1
       if step == first_step + 1:
         progress.start_clock(step)
-      due = what_is_due(config, plan, step, time.monotonic() - saved_at)
+      decision = boundary.after(step, signal.received, step == plan.total_steps)
+      due = what_is_due(config, plan, step, decision.save)
       if any(due) and not recovery.is_healthy(float(results['loss'])):
-        failed_at = int(results['position']) + 1
+        failed_at = _position_after(team, results)
         step = recovery.go_back(state, step, rate, float(results['loss']))
         progress.rewind(step)
         batches, first_step, first_position = make_batches(failed_at), step, failed_at
@@ -111,27 +122,41 @@ def run(
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         progress.log(step, step / plan.steps_per_epoch, values)
       if due.save or (due.evaluate and evaluate):
-        keeper.save(state, step, int(results['position']) + 1)
-        saved_at = time.monotonic()
+        keeper.save(state, step, _position_after(team, results))
+      if decision.stop:
+        return decision.stop
       if due.evaluate and evaluate:
         prefix = keeper.path(step)
-        metrics = evaluate(prefix)
+        metrics = team.exchange_facts(evaluate(prefix) if team.is_chief else {})[0]
         progress.log_evaluation(step, step / plan.steps_per_epoch, metrics)
         if history.add(step, metrics['top_1']):
           keeper.keep_best(prefix, metrics)
         if reason := history.reason_to_stop(config):
           logging.info('Stopped at step %d: %s', step, reason)
-          return
+          return 0
+  return 0
 
 
-def what_is_due(config: Config, plan: Plan, step: int, seconds_since_saved: float) -> Due:
-  """What follows step number `step`, counted from 1."""
+def _position_after(team: Team, results: Mapping[str, tf.Tensor]) -> int:
+  """Where the records begin that no worker has gone through."""
+  return int(team.exchange([int(results['position'])]).max()) + 1
+
+
+class Silent:
+  """Stands for what the chief alone does, on the other workers: does nothing."""
+
+  def __getattr__(self, name: str) -> Callable[..., None]:
+    return lambda *args, **kwargs: None
+
+
+def what_is_due(config: Config, plan: Plan, step: int, save: bool) -> Due:
+  """What follows step number `step`, counted from 1; `save` is the boundary's decision."""
   done = step == plan.total_steps
   every = max(1, round((config.eval_interval_epochs or 0) * plan.steps_per_epoch))
   return Due(
     log=done or step % config.log_every_n_steps == 0,
     evaluate=config.eval_interval_epochs is not None and (done or step % every == 0),
-    save=done or seconds_since_saved >= config.save_interval_secs,
+    save=save,
   )
 
 

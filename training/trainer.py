@@ -1,26 +1,36 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
+import dataclasses
 import math
 import os
+import signal
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from datasets import dataset_factory
-from nets import checkpoints, nets_factory
+from datasets import dataset_factory, files
+from nets import checkpoints, inception_utils, nets_factory
 from nets.model import Model
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from training import config as config_lib
-from training import distribution, input_pipeline, loop
+from training import distribution, input_pipeline, loop, optimizers
 from training.config import Config
+from training.distribution import Team
 from training.loop import Plan
 from training.train_state import TrainState
 from training.train_step import Batch, make_train_step
 
 _PREVIEWED = 8  # pictures in TensorBoard
+# Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
+_BOOKKEEPING = (
+  checkpoints.EMA_SUFFIX,
+  'global_step',
+  *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
+)
 
 
 def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
@@ -32,15 +42,36 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
 
   Raises:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be; the loss is not
-      finite. The last checkpoint stays as it is.
+      finite; another worker is gone. The last checkpoint stays as it is.
+    KeyboardInterrupt: Ctrl-C, after saving.
   """
   dataset = dataset_factory.get_dataset(
     config.dataset_name, config.dataset_split_name, config.dataset_dir
   )
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
-  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
-  plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
-  latest = checkpoints.latest(config.train_dir)
+  team = distribution.make_team(config.num_clones, config.clone_on_cpu)
+  if not team.is_chief:
+    logging.set_verbosity(logging.WARNING)
+  try:
+    _train(config, evaluate, dataset, num_classes, team)
+  except distribution.LOST_WORKER_ERRORS as error:
+    if team.count == 1:
+      raise
+    raise distribution.lost_worker(error, checkpoints.latest(config.train_dir)) from error
+
+
+def _train(
+  config: Config,
+  evaluate: loop.Evaluate | None,
+  dataset: dataset_factory.Dataset,
+  num_classes: int,
+  team: Team,
+) -> None:
+  strategy = team.strategy
+  replicas = strategy.num_replicas_in_sync
+  config = dataclasses.replace(config, batch_size=batch_size(config, replicas))
+  plan = make_plan(config, dataset.num_samples, num_classes, replicas)
+  latest = _agreed_start(config, dataset, team)
   if latest:
     _check_same_run(config, plan)
   elif config.checkpoint_path:
@@ -60,8 +91,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
   distortion = make_distortion(config)
   input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
-  os.makedirs(config.train_dir, exist_ok=True)
-  config_lib.write(config.train_dir, config, plan._asdict())
+  if team.is_chief:
+    os.makedirs(config.train_dir, exist_ok=True)
+    config_lib.write(config.train_dir, config, plan._asdict())
 
   def make_batches(position: int) -> Iterator[Batch]:
     return iter(
@@ -78,6 +110,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
           shuffle_buffer=config.shuffle_buffer,
           num_readers=config.num_readers,
           num_threads=config.num_preprocessing_threads,
+          worker=team.index,
+          num_workers=team.count,
+          replicas=replicas // team.count,
         )
       )
     )
@@ -85,11 +120,72 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
   try:
     preview = make_preview(strategy, config, dataset.labels_to_names, preprocessing, distortion)
-    loop.run(config, plan, state, make_batches, train_step, step, position, evaluate, preview)
+    stopped_by = loop.run(
+      config, plan, state, make_batches, train_step, step, position, evaluate, preview, team=team
+    )
   except tf.errors.ResourceExhaustedError as error:
     raise ValueError(out_of_memory(config, error)) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.labels_offset, error) from error
+  if stopped_by:
+    message = f'interrupted; started again it goes on from {checkpoints.latest(config.train_dir)}'
+    if stopped_by == signal.SIGINT:
+      raise KeyboardInterrupt(message)
+    logging.info('%s', message)
+
+
+def batch_size(config: Config, num_replicas: int) -> int:
+  """Pictures a replica and step.
+
+  Raises:
+    ValueError: --global_batch_size can not be dealt out evenly.
+  """
+  if config.global_batch_size is None:
+    return config.batch_size
+  each, rest = divmod(config.global_batch_size, num_replicas)
+  if rest:
+    nearest = [n * num_replicas for n in (each, each + 1) if n]
+    raise ValueError(
+      f'--global_batch_size={config.global_batch_size} can not be dealt out to {num_replicas} '
+      f'replicas: choose {" or ".join(map(str, nearest))}'
+    )
+  return each
+
+
+# Flags in which workers may differ: where their host has what, and how fast it is.
+_OF_THE_HOST = ('train_dir', 'dataset_dir', 'num_preprocessing_threads')
+
+
+def _agreed_start(config: Config, dataset: dataset_factory.Dataset, team: Team) -> str | None:
+  """The checkpoint to go on from: the chief's latest, on every worker.
+
+  Raises:
+    ValueError: workers have other flags or records than the chief.
+    FileNotFoundError: a worker does not see the chief's checkpoint.
+  """
+  latest = checkpoints.latest_sound(config.train_dir)
+  if team.count == 1:
+    return latest
+  flags = {n: v for n, v in dataclasses.asdict(config).items() if n not in _OF_THE_HOST}
+  distribution.check_same(team, flags, '--')
+  shards = sorted(map(os.path.basename, dataset.paths))
+  facts = {
+    'first shard': shards[:1],
+    'number of shards': len(shards),
+    'number of records': dataset.num_samples,
+    'version of TensorFlow': tf.__version__,
+  }
+  distribution.check_same(team, facts, 'The ')
+  chiefs = team.exchange_facts({'latest': latest and os.path.basename(latest)})[0]['latest']
+  if chiefs is None:
+    return None
+  own = os.path.join(config.train_dir, chiefs)
+  if not checkpoints.is_complete(own):
+    raise FileNotFoundError(
+      f'{own} is not there, but the chief goes on from it: --train_dir must be on a file system '
+      'that all workers share'
+    )
+  return own
 
 
 def make_preview(
@@ -146,13 +242,16 @@ def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: 
 def make_model(config: Config, plan: Plan) -> Model:
   """The net of a run, its variables made; call it in `strategy.scope()`."""
   net = nets_factory.get_net(config.model_name)
+  arg_scope = net.arg_scope(
+    weight_decay=config.weight_decay, batch_norm_decay=config.batch_norm_decay
+  )
+  if config.freeze_batch_norm:
+    arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
   model = nets_factory.create_model(
     config.model_name,
     plan.num_classes,
     image_size=plan.image_size,
-    arg_scope=net.arg_scope(
-      weight_decay=config.weight_decay, batch_norm_decay=config.batch_norm_decay
-    ),
+    arg_scope=arg_scope,
     dropout_keep_prob=config.dropout_keep_prob,
     **({'depth_multiplier': config.depth_multiplier} if config.depth_multiplier != 1 else {}),
   )
@@ -222,12 +321,31 @@ def _init_from(config: Config, model: Model) -> None:
       f'{error}; --checkpoint_exclude_scopes leaves scopes out, --ignore_missing_vars those that '
       'the checkpoint lacks'
     ) from error
-  logging.info('Starting from %s: %d variables restored', prefix, len(restored.restored))
-  for name in (*restored.excluded, *restored.missing):
-    reason = stored.get(name, 'not there')
-    if name.startswith(excluded):
-      reason = 'excluded'
-    logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
+  fresh = {
+    name: 'excluded' if name.startswith(excluded) else stored.get(name, 'not there')
+    for name in (*restored.excluded, *restored.missing)
+  }
+  logging.info('Starting from %s', prefix)
+  for line in restored_table(restored, fresh, variables):
+    logging.info('  %s', line)
+
+
+def restored_table(
+  restored: checkpoints.Restored, fresh: Mapping[str, Any], variables: Mapping[str, tf.Variable]
+) -> list[str]:
+  """Lines on what came from a checkpoint, what starts fresh and why, and what nobody wanted."""
+  foreign = [
+    name for name in restored.unused if name not in variables and not name.endswith(_BOOKKEEPING)
+  ]
+  return [
+    f'restored: {len(restored.restored)} of {len(variables)} variables',
+    *(
+      f'fresh: {name} {variables[name].shape.as_list()} (checkpoint: {reason})'
+      for name, reason in fresh.items()
+    ),
+    f'ignored: {len(foreign)} that the net does not have'
+    + (f': {files.some(foreign)}' if foreign else ''),
+  ]
 
 
 def _check_same_run(config: Config, plan: Plan) -> None:

@@ -1,0 +1,102 @@
+"""Runs of the training script as processes of their own, one or several that work together."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+TIMEOUT = 180  # seconds
+
+
+def flags_of(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> dict:
+  """The flags of a small run, {name: value}."""
+  return {
+    'dataset_name': 'image_folder',
+    'dataset_dir': str(data),
+    'train_dir': str(train_dir),
+    'model_name': tiny.NAME,
+    'preprocessing_name': 'inception',
+    'batch_size': 4,
+    'max_number_of_steps': 6,
+    'log_every_n_steps': 1,
+    'batch_norm_decay': 0.5,
+    'learning_rate_decay_type': 'fixed',
+    'clone_on_cpu': True,
+    **flags,
+  }
+
+
+def start(train_dir, data, environment=None, **flags) -> subprocess.Popen:
+  """One process; flags as keywords, True for a switch."""
+  flags = flags_of(train_dir, data, **flags)
+  return subprocess.Popen(
+    [
+      *(sys.executable, '-m', 'tests.training.driver'),
+      *(f'--{name}={str(v).lower() if v is True else v}' for name, v in flags.items()),
+    ],
+    cwd=ROOT,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', **(environment or {})},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def free_ports(count: int) -> list[int]:
+  with contextlib.ExitStack() as stack:
+    sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+    for found in sockets:
+      found.bind(('127.0.0.1', 0))
+    return [found.getsockname()[1] for found in sockets]
+
+
+@contextlib.contextmanager
+def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[subprocess.Popen]]:
+  """Workers on this machine; `of_worker` has flags of each. They end with the block."""
+  workers = [f'127.0.0.1:{port}' for port in free_ports(len(of_worker))]
+  processes = []
+  try:
+    for index, own in enumerate(of_worker):
+      task = {'type': 'worker', 'index': index}
+      config = {'TF_CONFIG': json.dumps({'cluster': {'worker': workers}, 'task': task})}
+      processes.append(start(train_dir, data, config, **{**flags, **own}))
+    yield processes
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+      process.stdout.close()
+
+
+def finish(*processes) -> list[tuple[int, str]]:
+  """Status and output of each."""
+  outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+  return [(p.returncode, output) for p, output in zip(processes, outputs, strict=True)]
+
+
+def metrics(train_dir) -> list[dict]:
+  path = pathlib.Path(train_dir, 'metrics.jsonl')
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [json.loads(line) for line in lines if line.endswith('}')]
+
+
+def wait_for_step(train_dir, step: int, *processes) -> None:
+  """Returns when metrics.jsonl has a step; an end of one of the processes before is an error."""
+  wait_until(lambda: any(e['step'] >= step for e in metrics(train_dir)), *processes)
+
+
+def wait_until(is_so: Callable[[], bool], *processes) -> None:
+  deadline = time.monotonic() + TIMEOUT
+  while not is_so():
+    for process in processes:
+      assert process.poll() is None, process.communicate()[0]
+    assert time.monotonic() < deadline
+    time.sleep(0.02)

@@ -1,0 +1,175 @@
+"""Several processes that train together, on this machine."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import checkpoints
+from tests import records
+from tests.training import processes
+from training import distribution, trainer
+from training.config import resolve
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('data'))
+
+
+def losses(train_dir):
+  return {entry['step']: entry['loss'] for entry in processes.metrics(train_dir)}
+
+
+def weights(train_dir):
+  stored = checkpoints.shapes(train_dir)
+  return {name: value.numpy() for name, value in checkpoints.read(train_dir, stored).items()}
+
+
+def check_same(found_dir, expected_dir):
+  assert list(losses(found_dir)) == list(losses(expected_dir))
+  for step, loss in losses(expected_dir).items():
+    assert losses(found_dir)[step] == pytest.approx(loss, rel=1e-3), step
+  found, expected = weights(found_dir), weights(expected_dir)
+  assert found['input_position'] == expected['input_position']
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=0.05, atol=0.01, err_msg=name)
+
+
+def test_two_workers_do_what_two_replicas_do(data, tmp_path):
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  flags = {'max_number_of_steps': 4, 'moving_average_decay': 0.5}
+  with processes.team(two, data, **flags) as workers:
+    trainer.train(resolve(processes.flags_of(one, data, num_clones=2, **flags)))
+    (status, chief), (_, other) = processes.finish(*workers)
+  assert status == 0, chief
+  assert 'step 4/4' in chief
+  assert 'step' not in other
+  names = sorted(path.name.split('.')[0] for path in two.iterdir())
+  assert names == ['checkpoint', 'config', 'events', 'metrics', 'model', 'model']
+  check_same(two, one)
+
+
+@pytest.mark.slow
+def test_two_workers_started_again_go_on(data, tmp_path):
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  for steps in (3, 6):
+    with processes.team(two, data, max_number_of_steps=steps) as workers:
+      (status, chief), (other_status, _) = processes.finish(*workers)
+      assert status == other_status == 0, chief
+  assert f'Going on from {two}/model.ckpt-3' in chief
+  trainer.train(resolve(processes.flags_of(one, data, num_clones=2, max_number_of_steps=6)))
+  check_same(two, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dead', [0, 1])
+def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
+  endless = {'max_number_of_steps': 100000, 'log_every_n_steps': 10, 'save_interval_steps': 20}
+  with processes.team(tmp_path, data, **endless) as workers:
+    processes.wait_for_step(tmp_path, 30, *workers)
+    workers[dead].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    ((status, output),) = processes.finish(workers[1 - dead])
+    assert time.monotonic() - killed < 60
+  assert status == 1
+  (line,) = [line for line in output.splitlines() if line.startswith('driver: ')]
+  assert 'is gone (its own output may say why); start the same command on all' in line
+  assert f'go on from {tmp_path}/model.ckpt-' in line
+  assert 'Traceback' not in output
+
+
+@pytest.mark.slow
+def test_workers_with_different_flags_are_refused(data, tmp_path):
+  with processes.team(
+    tmp_path / 'run', data, of_worker=({}, {'learning_rate': 0.5, 'dataset_dir': data})
+  ) as workers:
+    for status, output in processes.finish(*workers):
+      assert status == 1
+      assert '--learning_rate is 0.045 on worker 0 and 0.5 on worker 1' in output
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_team_of_one_exchanges_with_itself():
+  team = distribution.Team(tf.distribute.get_strategy())
+  assert team.is_chief
+  np.testing.assert_array_equal(team.exchange([3, 4]), [[3, 4]])
+  assert team.exchange_facts({'a': None, 'b': 'ü'}) == [{'a': None, 'b': 'ü'}]
+  distribution.check_same(team, {'a': 1}, '--')
+
+
+CLUSTER = {'worker': ['a:1', 'b:2']}
+
+
+def tf_config(task, cluster=CLUSTER):
+  return {'TF_CONFIG': json.dumps({'cluster': cluster, 'task': task})}
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, (None, 'worker', 0)),
+    ({'SLURM_NTASKS': '1'}, (None, 'worker', 0)),
+    (tf_config({'type': 'worker', 'index': 0}, {'worker': ['a:1']}), (None, 'worker', 0)),
+    (tf_config({'type': 'worker', 'index': 1}), (CLUSTER, 'worker', 1)),
+    (
+      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:0'], 'worker': ['a:1']}),
+      ({'chief': ['c:0'], 'worker': ['a:1']}, 'chief', 0),
+    ),
+  ],
+)
+def test_the_environment_names_the_workers(environment, expected):
+  assert distribution.find_cluster(environment) == expected
+
+
+def test_slurm_names_the_workers(monkeypatch):
+  step = {
+    'SLURM_PROCID': '2',
+    'SLURM_NTASKS': '3',
+    'SLURM_STEP_ID': '0',
+    'SLURM_STEP_NUM_TASKS': '3',
+    'SLURM_STEP_NODELIST': 'node[07-08]',
+    'SLURM_STEP_TASKS_PER_NODE': '2,1',
+    'SLURM_JOB_ID': '20005',
+  }
+  for name, value in step.items():
+    monkeypatch.setenv(name, value)
+  cluster, task_type, task_id = distribution.find_cluster(step)
+  assert cluster == {'worker': ['node07:10005', 'node07:10006', 'node08:10005']}
+  assert (task_type, task_id) == ('worker', 2)
+
+
+@pytest.mark.parametrize(
+  ('environment', 'message'),
+  [
+    ({'TF_CONFIG': '{'}, 'TF_CONFIG can not be read'),
+    (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
+    (tf_config({}, {'ps': ['c:0'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
+    ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
+  ],
+)
+def test_an_environment_without_sense_is_refused(environment, message):
+  with pytest.raises(ValueError, match=message):
+    distribution.find_cluster(environment)
+
+
+def test_too_many_replicas_of_a_worker_are_refused(monkeypatch):
+  for name, value in tf_config({'type': 'worker', 'index': 0}).items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(ValueError, match='--num_clones=2: this worker has 0 GPUs; .* more workers'):
+    distribution.make_team(2, clone_on_cpu=True)
+
+
+def test_a_global_batch_that_does_not_divide_is_refused():
+  def config(**kwargs):
+    return resolve({'train_dir': 'run', 'dataset_dir': 'data', **kwargs})
+
+  assert trainer.batch_size(config(global_batch_size=12), 3) == 4
+  assert trainer.batch_size(config(batch_size=5), 3) == 5
+  with pytest.raises(ValueError, match='--global_batch_size=13 .* to 3 replicas: .* 12 or 15'):
+    trainer.batch_size(config(global_batch_size=13), 3)
+  with pytest.raises(ValueError, match='--global_batch_size=2 .* to 3 replicas: choose 3'):
+    trainer.batch_size(config(global_batch_size=2), 3)
