@@ -4,6 +4,7 @@ slim's own checkpoints open here (the single-file format of its 2016 releases to
 with `tf.compat.v1.train.Saver`. `training.checkpoints` keeps those of a run.
 """
 
+import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,39 @@ def latest(directory: str | os.PathLike) -> str | None:
   return None
 
 
+def latest_sound(directory: str | os.PathLike) -> str | None:
+  """The newest checkpoint whose every tensor can be read; None where there is no checkpoint.
+
+  One that is damaged is said and passed over.
+
+  Raises:
+    ValueError: there is none that is not damaged.
+    FileNotFoundError: as `latest`.
+  """
+  newest = latest(directory)
+  if newest is None:
+    return None
+  older = [prefix for prefix in numbered(os.fspath(directory)) if is_complete(prefix)]
+  candidates = [newest, *(prefix for prefix in reversed(older) if prefix != newest)]
+  reasons = []
+  for prefix in candidates:
+    reason = find_damage(prefix)
+    if reason is None:
+      return prefix
+    logging.warning('%s', reason)
+    reasons.append(reason)
+  raise ValueError(f'{reasons[0]}; {os.fspath(directory)} has no other checkpoint that can be read')
+
+
+def find_damage(prefix: str) -> str | None:
+  """Reads a whole checkpoint, checksums included; what is wrong with it, or None."""
+  try:
+    read(prefix, list(shapes(prefix)))
+  except ValueError as error:
+    return str(error) if 'is damaged' in str(error) else f'{prefix} is damaged: {error}'
+  return None
+
+
 def numbered(directory: str) -> list[str]:
   """The prefixes `model.ckpt-<step>` of a directory by step, complete or not."""
   steps = {
@@ -138,7 +172,8 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
     tensors: {name: value}.
 
   Raises:
-    tf.errors.OpError: the disk is full, the directory not writable.
+    OSError: the disk is full.
+    tf.errors.OpError: the directory is not writable.
   """
   path = os.fspath(path)
   temporary = f'{path}.part-{os.getpid()}'
@@ -155,6 +190,8 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
       os.remove(path + '.index')  # never the new data under the old index
     for suffix in suffixes:
       os.replace(temporary + suffix, path + suffix)
+  except tf.errors.ResourceExhaustedError as error:  # which elsewhere means memory
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
   finally:
     directory, name = os.path.split(os.path.abspath(temporary))
     for entry in os.scandir(directory):
