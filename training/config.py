@@ -28,7 +28,7 @@ OPTIMIZERS = (
 )
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 LOSSES = ('sigmoid', 'softmax')
-PRECISIONS = ('bfloat16', 'float32')
+PRECISIONS = ('bfloat16', 'float16', 'float32')
 
 
 def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -54,6 +54,9 @@ class Config:
   )
   train_image_size: int = option(None, "Pixels a side; the net's by default (299).")
   batch_size: int = option(32, 'Pictures a replica and step; the global batch is the sum.')
+  accumulate_steps: int = option(
+    1, 'Batches of batch_size that a replica takes one after the other before each update.'
+  )
   global_batch_size: int = option(
     None, 'Pictures a step over all replicas; goes before batch_size.'
   )
@@ -63,11 +66,12 @@ class Config:
   num_clones: int = option(None, 'Replicas; all GPUs by default, or 1 without one.')
   clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')
   precision: str = option('float32', 'Type of the computation; variables are float32.', PRECISIONS)
+  jit_compile: bool = option(False, 'Compile forward and backward pass with XLA.')
   seed: int = option(0, 'Of initial weights, order, distortions and dropout.')
 
   num_readers: int = option(4, 'Shards read side by side.')
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
-  shuffle_buffer: int = option(4096, 'Records that the next one is drawn from.')
+  shuffle_buffer: int = option(4096, 'Records shuffled together.')
   log_every_n_steps: int = option(10, 'Steps between lines of progress.')
   save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
   save_interval_steps: int = option(None, 'Steps between checkpoints, beside save_interval_secs.')
@@ -231,6 +235,7 @@ POSITIVE = math.ulp(0.0)  # the smallest number above 0
 # Smallest and largest value of a flag.
 _RANGES: dict[str, tuple[float, float]] = {
   'batch_size': (1, math.inf),
+  'accumulate_steps': (1, math.inf),
   'global_batch_size': (1, math.inf),
   'num_clones': (1, math.inf),
   'train_image_size': (1, math.inf),

@@ -209,18 +209,37 @@ class Optimizer(tf.Module):
         value = tf.fill(variable.shape, slot.initial_value(config))
         self.slots[slot_name] = tf.Variable(value, trainable=False, name=slot_name)
 
-  def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, learning_rate: tf.Tensor):
+  def apply(
+    self,
+    gradients: Sequence[tf.Tensor],
+    step: tf.Tensor,
+    learning_rate: tf.Tensor,
+    is_wanted: tf.Tensor | None = None,
+  ) -> None:
     """Updates every variable; called in replica context.
 
     Args:
       gradients: of the variables in their order, already summed over the replicas.
       step: int64 scalar, from 0.
       learning_rate: float32 scalar.
+      is_wanted: bool scalar; False leaves everything as it is.
     """
     replica_context = tf.distribute.get_replica_context()
-    replica_context.merge_call(self._update, args=(list(gradients), step, learning_rate))
+    replica_context.merge_call(self._update, args=(list(gradients), step, learning_rate, is_wanted))
 
-  def _update(self, strategy: tf.distribute.Strategy, gradients, step, learning_rate) -> None:
+  def _update(
+    self, strategy: tf.distribute.Strategy, gradients, step, learning_rate, is_wanted
+  ) -> None:
+    def update_if_wanted(variable, name, is_wanted, *arguments):
+      if is_wanted is None:
+        return update(variable, name, *arguments)
+
+      def updated():
+        update(variable, name, *arguments)
+        return True
+
+      return tf.cond(is_wanted, updated, lambda: False)
+
     def update(variable, name, gradient, step, learning_rate, *slots):
       if name in self._scales:
         learning_rate *= self._scales[name]
@@ -231,7 +250,8 @@ class Optimizer(tf.Module):
 
     for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):
       slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]
-      strategy.extended.update(variable, update, args=(name, gradient, step, learning_rate, *slots))
+      arguments = name, is_wanted, gradient, step, learning_rate, *slots
+      strategy.extended.update(variable, update_if_wanted, args=arguments)
 
 
 def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, float]:

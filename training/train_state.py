@@ -7,6 +7,7 @@ import tensorflow as tf
 from nets import checkpoints
 from nets.model import Model
 from training.config import Config, scopes
+from training.loss_scale import LossScale
 from training.optimizers import Optimizer, adam_powers
 
 POSITION = 'input_position'  # records gone through, over all epochs
@@ -21,6 +22,7 @@ class TrainState(tf.Module):
     self.model = model
     self.trained = trained_variables(config, model)
     self.optimizer = Optimizer(config, self.trained, model.regularized_names)
+    self.loss_scale = LossScale() if config.precision == 'float16' else None
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
     if config.moving_average_decay:
       for name, variable in model.variables_by_name.items():
@@ -36,7 +38,8 @@ class TrainState(tf.Module):
   def named_variables(self) -> dict[str, tf.Variable]:
     """Everything that a checkpoint holds in variables."""
     averages = {name + checkpoints.EMA_SUFFIX: v for name, v in self.averages.items()}
-    return {**self.model.variables_by_name, **self.optimizer.slots, **averages}
+    scale = self.loss_scale.named_variables() if self.loss_scale else {}
+    return {**self.model.variables_by_name, **self.optimizer.slots, **averages, **scale}
 
   def restart_averages(self) -> None:
     """Sets the moving averages to the variables, as after loading a checkpoint without them."""

@@ -1,5 +1,6 @@
 """One synchronous step: forward, backward, sum over the replicas, update."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -10,12 +11,18 @@ from preprocessing.preprocessing_factory import Preprocessing
 from preprocessing.rand_augment import rand_augment
 from training import class_weights, losses
 from training.config import Config
+from training.loss_scale import all_finite
 from training.optimizers import RULES
 from training.train_state import TrainState
 
 Batch = dict[str, tf.Tensor]
 # (batch of `input_pipeline.train_batches`, step int64, learning rate float32) -> scalars
 TrainStep = Callable[[Batch, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+# What a small batch says of itself; the step reports the means.
+_METRICS = ('loss', 'cross_entropy', 'regularization_loss', 'top_1')
+Gradients = list[tf.Tensor]
 
 
 def make_train_step(
@@ -28,14 +35,21 @@ def make_train_step(
   """The compiled step.
 
   It returns the means over the replicas of 'loss' (all terms), 'cross_entropy' (of the main head),
-  'regularization_loss' and 'top_1', and 'position', the largest of the batch.
+  'regularization_loss' and 'top_1', and 'position', the largest of the batch; with float16 also
+  'loss_scale' and 'overflow_steps', the updates skipped so far.
+
+  With --accumulate_steps=N a replica's batch is N small ones, one after the other.
+
+  Raises:
+    ValueError, OSError: see `class_weights.load`.
   """
   trained = list(state.trained.values())
   weights = class_weights.load(config)
+  parts = strategy.num_replicas_in_sync * config.accumulate_steps  # of the global batch
 
-  def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
-    replica = tf.distribute.get_replica_context()
-    drawn = draw_mix(config, batch)
+  def forward_and_backward(
+    batch: Batch, drawn: mixing.Mix | None, loss_scale: tf.Tensor | None
+  ) -> tuple[Gradients, Batch]:
     images, kept = augment(config, preprocessing, distortion, batch, drawn)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(trained)
@@ -47,11 +61,38 @@ def make_train_step(
       metrics = batch_losses(config, logits, end_points, targets, weights)
       metrics['regularization_loss'] = regularization_loss(config, state)
       metrics['loss'] += metrics['regularization_loss']
-      share = metrics['loss'] / replica.num_replicas_in_sync
-    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, tape.gradient(share, trained))
+      share = metrics['loss'] / parts
+      if loss_scale is not None:
+        share *= loss_scale
+    return tape.gradient(share, trained), metrics
+
+  def small_step(batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Batch]:
+    drawn = draw_mix(config, batch)  # not compiled: XLA has no gamma distribution
+    compute = forward_and_backward
+    if config.jit_compile:  # no sum over the replicas in it: XLA compiles for one device
+      compute = tf.function(compute, jit_compile=True, autograph=False)
+    return compute(batch, drawn, loss_scale)
+
+  def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
+    replica = tf.distribute.get_replica_context()
+    scaling, is_finite = state.loss_scale, None
+    gradients, metrics = accumulate(
+      functools.partial(small_step, loss_scale=scaling and scaling.scale.read_value()),
+      batch,
+      trained,
+      config,
+    )
+    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    if scaling:
+      gradients = scaling.unscale(gradients)
+      is_finite = all_finite(gradients)
     if config.clip_gradient_norm:
       gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradient_norm)
-    state.optimizer.apply(gradients, step, learning_rate)
+    state.optimizer.apply(gradients, step, learning_rate, is_finite)
+    if scaling:
+      scaling.update(is_finite)
+      metrics['loss_scale'] = scaling.scale.read_value()
+      metrics['overflow_steps'] = tf.cast(scaling.overflow_steps.read_value(), tf.float32)
     if config.moving_average_decay:
       move_averages(state, averaging_decay(config.moving_average_decay, step))
     return {**metrics, 'position': tf.reduce_max(batch['position'])}
@@ -68,6 +109,52 @@ def make_train_step(
     return {**means, 'position': tf.reduce_max(tf.stack(positions))}
 
   return train_step
+
+
+def accumulate(
+  small_step: Callable[[Batch], tuple[Gradients, Batch]],
+  batch: Batch,
+  trained: Sequence[tf.Variable],
+  config: Config,
+) -> tuple[Gradients, Batch]:
+  """Runs a replica's batch in --accumulate_steps parts, in the memory of one.
+
+  Args:
+    small_step: gradients and metrics of a part.
+    batch: of `accumulate_steps * batch_size` pictures.
+    trained: what the gradients are of.
+    config: has both numbers.
+
+  Returns:
+    The sums of the gradients and the means of the metrics.
+
+  Raises:
+    ValueError: the batch has another size.
+  """
+  count = config.accumulate_steps
+  if count == 1:
+    return small_step(batch)
+  size = batch['image'].shape[0]
+  if size != count * config.batch_size:
+    raise ValueError(
+      f'--accumulate_steps={count} with --batch_size={config.batch_size} takes '
+      f'{count * config.batch_size} pictures a replica and step, not {size}'
+    )
+  parts = {
+    name: tf.reshape(value, (count, config.batch_size, *value.shape[1:]))
+    for name, value in batch.items()
+  }
+
+  def body(i, gradients, metrics):
+    more, values = small_step({name: part[i] for name, part in parts.items()})
+    gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+    return i + 1, gradients, {name: metrics[name] + values[name] for name in _METRICS}
+
+  start = 0, [tf.zeros(v.shape) for v in trained], dict.fromkeys(_METRICS, tf.constant(0.0))
+  _, gradients, metrics = tf.while_loop(
+    lambda i, *_: i < count, body, start, parallel_iterations=1, maximum_iterations=count
+  )
+  return gradients, {name: value / count for name, value in metrics.items()}
 
 
 def regularization_loss(config: Config, state: TrainState) -> tf.Tensor:
