@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from evaluation import during_training, evaluator
 from evaluation.config import resolve as resolve_eval
+from nets import checkpoints
 from tests import records, tiny
 from training import loop, train_step, trainer
 from training.config import resolve
@@ -234,3 +235,45 @@ def test_tensorboard_shows_pictures_as_the_net_sees_them(data, tmp_path):
   assert len(names) == 8
   assert set(names) == {'color 0', 'color 1', 'color 2'}
   assert tags['InceptionTiny/Conv2d_1a_3x3/weights'].shape[1] == 3  # buckets: left, right, count
+
+
+# Fine-tuning
+
+
+def test_frozen_batch_norm_stays_as_it_was_restored(run, data, tmp_path):
+  """slim's --trainable_scopes let the moving averages of frozen layers drift."""
+  start = str(run / 'model.ckpt-7')
+  train(
+    config(
+      data,
+      tmp_path,
+      recipe='finetune',
+      checkpoint_path=start,
+      freeze_batch_norm=True,
+      max_number_of_steps=2,
+      moving_average_decay=None,
+      warmup_epochs=0.0,
+      learning_rate_decay_type='fixed',
+    )
+  )
+  before = checkpoints.read(start, list(checkpoints.shapes(start)))
+  after = checkpoints.read(tmp_path, list(checkpoints.shapes(tmp_path)))
+  averaged = {n: before.get(n + checkpoints.EMA_SUFFIX) for n in after}  # what is restored
+  names = [name for name, value in averaged.items() if value is not None]
+  norms = [name for name in names if '/BatchNorm/' in name]
+  assert len(norms) > 10
+  for name in norms:
+    np.testing.assert_array_equal(after[name], averaged[name])
+  changed = [n for n in names if n not in norms and not np.array_equal(after[n], averaged[n])]
+  assert len(changed) > 5
+
+
+def test_what_a_checkpoint_gave_is_a_short_table(run, data, tmp_path, caplog):
+  directory = records.write_set(tmp_path / 'data', classes=2)
+  with caplog.at_level('INFO', 'absl'):
+    train(config(directory, tmp_path / 'run', checkpoint_path=str(run), max_number_of_steps=1))
+  messages = [record.getMessage().strip() for record in caplog.records]
+  assert 'restored: 38 of 42 variables' in messages
+  assert 'ignored: 1 that the net does not have: input_position' in messages
+  fresh = [message for message in messages if message.startswith('fresh: ')]
+  assert len(fresh) == 4
