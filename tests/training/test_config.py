@@ -91,6 +91,18 @@ def test_recipe_paper_is_the_default():
   assert (paper.aux_loss_weight, paper.moving_average_decay) == (0.4, 0.9999)
 
 
+def test_recipe_modern():
+  modern = resolve({**GIVEN, 'recipe': 'modern'})
+  assert (modern.optimizer, modern.momentum, modern.precision) == ('momentum', 0.9, 'bfloat16')
+  assert (modern.learning_rate_decay_type, modern.warmup_epochs, modern.num_epochs) == (
+    'cosine',
+    5.0,
+    200.0,
+  )
+  assert (modern.mixup_alpha, modern.label_smoothing) == (0.2, 0.1)
+  assert modern.moving_average_decay == 0.9999
+
+
 def test_flags_go_before_the_recipe():
   assert resolve({**GIVEN, 'learning_rate': 0.5, 'recipe': 'paper'}).learning_rate == 0.5
 

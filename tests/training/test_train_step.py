@@ -166,6 +166,21 @@ def test_batch_norm_statistics_move(single):
   assert np.all(after[name] != 1)
 
 
+def test_recipe_modern_steps():
+  """All of it at once, its weight decay for weights alone."""
+  settings = config(recipe='modern', optimizer='momentum')
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  weights = {name for name in state.trained if name.endswith('/weights')}
+  assert state.model.regularized_names == weights
+  assert len(weights) < len(state.trained)
+  before = {name: variable.numpy() for name, variable in state.trained.items()}
+  results = run(train_step, batch(), 2)
+  assert all(np.isfinite(value) for value in results.values())
+  assert results['regularization_loss'] > 0
+  for name, variable in state.trained.items():
+    assert np.any(variable.numpy() != before[name]), name
+
+
 @pytest.mark.parametrize('optimizer', ['momentum', 'adamw', 'lamb'])
 def test_weight_decay_is_for_weights_alone(optimizer):
   """Without gradients: the rate x decay of each weight is gone, biases and batch norm stay."""
