@@ -1,12 +1,11 @@
 """Between two steps: whether to save and whether to stop, the same on every worker."""
 
+import os
 import signal
 import threading
 import time
 from types import FrameType
 from typing import NamedTuple
-
-from absl import logging
 
 from training.distribution import Team
 
@@ -41,7 +40,8 @@ class StopSignal:
     self.received = number
     self._restore()
     name = signal.Signals(number).name
-    logging.info('%s: saving after this step; a second signal ends the run at once', name)
+    line = f'{name}: saving after this step; a second signal ends the run at once\n'
+    os.write(2, line.encode())  # what goes through buffers may be in the middle of a line
 
   def _restore(self) -> None:
     for number, handler in self._before.items():

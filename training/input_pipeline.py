@@ -1,7 +1,7 @@
 """From records to batches: the host's half of the work.
 
-Training goes through the records in an order that is a function of seed and position alone, so a
-run that is resumed at a position goes on as if it had never stopped.
+Training goes through the records in an order that is a function of seed and position alone (see
+`record_order`), so a run that is resumed at a position goes on as if it had never stopped.
 """
 
 import tensorflow as tf
@@ -10,6 +10,7 @@ from datasets import records, shards
 from datasets.dataset_factory import Dataset
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
+from training import record_order
 
 # Records that one decoding task takes. Measured on 2 cores with 96 x 96 JPEGs: 3,000 pictures/s in
 # tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which can not skip a broken picture.
@@ -48,7 +49,7 @@ def train_batches(
     multi_label: a record has one label or more.
     seed: of the order and of the distortions.
     position: where to begin: records already gone through, counted over all epochs.
-    shuffle_buffer: records that the next one is drawn from.
+    shuffle_buffer: records shuffled together.
     num_readers: shards read side by side.
     num_threads: of decoding; None lets tf.data find out.
     worker: which of `num_workers`; each takes its own part of every global batch, as one process
@@ -62,20 +63,6 @@ def train_batches(
     `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the picture.
     Pictures that can not be decoded are missing: so are their positions.
   """
-  paths = tf.constant(sorted(dataset.paths))
-
-  def epoch_of_records(epoch: tf.Tensor) -> tf.data.Dataset:
-    order = tf.random.experimental.stateless_shuffle(paths, [seed, tf.cast(epoch, tf.int32)])
-    found = tf.data.Dataset.from_tensor_slices(order).interleave(
-      tf.data.TFRecordDataset,
-      cycle_length=num_readers,
-      num_parallel_calls=tf.data.AUTOTUNE,
-      deterministic=True,
-    )
-    tf.random.set_seed(seed + 1)  # of this function's graph; `shuffle` mixes it with its own
-    found = found.shuffle(shuffle_buffer, seed=epoch)
-    first = epoch * dataset.num_samples
-    return found.enumerate(first).skip(tf.maximum(position - first, 0))
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = records.parse_example(record, dataset.schema, multi_label)
@@ -87,8 +74,9 @@ def train_batches(
     label = _target(example['label'], dataset, labels_offset)
     return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
 
-  start = position // dataset.num_samples
-  everything = tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch_of_records)
+  everything = record_order.records_from(
+    dataset, seed=seed, position=position, num_lanes=num_readers, window=shuffle_buffer
+  )
   if num_workers > 1:
     share = batch_size * replicas
     everything = everything.filter(

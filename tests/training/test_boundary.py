@@ -1,0 +1,105 @@
+"""Signals and clocks between two steps."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from nets import checkpoints
+from tests import records
+from tests.training import processes
+from training import boundary
+
+
+def test_a_signal_is_noted_once():
+  before = signal.getsignal(signal.SIGTERM)
+  with boundary.StopSignal() as stop:
+    assert stop.received == 0
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.received == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before  # a second one ends the process
+  assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+class Team:
+  """Of two workers; the other says `other`."""
+
+  count = 2
+
+  def __init__(self, other):
+    self.other, self.exchanges = other, 0
+
+  def exchange(self, values):
+    self.exchanges += 1
+    return np.array([values, self.other])
+
+
+class Alone:
+  count = 1
+
+
+def test_saving_by_steps_and_by_the_clock():
+  by_steps = boundary.Boundary(Alone(), 0, 1000.0, 3)
+  assert [by_steps.after(step, 0, False).save for step in range(1, 7)] == [0, 0, 1, 0, 0, 1]
+  by_clock = boundary.Boundary(Alone(), 0, 0.0, None)
+  assert by_clock.after(1, 0, False).save
+  neither = boundary.Boundary(Alone(), 0, 1000.0, None)
+  assert neither.after(1, 0, False) == (False, 0)
+  assert neither.after(2, 0, True) == (True, 0)
+  assert neither.after(3, signal.SIGTERM, False) == (True, signal.SIGTERM)
+
+
+def test_a_signal_to_one_worker_stops_all():
+  team = Team((0, signal.SIGTERM, 0))
+  found = boundary.Boundary(team, 0, 1000.0, None).after(1, 0, False)
+  assert found == (True, signal.SIGTERM)
+
+
+def test_quick_steps_are_not_all_exchanged():
+  team = Team((1, 0, 0))  # the other's clock does not count
+  quick = boundary.Boundary(team, 0, 1000.0, None)
+  assert not any(quick.after(step, 0, False).save for step in range(1, 500))
+  assert team.exchanges < 10
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('data'))
+
+
+ENDLESS = {'max_number_of_steps': 100000, 'log_every_n_steps': 1}
+
+
+def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
+  run = processes.start(tmp_path, data, **ENDLESS)
+  processes.wait_for_step(tmp_path, 5, run)
+  run.send_signal(signal.SIGTERM)
+  ((status, output),) = processes.finish(run)
+  assert status == 0, output
+  first = checkpoints.latest(tmp_path)
+  last = processes.metrics(tmp_path)[-1]['step']
+  assert first == str(tmp_path / f'model.ckpt-{last}')
+  assert f'interrupted; started again it goes on from {first}' in output
+
+  run = processes.start(tmp_path, data, **ENDLESS)
+  processes.wait_for_step(tmp_path, last + 5, run)
+  run.send_signal(signal.SIGINT)
+  ((status, output),) = processes.finish(run)
+  assert status == 130
+  assert f'Going on from {first}' in output
+  second = checkpoints.latest(tmp_path)
+  assert second != first
+  assert output.endswith(f'driver: interrupted; started again it goes on from {second}\n')
+  assert 'Traceback' not in output
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_workers_saves_and_ends_both(data, tmp_path):
+  with processes.team(tmp_path, data, **ENDLESS) as workers:
+    processes.wait_for_step(tmp_path, 5, *workers)
+    workers[1].send_signal(signal.SIGTERM)
+    for status, output in processes.finish(*workers):
+      assert status == 0, output
+  last = processes.metrics(tmp_path)[-1]['step']
+  assert checkpoints.latest(tmp_path) == str(tmp_path / f'model.ckpt-{last}')
