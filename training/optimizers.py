@@ -10,6 +10,7 @@ that would have it: weights, neither biases nor batch norm. LAMB and LARS adapt 
 steps of the same variables.
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -215,20 +216,31 @@ class Optimizer(tf.Module):
     step: tf.Tensor,
     learning_rate: tf.Tensor,
     is_wanted: tf.Tensor | None = None,
+    names: Collection[str] | None = None,
   ) -> None:
-    """Updates every variable; called in replica context.
+    """Updates the variables; called in replica context.
 
     Args:
       gradients: of the variables in their order, already summed over the replicas.
       step: int64 scalar, from 0.
       learning_rate: float32 scalar.
       is_wanted: bool scalar; False leaves everything as it is.
+      names: of the variables that the gradients are of; None: all.
     """
+    update = functools.partial(
+      self._update, [name for name in self._variables if names is None or name in names]
+    )
     replica_context = tf.distribute.get_replica_context()
-    replica_context.merge_call(self._update, args=(list(gradients), step, learning_rate, is_wanted))
+    replica_context.merge_call(update, args=(list(gradients), step, learning_rate, is_wanted))
 
   def _update(
-    self, strategy: tf.distribute.Strategy, gradients, step, learning_rate, is_wanted
+    self,
+    names: Sequence[str],
+    strategy: tf.distribute.Strategy,
+    gradients,
+    step,
+    learning_rate,
+    is_wanted,
   ) -> None:
     def update_if_wanted(variable, name, is_wanted, *arguments):
       if is_wanted is None:
@@ -248,10 +260,10 @@ class Optimizer(tf.Module):
         arguments += (name in self._decayed,)
       return self._rule.apply(self._config, step, variable.handle, *arguments)
 
-    for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):
+    for name, gradient in zip(names, gradients, strict=True):
       slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]
       arguments = name, is_wanted, gradient, step, learning_rate, *slots
-      strategy.extended.update(variable, update_if_wanted, args=arguments)
+      strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
 
 
 def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, float]:

@@ -31,11 +31,13 @@ def make_train_step(
   config: Config,
   preprocessing: Preprocessing,
   distortion: Distortion,
+  scopes: tuple[str, ...] = (),
 ) -> TrainStep:
-  """The compiled step.
+  """The compiled step; `scopes` says which of the trained variables it trains, () all.
 
   It returns the means over the replicas of 'loss' (all terms), 'cross_entropy' (of the main head),
-  'regularization_loss' and 'top_1', and 'position', the largest of the batch; with float16 also
+  'regularization_loss' and 'top_1', the norm of the summed gradients before it is clipped,
+  'gradient_norm', and 'position', the largest of the batch; with float16 also
   'loss_scale' and 'overflow_steps', the updates skipped so far.
 
   With --accumulate_steps=N a replica's batch is N small ones, one after the other.
@@ -43,7 +45,8 @@ def make_train_step(
   Raises:
     ValueError, OSError: see `class_weights.load`.
   """
-  trained = list(state.trained.values())
+  names = [name for name in state.trained if not scopes or name.startswith(scopes)]
+  trained = [state.trained[name] for name in names]
   weights = class_weights.load(config)
   parts = strategy.num_replicas_in_sync * config.accumulate_steps  # of the global batch
 
@@ -86,9 +89,12 @@ def make_train_step(
     if scaling:
       gradients = scaling.unscale(gradients)
       is_finite = all_finite(gradients)
+    metrics['gradient_norm'] = tf.linalg.global_norm(gradients)
     if config.clip_gradient_norm:
-      gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradient_norm)
-    state.optimizer.apply(gradients, step, learning_rate, is_finite)
+      gradients, _ = tf.clip_by_global_norm(
+        gradients, config.clip_gradient_norm, use_norm=metrics['gradient_norm']
+      )
+    state.optimizer.apply(gradients, step, learning_rate, is_finite, names)
     if scaling:
       scaling.update(is_finite)
       metrics['loss_scale'] = scaling.scale.read_value()

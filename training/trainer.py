@@ -22,7 +22,7 @@ from training.config import Config
 from training.distribution import Team
 from training.loop import Plan
 from training.train_state import TrainState
-from training.train_step import Batch, make_train_step
+from training.train_step import Batch, TrainStep, make_train_step
 
 _PREVIEWED = 8  # pictures in TensorBoard
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
@@ -49,6 +49,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     config.dataset_name, config.dataset_split_name, config.dataset_dir
   )
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
+  if config.deterministic:
+    tf.random.set_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
   team = distribution.make_team(config.num_clones, config.clone_on_cpu)
   if not team.is_chief:
     logging.set_verbosity(logging.WARNING)
@@ -118,6 +121,12 @@ def _train(
     )
 
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
+  head_steps = math.ceil(config.head_epochs * plan.steps_per_epoch)
+  if config.checkpoint_path and step < head_steps:
+    heads = nets_factory.get_net(config.model_name).head_scopes
+    head_step = make_train_step(strategy, state, config, preprocessing, distortion, heads)
+    logging.info('The heads alone are trained until step %d (--head_epochs)', head_steps)
+    train_step = first_then(head_step, head_steps, train_step)
   try:
     preview = make_preview(strategy, config, dataset.labels_to_names, preprocessing, distortion)
     stopped_by = loop.run(
@@ -188,6 +197,11 @@ def _agreed_start(config: Config, dataset: dataset_factory.Dataset, team: Team) 
   return own
 
 
+def first_then(first: TrainStep, num_steps: int, then: TrainStep) -> TrainStep:
+  """A step that is `first` for the first steps of a run and `then` for the rest."""
+  return lambda batch, step, rate: (first if int(step) < num_steps else then)(batch, step, rate)
+
+
 def make_preview(
   strategy: tf.distribute.Strategy,
   config: Config,
@@ -229,7 +243,7 @@ def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: 
   image_size = config.train_image_size
   if image_size is None:
     image_size = nets_factory.get_net(config.model_name).default_image_size
-  global_batch_size = config.batch_size * num_replicas
+  global_batch_size = config.batch_size * num_replicas * config.accumulate_steps
   steps_per_epoch = num_samples / global_batch_size
   total_steps = config.max_number_of_steps
   if total_steps is None and config.num_epochs:
@@ -365,6 +379,16 @@ def _check_same_run(config: Config, plan: Plan) -> None:
         f'{config.train_dir} holds a run with {name} {then.get(name)}, not {value}: choose another '
         '--train_dir'
       )
+  replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
+  if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
+    logging.info(
+      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; the data '
+      'go on where they were',
+      replicas,
+      global_batch,
+      plan.num_replicas,
+      plan.global_batch_size,
+    )
   for name, value in vars(config).items():
     if name in before and before[name] != value:
       logging.info('Changed since the last start: --%s from %s to %s', name, before[name], value)

@@ -277,3 +277,40 @@ def test_what_a_checkpoint_gave_is_a_short_table(run, data, tmp_path, caplog):
   assert 'ignored: 1 that the net does not have: input_position' in messages
   fresh = [message for message in messages if message.startswith('fresh: ')]
   assert len(fresh) == 4
+
+
+def weights_of(checkpoint):
+  stored = checkpoints.read(checkpoint, list(checkpoints.shapes(checkpoint)))
+  return {name: value.numpy() for name, value in stored.items() if name.endswith('/weights')}
+
+
+def test_heads_are_trained_first(run, data, tmp_path):
+  """slim's flowers script in one command: the new heads, then everything."""
+  start = str(run / 'model.ckpt-7')
+  settings = config(
+    data,
+    tmp_path,
+    recipe='finetune',
+    checkpoint_path=start,
+    checkpoint_exclude_scopes='InceptionTiny/Logits',
+    head_epochs=1.0,  # of three steps
+    max_number_of_steps=4,
+    save_interval_steps=1,
+    moving_average_decay=None,
+  )
+  train(settings)
+  stored = checkpoints.read(start, list(checkpoints.shapes(start)))
+  before = {n: stored.get(n + checkpoints.EMA_SUFFIX) for n in stored}
+  heads, rest = weights_of(tmp_path / 'model.ckpt-3'), weights_of(tmp_path / 'model.ckpt-4')
+  of_heads = ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits')
+  assert len(heads) > 8
+  for name, value in heads.items():
+    is_head = name.startswith(of_heads)
+    assert np.array_equal(value, before[name]) != is_head, name
+    assert not np.array_equal(rest[name], value), name
+
+
+def test_without_a_checkpoint_there_is_no_head_first(data, tmp_path, caplog):
+  with caplog.at_level('INFO', 'absl'):
+    train(config(data, tmp_path, recipe='finetune', max_number_of_steps=1))
+  assert '--head_epochs' not in caplog.text

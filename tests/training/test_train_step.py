@@ -159,6 +159,16 @@ def test_clipping_bounds_the_step(single):
   assert np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved)) <= 0.01 * 2.0 * 1.001
 
 
+def test_gradient_norm_is_that_before_clipping():
+  """Plain gradient descent moves by learning rate x clipped gradient."""
+  state, train_step = make(tf.distribute.OneDeviceStrategy('/CPU:0'), config(optimizer='sgd'))
+  before = {name: variable.numpy() for name, variable in state.trained.items()}
+  results = run(train_step, batch(), 1)
+  moved = [(variable.numpy() - before[name]) / 0.01 for name, variable in state.trained.items()]
+  norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
+  assert results['gradient_norm'] == pytest.approx(norm, rel=1e-3)
+
+
 def test_batch_norm_statistics_move(single):
   _, before, after, _ = single
   name = 'InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_variance'
