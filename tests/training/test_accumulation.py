@@ -232,13 +232,17 @@ AUGMENTED = {
 
 
 @pytest.mark.parametrize(
-  'flags', [AUGMENTED, {'accumulate_steps': 2, 'precision': 'float16'}], ids=str
+  ('flags', 'model', 'op'),
+  [
+    (AUGMENTED, Linear, 'MatMul'),
+    ({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'),
+  ],
 )
-def test_compiled_by_xla(flags):
+def test_compiled_by_xla(flags, model, op):
   """The same numbers; dropout, whose bits are another generator's under XLA, is off."""
   count = 4 * flags.get('accumulate_steps', 1)
-  plain, plain_step = make(config(dropout_keep_prob=1.0, **flags))
-  compiled, compiled_step = make(config(dropout_keep_prob=1.0, jit_compile=True, **flags))
+  plain, plain_step = make(config(dropout_keep_prob=1.0, **flags), model)
+  compiled, compiled_step = make(config(dropout_keep_prob=1.0, jit_compile=True, **flags), model)
   expected, results = run(plain_step, batch(count)), run(compiled_step, batch(count))
   assert results == pytest.approx(expected, rel=1e-2)
   assert_equal(compiled, plain, rtol=0.05, atol=0.01)
@@ -246,4 +250,4 @@ def test_compiled_by_xla(flags):
     batch(count), tf.constant(0, tf.int64), tf.constant(RATE)
   ).graph.as_graph_def()
   functions = [f for f in graph.library.function if '_XlaMustCompile' in f.attr]
-  assert functions and any(node.op == 'Conv2D' for f in functions for node in f.node_def)
+  assert functions and any(node.op == op for f in functions for node in f.node_def)
