@@ -32,6 +32,9 @@ class EvalConfig:
   preprocessing_name: str = option(
     None, "Preprocessing; the run's by default.", tuple(preprocessing_factory.PREPROCESSING)
   )
+  loss: str = option(
+    None, 'Loss of the run: with sigmoid a picture may have several labels.', ('sigmoid', 'softmax')
+  )
   eval_image_size: int = option(None, "Pixels a side; the run's by default, or the net's.")
   batch_size: int = option(100, 'Pictures a batch.')
   max_num_batches: int = option(None, 'Stop after so many batches; all by default.')
@@ -52,6 +55,7 @@ _FROM_RUN = (
   'dataset_name',
   'dataset_dir',
   'labels_offset',
+  'loss',
   'model_name',
   'depth_multiplier',
   'preprocessing_name',
@@ -93,6 +97,7 @@ def resolve(given: Mapping[str, Any]) -> EvalConfig:
     known['eval_image_size'] = run['run']['image_size']
   defaults = {
     'labels_offset': 0,
+    'loss': 'softmax',
     'depth_multiplier': 1.0,
     'eval_dir': os.path.join(directory, 'eval'),
   }

@@ -27,6 +27,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
       dataset_split_name=config.eval_split_name,
       dataset_dir=config.dataset_dir,
       labels_offset=config.labels_offset,
+      loss=config.loss,
       model_name=config.model_name,
       depth_multiplier=config.depth_multiplier,
       preprocessing_name=config.preprocessing_name,

@@ -102,6 +102,7 @@ class Evaluation:
       image_size=self._image_size,
       batch_size=self._config.batch_size,
       labels_offset=self._config.labels_offset,
+      multi_label=self._config.loss == 'sigmoid',
       num_threads=self._config.num_preprocessing_threads,
     )
     most = self._config.max_num_batches
@@ -192,8 +193,13 @@ def make_step(model: Model, dtype: tf.DType) -> Step:
   def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     logits, _ = model(tf.cast(images, dtype))
     predictions = tf.argmax(logits, -1, output_type=tf.int32)
-    in_top_5 = tf.math.in_top_k(labels, logits, min(5, logits.shape[-1]))
-    return predictions, tf.equal(predictions, labels), in_top_5
+    first_five = min(5, logits.shape[-1])
+    if labels.shape.rank == 1:
+      in_top_5 = tf.math.in_top_k(labels, logits, first_five)
+      return predictions, tf.equal(predictions, labels), in_top_5
+    # Several labels: right is any of them.
+    chosen = tf.gather(labels, tf.math.top_k(logits, first_five).indices, batch_dims=1) > 0
+    return predictions, chosen[:, 0], tf.reduce_any(chosen, -1)
 
   return step
 
@@ -212,9 +218,9 @@ def count(
     predictions, right, in_top_5 = step(batch['image'], batch['label'])
     counts += [len(right), np.count_nonzero(right), np.count_nonzero(in_top_5)]
     for i in range(min(len(right), num_samples - len(samples))):
-      samples.append(
-        pictures.Sample(batch['image'][i].numpy(), int(batch['label'][i]), int(predictions[i]))
-      )
+      label = batch['label'][i].numpy()
+      label = int(label.argmax() if label.ndim else label)  # the first of several
+      samples.append(pictures.Sample(batch['image'][i].numpy(), label, int(predictions[i])))
   return Counts(*counts.tolist()), samples
 
 

@@ -1,6 +1,7 @@
 """What a run says of itself: lines of progress, metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,9 @@ class Progress:
       rate = (step - self._step) * self._images_per_step / (now - self._time)
       entry['images_per_second'] = round(rate, 2)
     self._step, self._time = step, now
-    self._file.write(json.dumps(entry) + '\n')
+    # JSON has no infinity: the norm of gradients that overflowed float16.
+    written = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+    self._file.write(json.dumps(written) + '\n')
     logging.info('%s', self._line(entry))
     with self._writer.as_default():
       for name, value in entry.items():

@@ -11,6 +11,7 @@ from evaluation import during_training, evaluator
 from evaluation.config import resolve as resolve_eval
 from nets import checkpoints
 from tests import records, tiny
+from tests.datasets import slim_records
 from training import loop, train_step, trainer
 from training.config import resolve
 
@@ -209,8 +210,8 @@ def test_out_of_memory_says_what_to_try(data, tmp_path, monkeypatch):
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
   assert str(error.value) == (
-    'Out of memory with --batch_size=8 pictures a replica: try --batch_size=4, or '
-    '--precision=bfloat16 (OOM when allocating)'
+    'Out of memory with --batch_size=8 pictures a replica: try --batch_size=4, which with '
+    '--accumulate_steps=2 is the same global batch, or --precision=bfloat16 (OOM when allocating)'
   )
 
 
@@ -314,3 +315,26 @@ def test_without_a_checkpoint_there_is_no_head_first(data, tmp_path, caplog):
   with caplog.at_level('INFO', 'absl'):
     train(config(data, tmp_path, recipe='finetune', max_number_of_steps=1))
   assert '--head_epochs' not in caplog.text
+
+
+def test_several_labels_a_picture(tmp_path):
+  """Pictures of two classes each; the whole way from records to the evaluation."""
+  directory = tmp_path / 'data'
+  directory.mkdir()
+  for split, count in (('train', 16), ('validation', 6)):
+    examples = [
+      slim_records.example(
+        image_encoded=records.picture(i, i), image_class_label=[i % 3, 3], image_format=b'JPEG'
+      )
+      for i in range(count)
+    ]
+    slim_records.write(directory / f'{split}-00000-of-00001', examples)
+  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n3:all\n')
+  run = tmp_path / 'run'
+  kwargs = {'loss': 'sigmoid', 'max_number_of_steps': 2, 'accumulate_steps': 2, 'batch_size': 4}
+  train(config(directory, run, **kwargs, eval_interval_epochs=1.0, save_summaries_secs=0.0))
+  assert all(np.isfinite(entry['loss']) for entry in metrics(run) if 'loss' in entry)
+  found = evaluate(run, tmp_path)
+  assert (found['num_images'], found['top_5']) == (6, 1.0)  # of four classes
+  with pytest.raises(ValueError, match='sigmoid'):
+    train(config(directory, tmp_path / 'other', max_number_of_steps=2))
