@@ -68,6 +68,9 @@ class Config:
   precision: str = option('float32', 'Type of the computation; variables are float32.', PRECISIONS)
   jit_compile: bool = option(False, 'Compile forward and backward pass with XLA.')
   seed: int = option(0, 'Of initial weights, order, distortions and dropout.')
+  deterministic: bool = option(
+    False, 'The same flags give the same bits, resumed or not; slower on GPUs.'
+  )
 
   num_readers: int = option(4, 'Shards read side by side.')
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')

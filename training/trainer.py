@@ -106,7 +106,7 @@ def _train(
           preprocessing,
           distortion,
           image_size=plan.image_size,
-          batch_size=config.batch_size,
+          batch_size=config.batch_size * config.accumulate_steps,
           labels_offset=config.labels_offset,
           seed=config.seed,
           position=position,
@@ -151,12 +151,14 @@ def batch_size(config: Config, num_replicas: int) -> int:
   """
   if config.global_batch_size is None:
     return config.batch_size
-  each, rest = divmod(config.global_batch_size, num_replicas)
+  parts = num_replicas * config.accumulate_steps
+  each, rest = divmod(config.global_batch_size, parts)
   if rest:
-    nearest = [n * num_replicas for n in (each, each + 1) if n]
+    nearest = [n * parts for n in (each, each + 1) if n]
+    by = f' in {config.accumulate_steps} steps each' if config.accumulate_steps > 1 else ''
     raise ValueError(
       f'--global_batch_size={config.global_batch_size} can not be dealt out to {num_replicas} '
-      f'replicas: choose {" or ".join(map(str, nearest))}'
+      f'replicas{by}: choose {" or ".join(map(str, nearest))}'
     )
   return each
 

@@ -173,3 +173,21 @@ def test_a_global_batch_that_does_not_divide_is_refused():
     trainer.batch_size(config(global_batch_size=13), 3)
   with pytest.raises(ValueError, match='--global_batch_size=2 .* to 3 replicas: choose 3'):
     trainer.batch_size(config(global_batch_size=2), 3)
+
+
+def test_another_number_of_replicas_goes_on_in_the_data(data, tmp_path, caplog):
+  def train(steps, replicas):
+    flags = {'num_clones': replicas, 'max_number_of_steps': steps}
+    trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+    return int(checkpoints.read(tmp_path, ['input_position'])['input_position'])
+
+  assert train(2, 1) == 8
+  with caplog.at_level('INFO', 'absl'):
+    assert train(4, 2) == 8 + 2 * 8
+  assert '1 replica(s) and 4 pictures a step, now 2 and 8; the data go on' in caplog.text
+
+
+def test_accumulated_steps_take_a_batch_that_is_as_large(data, tmp_path):
+  flags = {'accumulate_steps': 2, 'global_batch_size': 8, 'max_number_of_steps': 1}
+  trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+  assert int(checkpoints.read(tmp_path, ['input_position'])['input_position']) == 8
