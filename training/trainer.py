@@ -22,13 +22,16 @@ from training.config import Config
 from training.distribution import Team
 from training.loop import Plan
 from training.train_state import TrainState
-from training.train_step import Batch, TrainStep, make_train_step
+from training.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
 
 _PREVIEWED = 8  # pictures in TensorBoard
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
 _BOOKKEEPING = (
   checkpoints.EMA_SUFFIX,
   'global_step',
+  'loss_scale',
+  'loss_scale_good_steps',
+  'overflow_steps',
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
 
@@ -108,6 +111,7 @@ def _train(
           image_size=plan.image_size,
           batch_size=config.batch_size * config.accumulate_steps,
           labels_offset=config.labels_offset,
+          multi_label=config.loss == 'sigmoid',
           seed=config.seed,
           position=position,
           shuffle_buffer=config.shuffle_buffer,
@@ -214,13 +218,14 @@ def make_preview(
   """Shows the first replica's first pictures, distorted, with the names of their classes."""
 
   def preview(batch: Batch) -> tuple[tf.Tensor, list[str]]:
-    images, seeds, labels = (
-      strategy.experimental_local_results(batch[key])[0][:_PREVIEWED]
-      for key in ('image', 'seed', 'label')
-    )
-    images = preprocessing.train_device(images, seeds, distortion)
-    several = [np.flatnonzero(row) if np.ndim(row) else [row] for row in labels.numpy()]
-    return images, [
+    first = {  # the small batch of one forward pass: mixing takes partners from it
+      key: strategy.experimental_local_results(value)[0][: config.batch_size]
+      for key, value in batch.items()
+    }
+    images, _ = augment(config, preprocessing, distortion, first, draw_mix(config, first))
+    labels = first['label'][:_PREVIEWED].numpy()
+    several = [np.flatnonzero(row) if np.ndim(row) else [row] for row in labels]
+    return tf.cast(images[:_PREVIEWED], tf.float32), [
       ' + '.join(names.get(int(label) + config.labels_offset, str(label)) for label in of_image)
       for of_image in several
     ]
@@ -230,7 +235,11 @@ def make_preview(
 
 def out_of_memory(config: Config, error: tf.errors.ResourceExhaustedError) -> str:
   """What to say and to try; TensorFlow's own message is a page."""
-  advice = f'try --batch_size={config.batch_size // 2}' if config.batch_size > 1 else ''
+  advice = ''
+  if config.batch_size > 1:
+    more = 2 * config.accumulate_steps
+    advice = f'try --batch_size={config.batch_size // 2}, which with --accumulate_steps={more} '
+    advice += 'is the same global batch'
   if config.precision == 'float32':
     advice = ', or '.join(filter(None, [advice, '--precision=bfloat16']))
   what = error.message.splitlines()[0]
