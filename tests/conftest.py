@@ -1,6 +1,10 @@
 """Set-up shared by all tests."""
 
 import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Iterator
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
@@ -25,3 +29,15 @@ def mirrored() -> tf.distribute.Strategy:
 @pytest.fixture(autouse=True)
 def seed() -> None:
   tf.random.set_seed(0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A file system of 4 MB; skips where none can be mounted."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]
+  if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('a file system can not be mounted here')
+  yield disk
+  subprocess.run(['umount', disk], check=True)

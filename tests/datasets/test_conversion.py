@@ -224,18 +224,6 @@ def test_interrupted_conversion_says_how_to_go_on(tmp_path):
   assert not list(out.glob('.train-*.partial'))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-  """A file system of 4 MB."""
-  disk = tmp_path / 'disk'
-  disk.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]
-  if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('a file system can not be mounted here')
-  yield disk
-  subprocess.run(['umount', disk], check=True)
-
-
 @pytest.mark.parametrize('num_processes', [1, 2])
 def test_full_disk_keeps_what_is_finished(tmp_path, small_disk, num_processes):
   big = JPEG + b'\0' * 100_000

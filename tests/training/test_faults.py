@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -48,18 +47,6 @@ def metrics(train_dir) -> list[dict]:
 
 def saved(train_dir) -> dict[str, bytes]:
   return {path.name: path.read_bytes() for path in train_dir.glob('model.ckpt-*')}
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  """A file system of 4 MB."""
-  disk = tmp_path / 'disk'
-  disk.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]
-  if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('a file system can not be mounted here')
-  yield disk
-  subprocess.run(['umount', disk], check=True)
 
 
 def test_full_disk_while_saving(data, small_disk):
