@@ -33,11 +33,12 @@ def seed() -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A file system of 4 MB; skips where none can be mounted."""
+  """A file system of 4 MB; skips where mounting is not allowed."""
   disk = tmp_path / 'disk'
   disk.mkdir()
   mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk]
   if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('a file system can not be mounted here')
+    # Mounting needs root: whoever tests as another user has no other way to fill a disk.
+    pytest.skip('mounting a small file system needs root')
   yield disk
   subprocess.run(['umount', disk], check=True)

@@ -52,3 +52,19 @@ def register() -> None:
     ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits'),
     default_image_size=32,
   )
+
+
+def config(**kwargs):
+  """The configuration of a step that needs no files: recipe slim, this net."""
+  from training.config import resolve  # lists the nets, so it comes after `register`
+
+  return resolve(
+    {
+      'train_dir': 'run',
+      'dataset_dir': 'data',
+      'recipe': 'slim',
+      'model_name': NAME,
+      'preprocessing_name': 'inception',
+      **kwargs,
+    }
+  )

@@ -9,7 +9,6 @@ from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import tiny
 from training import loss_scale, trainer
-from training.config import resolve
 from training.train_state import TrainState
 from training.train_step import make_train_step
 
@@ -20,13 +19,8 @@ RATE = 0.1
 
 
 def config(**kwargs):
-  return resolve(
-    {
-      'train_dir': 'run',
-      'dataset_dir': 'data',
-      'recipe': 'slim',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
+  return tiny.config(
+    **{
       'optimizer': 'momentum',
       'train_image_size': SIDE,
       'batch_size': 4,

@@ -7,7 +7,6 @@ import tensorflow as tf
 from preprocessing import mixing, preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import tiny
-from training.config import resolve
 from training.train_state import TrainState
 from training.train_step import augment, draw_mix, make_train_step
 from training.trainer import make_model, make_plan
@@ -24,18 +23,7 @@ FLAGS = (
 
 
 def config(**kwargs):
-  return resolve(
-    {
-      'train_dir': 'run',
-      'dataset_dir': 'data',
-      'recipe': 'slim',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'optimizer': 'sgd',
-      'train_image_size': SIDE,
-      **kwargs,
-    }
-  )
+  return tiny.config(**{'optimizer': 'sgd', 'train_image_size': SIDE, **kwargs})
 
 
 def batch(start: int = 0) -> dict[str, tf.Tensor]:

@@ -9,7 +9,6 @@ from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import records, tiny
 from training import losses, trainer
-from training.config import resolve
 from training.train_state import TrainState, trained_variables
 from training.train_step import (
   averaging_decay,
@@ -23,18 +22,7 @@ SIDE = 32
 
 
 def config(**kwargs):
-  return resolve(
-    {
-      'train_dir': 'run',
-      'dataset_dir': 'data',
-      'recipe': 'slim',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'optimizer': 'momentum',
-      'batch_norm_decay': 0.5,
-      **kwargs,
-    }
-  )
+  return tiny.config(**{'optimizer': 'momentum', 'batch_norm_decay': 0.5, **kwargs})
 
 
 def batch(count: int = 4) -> dict[str, tf.Tensor]:
