@@ -126,6 +126,7 @@ def run(
       if decision.stop:
         return decision.stop
       if due.evaluate and evaluate:
+        progress.pause()
         prefix = keeper.path(step)
         metrics = team.exchange_facts(evaluate(prefix) if team.is_chief else {})[0]
         progress.log_evaluation(step, step / plan.steps_per_epoch, metrics)

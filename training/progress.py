@@ -15,6 +15,9 @@ METRICS_FILE = 'metrics.jsonl'
 class Progress:
   """Writes the numbers of a step to the log, to `metrics.jsonl` and to TensorBoard.
 
+  `hours` are those of training, over all starts of a run: start-up, tracing and evaluation are not
+  among them.
+
   Args:
     directory: of the run.
     step: where the run begins; what an interrupted run wrote beyond it is dropped.
@@ -37,7 +40,7 @@ class Progress:
     self._flushed = 0.0
     self._step, self._time = step, time.monotonic()
     self._path = os.path.join(directory, METRICS_FILE)
-    keep_until(self._path, step)
+    self._hours = _rewound(self._path, step)
     self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115  (open as long as the run)
     self._writer = tf.summary.create_file_writer(directory)
 
@@ -48,14 +51,19 @@ class Progress:
   def rewind(self, step: int) -> None:
     """Forgets what came after a step to which the run goes back."""
     self._file.close()
-    keep_until(self._path, step)
+    self._hours = _rewound(self._path, step)
     self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115
     self.start_clock(step)
 
+  def pause(self) -> None:
+    """Ends the time of training until `start_clock`, or `log_evaluation`, which starts it."""
+    self._count_hours()
+
   def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-    """Reports an evaluation; its time does not count as training."""
+    """Reports an evaluation, the time of which since `pause` does not count as training."""
     values = {f'eval_{name}': value for name, value in metrics.items()}
-    self._file.write(json.dumps({'step': step, 'epoch': round(epoch, 4), **values}) + '\n')
+    entry = {'step': step, 'epoch': round(epoch, 4), 'hours': self._rounded_hours(), **values}
+    self._file.write(json.dumps(entry) + '\n')
     logging.info(
       'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d pictures)',
       step,
@@ -71,12 +79,12 @@ class Progress:
 
   def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Reports the values of a step, images/s since the last report among them."""
-    now = time.monotonic()
-    entry = {'step': step, 'epoch': round(epoch, 4), **values}
+    seconds = self._count_hours()
+    entry = {'step': step, 'epoch': round(epoch, 4), 'hours': self._rounded_hours(), **values}
     if step > self._step:
-      rate = (step - self._step) * self._images_per_step / (now - self._time)
+      rate = (step - self._step) * self._images_per_step / seconds
       entry['images_per_second'] = round(rate, 2)
-    self._step, self._time = step, now
+    self._step = step
     # JSON has no infinity: the norm of gradients that overflowed float16.
     written = {name: value if math.isfinite(value) else None for name, value in entry.items()}
     self._file.write(json.dumps(written) + '\n')
@@ -87,7 +95,18 @@ class Progress:
           tf.summary.scalar(name, value, step)
     if self.is_summary_due() or step == self._total_steps:
       self._writer.flush()
-      self._flushed = now
+      self._flushed = time.monotonic()
+
+  def _count_hours(self) -> float:
+    """Adds the time since the clock was last looked at; returns it in seconds."""
+    now = time.monotonic()
+    seconds = now - self._time
+    self._hours += seconds / 3600
+    self._time = now
+    return seconds
+
+  def _rounded_hours(self) -> float:
+    return round(self._hours, 6)  # milliseconds
 
   def is_summary_due(self) -> bool:
     """Whether it is time for what is large: pictures and histograms."""
@@ -141,11 +160,20 @@ def duration(seconds: float) -> str:
 
 def read_metrics(directory: str) -> list[dict]:
   """The objects of a run's metrics.jsonl; [] where there is none."""
-  path = os.path.join(directory, METRICS_FILE)
+  return _read_lines(os.path.join(directory, METRICS_FILE))
+
+
+def _read_lines(path: str) -> list[dict]:
   if not os.path.exists(path):
     return []
   with open(path) as file:
     return [json.loads(line) for line in file]
+
+
+def _rewound(path: str, step: int) -> float:
+  """Drops what came after `step` from metrics.jsonl; the hours of training until then."""
+  keep_until(path, step)
+  return max((entry.get('hours', 0.0) for entry in _read_lines(path)), default=0.0)
 
 
 def keep_until(path: str, step: int) -> None:

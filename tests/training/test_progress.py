@@ -42,3 +42,27 @@ def test_line(tmp_path, caplog):
   assert 'images/s' in first and ' left' in first
   assert first.endswith('2 broken pictures skipped')
   assert 'images/s' not in second
+
+
+def test_hours_are_of_training_alone_and_go_on_after_a_restart(tmp_path, monkeypatch):
+  clock = [0.0]
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: clock[0])
+  values = {'loss': 1.5, 'top_1': 0.25, 'learning_rate': 0.045}
+
+  def run(start, steps):
+    written = progress.Progress(str(tmp_path), start, 100, 8, summary_secs=60)
+    clock[0] += 500  # tracing
+    written.start_clock(start + 1)
+    for step in steps:
+      clock[0] += 360
+      written.log(step, step / 10, values)
+    clock[0] += 36
+    written.pause()
+    clock[0] += 500  # evaluating
+    written.log_evaluation(step, step / 10, {'num_images': 5, 'top_1': 0.5, 'top_5': 1.0})
+    written.close()
+
+  run(0, [10, 20])
+  run(10, [20])  # killed and started again from step 10
+  hours = [(e['step'], e['hours']) for e in progress.read_metrics(tmp_path)]
+  assert hours == [(10, 0.1), (20, 0.2), (20, 0.21)]
