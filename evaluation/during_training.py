@@ -1,6 +1,6 @@
 """Evaluation of a run's checkpoints by the run itself."""
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, Member, Request
 from evaluation.evaluator import Evaluation
 from nets import nets_factory
 from training.config import Config
@@ -20,26 +20,33 @@ def evaluator_of(config: Config) -> Evaluate | None:
   if not config.eval_interval_epochs:
     return None
   net = nets_factory.get_net(config.model_name)
+  member = Member(
+    config.train_dir,
+    config.model_name,
+    config.depth_multiplier,
+    config.preprocessing_name or config.model_name,
+    config.train_image_size or net.default_image_size,
+    config.labels_offset,
+    weights='auto',
+    share=1.0,
+  )
   evaluation = Evaluation(
-    EvalConfig(
-      checkpoint_path=config.train_dir,
-      dataset_name=config.dataset_name,
-      dataset_split_name=config.eval_split_name,
-      dataset_dir=config.dataset_dir,
-      labels_offset=config.labels_offset,
-      loss=config.loss,
-      model_name=config.model_name,
-      depth_multiplier=config.depth_multiplier,
-      preprocessing_name=config.preprocessing_name,
-      eval_image_size=config.train_image_size or net.default_image_size,
-      batch_size=config.batch_size,
-      precision='float32' if config.precision == 'float16' else config.precision,
-      num_preprocessing_threads=config.num_preprocessing_threads,
+    Request(
+      EvalConfig(
+        dataset_name=config.dataset_name,
+        dataset_split_name=config.eval_split_name,
+        dataset_dir=config.dataset_dir,
+        loss=config.loss,
+        batch_size=config.batch_size,
+        precision='float32' if config.precision == 'float16' else config.precision,
+        num_preprocessing_threads=config.num_preprocessing_threads,
+      ),
+      (member,),
     )
   )
 
   def evaluate(prefix: str) -> dict[str, float]:
-    metrics, _ = evaluation.evaluate(prefix)
+    metrics = evaluation.evaluate([prefix]).metrics
     return {name: metrics[name] for name in _REPORTED}
 
   return evaluate

@@ -1,233 +1,286 @@
-"""Evaluates a checkpoint: every picture counts exactly once."""
+"""Evaluates one net or an ensemble: every picture counts exactly once, by one view or by many."""
 
-import json
-import os
+import dataclasses
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from datasets import dataset_factory
-from evaluation import calibration, pictures
-from evaluation.config import EvalConfig
-from nets import checkpoints, nets_factory
-from nets.model import Model
+from evaluation import answers, collector, examples, label_spaces, metrics, views
+from evaluation.collector import Collector, Found, Picture
+from evaluation.config import EvalConfig, Member, Request
+from evaluation.means import Means
+from evaluation.metrics import Predictions
+from evaluation.scorer import Loaded, Scorer
 from preprocessing import preprocessing_factory
 from training import input_pipeline
-
-METRICS_FILE = 'metrics.json'
-PICTURE_FILE = 'predictions.png'
+from training.distribution import Team
 
 
-class Counts(NamedTuple):
-  """What was counted over a data set."""
+class Outcome(NamedTuple):
+  """What an evaluation found."""
 
-  num_images: int
-  top_1: int
-  top_5: int
+  metrics: dict[str, Any]
+  predictions: Predictions  # of the ensemble
 
 
 class Evaluation:
-  """A split and a net, ready to evaluate one checkpoint after the other.
+  """A split and the nets of an ensemble, ready to evaluate checkpoints.
 
   Args:
-    config: what to evaluate and how; its `checkpoint_path` is not looked at.
+    request: what to evaluate and how; the `checkpoint_path`s are not looked at.
+    team: the processes and devices that share the pictures; this process and its first device
+      by default.
 
   Raises:
     ValueError, OSError: a flag or the data is not as it should be.
   """
 
-  def __init__(self, config: EvalConfig):
+  def __init__(self, request: Request, team: Team | None = None):
+    config, members = request
     self._config = config
+    self._team = team or Team(tf.distribute.get_strategy())
     self.dataset = self._split(config.dataset_split_name)
-    num_classes = input_pipeline.check_labels(self.dataset, config.labels_offset)
-    net = nets_factory.get_net(config.model_name)
-    self._image_size = config.eval_image_size or net.default_image_size
-    self._preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
-    self._model = make_model(
-      config.model_name,
-      num_classes,
-      self._image_size,
-      config.depth_multiplier,
-      batch_norm_decay=calibration.BATCH_NORM_DECAY if config.calibrate_batches else None,
+    input_pipeline.check_labels(self.dataset, _labels_offset(members))
+    self._excluded_names = config.exclude_list and answers.read_exclude_list(config.exclude_list)
+    self._real_labels = config.real_labels and answers.read_real_labels(
+      config.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
     )
-    self._step = make_step(self._model, tf.as_dtype(config.precision))
+    self._scorers = [Scorer(m, config, self.dataset, self._team.strategy) for m in members]
+    shares = np.array([member.share for member in members])
+    self._shares = shares / shares.sum()
+    # Nets that see the same views share one pass over the pictures.
+    self._passes: dict[tuple[views.ViewSpec, str], list[int]] = {}
+    for i, member in enumerate(members):
+      key = view_spec(config, member.image_size), member.preprocessing_name
+      self._passes.setdefault(key, []).append(i)
 
-  def evaluate(self, prefix: str) -> tuple[dict[str, object], list[pictures.Sample]]:
-    """The metrics of a checkpoint, and the first pictures with their predictions.
+  def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
+    """Evaluates a checkpoint of each net.
+
+    Args:
+      prefixes: of the checkpoints.
+
+    Returns:
+      What was found, by the chief; None by the other workers.
 
     Raises:
-      ValueError, OSError: the checkpoint does not fit, or the data is damaged.
+      ValueError, OSError: a checkpoint does not fit, or the data is damaged.
     """
-    config = self._config
-    weights = load_weights(self._model, prefix, config.weights)
-    if config.calibrate_batches:
-      self._calibrate()
+    train_set = self._split('train') if self._config.calibrate_batches else None
+    loaded = [s.load(prefix, train_set) for s, prefix in zip(self._scorers, prefixes, strict=True)]
     started = time.monotonic()
     try:
-      counts, samples = count(self._step, self._batches(), config.pictures)
+      found = self._predict(loaded)
     except input_pipeline.READ_ERRORS as error:
-      raise input_pipeline.read_error(self.dataset, config.labels_offset, error) from error
-    if not counts.num_images:
-      raise ValueError(
-        f'No picture of {self.dataset.name} {self.dataset.split_name} could be decoded'
-      )
-    seconds = time.monotonic() - started
-    metrics = {
-      'num_images': counts.num_images,
-      'top_1': counts.top_1 / counts.num_images,
-      'top_5': counts.top_5 / counts.num_images,
-      'images_per_second': round(counts.num_images / seconds, 2),
-      'weights': weights,
-      'checkpoint': prefix,
-      'model_name': config.model_name,
-      'dataset_name': self.dataset.name,
-      'dataset_split_name': self.dataset.split_name,
-      'image_size': self._image_size,
-      'calibrate_batches': config.calibrate_batches,
-    }
-    if config.max_num_batches is None:
-      metrics['skipped_images'] = self.dataset.num_samples - counts.num_images
-    return metrics, samples
+      offset = _labels_offset([scorer.member for scorer in self._scorers])
+      raise input_pipeline.read_error(self.dataset, offset, error) from error
+    found = collector.gather(self._team, self._config.eval_dir, found)
+    return found and self._outcome(found, loaded, time.monotonic() - started)
+
+  def _predict(self, loaded: Sequence[Loaded]) -> Found:
+    collected = [Collector() for _ in loaded]
+    ensemble = Collector()
+    sums: dict[int, np.ndarray] = {}  # place -> [num_classes]: what earlier passes gave
+    last = len(self._passes) - 1
+    for number, (key, indices) in enumerate(self._passes.items()):
+      excluded: list[str] = []
+      for picture, means in self._means(*key, indices, loaded, excluded):
+        weighted = self._shares[indices] @ means
+        for i, mean in zip(indices, means, strict=True):
+          collected[i].add(picture, self._probabilities(mean))
+        if last:
+          weighted += sums.pop(picture.place, 0.0)
+        if number < last:
+          sums[picture.place] = weighted.astype(np.float32)
+        elif len(loaded) > 1:
+          ensemble.add(picture, self._probabilities(weighted))
+    everyone = collected if len(loaded) == 1 else [*collected, ensemble]
+    return Found([each.predictions() for each in everyone], excluded)
+
+  def _means(
+    self,
+    spec: views.ViewSpec,
+    preprocessing: str,
+    indices: Sequence[int],
+    loaded: Sequence[Loaded],
+    excluded: list[str],
+  ) -> Iterator[tuple[Picture, np.ndarray]]:
+    """One pass: each picture and the mean scores [nets, num_classes] of its views.
+
+    Names of pictures that are left out are added to `excluded`.
+    """
+    absent = -np.inf if self._config.average == 'logits' else 0.0
+    means = Means()
+    seen: dict[int, Picture] = {}
+    for batch in self._view_batches(spec, preprocessing, excluded):
+      places = batch['place'].numpy()
+      for i in np.flatnonzero(np.diff(places, prepend=-1)):
+        seen[int(places[i])] = _picture({name: value[i] for name, value in batch.items()})
+      rows = []
+      for i in indices:
+        scores = self._score(self._scorers[i], batch['image'])
+        if not np.isfinite(scores).all():
+          raise ValueError(f'{loaded[i].prefix}: the outputs of the net are not finite numbers')
+        offset = loaded[i].labels_offset
+        rows.append(label_spaces.of_labels(scores, offset, self.dataset.num_classes, absent))
+      for place, mean in means.add(places, np.stack(rows)):
+        yield seen.pop(place), mean
+    for place, mean in means.finish():
+      yield seen.pop(place), mean
+
+  def _score(self, scorer: Scorer, images: tf.Tensor) -> np.ndarray:
+    """[n, outputs] of views [n, H, W, 3], which the replicas share."""
+    strategy = self._team.strategy
+    replicas = strategy.num_replicas_in_sync // self._team.count
+    if replicas == 1:
+      return strategy.experimental_local_results(scorer.score(images))[0].numpy()
+    size = -(-len(images) // replicas)
+    rest = size * replicas - len(images)  # the last batch: filled up, and what fills it dropped
+    filled = tf.concat([images, tf.repeat(images[:1], rest, axis=0)], axis=0)
+    parts = tf.split(filled, replicas)
+    distributed = strategy.experimental_distribute_values_from_function(
+      lambda context: parts[context.replica_id_in_sync_group % replicas]
+    )
+    scores = strategy.experimental_local_results(scorer.score(distributed))
+    return np.concatenate([part.numpy() for part in scores])[: len(images)]
+
+  def _view_batches(
+    self, spec: views.ViewSpec, preprocessing: str, excluded: list[str]
+  ) -> tf.data.Dataset:
+    config, team = self._config, self._team
+
+    def is_wanted(filename: str) -> bool:
+      if self._excluded_names.is_excluded([filename])[0]:
+        excluded.append(filename)
+        return False
+      return True
+
+    count = min(self.dataset.num_samples, config.max_images or self.dataset.num_samples)
+    found = examples.read(
+      self.dataset,
+      examples.share_of(count, team.index, team.count),
+      labels_offset=_labels_offset([s.member for s in self._scorers]),
+      multi_label=config.loss == 'sigmoid',
+      is_wanted=is_wanted if self._excluded_names else None,
+    )
+    replicas = team.strategy.num_replicas_in_sync // team.count
+    return views.view_batches(
+      found,
+      spec,
+      preprocessing_factory.get(preprocessing),
+      batch_size=config.batch_size * replicas,
+      num_threads=config.num_preprocessing_threads,
+    )
+
+  def _probabilities(self, mean: np.ndarray) -> np.ndarray:
+    if self._config.average == 'probabilities':
+      return mean
+    if self._config.loss == 'sigmoid':
+      return 1 / (1 + np.exp(-mean))
+    raised = np.exp(mean - mean.max())
+    return raised / raised.sum()
+
+  def _outcome(self, found: Found, loaded: Sequence[Loaded], seconds: float) -> Outcome:
+    config, dataset = self._config, self.dataset
+    predictions = found.predictions
+    num_predicted = len(predictions[-1].places)
+    if self._excluded_names:
+      note = self._excluded_names.check_used([*predictions[-1].filenames, *found.excluded])
+      if note:
+        logging.warning('%s', note)
+    if not num_predicted:
+      raise ValueError(f'No picture of {dataset.name} {dataset.split_name} could be decoded')
+    if self._real_labels:
+      predictions = self._with_real_labels(predictions)
+    names = dataset.labels_to_names
+    summaries = [metrics.summary(p, dataset.num_classes, names) for p in predictions]
+    nets = [
+      {
+        'checkpoint': of.prefix,
+        'model_name': scorer.member.model_name,
+        'image_size': scorer.member.image_size,
+        'weights': of.weights,
+        'labels_offset': of.labels_offset,
+      }
+      for scorer, of in zip(self._scorers, loaded, strict=True)
+    ]
+    what = nets[0]
+    if len(nets) > 1:
+      what = {
+        'members': [
+          {**net, 'share': float(share), **summary}
+          for net, share, summary in zip(nets, self._shares, summaries, strict=False)
+        ]
+      }
+    read = min(dataset.num_samples, config.max_images or dataset.num_samples)
+    return Outcome(
+      {
+        **summaries[-1],
+        'excluded_images': len(found.excluded),
+        'unlabelled_images': num_predicted - len(predictions[-1].places),
+        'skipped_images': read - len(found.excluded) - num_predicted,
+        'images_per_second': round(num_predicted / seconds, 2),
+        'dataset_name': dataset.name,
+        'dataset_split_name': dataset.split_name,
+        'exclude_list': config.exclude_list,
+        'real_labels': config.real_labels,
+        'max_images': config.max_images,
+        'crops': config.crops,
+        'crop_scales': list(view_spec(config, self._scorers[0].member.image_size).scales),
+        'resize': config.resize,
+        'average': config.average,
+        'calibrate_batches': config.calibrate_batches,
+        **what,
+      },
+      predictions[-1],
+    )
+
+  def _with_real_labels(self, predictions: Sequence[Predictions]) -> list[Predictions]:
+    """The pictures that have a right answer, with all that they have."""
+    found = self._real_labels.answers(predictions[-1].filenames)
+    if found.note:
+      logging.warning('%s', found.note)
+    return [
+      collector.only(dataclasses.replace(of_net, answers=found.labels), found.counted)
+      for of_net in predictions
+    ]
 
   def _split(self, name: str) -> dataset_factory.Dataset:
     return dataset_factory.get_dataset(self._config.dataset_name, name, self._config.dataset_dir)
 
-  def _batches(self) -> tf.data.Dataset:
-    batches = input_pipeline.eval_batches(
-      self.dataset,
-      self._preprocessing,
-      image_size=self._image_size,
-      batch_size=self._config.batch_size,
-      labels_offset=self._config.labels_offset,
-      multi_label=self._config.loss == 'sigmoid',
-      num_threads=self._config.num_preprocessing_threads,
-    )
-    most = self._config.max_num_batches
-    return batches if most is None else batches.take(most)
 
-  def _calibrate(self) -> None:
-    calibration.calibrate(
-      self._model,
-      self._split('train'),
-      self._preprocessing,
-      self._config.calibrate_batches,
-      batch_size=self._config.batch_size,
-      labels_offset=self._config.labels_offset,
-      dtype=tf.as_dtype(self._config.precision),
-    )
-
-
-def evaluate(config: EvalConfig) -> dict[str, object]:
-  """Evaluates, writes `metrics.json` and the pictures that were asked for, returns the metrics.
-
-  Raises:
-    ValueError, OSError: a flag, the data or the checkpoint is not as it should be.
-  """
-  evaluation = Evaluation(config)
-  metrics, samples = evaluation.evaluate(checkpoints.resolve(config.checkpoint_path))
-  os.makedirs(config.eval_dir, exist_ok=True)
-  write_json(os.path.join(config.eval_dir, METRICS_FILE), metrics)
-  if samples:
-    names = {k - config.labels_offset: v for k, v in evaluation.dataset.labels_to_names.items()}
-    pictures.draw_predictions(os.path.join(config.eval_dir, PICTURE_FILE), samples, names)
-  return metrics
-
-
-def make_model(
-  name: str,
-  num_classes: int,
-  image_size: int,
-  depth_multiplier: float = 1.0,
-  *,
-  batch_norm_decay: float | None = None,
-) -> Model:
-  """A net for inference: without the auxiliary head, which only training needs."""
-  kwargs = {'depth_multiplier': depth_multiplier} if depth_multiplier != 1 else {}
-  if batch_norm_decay is not None:
-    net = nets_factory.get_net(name)
-    kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
-  return nets_factory.create_model(
-    name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
+def view_spec(config: EvalConfig, image_size: int) -> views.ViewSpec:
+  """The views that the flags ask for, of a net of `image_size`."""
+  scales = None
+  if config.crop_scales:
+    try:
+      scales = tuple(int(text) for text in config.crop_scales.split(','))
+    except ValueError:
+      raise ValueError(
+        f'--crop_scales={config.crop_scales}: whole numbers with commas are expected'
+      ) from None
+  return views.ViewSpec(
+    config.crops,
+    image_size,
+    resize=config.resize,
+    interpolation=config.interpolation,
+    crop_fraction=config.crop_fraction,
+    scales=scales or views.default_scales(image_size, config.crops),
   )
 
 
-def load_weights(model: Model, prefix: str, weights: str) -> str:
-  """Restores `model`.
-
-  Args:
-    model: the net.
-    prefix: of the checkpoint.
-    weights: 'ema', 'plain' or 'auto'.
-
-  Returns:
-    'ema' or 'plain': what was loaded.
-
-  Raises:
-    ValueError: the checkpoint does not fit, or has no moving averages.
-  """
-  has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
-  if weights == 'ema' and not has_averages:
-    raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
-  use_ema = has_averages and weights != 'plain'
-  model.build()
-  try:
-    model.restore(prefix, use_ema=use_ema)
-  except ValueError as error:
-    raise ValueError(
-      f'{error}; --model_name, --labels_offset and the data set decide what is looked for'
-    ) from error
-  return 'ema' if use_ema else 'plain'
+def _labels_offset(members: Sequence[Member]) -> int:
+  """The offset that leaves the fewest labels, where it was given."""
+  return max((member.labels_offset or 0 for member in members), default=0)
 
 
-# (images, labels) -> predictions, whether each is right, whether the label is among the first five
-Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-
-
-def make_step(model: Model, dtype: tf.DType) -> Step:
-  """The compiled step; `dtype` is that of the computation."""
-
-  @tf.function(autograph=False, reduce_retracing=True)
-  def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    logits, _ = model(tf.cast(images, dtype))
-    predictions = tf.argmax(logits, -1, output_type=tf.int32)
-    first_five = min(5, logits.shape[-1])
-    if labels.shape.rank == 1:
-      in_top_5 = tf.math.in_top_k(labels, logits, first_five)
-      return predictions, tf.equal(predictions, labels), in_top_5
-    # Several labels: right is any of them.
-    chosen = tf.gather(labels, tf.math.top_k(logits, first_five).indices, batch_dims=1) > 0
-    return predictions, chosen[:, 0], tf.reduce_any(chosen, -1)
-
-  return step
-
-
-def count(
-  step: Step, batches: tf.data.Dataset, num_samples: int = 0
-) -> tuple[Counts, list[pictures.Sample]]:
-  """Counts right answers over the batches of `input_pipeline.eval_batches`.
-
-  Returns:
-    The counts, and the first `num_samples` pictures with their labels and predictions.
-  """
-  counts = np.zeros(3, np.int64)
-  samples: list[pictures.Sample] = []
-  for batch in batches:
-    predictions, right, in_top_5 = step(batch['image'], batch['label'])
-    counts += [len(right), np.count_nonzero(right), np.count_nonzero(in_top_5)]
-    for i in range(min(len(right), num_samples - len(samples))):
-      label = batch['label'][i].numpy()
-      label = int(label.argmax() if label.ndim else label)  # the first of several
-      samples.append(pictures.Sample(batch['image'][i].numpy(), label, int(predictions[i])))
-  return Counts(*counts.tolist()), samples
-
-
-def write_json(path: str, content: dict[str, object]) -> None:
-  """Writes a file in one piece."""
-  temporary = f'{path}.part-{os.getpid()}'
-  with open(temporary, 'w') as file:
-    json.dump(content, file, indent=2)
-    file.write('\n')
-  os.replace(temporary, path)
+def _picture(example: dict[str, tf.Tensor]) -> Picture:
+  label = example['label'].numpy()
+  labels = np.flatnonzero(label) if label.ndim else [label]
+  filename = example['filename'].numpy().decode(errors='surrogateescape')
+  return Picture(int(example['place']), filename, tuple(int(label) for label in labels))

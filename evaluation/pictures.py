@@ -1,11 +1,12 @@
 """Pictures with their true and predicted labels on one sheet."""
 
+import io
 import os
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from evaluation.metrics import Predictions, name_of
 
 _TILE = 112  # pixels a side of a picture on the sheet
 _CAPTION = 34  # pixels below it: two lines
@@ -14,37 +15,34 @@ _COLUMNS = 8
 _RIGHT, _WRONG, _TEXT = (0, 110, 40), (190, 0, 0), (40, 40, 40)
 
 
-class Sample(NamedTuple):
-  """One picture that was evaluated."""
-
-  image: np.ndarray  # [h, w, 3] in [-1, 1]
-  label: int
-  prediction: int
-
-
 def draw_predictions(
-  path: str | os.PathLike, samples: Sequence[Sample], names: Mapping[int, str]
+  path: str | os.PathLike,
+  predictions: Predictions,
+  thumbnails: Mapping[int, bytes],
+  names: Mapping[int, str],
 ) -> None:
   """Writes a PNG: each picture above its true and its predicted label, wrong ones in red.
 
   Args:
     path: where to.
-    samples: the pictures.
+    predictions: of at least one picture.
+    thumbnails: {place: JPEG or PNG file} of those that are drawn.
     names: {label: name}; a label that has none is written as its number.
   """
-  columns = min(_COLUMNS, len(samples))
-  rows = -(-len(samples) // columns)
+  drawn = [i for i, place in enumerate(predictions.places.tolist()) if place in thumbnails]
+  columns = min(_COLUMNS, len(drawn))
+  rows = -(-len(drawn) // columns)
   width, height = _TILE + _MARGIN, _TILE + _CAPTION + _MARGIN
   sheet = Image.new('RGB', (columns * width + _MARGIN, rows * height + _MARGIN), 'white')
   draw = ImageDraw.Draw(sheet)
   font = ImageFont.load_default(size=13)
-  for i, sample in enumerate(samples):
-    left, top = _MARGIN + i % columns * width, _MARGIN + i // columns * height
-    pixels = ((np.clip(sample.image, -1, 1) + 1) * 127.5).round().astype(np.uint8)
-    tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+  for number, i in enumerate(drawn):
+    left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
+    with Image.open(io.BytesIO(thumbnails[int(predictions.places[i])])) as picture:
+      tile = ImageOps.fit(picture.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
     sheet.paste(tile, (left, top))
-    true, predicted = (names.get(n, str(n)) for n in (sample.label, sample.prediction))
-    color = _RIGHT if sample.label == sample.prediction else _WRONG
+    true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
+    color = _RIGHT if predictions.right[i] else _WRONG
     draw.text((left, top + _TILE + 2), _fit(f'true {true}', font), _TEXT, font)
     draw.text((left, top + _TILE + 17), _fit(f'predicted {predicted}', font), color, font)
   sheet.save(path)

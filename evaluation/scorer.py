@@ -1,0 +1,169 @@
+"""A net that gives views of pictures their scores."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from datasets.dataset_factory import Dataset
+from evaluation import calibration, dense, label_spaces
+from evaluation.config import EvalConfig, Member
+from nets import checkpoints, nets_factory
+from nets.model import Model
+from preprocessing import preprocessing_factory
+
+
+class Loaded(NamedTuple):
+  """What a scorer works with."""
+
+  prefix: str  # of the checkpoint
+  weights: str  # 'ema' or 'plain'
+  labels_offset: int
+
+
+class Scorer:
+  """One net of an ensemble, for one checkpoint after the other.
+
+  Args:
+    member: the net.
+    config: how it is evaluated.
+    dataset: whose labels its outputs are.
+    strategy: what it computes on.
+  """
+
+  def __init__(
+    self, member: Member, config: EvalConfig, dataset: Dataset, strategy: tf.distribute.Strategy
+  ):
+    self.member = member
+    self._config = config
+    self._dataset = dataset
+    self._strategy = strategy
+    self._made: tuple[Model, int] | None = None  # the net and its labels' offset
+
+  def load(self, prefix: str, train_set: Dataset | None = None) -> Loaded:
+    """Restores a checkpoint.
+
+    Args:
+      prefix: of the checkpoint.
+      train_set: to measure batch norm statistics on, for `--calibrate_batches`.
+
+    Raises:
+      ValueError, OSError: the checkpoint does not fit, or the data is damaged.
+    """
+    if self._made is None:
+      self._made = self._make(prefix)
+      self._score = self._compile(self._made[0])
+    model, labels_offset = self._made
+    weights = load_weights(model, prefix, self.member.weights)
+    if train_set is not None:
+      calibration.calibrate(
+        model,
+        train_set,
+        preprocessing_factory.get(self.member.preprocessing_name),
+        self._config.calibrate_batches,
+        batch_size=self._config.batch_size,
+        labels_offset=labels_offset,
+        dtype=tf.as_dtype(self._config.precision),
+      )
+    return Loaded(prefix, weights, labels_offset)
+
+  def score(self, images: tf.Tensor) -> tf.Tensor:
+    """Scores of views, one row each, before their outputs are put in the labels' places.
+
+    Args:
+      images: [n, H, W, 3], uint8 or float in [-1, 1]; with several replicas, each one's own.
+
+    Returns:
+      [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a strategy of
+      several replicas, each one's own.
+    """
+    return self._score(images)
+
+  def _make(self, prefix: str) -> tuple[Model, int]:
+    member, config = self.member, self._config
+    outputs = label_spaces.num_outputs(prefix, member.model_name)
+    offset = member.labels_offset
+    if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
+      offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
+    decay = calibration.BATCH_NORM_DECAY if config.calibrate_batches else None
+    with self._strategy.scope():
+      model = make_model(
+        member.model_name,
+        self._dataset.num_classes - offset,
+        member.image_size,
+        member.depth_multiplier,
+        batch_norm_decay=decay,
+      )
+      model.build()
+    return model, offset
+
+  def _compile(self, model: Model):
+    config = self._config
+    dtype = tf.as_dtype(config.precision)
+    to_scores = {
+      ('logits', 'softmax'): tf.identity,
+      ('logits', 'sigmoid'): tf.identity,
+      ('probabilities', 'softmax'): tf.nn.softmax,
+      ('probabilities', 'sigmoid'): tf.nn.sigmoid,
+    }[config.average, config.loss]
+    net = nets_factory.get_net(self.member.model_name)
+
+    def of_replica(images: tf.Tensor) -> tf.Tensor:
+      if images.dtype == tf.uint8:
+        images = (tf.image.convert_image_dtype(images, tf.float32) - 0.5) * 2.0
+      images = tf.cast(images, dtype)
+      if config.crops == 'dense':
+        return tf.reduce_mean(to_scores(dense.dense_logits(model, net, images)), axis=[1, 2])
+      logits, _ = model(images)
+      return to_scores(logits)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score(images: tf.Tensor) -> tf.Tensor:
+      return self._strategy.run(of_replica, args=(images,))
+
+    return score
+
+
+def make_model(
+  name: str,
+  num_classes: int,
+  image_size: int,
+  depth_multiplier: float = 1.0,
+  *,
+  batch_norm_decay: float | None = None,
+) -> Model:
+  """A net for inference: without the auxiliary head, which only training needs."""
+  kwargs = {'depth_multiplier': depth_multiplier} if depth_multiplier != 1 else {}
+  if batch_norm_decay is not None:
+    net = nets_factory.get_net(name)
+    kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
+  return nets_factory.create_model(
+    name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
+  )
+
+
+def load_weights(model: Model, prefix: str, weights: str) -> str:
+  """Restores `model`.
+
+  Args:
+    model: the net.
+    prefix: of the checkpoint.
+    weights: 'ema', 'plain' or 'auto'.
+
+  Returns:
+    'ema' or 'plain': what was loaded.
+
+  Raises:
+    ValueError: the checkpoint does not fit, or has no moving averages.
+  """
+  has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
+  if weights == 'ema' and not has_averages:
+    raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
+  use_ema = has_averages and weights != 'plain'
+  model.build()
+  try:
+    model.restore(prefix, use_ema=use_ema)
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; --model_name, --labels_offset and the data set decide what is looked for'
+    ) from error
+  return 'ema' if use_ema else 'plain'
