@@ -40,13 +40,13 @@ class Collector:
     """What was kept, by place."""
     order = np.argsort([picture.place for picture in self._pictures], kind='stable')
     pictures = [self._pictures[i] for i in order]
-    count = len(pictures)
+    shape = (len(pictures), len(self._top[0]) if pictures else 0)
     return Predictions(
       np.array([picture.place for picture in pictures], np.int64),
       [picture.filename for picture in pictures],
       padded([picture.answers for picture in pictures]),
-      np.array([self._top[i] for i in order], np.int32).reshape(count, -1),
-      np.array([self._probabilities[i] for i in order], np.float32).reshape(count, -1),
+      np.array([self._top[i] for i in order], np.int32).reshape(shape),
+      np.array([self._probabilities[i] for i in order], np.float32).reshape(shape),
     )
 
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from tests import tiny
 
-# Two logical processors stand for two GPUs; they must be made before TensorFlow starts up.
+# Three logical processors stand for GPUs; they must be made before TensorFlow starts up.
 _CPU = tf.config.list_physical_devices('CPU')[0]
-tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 3)
 
 
 tiny.register()

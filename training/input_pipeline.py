@@ -71,7 +71,7 @@ def train_batches(
     image = preprocessing.train_host(
       example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
     )
-    label = _target(example['label'], dataset, labels_offset)
+    label = target(example['label'], dataset.num_classes - labels_offset, labels_offset)
     return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
 
   everything = record_order.records_from(
@@ -82,48 +82,12 @@ def train_batches(
     everything = everything.filter(
       lambda place, _: (place - position) // share % num_workers == worker
     )
-  check = _check_label(dataset, labels_offset, multi_label)
+  check = check_label(dataset, labels_offset, multi_label)
   everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
-  decoded = _map_skipping_broken(everything, decode, num_threads)
+  decoded = map_skipping_broken(everything, decode, num_threads)
   batches = decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
   # Workers need not ask each other at every step whether there is more.
   return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-
-def eval_batches(
-  dataset: Dataset,
-  preprocessing: Preprocessing,
-  *,
-  image_size: int,
-  batch_size: int,
-  labels_offset: int = 0,
-  multi_label: bool = False,
-  num_threads: int | None = None,
-) -> tf.data.Dataset:
-  """Every record once, in the order of the shards; the last batch is as small as it comes.
-
-  Yields:
-    'image': [n, image_size, image_size, 3] float32 in [-1, 1], 'label': [n] int32 (`multi_label`:
-    [n, num_classes] float32, 1 for each label), 'filename': [n] string. Pictures that can not be
-    decoded are missing.
-  """
-
-  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record, dataset.schema, multi_label)
-    return {
-      'image': preprocessing.eval_image(example['encoded'], image_size, image_size),
-      'label': _target(example['label'], dataset, labels_offset),
-      'filename': example['filename'],
-    }
-
-  everything = tf.data.TFRecordDataset(sorted(dataset.paths)).enumerate()
-  check = _check_label(dataset, labels_offset, multi_label)
-  everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
-  return (
-    _map_skipping_broken(everything, decode, num_threads)
-    .batch(batch_size)
-    .prefetch(tf.data.AUTOTUNE)
-  )
 
 
 def check_labels(dataset: Dataset, labels_offset: int) -> int:
@@ -197,15 +161,15 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 
 
-def _target(label: tf.Tensor, dataset: Dataset, labels_offset: int) -> tf.Tensor:
+def target(label: tf.Tensor, num_classes: int, labels_offset: int = 0) -> tf.Tensor:
   """A label of the head, int32, or for several labels [num_classes] float32, 1 for each of them."""
   label = tf.cast(label, tf.int32) - labels_offset
   if label.shape.rank == 0:
     return label
-  return tf.reduce_max(tf.one_hot(label, dataset.num_classes - labels_offset), axis=0)
+  return tf.reduce_max(tf.one_hot(label, num_classes), axis=0)
 
 
-def _check_label(dataset: Dataset, labels_offset: int, multi_label: bool):
+def check_label(dataset: Dataset, labels_offset: int, multi_label: bool):
   """Stops at a label outside the classes: `check_labels` may have seen a sample only."""
 
   def check(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -218,9 +182,7 @@ def _check_label(dataset: Dataset, labels_offset: int, multi_label: bool):
   return check
 
 
-def _map_skipping_broken(
-  found: tf.data.Dataset, decode, num_threads: int | None
-) -> tf.data.Dataset:
+def map_skipping_broken(found: tf.data.Dataset, decode, num_threads: int | None) -> tf.data.Dataset:
   """`found.map(decode)` in parallel and in order, without the elements on which it fails.
 
   `ignore_errors` on the whole would pass over a damaged file too: here it sees decoding alone.

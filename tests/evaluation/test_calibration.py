@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from datasets import dataset_factory
-from evaluation import calibration, evaluator
+from evaluation import calibration, scorer
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import records, tiny
@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def model():
-  made = evaluator.make_model(tiny.NAME, 3, 32, batch_norm_decay=calibration.BATCH_NORM_DECAY)
+  made = scorer.make_model(tiny.NAME, 3, 32, batch_norm_decay=calibration.BATCH_NORM_DECAY)
   made.build()
   return made
 
@@ -76,7 +76,7 @@ def test_more_batches_than_pictures(dataset, model):
 
 
 def test_models_keep_slims_decay_unless_calibrated():
-  plain = evaluator.make_model(tiny.NAME, 3, 32)
+  plain = scorer.make_model(tiny.NAME, 3, 32)
   plain.build()
   before = statistics(plain)
   plain(tf.random.uniform((4, 32, 32, 3)), training=True)

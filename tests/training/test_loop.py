@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from evaluation import during_training, evaluator
+from evaluation import during_training
 from evaluation.config import resolve as resolve_eval
+from evaluation.run import evaluate as run_evaluation
 from nets import checkpoints
 from tests import records, tiny
 from tests.datasets import slim_records
@@ -64,7 +65,7 @@ def run(data, tmp_path_factory):
 
 def evaluate(checkpoint, folder):
   settings = {'checkpoint_path': str(checkpoint), 'eval_dir': str(folder / 'eval')}
-  return evaluator.evaluate(resolve_eval(settings))
+  return run_evaluation(resolve_eval(settings))
 
 
 def test_a_run_evaluates_itself(run, tmp_path):

@@ -10,8 +10,9 @@ import tensorflow as tf
 import tf_slim as slim
 
 from datasets import dataset_factory
-from evaluation import evaluator
+from evaluation import scorer
 from evaluation.config import resolve as resolve_eval
+from evaluation.run import evaluate as run_evaluation
 from nets import checkpoints, inception
 from tests import records, tiny
 from training import distribution, keeper, trainer
@@ -222,7 +223,7 @@ def test_keeper_deletes_the_oldest(tmp_path):
 
 
 def evaluate(run, tmp_path, **kwargs):
-  return evaluator.evaluate(
+  return run_evaluation(
     resolve_eval({'checkpoint_path': str(run), 'eval_dir': str(tmp_path / 'eval'), **kwargs})
   )
 
@@ -289,8 +290,8 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
 
 
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
-  model = evaluator.make_model(tiny.NAME, 3, 32)
+  model = scorer.make_model(tiny.NAME, 3, 32)
   model.save(str(tmp_path / 'plain.ckpt'))
   with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
-    evaluator.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
-  assert evaluator.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'
+    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
+  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'
