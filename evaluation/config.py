@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from datasets import dataset_factory
-from evaluation.views import CROPS, INTERPOLATIONS, RESIZES
+from evaluation.views import CROPS, RESIZES, ViewSpec
 from nets import checkpoints, nets_factory
-from preprocessing import preprocessing_factory
+from preprocessing import preprocessing_factory, resizing
 from training import config as train_config
 from training.config import option
 
@@ -69,18 +69,24 @@ class EvalConfig:
 
   crops: str = option('1', 'Views of a picture; dense: the net slides over all of it.', CROPS)
   crop_scales: str = option(
-    None, 'Shorter sides of the picture, with commas; by default 256,288,320,352 for a net of 224.'
+    None,
+    'Shorter sides of the picture, with commas; by default 256,288,320,352 times the image size '
+    'over 224.',
   )
   resize: str = option(
-    'slim',
-    'With --crops=1. slim: the central 0.875 of each side, squeezed to a square; aspect: the '
-    'shorter side resized, then the centre.',
+    None,
+    'With --crops=1. slim (default): the central 0.875 of each side, squeezed to a square; aspect: '
+    'the shorter side resized, then the centre.',
     RESIZES,
   )
   interpolation: str = option(
-    'bilinear', 'Of resizing to shorter sides, antialiased.', INTERPOLATIONS
+    None,
+    'Of resizing to shorter sides, antialiased; bilinear by default.',
+    resizing.INTERPOLATIONS,
   )
-  crop_fraction: float = option(0.875, 'With --resize=aspect: image size over shorter side.')
+  crop_fraction: float = option(
+    None, 'With --crops=1: the share of the picture that is kept; 0.875 by default.'
+  )
   average: str = option('probabilities', 'What is averaged over views and nets.', AVERAGES)
 
   eval_dir: str = option(None, 'Where the results go; by default "eval" beside the checkpoint.')
@@ -131,7 +137,6 @@ _RANGES = {
   'num_preprocessing_threads': (1, math.inf),
   'pictures': (0, math.inf),
   'calibrate_batches': (0, math.inf),
-  'crop_fraction': (train_config.POSITIVE, 1),
   'follow_timeout_secs': (0, math.inf),
 }
 
@@ -170,7 +175,32 @@ def resolve(given: Mapping[str, Any]) -> Request:
   _check_together(config)
   if config.max_num_batches is not None:
     config = dataclasses.replace(config, max_images=config.max_num_batches * config.batch_size)
-  return Request(config, _members(paths, directories, runs, given))
+  members = _members(paths, directories, runs, given)
+  for member in members:
+    view_spec(config, member.image_size)  # says at once what is wrong with the flags
+  return Request(config, members)
+
+
+def view_spec(config: EvalConfig, image_size: int) -> ViewSpec:
+  """The views that the flags ask for, of a net of `image_size`.
+
+  Raises:
+    ValueError: the flags do not go together, or a value is impossible.
+  """
+  try:
+    scales = tuple(int(text) for text in _items(config.crop_scales))
+  except ValueError:
+    raise ValueError(
+      f'--crop_scales={config.crop_scales}: whole numbers with commas are expected'
+    ) from None
+  return ViewSpec(
+    image_size,
+    config.crops,
+    config.resize,
+    config.interpolation,
+    config.crop_fraction,
+    scales or None,
+  )
 
 
 def _check_together(config: EvalConfig) -> None:
@@ -178,8 +208,6 @@ def _check_together(config: EvalConfig) -> None:
     raise ValueError('--max_images and --max_num_batches say the same: give one')
   if config.follow_timeout_secs is not None and not config.follow:
     raise ValueError('--follow_timeout_secs needs --follow')
-  if config.resize != 'slim' and config.crops != '1':
-    raise ValueError(f'--resize={config.resize} is for --crops=1; the other views have their own')
   if config.loss == 'sigmoid' and config.real_labels:
     raise ValueError('--real_labels is for nets of one answer, not for --loss=sigmoid')
 

@@ -1,6 +1,7 @@
 """Evaluates one net or an ensemble: every picture counts exactly once, by one view or by many."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ import tensorflow as tf
 from absl import logging
 
 from datasets import dataset_factory
-from evaluation import answers, collector, examples, label_spaces, metrics, views
+from evaluation import answers, collector, examples, label_spaces, metrics
 from evaluation.collector import Collector, Found, Picture
-from evaluation.config import EvalConfig, Member, Request
+from evaluation.config import Member, Request, view_spec
 from evaluation.means import Means
 from evaluation.metrics import Predictions
 from evaluation.scorer import Loaded, Scorer
+from evaluation.views import ViewSpec, view_stream
 from preprocessing import preprocessing_factory
 from training import input_pipeline
 from training.distribution import Team
@@ -44,6 +46,7 @@ class Evaluation:
     config, members = request
     self._config = config
     self._team = team or Team(tf.distribute.get_strategy())
+    self._num_replicas = self._team.strategy.num_replicas_in_sync // self._team.count
     self.dataset = self._split(config.dataset_split_name)
     input_pipeline.check_labels(self.dataset, _labels_offset(members))
     self._excluded_names = config.exclude_list and answers.read_exclude_list(config.exclude_list)
@@ -54,7 +57,7 @@ class Evaluation:
     shares = np.array([member.share for member in members])
     self._shares = shares / shares.sum()
     # Nets that see the same views share one pass over the pictures.
-    self._passes: dict[tuple[views.ViewSpec, str], list[int]] = {}
+    self._passes: dict[tuple[ViewSpec, str], list[int]] = {}
     for i, member in enumerate(members):
       key = view_spec(config, member.image_size), member.preprocessing_name
       self._passes.setdefault(key, []).append(i)
@@ -104,7 +107,7 @@ class Evaluation:
 
   def _means(
     self,
-    spec: views.ViewSpec,
+    spec: ViewSpec,
     preprocessing: str,
     indices: Sequence[int],
     loaded: Sequence[Loaded],
@@ -117,13 +120,13 @@ class Evaluation:
     absent = -np.inf if self._config.average == 'logits' else 0.0
     means = Means()
     seen: dict[int, Picture] = {}
-    for batch in self._view_batches(spec, preprocessing, excluded):
-      places = batch['place'].numpy()
+    for tags, parts in self._rounds(self._view_batches(spec, preprocessing, excluded), spec):
+      places = tags['place']
       for i in np.flatnonzero(np.diff(places, prepend=-1)):
-        seen[int(places[i])] = _picture({name: value[i] for name, value in batch.items()})
+        seen[int(places[i])] = _picture({name: value[i] for name, value in tags.items()})
       rows = []
       for i in indices:
-        scores = self._score(self._scorers[i], batch['image'])
+        scores = self._score(self._scorers[i], parts)[: len(places)]
         if not np.isfinite(scores).all():
           raise ValueError(f'{loaded[i].prefix}: the outputs of the net are not finite numbers')
         offset = loaded[i].labels_offset
@@ -133,26 +136,43 @@ class Evaluation:
     for place, mean in means.finish():
       yield seen.pop(place), mean
 
-  def _score(self, scorer: Scorer, images: tf.Tensor) -> np.ndarray:
-    """[n, outputs] of views [n, H, W, 3], which the replicas share."""
+  def _rounds(
+    self, batches: tf.data.Dataset, spec: ViewSpec
+  ) -> Iterator[tuple[dict[str, np.ndarray], list[tf.Tensor]]]:
+    """What the replicas do at once: tags of the views, and [n, H, W, 3] for each replica.
+
+    The last round is filled up with views that are there already; tags tell how many count.
+    """
+    replicas = self._num_replicas
+    if spec.num_views is None:  # whole pictures, each of its own size
+      rounds = batches.as_numpy_iterator()
+      while group := list(itertools.islice(rounds, replicas)):
+        parts = [tf.constant(batch.pop('image')) for batch in group]
+        tags = {name: np.concatenate([batch[name] for batch in group]) for name in group[0]}
+        yield tags, [*parts, *parts[:1] * (replicas - len(parts))]
+      return
+    for batch in batches:
+      images = batch.pop('image')
+      rest = -len(images) % replicas
+      filled = tf.concat([images, tf.repeat(images[:1], rest, axis=0)], 0) if rest else images
+      yield {name: value.numpy() for name, value in batch.items()}, tf.split(filled, replicas)
+
+  def _score(self, scorer: Scorer, parts: Sequence[tf.Tensor]) -> np.ndarray:
+    """[n, outputs] of the views of all replicas."""
     strategy = self._team.strategy
-    replicas = strategy.num_replicas_in_sync // self._team.count
-    if replicas == 1:
-      return strategy.experimental_local_results(scorer.score(images))[0].numpy()
-    size = -(-len(images) // replicas)
-    rest = size * replicas - len(images)  # the last batch: filled up, and what fills it dropped
-    filled = tf.concat([images, tf.repeat(images[:1], rest, axis=0)], axis=0)
-    parts = tf.split(filled, replicas)
-    distributed = strategy.experimental_distribute_values_from_function(
-      lambda context: parts[context.replica_id_in_sync_group % replicas]
-    )
-    scores = strategy.experimental_local_results(scorer.score(distributed))
-    return np.concatenate([part.numpy() for part in scores])[: len(images)]
+    images = parts[0]
+    if len(parts) > 1:
+      images = strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group % len(parts)]
+      )
+    scores = strategy.experimental_local_results(scorer.score(images))
+    return np.concatenate([part.numpy() for part in scores])
 
   def _view_batches(
-    self, spec: views.ViewSpec, preprocessing: str, excluded: list[str]
+    self, spec: ViewSpec, preprocessing: str, excluded: list[str]
   ) -> tf.data.Dataset:
     config, team = self._config, self._team
+    decode = preprocessing_factory.get(preprocessing).decode
 
     def is_wanted(filename: str) -> bool:
       if self._excluded_names.is_excluded([filename])[0]:
@@ -160,22 +180,20 @@ class Evaluation:
         return False
       return True
 
+    def decoded(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+      tags = {name: value for name, value in example.items() if name != 'encoded'}
+      return {**tags, 'image': decode(example['encoded'])}
+
     count = min(self.dataset.num_samples, config.max_images or self.dataset.num_samples)
     found = examples.read(
       self.dataset,
       examples.share_of(count, team.index, team.count),
-      labels_offset=_labels_offset([s.member for s in self._scorers]),
+      labels_offset=_labels_offset([scorer.member for scorer in self._scorers]),
       multi_label=config.loss == 'sigmoid',
       is_wanted=is_wanted if self._excluded_names else None,
     )
-    replicas = team.strategy.num_replicas_in_sync // team.count
-    return views.view_batches(
-      found,
-      spec,
-      preprocessing_factory.get(preprocessing),
-      batch_size=config.batch_size * replicas,
-      num_threads=config.num_preprocessing_threads,
-    )
+    batch_size = config.batch_size * self._num_replicas
+    return view_stream(found, decoded, spec, batch_size, config.num_preprocessing_threads)
 
   def _probabilities(self, mean: np.ndarray) -> np.ndarray:
     if self._config.average == 'probabilities':
@@ -230,9 +248,7 @@ class Evaluation:
         'exclude_list': config.exclude_list,
         'real_labels': config.real_labels,
         'max_images': config.max_images,
-        'crops': config.crops,
-        'crop_scales': list(view_spec(config, self._scorers[0].member.image_size).scales),
-        'resize': config.resize,
+        **_described(view_spec(config, self._scorers[0].member.image_size)),
         'average': config.average,
         'calibrate_batches': config.calibrate_batches,
         **what,
@@ -254,24 +270,13 @@ class Evaluation:
     return dataset_factory.get_dataset(self._config.dataset_name, name, self._config.dataset_dir)
 
 
-def view_spec(config: EvalConfig, image_size: int) -> views.ViewSpec:
-  """The views that the flags ask for, of a net of `image_size`."""
-  scales = None
-  if config.crop_scales:
-    try:
-      scales = tuple(int(text) for text in config.crop_scales.split(','))
-    except ValueError:
-      raise ValueError(
-        f'--crop_scales={config.crop_scales}: whole numbers with commas are expected'
-      ) from None
-  return views.ViewSpec(
-    config.crops,
-    image_size,
-    resize=config.resize,
-    interpolation=config.interpolation,
-    crop_fraction=config.crop_fraction,
-    scales=scales or views.default_scales(image_size, config.crops),
-  )
+def _described(spec: ViewSpec) -> dict[str, Any]:
+  return {
+    'crops': spec.crops,
+    'crop_scales': list(spec.scales),
+    'resize': spec.resize,
+    'interpolation': spec.interpolation,
+  }
 
 
 def _labels_offset(members: Sequence[Member]) -> int:
@@ -279,8 +284,8 @@ def _labels_offset(members: Sequence[Member]) -> int:
   return max((member.labels_offset or 0 for member in members), default=0)
 
 
-def _picture(example: dict[str, tf.Tensor]) -> Picture:
-  label = example['label'].numpy()
+def _picture(example: dict[str, Any]) -> Picture:
+  label = example['label']
   labels = np.flatnonzero(label) if label.ndim else [label]
-  filename = example['filename'].numpy().decode(errors='surrogateescape')
+  filename = example['filename'].decode(errors='surrogateescape')
   return Picture(int(example['place']), filename, tuple(int(label) for label in labels))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from datasets.dataset_factory import Dataset
 from evaluation import calibration, dense, label_spaces
 from evaluation.config import EvalConfig, Member
+from evaluation.views import to_float
 from nets import checkpoints, nets_factory
 from nets.model import Model
 from preprocessing import preprocessing_factory
@@ -108,9 +109,7 @@ class Scorer:
     net = nets_factory.get_net(self.member.model_name)
 
     def of_replica(images: tf.Tensor) -> tf.Tensor:
-      if images.dtype == tf.uint8:
-        images = (tf.image.convert_image_dtype(images, tf.float32) - 0.5) * 2.0
-      images = tf.cast(images, dtype)
+      images = to_float(images, dtype)
       if config.crops == 'dense':
         return tf.reduce_mean(to_scores(dense.dense_logits(model, net, images)), axis=[1, 2])
       logits, _ = model(images)

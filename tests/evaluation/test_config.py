@@ -58,11 +58,12 @@ def test_members_have_their_own(run_of):
     ({'member_weights': '1,0'}, '--member_weights=1,0: must be a number'),
     ({'depth_multiplier': '0.5'}, '--depth_multiplier is for inception_v3; inception_tiny has'),
     ({'max_images': 3, 'max_num_batches': 2}, '--max_images and --max_num_batches say the same'),
-    ({'resize': 'aspect', 'crops': '12'}, '--resize=aspect is for --crops=1'),
+    ({'resize': 'slim', 'crops': '12'}, '--resize=slim is for --crops=1'),
+    ({'crops': '144', 'crop_scales': 'a,b'}, '--crop_scales=a,b: whole numbers with commas'),
     ({'follow': True}, '--follow is for one train_dir'),
     ({'follow_timeout_secs': 3.0}, '--follow_timeout_secs needs --follow'),
     ({'max_images': 0}, '--max_images=0: must be at least 1'),
-    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: must be more than 0, at most 1'),
+    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: it must be above 0, at most 1'),
   ],
 )
 def test_refused(run_of, flags, message):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import records, shards
-from evaluation import evaluator, run
+from evaluation import run
 from evaluation.config import resolve
 from evaluation.evaluator import Evaluation
 from nets import checkpoints, nets_factory
@@ -308,8 +308,3 @@ def test_files_of_an_evaluation(data, nets, tmp_path):
   assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
   with Image.open(tmp_path / 'eval' / 'predictions.png') as sheet:
     assert sheet.size == (8 * 118 + 6, 2 * 152 + 6)
-
-
-def test_scales_that_are_no_numbers(data, nets):
-  with pytest.raises(ValueError, match='--crop_scales=a,b: whole numbers with commas'):
-    evaluator.view_spec(request(data, nets[0], crops='144', crop_scales='a,b').config, 32)
