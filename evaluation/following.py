@@ -51,14 +51,16 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
   """
   config, (member,) = request
   train_dir = member.checkpoint_path
+  done = {entry['step'] for entry in read_history(config.eval_dir)}
+  last_step = ((train_config.read(train_dir) or {}).get('run') or {}).get('total_steps')
+  if last_step in done:
+    return
   team = Team(distribution.make_strategy(config.num_clones, config.clone_on_cpu))
   evaluation = Evaluation(request, team)
   os.makedirs(config.eval_dir, exist_ok=True)
-  done = {entry['step'] for entry in read_history(config.eval_dir)}
-  last_step = ((train_config.read(train_dir) or {}).get('run') or {}).get('total_steps')
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)
-  while last_step is None or last_step not in done:
+  while True:
     new = [p for p in checkpoints.numbered(train_dir) if _step_of(p) not in done]
     for prefix in filter(checkpoints.is_complete, new):
       try:
@@ -72,7 +74,7 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
       done.add(_step_of(prefix))
       patience.renew()
       yield metrics
-    if (last_step is None or last_step not in done) and not patience.wait():
+    if last_step in done or not patience.wait():
       break
   if not done:
     raise TimeoutError(

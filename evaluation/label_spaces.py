@@ -15,13 +15,8 @@ _IMAGENET_CLASSES = 1000  # without background
 
 def num_outputs(prefix: str, model_name: str) -> int | None:
   """Outputs of the net that a checkpoint is of; None where it has no head of `model_name`."""
-  head = nets_factory.get_net(model_name).head_scopes[0] + '/'
-  widths = [
-    shape[-1]
-    for name, shape in checkpoints.shapes(prefix).items()
-    if name.startswith(head) and name.endswith('/biases')
-  ]
-  return widths[0] if len(widths) == 1 else None
+  biases = checkpoints.shapes(prefix).get(f'{nets_factory.get_net(model_name).logits_scope}/biases')
+  return biases and biases[0]
 
 
 def find_offset(outputs: int, dataset: Dataset) -> int:

@@ -54,6 +54,12 @@ def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[st
       dataset.num_classes,
       names,
       report.make_thumbnails(dataset.paths, dataset.schema, shown),
+      title=f'{_nets(found.metrics)} on {dataset.name} {dataset.split_name}',
     )
   results.write(config.eval_dir, found.metrics, predictions, dataset.num_classes, names)
   return results.plain(found.metrics)
+
+
+def _nets(metrics: dict[str, Any]) -> str:
+  members = metrics.get('members', [metrics])
+  return ' + '.join(member['model_name'] for member in members)

@@ -111,7 +111,7 @@ class Scorer:
     def of_replica(images: tf.Tensor) -> tf.Tensor:
       images = to_float(images, dtype)
       if config.crops == 'dense':
-        return tf.reduce_mean(to_scores(dense.dense_logits(model, net, images)), axis=[1, 2])
+        return dense.dense_probabilities(model, net, images, to_scores)
       logits, _ = model(images)
       return to_scores(logits)
 

@@ -15,14 +15,14 @@ class Preprocessing:
 
   train_host: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, 3]
   train_device: Callable[..., tf.Tensor]  # uint8 [N, h, w, 3] -> [N, h, w, 3] in [-1, 1]
-  eval_image: Callable[..., tf.Tensor]  # file of a picture -> float32 [h, w, 3] in [-1, 1]
+  decode: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, 3], for evaluation
   preprocess_image: Callable[..., tf.Tensor]  # slim's entry, on a decoded picture
 
 
 _INCEPTION = Preprocessing(
   inception_preprocessing.train_host,
   inception_preprocessing.train_device,
-  inception_preprocessing.eval_image,
+  inception_preprocessing.decode,
   inception_preprocessing.preprocess_image,
 )
 PREPROCESSING = {

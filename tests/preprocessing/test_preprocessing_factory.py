@@ -11,7 +11,7 @@ def test_every_name_evaluates_as_inception(name):
   np.testing.assert_array_equal(
     get(image, 5, 6), inception_preprocessing.preprocess_image(image, 5, 6)
   )
-  assert preprocessing_factory.get(name).eval_image is inception_preprocessing.eval_image
+  assert preprocessing_factory.get(name).decode is inception_preprocessing.decode
 
 
 def test_unknown_name_lists_the_valid_ones():
