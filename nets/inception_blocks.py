@@ -182,6 +182,23 @@ def _needed(size: int, rows: Iterable[Row]) -> int:
   return size
 
 
+def output_size(body: Sequence[Row], size: int) -> int:
+  """The side of the last feature map of a square image.
+
+  Args:
+    body: the rows of a net.
+    size: pixels a side of the image, at least `smallest_input(body)`.
+
+  Returns:
+    Pixels, e.g. 8 for Inception-v3 and 299.
+  """
+  for block in [r.block for r in body]:
+    for cell in [block] if isinstance(block, Cell) else _branches(block)[0]:  # all branches agree
+      if not isinstance(cell, Split) and cell.padding == 'VALID':
+        size = (size - max(cell.kernel)) // cell.stride + 1
+  return size
+
+
 def run_body(
   images: tf.Tensor,
   body: Sequence[Row],

@@ -73,14 +73,22 @@ class Model(tf.Module):
         variables there.
     """
     self._build_once()
-    images = tf.convert_to_tensor(images)
-    if images.dtype == tf.float64:
-      images = tf.cast(images, tf.float32)
+    images = _as_images(images)
     kwargs = {}
     is_inference = not tf.is_tensor(training) and not training
     if is_inference and spatial_size(images) != (self.image_size, self.image_size):
       kwargs['create_aux_logits'] = False  # its last convolution is made for one size
     return self._run(images, is_training=training, dropout_seed=dropout_seed, **kwargs)
+
+  def end_points(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What lies below the head, at inference: no logits are computed, so any size will do.
+
+    Args:
+      images: [N, H, W, C] in [-1, 1], as for a call; H and W may be unknown.
+    """
+    self._build_once()
+    images = _as_images(images)
+    return self._run(images, is_training=False, create_aux_logits=False, num_classes=None)[1]
 
   def _run(
     self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
@@ -192,6 +200,11 @@ class Model(tf.Module):
         f'x {self.image_size} pixels, {here}: create it with another image_size'
       )
     return variable
+
+
+def _as_images(images: tf.Tensor) -> tf.Tensor:
+  images = tf.convert_to_tensor(images)
+  return tf.cast(images, tf.float32) if images.dtype == tf.float64 else images
 
 
 def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import inception
+from nets import (
+  inception,
+  inception_resnet_v1,
+  inception_resnet_v2,
+  inception_v3,
+  inception_v4,
+)
+from nets.inception_blocks import Row
 from nets.model import Model, NetworkFn
 
 
@@ -17,6 +24,8 @@ class Net(NamedTuple):
   network_fn: NetworkFn
   arg_scope: Callable[..., dict[str, Any]]
   head_scopes: tuple[str, ...]  # where the shapes depend on the number of classes
+  body: tuple[Row, ...]  # the last of its end points is what the head pools
+  logits_scope: str  # the layer that makes logits of the pooled features
   default_image_size: int = 299
 
 
@@ -25,21 +34,29 @@ NETS: dict[str, Net] = {
     inception.inception_v3,
     inception.inception_v3_arg_scope,
     ('InceptionV3/Logits', 'InceptionV3/AuxLogits'),
+    inception_v3.BODY,
+    'InceptionV3/Logits/Conv2d_1c_1x1',
   ),
   'inception_v4': Net(
     inception.inception_v4,
     inception.inception_v4_arg_scope,
     ('InceptionV4/Logits', 'InceptionV4/AuxLogits'),
+    inception_v4.BODY,
+    'InceptionV4/Logits/Logits',
   ),
   'inception_resnet_v1': Net(
     inception.inception_resnet_v1,
     inception.inception_resnet_v1_arg_scope,
     ('InceptionResnetV1/Logits', 'InceptionResnetV1/Bottleneck'),
+    inception_resnet_v1.BODY,
+    'InceptionResnetV1/Logits/Logits',
   ),
   'inception_resnet_v2': Net(
     inception.inception_resnet_v2,
     inception.inception_resnet_v2_arg_scope,
     ('InceptionResnetV2/Logits', 'InceptionResnetV2/AuxLogits'),
+    inception_resnet_v2.BODY,
+    'InceptionResnetV2/Logits/Logits',
   ),
 }
 

@@ -256,10 +256,22 @@ def eval_image(
   Returns:
     float32 [height, width, 3] in [-1, 1].
   """
-  return _eval_decoded(decode(encoded), height, width, central_fraction)
+  return eval_decoded(decode(encoded), height, width, central_fraction)
 
 
-def _eval_decoded(image, height, width, central_fraction):
+def eval_decoded(
+  image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875
+) -> tf.Tensor:
+  """`eval_image` of a decoded picture.
+
+  Args:
+    image: [h, w, 3], uint8, or float in [0, 1].
+    height, width: of the result; None keeps those of the crop.
+    central_fraction: share of each side that the crop keeps; None keeps all.
+
+  Returns:
+    float32 [height, width, 3] in [-1, 1].
+  """
   image = tf.image.convert_image_dtype(image, tf.float32)
   if central_fraction:
     image = tf.image.central_crop(image, central_fraction)
@@ -293,7 +305,7 @@ def preprocess_image(
     float32 [height, width, 3] in [-1, 1].
   """
   if not is_training:
-    return _eval_decoded(image, height, width, 0.875 if crop_image else None)
+    return eval_decoded(image, height, width, 0.875 if crop_image else None)
   if seed is None:
     seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
   distortion = Distortion(fast_mode=fast_mode)

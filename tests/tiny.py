@@ -38,7 +38,10 @@ def inception_tiny(
         net, num_classes, pool='AvgPool_1a_5x5', conv='Conv2d_2a', logits='Logits'
       )
     with tf.compat.v1.variable_scope('Logits'):
-      net = layers.flatten(inception_utils.global_pool(net, 'AvgPool_1a'))
+      net = inception_utils.global_pool(net, 'AvgPool_1a')
+      if not num_classes:
+        return net, end_points
+      net = layers.flatten(net)
       net = layers.dropout(net, dropout_keep_prob)
       logits = layers.fully_connected(net, num_classes, activation_fn=None, scope='Logits')
   return logits, end_points
@@ -50,6 +53,8 @@ def register() -> None:
     inception_tiny,
     inception_utils.inception_arg_scope,
     ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits'),
+    BODY,
+    'InceptionTiny/Logits/Logits',
     default_image_size=32,
   )
 
