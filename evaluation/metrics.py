@@ -1,0 +1,236 @@
+"""Figures of a classifier from its five best answers to every picture; NumPy alone.
+
+A picture may have several right answers. In whatever is counted by class it belongs to one of them:
+the one that was given, where the prediction is right, and the first otherwise. So the diagonal of
+the confusion matrix adds up to top-1, and every picture is counted once.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+CALIBRATION_BINS = 15  # as in Guo et al. 2017, arXiv:1706.04599
+_Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """What a classifier said of the pictures of a split.
+
+  Labels are those of the data set: of ImageNet's 0 is the background.
+
+  Attributes:
+    places: [N] int64, ascending: number of each picture's record in the split, shards sorted by
+      name.
+    filenames: of the N records; '' where a record has none.
+    answers: [N, A] int32, the right labels, -1 after the last where a picture has fewer than A.
+    top: [N, K] int32, the most probable labels, best first; K is 5, or all where there are fewer.
+    probabilities: [N, K] float32, theirs.
+  """
+
+  places: np.ndarray
+  filenames: list[str]
+  answers: np.ndarray
+  top: np.ndarray
+  probabilities: np.ndarray
+
+  @property
+  def is_answer(self) -> np.ndarray:
+    """[N, K] bool: which of the most probable labels are right answers."""
+    return (self.top[:, :, None] == self.answers[:, None, :]).any(-1)
+
+  @property
+  def right(self) -> np.ndarray:
+    """[N] bool: whether the most probable label is a right answer."""
+    return (self.top[:, :1] == self.answers).any(-1)
+
+  @property
+  def true(self) -> np.ndarray:
+    """[N] int32: the answer that a picture counts for, see the docstring of this module."""
+    return np.where(self.right, self.top[:, 0], self.answers[:, 0])
+
+
+class ClassTable(NamedTuple):
+  """Figures of each class, 0 .. num_classes - 1; NaN where a quotient has nothing below it.
+
+  Attributes:
+    count: [C] int64, pictures of the class.
+    predicted: [C] int64, pictures that were taken for it.
+    right: [C] int64, pictures of which both is true.
+    precision: [C] float64, right / predicted.
+    recall: [C] float64, right / count: the accuracy on the pictures of the class.
+    f1: [C] float64, the harmonic mean of the two, 2 right / (count + predicted).
+  """
+
+  count: np.ndarray
+  predicted: np.ndarray
+  right: np.ndarray
+  precision: np.ndarray
+  recall: np.ndarray
+  f1: np.ndarray
+
+
+class Confusion(NamedTuple):
+  """The entries of the confusion matrix that are not zero, by true, then by predicted label.
+
+  Attributes:
+    true, predicted: [M] int64 labels.
+    count: [M] int64 pictures.
+  """
+
+  true: np.ndarray
+  predicted: np.ndarray
+  count: np.ndarray
+
+
+class Bin(NamedTuple):
+  """Pictures whose most probable label has a probability in (low, high]; None without pictures."""
+
+  low: float
+  high: float
+  count: int
+  confidence: float | None  # their mean probability
+  accuracy: float | None
+
+
+def name_of(names: Mapping[int, str], label: int) -> str:
+  """The name of a class; its number where it has none."""
+  return names.get(label) or str(label)
+
+
+def summary(
+  predictions: Predictions, num_classes: int, names: Mapping[int, str]
+) -> dict[str, object]:
+  """The figures of `metrics.json`.
+
+  Args:
+    predictions: of at least one picture.
+    num_classes: labels are 0 .. num_classes - 1.
+    names: {label: name}; classes are named that no picture was taken for.
+
+  Returns:
+    num_images; top_1 and top_5 (the first K where there are fewer than five classes), top_1_error
+    and top_5_error, all in [0, 1], each with `_interval` after its name for its 95 % interval
+    [low, high]; mean_class_accuracy over the classes that have pictures; num_classes_with_images;
+    never_predicted, the names of those that no picture was taken for;
+    expected_calibration_error, None where a probability is not finite; calibration_bins, a `Bin`
+    as a dictionary each.
+  """
+  count = len(predictions.places)
+  if not count:
+    raise ValueError('no picture was evaluated: there is nothing to sum up')
+  figures: dict[str, object] = {'num_images': count}
+  hits = {'top_1': predictions.right, 'top_5': predictions.is_answer.any(-1)}
+  for name, hit in hits.items():
+    number = int(np.count_nonzero(hit))
+    figures[name] = number / count
+    figures[f'{name}_interval'] = list(wilson_interval(number, count))
+    figures[f'{name}_error'] = (count - number) / count
+    figures[f'{name}_error_interval'] = list(wilson_interval(count - number, count))
+  table = per_class(predictions, num_classes)
+  present = table.count > 0
+  bins = calibration_bins(predictions)
+  return figures | {
+    'mean_class_accuracy': float(table.recall[present].mean()),
+    'num_classes_with_images': int(np.count_nonzero(present)),
+    'never_predicted': [
+      name_of(names, int(label)) for label in np.flatnonzero(present & (table.predicted == 0))
+    ],
+    'expected_calibration_error': expected_calibration_error(bins, count),
+    'calibration_bins': [entry._asdict() for entry in bins],
+  }
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+  """The 95 % interval of a share (Wilson 1927), which stays in [0, 1] and never has no width.
+
+  Args:
+    successes: 0 .. trials.
+    trials: at least 1.
+  """
+  share, z2 = successes / trials, _Z_95**2
+  middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+  spread = share * (1 - share) / trials + z2 / (4 * trials**2)
+  half = _Z_95 / (1 + z2 / trials) * math.sqrt(spread)
+  low = 0.0 if successes == 0 else middle - half  # exactly: rounding gives 1e-17
+  high = 1.0 if successes == trials else middle + half
+  return low, high
+
+
+def per_class(predictions: Predictions, num_classes: int) -> ClassTable:
+  """Precision, recall and F1 of each class.
+
+  Args:
+    predictions: labels in 0 .. num_classes - 1.
+    num_classes: rows of the table.
+  """
+  true, predicted = predictions.true, predictions.top[:, 0]
+  counts = np.bincount(true, minlength=num_classes)
+  predictions_of = np.bincount(predicted, minlength=num_classes)
+  right = np.bincount(true[true == predicted], minlength=num_classes)
+  return ClassTable(
+    counts,
+    predictions_of,
+    right,
+    precision=_quotient(right, predictions_of),
+    recall=_quotient(right, counts),
+    f1=_quotient(2 * right, counts + predictions_of),
+  )
+
+
+def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+  return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+
+
+def confusion(predictions: Predictions, num_classes: int) -> Confusion:
+  """Counts the pairs of true and predicted label that occur.
+
+  Args:
+    predictions: labels in 0 .. num_classes - 1.
+    num_classes: side of the matrix.
+  """
+  pairs = predictions.true.astype(np.int64) * num_classes + predictions.top[:, 0]
+  present, counts = np.unique(pairs, return_counts=True)
+  return Confusion(present // num_classes, present % num_classes, counts)
+
+
+def calibration_bins(predictions: Predictions) -> list[Bin]:
+  """Sorts pictures by the probability of their prediction into bins of the same width.
+
+  Pictures whose probability is not finite (a net that diverged) are in no bin.
+  """
+  confidence = predictions.probabilities[:, 0].astype(np.float64)
+  finite = np.isfinite(confidence)
+  edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+  # float16 and bfloat16 round to a little more than 1.
+  index = np.clip(np.digitize(confidence[finite], edges, right=True) - 1, 0, CALIBRATION_BINS - 1)
+  counts, confidences, hits = (
+    np.bincount(index, weights, CALIBRATION_BINS)
+    for weights in (None, confidence[finite], predictions.right[finite])
+  )
+  return [
+    Bin(
+      float(edges[i]),
+      float(edges[i + 1]),
+      int(count),
+      float(confidences[i] / count) if count else None,
+      float(hits[i] / count) if count else None,
+    )
+    for i, count in enumerate(counts)
+  ]
+
+
+def expected_calibration_error(bins: list[Bin], num_images: int) -> float | None:
+  """How far probabilities are from accuracies: the mean over pictures of the distance in their bin.
+
+  Args:
+    bins: of `calibration_bins`.
+    num_images: all pictures; None is returned where some of them are in no bin.
+  """
+  if sum(entry.count for entry in bins) != num_images:
+    return None
+  gaps = (entry.count * abs(entry.accuracy - entry.confidence) for entry in bins if entry.count)
+  return sum(gaps) / num_images
