@@ -26,7 +26,7 @@ from evaluation.metrics import Bin, Predictions, name_of
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
 _JPEG_QUALITY = 80
-_MOST_PAIRS = 50  # in the table of confused pairs; results.CONFUSION_FILE has all
+_MOST_PAIRS = 30  # in the table of confused pairs; results.CONFUSION_FILE has all
 _FULL_MATRIX = 30  # more classes than this are an overview to zoom into
 
 # Keys of the metrics that the headline and the plot show.
@@ -328,8 +328,8 @@ def _name_cell(name: str) -> str:
 _OVERVIEW = """<div id="overview" hidden>
 <h3 id="overview-title">Overview of all mistakes</h3>
 <p class="quiet" id="overview-help">Rows are true classes, columns predicted ones, in the order of
-the labels; the darker, the more pictures. Right answers are left out. Point at a block to read it,
-click to zoom in; or move with the arrow keys, zoom with + and −, back with 0.</p>
+the labels; the stronger the colour, the more pictures. Right answers are left out. Point at a block
+to read it, click to zoom in; or move with the arrow keys, zoom with + and −, back with 0.</p>
 <div class="controls"><button type="button">Zoom in</button><button type="button">Zoom out</button>
 <button type="button">Whole matrix</button></div>
 <div class="overview"><canvas tabindex="0" role="application" aria-labelledby="overview-title"
@@ -341,7 +341,7 @@ click to zoom in; or move with the arrow keys, zoom with + and −, back with 0.
 # Calibration
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 650, 16, 296  # of the plot
-_BARS_TOP, _BARS_BOTTOM = 350, 430  # of the counts below it
+_BARS_TOP, _BARS_BOTTOM = 366, 440  # of the counts below it
 
 
 def _calibration(metrics: Mapping[str, object]) -> str:
@@ -360,7 +360,8 @@ def _calibration(metrics: Mapping[str, object]) -> str:
   return (
     '<p>Pictures sorted by the probability of their prediction; of those with 80 %, 80 % should be '
     f'right. On average the accuracy is {100 * abs(_gap(filled)):.1f} points {said} the '
-    'probability.</p>\n'
+    'probability.</p>\n<p class="quiet">Bars are accuracies; the strokes are mean probabilities, '
+    'where the bars should end. Below, the pictures that a bar stands for.</p>\n'
     '<div class="scroll" tabindex="0" role="region" aria-label="Reliability plot">'
     f'{_reliability_plot(bins)}</div>\n'
     '<details><summary>The same as a table</summary><div class="scroll"><table><thead><tr>'
@@ -398,7 +399,6 @@ def _reliability_plot(bins: Sequence[Bin]) -> str:
     if not entry.count:
       continue
     left, width = x(entry.low) + 1, x(entry.high) - x(entry.low) - 2
-    top, bottom = sorted((y(entry.accuracy), y(entry.confidence)))
     height = max(1.0, (_BARS_BOTTOM - _BARS_TOP) * entry.count / largest)
     said = (
       f'{entry.count:,} pictures with {entry.low:.0%} to {entry.high:.0%}: mean probability '
@@ -408,21 +408,20 @@ def _reliability_plot(bins: Sequence[Bin]) -> str:
       f'<g><title>{said}</title>'
       f'<rect class="bar" x="{left:.1f}" y="{y(entry.accuracy):.1f}" width="{width:.1f}" '
       f'height="{_BOTTOM - y(entry.accuracy):.1f}"/>'
-      f'<rect class="gap" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" '
-      f'height="{bottom - top:.1f}"/>'
+      f'<line class="said" x1="{left:.1f}" x2="{left + width:.1f}" y1="{y(entry.confidence):.1f}" '
+      f'y2="{y(entry.confidence):.1f}"/>'
       f'<rect class="count" x="{left:.1f}" y="{_BARS_BOTTOM - height:.1f}" width="{width:.1f}" '
       f'height="{height:.1f}"/>'
       f'<text x="{left + width / 2:.1f}" y="{_BARS_BOTTOM - height - 4:.1f}" '
       f'text-anchor="middle">{_short(entry.count)}</text></g>'
     )
   return (
-    '<svg class="plot" viewBox="0 0 660 452" role="img" aria-labelledby="plot-title">'
+    '<svg class="plot" viewBox="0 0 672 462" role="img" aria-labelledby="plot-title">'
     '<title id="plot-title">Accuracy over the probability of the prediction, and pictures in each '
     'bin; the table below has the numbers</title>'
     + ''.join(parts)
     + f'<line class="ideal" x1="{_LEFT}" y1="{_BOTTOM}" x2="{_RIGHT}" y2="{_TOP}"/>'
-    f'<text x="{_LEFT}" y="{_BOTTOM + 40}">probability of the prediction; bars: accuracy, '
-    'orange: what is missing to the dashed line</text>'
+    f'<text x="{_LEFT}" y="{_BOTTOM + 38}">probability of the prediction</text>'
     f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{_BARS_BOTTOM}" y2="{_BARS_BOTTOM}"/>'
     f'<text x="{_LEFT}" y="{_BARS_BOTTOM + 16}">pictures</text></svg>'
   )
@@ -465,7 +464,7 @@ def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbna
   first = predictions.top.shape[1]
   place = f'not among the first {first}'
   if rank:
-    place = f'no. {rank}, {_percent(float(predictions.probabilities[i, rank - 1]), 1)}'
+    place = f'no. {rank} with {_percent(float(predictions.probabilities[i, rank - 1]), 1)}'
   if thumbnail:
     kind = 'png' if thumbnail.startswith(b'\x89PNG') else 'jpeg'
     source = f'data:image/{kind};base64,{base64.b64encode(thumbnail).decode()}'
@@ -475,15 +474,13 @@ def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbna
     )
   else:
     image = '<div class="missing">cannot be shown</div>'
-  rows = {
-    'true': f'<dd class="clamp" title="{_text(true)}">{_text(true)}</dd>',
-    'taken for': f'<dd class="predicted clamp" title="{_text(predicted)}">{_text(predicted)}</dd>',
-    'with': f'<dd>{_percent(float(predictions.probabilities[i, 0]), 1)}</dd>',
-    'true is': f'<dd>{place}</dd>',
-    'file': f'<dd>{_text(called)}</dd>',
-  }
-  listed = ''.join(f'<dt>{term}</dt>{content}' for term, content in rows.items())
-  return f'<figure>{image}<figcaption><dl>{listed}</dl></figcaption></figure>'
+  probability = _percent(float(predictions.probabilities[i, 0]), 1)
+  return (
+    f'<figure>{image}<figcaption><span class="predicted clamp" title="{_text(predicted)}">'
+    f'{_text(predicted)}</span><span>with {probability}</span>'
+    f'<span class="clamp" title="{_text(true)}"><b>true</b> {_text(true)}</span>'
+    f'<span>{place}</span><span class="file">{_text(called)}</span></figcaption></figure>'
+  )
 
 
 # Classes
