@@ -36,11 +36,12 @@ def main(argv: list[str]) -> None:
   output = _without_suffix(values.output)
   labels = _labels(values.labels, len(argv) - 1)
   runs = comparison.read_runs(argv[1:], labels, values.eval_dir)
-  for line in comparison.notes(runs):
-    print(line, file=sys.stderr)
   evaluated = [run for run in runs if run.evaluations]
+  notes = comparison.notes(runs)
   if not evaluated:
-    raise ValueError('there is nothing to compare: none of the runs has an evaluation')
+    raise ValueError(f'there is nothing to compare: {notes[0]}')
+  for line in notes:
+    print(line, file=sys.stderr)
   rows = comparison.table(runs)
   print('\n'.join(comparison.text(rows)))
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)

@@ -22,8 +22,8 @@ _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#000000', '#56B4E9', '#E
 _DASHES = ('-', (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (2, 1.5)))
 _MARKERS = 'os^DvPX<>'
 _MARKERS_A_CURVE = 10
-_LONGEST_NAME = 96  # letters that fit in the width of the figure
-_LONGEST_OF_TWO = 42  # side by side
+_LONGEST_OF_TWO = 40  # letters of names of which two stand side by side
+_LEGEND_LINE = 0.14  # widths of the figure that a curve's piece in the legend takes
 
 _HEIGHT = 5  # of an error axis, at most, in distances from the best error to the median
 
@@ -119,6 +119,11 @@ def _add_legend(figure: Figure, panel: Axes, names: Sequence[str], columns: int)
     frameon=False,
     fontsize=10,
   )
+  room = figure.bbox.width * (1 / columns - _LEGEND_LINE)
   for entry, name in zip(legend.get_texts(), names, strict=True):
     entry.set_parse_math(False)  # a folder's name may have dollars
-    entry.set_text(comparison.elided(name, _LONGEST_NAME))
+    letters = len(name)
+    entry.set_text(name)
+    while entry.get_window_extent().width > room:
+      letters -= 1
+      entry.set_text(comparison.elided(name, letters))
