@@ -94,14 +94,14 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
       times[step] = epoch, _number(line, 'hours')
     if (rate := _number(line, 'images_per_second')) is not None:
       rates.append(rate)
-    found[step] = [_number(line, f'eval_{key}') for key in ('num_images', *METRICS)]
+    found |= _evaluated(step, line, 'eval_')
   clock = make_clock(times)
   if eval_dir is not None:
     found = {}
   path = os.path.join(folder, eval_dir or EVAL_DIR, HISTORY_FILE)
   if os.path.exists(path):
     for step, line in _steps(path):
-      found[step] = [_number(line, key) for key in ('num_images', *METRICS)]
+      found |= _evaluated(step, line)
   elif eval_dir is not None:
     raise FileNotFoundError(f'{path} is not there; --eval_dir is a folder in each run')
   return Run(
@@ -111,9 +111,9 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
     *clock(max(times, default=0)),
     statistics.median(rates) if rates else None,
     tuple(
-      Evaluation(step, *clock(step), int(values[0]), *map(_error, values[1:]))
-      for step, values in sorted(found.items())
-      if None not in values
+      Evaluation(step, *clock(step), int(num_images), _error(top_1), _error(top_5))
+      for step, (num_images, top_1, top_5) in sorted(found.items())
+      if times  # else nobody knows when it was
     ),
   )
 
@@ -129,15 +129,23 @@ def make_clock(
     times: {step: (epoch, hours)} of the log. If any has no hours, then no step has: the run began
       before hours were counted.
   """
-  steps, epochs, hours = zip(
-    (0, 0.0, 0.0), *((step, *times[step]) for step in sorted(times) if step > 0), strict=True
-  )
+  steps = np.array([0, *sorted(step for step in times if step > 0)])
+  epochs, hours = np.array([(0.0, 0.0), *(times[step] for step in steps[1:])], float).T
+  has_hours = not np.isnan(hours).any()  # None becomes NaN
 
-  def at(step: int, values: Sequence[float]) -> float:
-    beyond = max(1.0, step / steps[-1]) if steps[-1] else 1.0
+  def at(step: int, values: np.ndarray) -> float:
+    beyond = max(1.0, step / max(1, steps[-1]))
     return round(float(np.interp(step, steps, values)) * beyond, 6)
 
-  return lambda step: (at(step, epochs), None if None in hours else at(step, hours))
+  return lambda step: (at(step, epochs), at(step, hours) if has_hours else None)
+
+
+def _evaluated(
+  step: int, line: Mapping[str, Any], prefix: str = ''
+) -> dict[int, tuple[float, float, float]]:
+  """{step: (num_images, top_1, top_5)}; {} where the line is not of an evaluation."""
+  values = tuple(_number(line, f'{prefix}{key}') for key in ('num_images', *METRICS))
+  return {} if None in values else {step: values}
 
 
 def _steps(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
