@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 from absl import app, flags, logging
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(main: Callable[[list[str]], None], operands: str | None = None) -> None:
   """Parses the flags, which the caller has defined, runs `main` and exits.
+
+  `main` gets the script's path and the arguments that are no flags. `operands` is what these are
+  called, and then there must be at least one; without it there must be none.
 
   ValueError, OSError and TensorFlow's own errors become `<script>: <message>` on stderr; with
   `--debug` their traceback is shown. Anything else is a bug and always shows it.
@@ -23,10 +26,10 @@ def run(main: Callable[[list[str]], None]) -> None:
   logging.set_verbosity(logging.INFO)
   logging.use_absl_handler()
   logging.get_absl_handler().setFormatter(None)  # bare lines, without time and place in the code
-  app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse(main, argv))
+  app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse(main, argv, operands))
 
 
-def _parse(main: Callable[[list[str]], None], argv: list[str]) -> list[str]:
+def _parse(main: Callable[[list[str]], None], argv: list[str], operands: str | None) -> list[str]:
   if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
     module = main.__globals__
     print(f'{(module["__doc__"] or "").strip()}\n\nFlags:\n{_flag_help(module["__name__"], argv)}')
@@ -35,7 +38,9 @@ def _parse(main: Callable[[list[str]], None], argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
     _fail(argv, error, 2)
-  if len(rest) > 1:
+  if operands and len(rest) == 1:
+    _fail(argv, f'{operands} is missing: at least one is needed (--help shows how)', 2)
+  if len(rest) > 1 and not operands:
     _fail(argv, f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
   return rest
 

@@ -26,7 +26,7 @@ def draw_predictions(
   Args:
     path: where to.
     predictions: of at least one picture.
-    thumbnails: {place: JPEG or PNG file} of those that are drawn.
+    thumbnails: {place: JPEG or PNG file} of those that are drawn; empty: what Pillow can not decode.
     names: {label: name}; a label that has none is written as its number.
   """
   drawn = [i for i, place in enumerate(predictions.places.tolist()) if place in thumbnails]
@@ -38,9 +38,10 @@ def draw_predictions(
   font = ImageFont.load_default(size=13)
   for number, i in enumerate(drawn):
     left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
-    with Image.open(io.BytesIO(thumbnails[int(predictions.places[i])])) as picture:
-      tile = ImageOps.fit(picture.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
-    sheet.paste(tile, (left, top))
+    if encoded := thumbnails[int(predictions.places[i])]:
+      with Image.open(io.BytesIO(encoded)) as picture:
+        tile = ImageOps.fit(picture.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
+      sheet.paste(tile, (left, top))
     true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
     color = _RIGHT if predictions.right[i] else _WRONG
     draw.text((left, top + _TILE + 2), _fit(f'true {true}', font), _TEXT, font)
