@@ -26,7 +26,7 @@ def draw_predictions(
   Args:
     path: where to.
     predictions: of at least one picture.
-    thumbnails: {place: JPEG or PNG file} of those that are drawn; empty: what Pillow can not decode.
+    thumbnails: {place: JPEG or PNG file} of those that are drawn; b'' leaves the tile white.
     names: {label: name}; a label that has none is written as its number.
   """
   drawn = [i for i, place in enumerate(predictions.places.tolist()) if place in thumbnails]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from evaluation import comparison, comparison_plot
+from evaluation import comparison, comparison_plot, following
 from training import config as train_config
 from training import progress
 
