@@ -77,6 +77,7 @@ class Dataset:
     label_range: smallest and largest label; read from a sample of the records where there is no
       `dataset.json`.
     schema: the keys of the records.
+    shard_sizes: records in each shard; None where nobody has counted them yet.
   """
 
   name: str
@@ -87,6 +88,7 @@ class Dataset:
   labels_to_names: dict[int, str]
   label_range: tuple[int, int]
   schema: records.Schema = records.SLIM
+  shard_sizes: tuple[int, ...] | None = None
 
 
 def get_dataset(
@@ -140,6 +142,7 @@ def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
     info.num_classes,
     dict(enumerate(info.labels)),
     (labels[0], labels[-1]),
+    shard_sizes=tuple(shard.num_images for shard in matching),
   )
 
 
@@ -155,15 +158,18 @@ def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
     )
   schema = schema_of(paths[0])
   smallest, largest, _ = shards.label_range(paths, schema=schema)
+  known = entry.split_sizes.get(split_name)
+  sizes = None if _is_as_large_as(known, paths) else _count(paths)
   return Dataset(
     name,
     split_name,
     tuple(paths),
-    _count(paths, entry.split_sizes.get(split_name)),
+    known if sizes is None else sum(sizes),
     num_classes,
     names,
     (smallest, largest),
     schema,
+    sizes,
   )
 
 
@@ -186,13 +192,16 @@ def _tfds_folder(dataset_dir: Path, tfds_name: str | None) -> Path:
   return found[0] if len(found) == 1 else dataset_dir
 
 
-def _count(paths: list[str], known: int | None) -> int:
-  """Counts records; a big set that looks as large as it should is not walked through."""
-  if known is not None and sum(map(os.path.getsize, paths)) > _COUNT_BYTES:
-    estimate = shards.count_records(paths[:1]) * len(paths)
-    if abs(estimate - known) < 0.01 * known:
-      return known
-  return shards.count_records(paths)
+def _is_as_large_as(known: int | None, paths: list[str]) -> bool:
+  """Whether this is a big set that looks as large as it should: it is not walked through."""
+  if known is None or sum(map(os.path.getsize, paths)) <= _COUNT_BYTES:
+    return False
+  estimate = shards.count_records(paths[:1]) * len(paths)
+  return abs(estimate - known) < 0.01 * known
+
+
+def _count(paths: list[str]) -> tuple[int, ...]:
+  return tuple(shards.count_records([path]) for path in paths)
 
 
 def _read_labels(path: Path) -> dict[int, str]:

@@ -66,8 +66,9 @@ def _shards_of(dataset: Dataset, places: range) -> tuple[list[str], int]:
   paths = sorted(dataset.paths)
   if len(places) == dataset.num_samples or not places:
     return paths, 0
-  counts = record_order.count_shards(paths)
-  starts = [0, *itertools.accumulate(counts[path] for path in paths)]
+  counted = record_order.counted(dataset)
+  sizes = dict(zip(counted.paths, counted.shard_sizes, strict=True))
+  starts = [0, *itertools.accumulate(sizes[path] for path in paths)]
   first = bisect.bisect_right(starts, places.start) - 1
   end = bisect.bisect_left(starts, places.stop)
   return paths[first:end], starts[first]

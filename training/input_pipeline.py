@@ -50,12 +50,12 @@ def train_batches(
     seed: of the order and of the distortions.
     position: where to begin: records already gone through, counted over all epochs.
     shuffle_buffer: records shuffled together.
-    num_readers: shards read side by side.
+    num_readers: lanes read side by side by all workers together.
     num_threads: of decoding; None lets tf.data find out.
-    worker: which of `num_workers`; each takes its own part of every global batch, as one process
-      with all replicas would deal it out, and passes over the rest without decoding it.
+    worker: which of `num_workers`, to which the records of a global batch go in turn.
     num_workers: that share the global batch.
-    replicas: batches of a step that this worker takes.
+    replicas: batches of a step that this worker takes; its records go to them in turn, so one
+      process deals a global batch out as several would.
 
   Yields:
     'image': [batch_size, image_size, image_size, 3] uint8, 'label': [batch_size] int32, 'seed':
@@ -75,19 +75,32 @@ def train_batches(
     return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
 
   everything = record_order.records_from(
-    dataset, seed=seed, position=position, num_lanes=num_readers, window=shuffle_buffer
+    dataset,
+    seed=seed,
+    position=position,
+    num_lanes=num_readers,
+    window=shuffle_buffer,
+    worker=worker,
+    num_workers=num_workers,
   )
-  if num_workers > 1:
-    share = batch_size * replicas
-    everything = everything.filter(
-      lambda place, _: (place - position) // share % num_workers == worker
-    )
   check = check_label(dataset, labels_offset, multi_label)
   everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
   decoded = map_skipping_broken(everything, decode, num_threads)
-  batches = decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  batches = _deal(decoded, batch_size, replicas).prefetch(tf.data.AUTOTUNE)
   # Workers need not ask each other at every step whether there is more.
   return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _deal(pictures: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
+  """Batches of the first replica, the second, ..., to which pictures go in turn, as to workers."""
+  if replicas == 1:
+    return pictures.batch(batch_size, drop_remainder=True)
+  groups = pictures.enumerate().group_by_window(
+    lambda number, _: number % replicas,
+    lambda _, group: group.batch(batch_size, drop_remainder=True),
+    window_size=batch_size,
+  )
+  return groups.map(lambda _, batch: batch)
 
 
 def check_labels(dataset: Dataset, labels_offset: int) -> int:
@@ -137,7 +150,12 @@ def check_pictures(
 
 
 # What iterating over records can raise.
-READ_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
+READ_ERRORS = (
+  tf.errors.DataLossError,
+  tf.errors.FailedPreconditionError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.NotFoundError,
+)
 
 
 def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -> Exception:
@@ -158,6 +176,8 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
           f'{labels_offset}..{dataset.num_classes - 1}'
         )
   damage = shards.find_damage(dataset.paths)
+  if isinstance(error, tf.errors.FailedPreconditionError) and not damage:
+    damage = f'{dataset.name} {dataset.split_name} has other records than it had at the start'
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 
 

@@ -1,120 +1,114 @@
 """The order in which training goes through records: a function of seed and position alone.
 
-The shards of an epoch are shuffled and dealt out to lanes, which are read side by side, a record of
-each in turn. What comes is cut in windows, and each window is shuffled as a whole. So the place of
-every record can be counted without reading it, and going on in the middle of an epoch reads one
-window again at most.
+An epoch is its shards, shuffled and put end to end, and cut in lanes of consecutive records whose
+lengths differ by one at most. Lanes are read side by side and take turns: position q of an epoch
+comes from lane q % num_lanes. In a lane, window after window of records is shuffled as a whole.
+
+So the place of every record can be counted without reading it. Going on at a position reads a
+window again at most; and workers that take turns in the positions read lanes of their own.
 """
 
 import concurrent.futures
-import os
-from collections.abc import Sequence
+import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from datasets import dataset_info, shards
+from datasets import shards
 from datasets.dataset_factory import Dataset
-
-_READ_AHEAD = 16  # records a lane
 
 
 def records_from(
-  dataset: Dataset, *, seed: int, position: int, num_lanes: int, window: int
+  dataset: Dataset,
+  *,
+  seed: int,
+  position: int,
+  num_lanes: int,
+  window: int,
+  worker: int = 0,
+  num_workers: int = 1,
 ) -> tf.data.Dataset:
   """Endless pairs (place, record): int64 scalar, counted over all epochs, and string scalar.
+
+  The places are those from `position` on with place % num_workers == worker. A worker reads the
+  lanes that can have such places: its own alone where num_workers divides num_lanes. A lane begins
+  inside a shard as a rule, and passes over what is before.
 
   Args:
     dataset: what to read.
     seed: of the order.
     position: first place.
-    num_lanes: shards read side by side.
-    window: records shuffled together; up to three times as many are held.
+    num_lanes: lanes of an epoch.
+    window: records shuffled together, dealt out to the lanes; with the next ones, which are read
+      meanwhile, up to three times as many are held.
+    worker: which of `num_workers`.
+    num_workers: that share the records; the order is the same whatever their number.
 
   Raises:
     ValueError, OSError: a shard that has to be counted is damaged or not there.
   """
-  paths = tuple(sorted(dataset.paths))
-  num_lanes = min(num_lanes, len(paths))
-  start, within = divmod(position, dataset.num_samples)
-  done_windows = within // window
-  # Of the epoch that is begun in the middle; zero of all others.
-  shards_done = np.zeros(num_lanes, np.int64)
-  records_done = np.zeros(num_lanes, np.int64)
-  turn = 0
-  if done_windows:
-    lanes = [_shuffled(paths, seed, start).numpy()[i::num_lanes] for i in range(num_lanes)]
-    counts = count_shards([os.fsdecode(path) for lane in lanes for path in lane])
-    in_lanes = [[counts[os.fsdecode(path)] for path in lane] for lane in lanes]
-    taken, turn = take_turns(done_windows * window, [sum(lane) for lane in in_lanes])
-    for i, (lane, number) in enumerate(zip(in_lanes, taken, strict=True)):
-      ends = np.cumsum(lane)
-      shards_done[i] = np.searchsorted(ends, number, side='right')
-      records_done[i] = number - (ends[shards_done[i] - 1] if shards_done[i] else 0)
+  dataset = counted(dataset)
+  by_path = sorted(zip(dataset.paths, dataset.shard_sizes, strict=True))
+  paths, sizes = map(np.array, zip(*by_path, strict=True))
+  total = sum(dataset.shard_sizes)
+  window = -(-window // num_lanes)
+  stride = math.gcd(num_workers, num_lanes)
 
-  def epoch_of_records(epoch: tf.Tensor) -> tf.data.Dataset:
-    order = _shuffled(paths, seed, epoch)
-    is_first = tf.cast(epoch == start, tf.int64)
+  def lane_from(first: tf.Tensor) -> tf.data.Dataset:
+    """The records of places first, first + num_lanes, ..."""
 
-    def lane_of_records(number: tf.Tensor) -> tf.data.Dataset:
-      lane = (number + turn * is_first) % num_lanes
-      left = order[lane::num_lanes][tf.gather(shards_done, lane) * is_first :]
-      begun = tf.data.TFRecordDataset(left[:1]).skip(tf.gather(records_done, lane) * is_first)
-      return begun.concatenate(tf.data.TFRecordDataset(left[1:])).prefetch(_READ_AHEAD)
+    def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
+      lane = (first - epoch * total) % num_lanes
+      begin = lane * (total // num_lanes) + tf.minimum(lane, total % num_lanes)
+      end = begin + total // num_lanes + tf.cast(lane < total % num_lanes, tf.int64)
+      done = (
+        tf.maximum(first - epoch * total, 0) // num_lanes // window
+      )  # 0 but for the first epoch
+      found = _read(paths, sizes, [seed, tf.cast(epoch, tf.int32)], begin + done * window, end)
+      seeds = tf.random.fold_in([tf.cast(seed, tf.int64), epoch], lane)
 
-    def shuffle(number: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-      seeds = tf.random.fold_in([tf.cast(seed, tf.int64), epoch], number)
-      return tf.random.experimental.stateless_shuffle(found, seeds)
+      def shuffle(number: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+        return tf.random.experimental.stateless_shuffle(records, tf.random.fold_in(seeds, number))
 
-    first_window = done_windows * is_first
-    found = tf.data.Dataset.range(num_lanes).interleave(lane_of_records, cycle_length=num_lanes)
-    windows = found.batch(window).enumerate(first_window).map(shuffle).prefetch(1)
-    first = epoch * dataset.num_samples
-    return (
-      windows.unbatch()
-      .enumerate(first + first_window * window)
-      .skip(tf.maximum(position - first - first_window * window, 0))
-    )
+      return found.batch(window).enumerate(done).map(shuffle)
 
-  return tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch_of_records)
+    windows = tf.data.Dataset.range(first // total, tf.int64.max).flat_map(windows_of)
+    return windows.prefetch(1).unbatch().skip(first % total // num_lanes % window)
+
+  first = position + (worker - position) % stride
+  firsts = np.arange(first, first + num_lanes, stride, dtype=np.int64)
+  found = tf.data.Dataset.from_tensor_slices(firsts).interleave(lane_from, len(firsts))
+  numbered = tf.data.Dataset.zip(tf.data.Dataset.range(first, tf.int64.max, stride), found)
+  if stride == num_workers:
+    return numbered
+  return numbered.filter(lambda place, _: place % num_workers == worker)
 
 
-def _shuffled(paths: Sequence[str], seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
-  return tf.random.experimental.stateless_shuffle(
-    tf.constant(paths), [seed, tf.cast(epoch, tf.int32)]
-  )
+def _read(
+  paths: np.ndarray, sizes: np.ndarray, seeds: list, begin: tf.Tensor, end: tf.Tensor
+) -> tf.data.Dataset:
+  """Records `begin` to `end` of the shards in the order that the seeds give."""
+  order = tf.random.experimental.stateless_shuffle(tf.range(len(paths)), seeds)
+  bounds = tf.concat([[0], tf.cumsum(tf.gather(tf.constant(sizes, tf.int64), order))], 0)
+  first = tf.searchsorted(bounds[1:], begin[tf.newaxis], 'right')[0]
+  last = tf.searchsorted(bounds[1:], end[tf.newaxis], 'left')[0]
+  files = tf.gather(paths, order)[first : last + 1]
+  found = tf.data.TFRecordDataset(files).skip(begin - bounds[first]).take(end - begin)
+  # Places are counted: a record less would move all that follow, without a word.
+  return found.apply(tf.data.experimental.assert_cardinality(end - begin))
 
 
-def take_turns(count: int, lengths: Sequence[int]) -> tuple[list[int], int]:
-  """How `count` records are taken from lanes that take turns, lanes at their end left out.
+def counted(dataset: Dataset) -> Dataset:
+  """The data set with the numbers of records of its shards: from `dataset.json`, or counted.
 
-  Returns:
-    Records taken of each lane, and the lane whose turn it is.
+  Raises:
+    ValueError, OSError: a shard is damaged or not there.
   """
-  taken = [0] * len(lengths)
-  while True:
-    open_lanes = [i for i, length in enumerate(lengths) if taken[i] < length]
-    if count < len(open_lanes) or not open_lanes:
-      break
-    rounds = min(count // len(open_lanes), *(lengths[i] - taken[i] for i in open_lanes))
-    for i in open_lanes:
-      taken[i] += rounds
-    count -= rounds * len(open_lanes)
-  for i in open_lanes[:count]:
-    taken[i] += 1
-  return taken, open_lanes[count] if open_lanes else 0
-
-
-def count_shards(paths: Sequence[str]) -> dict[str, int]:
-  """{path: records}: from `dataset.json`, or by the framing where there is none."""
-  info = dataset_info.read_info(os.path.dirname(paths[0]))
-  listed = [shard for split in info.splits.values() for shard in split.shards] if info else []
-  known = {shard.name: shard.num_images for shard in listed}
-  unknown = [path for path in paths if os.path.basename(path) not in known]
+  if dataset.shard_sizes is not None:
+    return dataset
+  logging.info('Counting the records of %d shards: no dataset.json does', len(dataset.paths))
   with concurrent.futures.ThreadPoolExecutor(16) as pool:
-    counted = dict(zip(unknown, pool.map(_count, unknown), strict=True))
-  return {path: counted.get(path, known.get(os.path.basename(path))) for path in paths}
-
-
-def _count(path: str) -> int:
-  return shards.count_records([path])
+    sizes = tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
+  return dataclasses.replace(dataset, shard_sizes=sizes, num_samples=sum(sizes))

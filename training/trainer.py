@@ -17,7 +17,7 @@ from nets.model import Model
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from training import config as config_lib
-from training import distribution, input_pipeline, loop, optimizers
+from training import distribution, input_pipeline, loop, optimizers, record_order
 from training.config import Config
 from training.distribution import Team
 from training.loop import Plan
@@ -51,6 +51,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   dataset = dataset_factory.get_dataset(
     config.dataset_name, config.dataset_split_name, config.dataset_dir
   )
+  dataset = record_order.counted(dataset)
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   if config.deterministic:
     tf.random.set_seed(config.seed)
@@ -83,6 +84,8 @@ def _train(
   elif config.checkpoint_path:
     checkpoints.resolve(config.checkpoint_path)  # says at once that it is not there
   _describe(config, plan, dataset)
+  if team.is_chief and (advice := shared_lanes(config.num_readers, team.count)):
+    logging.warning('%s', advice)
 
   tf.random.set_seed(config.seed)
   with strategy.scope():
@@ -165,6 +168,19 @@ def batch_size(config: Config, num_replicas: int) -> int:
       f'replicas{by}: choose {" or ".join(map(str, nearest))}'
     )
   return each
+
+
+def shared_lanes(num_readers: int, num_workers: int) -> str:
+  """What to say where workers can not have lanes of their own; '' where they can."""
+  own = math.gcd(num_readers, num_workers)
+  if own == num_workers:
+    return ''
+  return (
+    f'--num_readers={num_readers} is no multiple of the {num_workers} workers: each reads '
+    f'{f"1/{own} of the" if own > 1 else "all"} records to keep 1/{num_workers}; with '
+    f'--num_readers={-(-num_readers // num_workers) * num_workers} it reads its own alone (in '
+    'another order)'
+  )
 
 
 # Flags in which workers may differ: where their host has what, and how fast it is.

@@ -163,6 +163,17 @@ def test_too_many_replicas_of_a_worker_are_refused(monkeypatch):
     distribution.make_team(2, clone_on_cpu=True)
 
 
+def test_workers_that_share_lanes_are_told_how_not_to():
+  assert trainer.shared_lanes(4, 1) == trainer.shared_lanes(4, 4) == ''
+  assert trainer.shared_lanes(4, 3).startswith(
+    '--num_readers=4 is no multiple of the 3 workers: each reads all records to keep 1/3; with '
+    '--num_readers=6 it'
+  )
+  assert 'each reads 1/4 of the records to keep 1/8; with --num_readers=8' in (
+    trainer.shared_lanes(4, 8)
+  )
+
+
 def test_a_global_batch_that_does_not_divide_is_refused():
   def config(**kwargs):
     return resolve({'train_dir': 'run', 'dataset_dir': 'data', **kwargs})

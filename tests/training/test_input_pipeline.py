@@ -65,6 +65,33 @@ def test_going_on_at_a_position_gives_the_rest(directory, consumed):
       np.testing.assert_array_equal(a[key], b[key])
 
 
+def test_workers_take_what_replicas_of_one_process_take(directory):
+  """Four replicas, of one process and of two workers: the same batches, to the bit."""
+  position = 7
+  whole = batches(directory, 12, batch_size=3, replicas=4, position=position)
+  places = np.stack([batch['position'] for batch in whole]).reshape(3, 4, 3)
+  np.testing.assert_array_equal(places[0, :, 0], position + np.arange(4))
+  np.testing.assert_array_equal(places[:, 0].ravel(), position + np.arange(0, 36, 4))
+  for worker in range(2):
+    own = batches(
+      directory, 6, batch_size=3, replicas=2, position=position, worker=worker, num_workers=2
+    )
+    first = (worker - position) % 2
+    expected = [whole[4 * step + replica] for step in range(3) for replica in (first, first + 2)]
+    for a, b in zip(own, expected, strict=True):
+      assert set(a['position'] % 2) == {worker}
+      for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_broken_pictures_are_missed_by_all_replicas_alike(tmp_path):
+  """A step takes all that is before its last place, as it does with one replica."""
+  directory = records.write_set(tmp_path, broken=(5, 11))
+  alone = np.stack([batch['position'] for batch in batches(directory, 4, batch_size=8)])
+  dealt = np.stack([batch['position'] for batch in batches(directory, 8, replicas=2)])
+  np.testing.assert_array_equal(dealt, np.concatenate([(s[0::2], s[1::2]) for s in alone]))
+
+
 def test_the_global_seed_does_not_matter(directory):
   tf.random.set_seed(0)
   one = batches(directory, 3)
@@ -92,6 +119,16 @@ def test_a_cut_off_shard_stops_and_is_named(tmp_path):
     for _ in itertools.islice(found, 10):
       pass
   assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, 0, caught.value))
+
+
+def test_records_that_are_gone_stop_and_are_missed(tmp_path):
+  data = dataset(records.write_set(tmp_path))
+  records.write_set(tmp_path, count=22)
+  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.FailedPreconditionError) as caught:
+    next(iter(found))
+  message = str(input_pipeline.read_error(data, 0, caught.value))
+  assert message == 'image_folder train has other records than it had at the start'
 
 
 def test_labels_outside_the_head_are_named(directory):
@@ -206,7 +243,8 @@ def test_one_label_is_a_target_too(directory):
 
 @pytest.mark.parametrize('label', [[0, 4], [-1, 2], []])
 def test_each_of_several_labels_is_checked(tmp_path, label):
-  found = dataclasses.replace(dataset(write_several(tmp_path, [[1]])), num_samples=2)
+  found = dataset(write_several(tmp_path, [[1]]))
+  found = dataclasses.replace(found, num_samples=2, shard_sizes=(2,))
   write_several(tmp_path, [[1], label])
   with pytest.raises(tf.errors.InvalidArgumentError, match='is outside the classes'):
     first_batch(found, 2, multi_label=True)
