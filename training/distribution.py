@@ -176,6 +176,10 @@ def _tf_config_cluster(text: str) -> tuple[Cluster | None, str, int]:
     raise ValueError(f'TF_CONFIG can not be read: {error}') from error
   if sum(map(len, cluster.values())) <= 1:
     return None, task_type, task_id
+  for address in (address for addresses in cluster.values() for address in addresses):
+    host, _, port = str(address).rpartition(':')
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+      raise ValueError(f'TF_CONFIG: {address!r} must be host:port, with a port of 1 to 65535')
   if unknown := sorted(set(cluster) - {'chief', 'worker'}):
     raise ValueError(f'TF_CONFIG has {unknown[0]!r} tasks: choose "worker", and "chief" for one')
   if task_id not in range(len(cluster.get(task_type, ()))):

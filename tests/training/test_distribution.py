@@ -129,11 +129,14 @@ def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
   flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
   flags |= {'on_nan': 'rollback', 'accumulate_steps': 2, 'batch_size': 2}
   flags |= {'eval_interval_epochs': 1.0, 'eval_split_name': 'train'}
-  for white, steps in (((), 2), ((5,), 8)):
-    overflow.write_set(data, white)
-    with processes.team(run, data, **flags, max_number_of_steps=steps) as workers:
-      (status, chief), (other_status, other) = processes.finish(*workers)
-    assert status == other_status == 0, chief + other
+  overflow.write_set(data, ())
+  trainer.train(
+    resolve(processes.flags_of(run, data, **flags, num_clones=2, max_number_of_steps=2))
+  )
+  overflow.write_set(data, (5,))
+  with processes.team(run, data, **flags, max_number_of_steps=8) as workers:
+    (status, chief), (other_status, other) = processes.finish(*workers)
+  assert status == other_status == 0, chief + other
   skipped = chief.count('and skipping the batches since')
   assert skipped == other.count('and skipping the batches since') > 0
   assert list(losses(run)) == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -177,8 +180,8 @@ def tf_config(task, cluster=CLUSTER):
     (tf_config({'type': 'worker', 'index': 0}, {'worker': ['a:1']}), (None, 'worker', 0)),
     (tf_config({'type': 'worker', 'index': 1}), (CLUSTER, 'worker', 1)),
     (
-      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:0'], 'worker': ['a:1']}),
-      ({'chief': ['c:0'], 'worker': ['a:1']}, 'chief', 0),
+      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:3'], 'worker': ['a:1']}),
+      ({'chief': ['c:3'], 'worker': ['a:1']}, 'chief', 0),
     ),
   ],
 )
@@ -208,7 +211,9 @@ def test_slurm_names_the_workers(monkeypatch):
   [
     ({'TF_CONFIG': '{'}, 'TF_CONFIG can not be read'),
     (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
-    (tf_config({}, {'ps': ['c:0'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
+    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be host:port, with a port of 1"),
+    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be host:port"),
+    (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
     ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
   ],
 )
