@@ -73,6 +73,15 @@ def with_frozen_batch_norm(arg_scope: ArgScope) -> ArgScope:
     return scope
 
 
+def with_synchronized_batch_norm(arg_scope: ArgScope) -> ArgScope:
+  """An arg scope in which the batches of all replicas are one to batch norm in training."""
+  with (
+    slim.arg_scope(arg_scope),
+    slim.arg_scope([layers.batch_norm], synchronized=True) as scope,
+  ):
+    return scope
+
+
 def batch_norm_arguments(
   use_batch_norm: bool,
   decay: float,

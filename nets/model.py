@@ -1,14 +1,13 @@
 """A net that owns its variables: the TF2 side of the net functions."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import checkpoints, layers
+from nets import arg_scopes, checkpoints, layers
 from nets.inception_blocks import spatial_size
 
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
@@ -51,8 +50,6 @@ class Model(tf.Module):
     self._variables_by_name: dict[str, tf.Variable] = {}
     self._regularizers: dict[str, Callable[[tf.Tensor], tf.Tensor | None]] = {}
     self._built = False
-    # Arg scopes belong to the process: two threads in a net at once would mix theirs.
-    self._lock = threading.RLock()
 
   def __call__(
     self,
@@ -94,7 +91,7 @@ class Model(tf.Module):
     self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     with (
-      self._lock,
+      arg_scopes.exclusively(),
       slim.arg_scope(self._arg_scope),
       _seeded_dropout(dropout_seed),
       tf.compat.v1.variable_scope(

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -26,15 +27,16 @@ def write_set(
   classes: int = 3,
   split: str = 'train',
   broken: tuple[int, ...] = (),
+  picture_of: Callable[[int, int], bytes] = picture,
 ) -> pathlib.Path:
   """Writes shards and labels.txt, as slim's sets have them; labels cycle through the classes.
 
-  The pictures whose numbers are in `broken` can not be decoded.
+  The pictures whose numbers are in `broken` can not be decoded; `picture_of` makes the others.
   """
   directory.mkdir(exist_ok=True)
   examples = [
     records.encode_example(
-      b'no picture' if i in broken else picture(i % classes, i),
+      b'no picture' if i in broken else picture_of(i % classes, i),
       label=i % classes,
       image_format='JPEG',
       height=40,

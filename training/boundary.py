@@ -1,10 +1,10 @@
 """Between two steps: whether to save and whether to stop, the same on every worker."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from types import FrameType
 from typing import NamedTuple
 
 from training.distribution import Team
@@ -18,35 +18,54 @@ _MAX_STEPS_BETWEEN = 1000
 class StopSignal:
   """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is entered; a second one ends at once.
 
-  Outside of the main thread, where Python takes no signals, it notes nothing.
+  Python's own handlers run when TensorFlow returns: after a step of a minute, or never where
+  another worker is stuck. So they do nothing here, and a thread reads the signals from the pipe to
+  which Python writes them when they come (`signal.set_wakeup_fd`). Outside of the main thread,
+  where Python takes no signals, nothing is noted.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self) -> None:
     self.received = 0  # number of the signal
-    self._before: dict = {}
+    self._leave = contextlib.ExitStack()
 
   def __enter__(self) -> 'StopSignal':
     if threading.current_thread() is threading.main_thread():
-      self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+      self._listen()
     return self
 
   def __exit__(self, *unused: object) -> None:
-    self._restore()
+    self._leave.close()
 
-  def _note(self, number: int, frame: FrameType | None) -> None:
-    del frame
-    self.received = number
-    self._restore()
-    name = signal.Signals(number).name
-    line = f'{name}: saving after this step; a second signal ends the run at once\n'
-    os.write(2, line.encode())  # what goes through buffers may be in the middle of a line
+  def _listen(self) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # as Python demands
+    thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
+    thread.start()
+    # Undone in the opposite order: no signal may find the pipe closed.
+    self._leave.callback(os.close, reader)
+    self._leave.callback(thread.join)
+    self._leave.callback(os.close, writer)  # ends the thread
+    self._leave.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer))
+    for number in self.SIGNALS:
+      before = signal.signal(number, lambda number, frame: None)
+      self._leave.callback(signal.signal, number, before)
 
-  def _restore(self) -> None:
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-    self._before = {}
+  def _read(self, reader: int) -> None:
+    """Until the pipe is closed; it has the numbers of all signals that Python handles, as bytes."""
+    while number := os.read(reader, 1):
+      if number[0] in self.SIGNALS:
+        self._note(signal.Signals(number[0]))
+
+  def _note(self, number: signal.Signals) -> None:
+    # By os.write: what goes through buffers may be in the middle of a line.
+    if self.received:
+      os.write(2, f'{number.name}: ended at once\n'.encode())
+      os._exit(128 + number)  # as a shell says that a signal ended a process
+    self.received = int(number)
+    line = f'{number.name}: saving after this step; a second signal ends the run at once\n'
+    os.write(2, line.encode())
 
 
 class Decision(NamedTuple):

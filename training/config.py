@@ -162,6 +162,9 @@ class Config:
   batch_norm_decay: float = option(
     0.9997, 'Of moving means and variances; 0.9997 needs tens of thousands of steps, 0.97 hundreds.'
   )
+  sync_batch_norm: bool = option(
+    False, 'Batch norm trains with the statistics of the global batch, not of each replica.'
+  )
   moving_average_decay: float = option(
     None, 'Keeps moving averages of the weights too, used at evaluation; e.g. 0.9999.'
   )
@@ -343,6 +346,21 @@ def _validate(config: Config) -> None:
     raise ValueError(
       '--learning_rate_decay_type=cosine needs an end: --num_epochs or --max_number_of_steps'
     )
+  _check_sync_batch_norm(config)
+
+
+# What --sync_batch_norm can not be together with, and why.
+_NOT_SYNCHRONIZED = {
+  'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
+  'freeze_batch_norm': 'frozen batch norm takes no statistics of a batch',
+  'accumulate_steps': 'the statistics would be those of one of its small batches',
+}
+
+
+def _check_sync_batch_norm(config: Config) -> None:
+  for name, reason in _NOT_SYNCHRONIZED.items():
+    if config.sync_batch_norm and getattr(config, name) != getattr(Config, name):
+      raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
 
 
 def epochs(comma_separated: str | None) -> tuple[float, ...]:

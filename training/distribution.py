@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,7 @@ def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
 
   Raises:
     ValueError: there are not as many GPUs, or the environment describes no team.
+    OSError: another process has this worker's port.
   """
   cluster, task_type, task_id = find_cluster(os.environ)
   if cluster is None:
@@ -109,16 +111,35 @@ def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
   logging.info(
     'Worker %d of %d at %s: waiting for the others', index, len(addresses), addresses[index]
   )
-  strategy = tf.distribute.MultiWorkerMirroredStrategy(
-    tf.distribute.cluster_resolver.SimpleClusterResolver(
-      tf.train.ClusterSpec(cluster),
-      task_type=task_type,
-      task_id=task_id,
-      num_accelerators={'GPU': num_clones or gpus} if gpus else {},
-      rpc_layer='grpc',
-    )
+  resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    tf.train.ClusterSpec(cluster),
+    task_type=task_type,
+    task_id=task_id,
+    num_accelerators={'GPU': num_clones or gpus} if gpus else {},
+    rpc_layer='grpc',
   )
+  try:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+  except tf.errors.OpError as error:
+    if 'start gRPC server' not in error.message:
+      raise
+    raise OSError(_why_not_listening(index, addresses[index])) from error
   return Team(strategy, index, len(addresses))
+
+
+def _why_not_listening(index: int, address: str) -> str:
+  """What to say of a worker whose server did not start; TensorFlow does not say why."""
+  reason = 'its server did not start'
+  with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
+    try:
+      probe.bind(('', int(address.rpartition(':')[2])))
+    except OSError as error:
+      reason = error.strerror
+  return (
+    f'Worker {index} can not listen at {address}: {reason}; has it been started twice? Else give '
+    'it another port, on all workers'
+  )
 
 
 Cluster = dict[str, list[str]]
@@ -155,6 +176,10 @@ def _tf_config_cluster(text: str) -> tuple[Cluster | None, str, int]:
     raise ValueError(f'TF_CONFIG can not be read: {error}') from error
   if sum(map(len, cluster.values())) <= 1:
     return None, task_type, task_id
+  for address in (address for addresses in cluster.values() for address in addresses):
+    host, _, port = str(address).rpartition(':')
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+      raise ValueError(f'TF_CONFIG: {address!r} must be host:port, with a port of 1 to 65535')
   if unknown := sorted(set(cluster) - {'chief', 'worker'}):
     raise ValueError(f'TF_CONFIG has {unknown[0]!r} tasks: choose "worker", and "chief" for one')
   if task_id not in range(len(cluster.get(task_type, ()))):

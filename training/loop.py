@@ -105,9 +105,10 @@ def run(
         progress.start_clock(step)
       decision = boundary.after(step, signal.received, step == plan.total_steps)
       due = what_is_due(config, plan, step, decision.save)
-      if any(due) and not recovery.is_healthy(float(results['loss'])):
+      saves = due.save or bool(due.evaluate and evaluate)
+      if any(due) and (ill := recovery.what_is_wrong(float(results['loss']), state, saves)):
         failed_at = _position_after(team, results)
-        step = recovery.go_back(state, step, rate, float(results['loss']))
+        step = recovery.go_back(state, step, rate, ill)
         progress.rewind(step)
         batches, first_step, first_position = make_batches(failed_at), step, failed_at
         continue
@@ -121,7 +122,7 @@ def run(
         skipped = int(results['position']) + 1 - first_position - consumed
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         progress.log(step, step / plan.steps_per_epoch, values)
-      if due.save or (due.evaluate and evaluate):
+      if saves:
         keeper.save(state, step, _position_after(team, results))
       if decision.stop:
         return decision.stop
@@ -169,17 +170,21 @@ class Recovery:
     self._limit = _EXPLODED * math.log(max(2, plan.num_classes))
     self._rollbacks: collections.Counter[str] = collections.Counter()
 
-  def is_healthy(self, loss: float) -> bool:
-    return math.isfinite(loss) and loss < self._limit
+  def what_is_wrong(self, loss: float, state: TrainState, is_to_be_saved: bool) -> str:
+    """'' if the loss is as it should be; and the weights, which are looked at before saving."""
+    if not (math.isfinite(loss) and loss < self._limit):
+      return f'The loss is {loss:.4g}'
+    # The loss is that of before the update: a gradient that overflows does not show in it.
+    return '' if not is_to_be_saved or state.is_finite() else 'Weights are not finite'
 
-  def go_back(self, state: TrainState, step: int, rate: float, loss: float) -> int:
+  def go_back(self, state: TrainState, step: int, rate: float, ill: str) -> int:
     """Restores the last checkpoint, if the run may; returns its step.
 
     Raises:
       ValueError: it may not, there is none, or going back to it has not helped.
     """
     latest = checkpoints.latest(self._config.train_dir)
-    what = f'The loss is {loss:.4g} at step {step} (learning rate {rate:.3g})'
+    what = f'{ill} at step {step} (learning rate {rate:.3g})'
     advice = 'try a smaller --learning_rate or --clip_gradient_norm=2'
     if self._config.on_nan == 'stop' or latest is None:
       more = '; --on_nan=rollback goes back there and skips these batches' if latest else ''

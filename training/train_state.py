@@ -7,7 +7,7 @@ import tensorflow as tf
 from nets import checkpoints
 from nets.model import Model
 from training.config import Config, scopes
-from training.loss_scale import LossScale
+from training.loss_scale import LossScale, all_finite
 from training.optimizers import Optimizer, adam_powers
 
 POSITION = 'input_position'  # records gone through, over all epochs
@@ -40,6 +40,10 @@ class TrainState(tf.Module):
     averages = {name + checkpoints.EMA_SUFFIX: v for name, v in self.averages.items()}
     scale = self.loss_scale.named_variables() if self.loss_scale else {}
     return {**self.model.variables_by_name, **self.optimizer.slots, **averages, **scale}
+
+  def is_finite(self) -> bool:
+    """Whether no weight or moving statistic of the net has an infinity or a NaN."""
+    return bool(all_finite([v.read_value() for v in self.model.variables]))
 
   def restart_averages(self) -> None:
     """Sets the moving averages to the variables, as after loading a checkpoint without them."""

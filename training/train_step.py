@@ -85,10 +85,12 @@ def make_train_step(
       trained,
       config,
     )
-    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, metrics['loss']])
     if scaling:
       gradients = scaling.unscale(gradients)
-      is_finite = all_finite(gradients)
+      # Where the loss overflows without its scale, batch norm's averages are lost as well. Skipping
+      # the update would hide that; made, it shows in all that follows.
+      is_finite = all_finite(gradients) | ~tf.math.is_finite(loss)
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients)
     if config.clip_gradient_norm:
       gradients, _ = tf.clip_by_global_norm(

@@ -288,6 +288,8 @@ def make_model(config: Config, plan: Plan) -> Model:
   )
   if config.freeze_batch_norm:
     arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
+  if config.sync_batch_norm:
+    arg_scope = inception_utils.with_synchronized_batch_norm(arg_scope)
   model = nets_factory.create_model(
     config.model_name,
     plan.num_classes,

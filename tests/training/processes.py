@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-TIMEOUT = 180  # seconds
+TIMEOUT = 300  # seconds; a busy machine takes 60 to import TensorFlow twice
 
 
 def flags_of(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> dict:
@@ -58,16 +58,21 @@ def free_ports(count: int) -> list[int]:
     return [found.getsockname()[1] for found in sockets]
 
 
+def task(ports: list[int], index: int) -> dict[str, str]:
+  """The environment of a worker."""
+  workers = [f'127.0.0.1:{port}' for port in ports]
+  config = {'cluster': {'worker': workers}, 'task': {'type': 'worker', 'index': index}}
+  return {'TF_CONFIG': json.dumps(config)}
+
+
 @contextlib.contextmanager
 def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[subprocess.Popen]]:
   """Workers on this machine; `of_worker` has flags of each. They end with the block."""
-  workers = [f'127.0.0.1:{port}' for port in free_ports(len(of_worker))]
+  ports = free_ports(len(of_worker))
   processes = []
   try:
     for index, own in enumerate(of_worker):
-      task = {'type': 'worker', 'index': index}
-      config = {'TF_CONFIG': json.dumps({'cluster': {'worker': workers}, 'task': task})}
-      processes.append(start(train_dir, data, config, **{**flags, **own}))
+      processes.append(start(train_dir, data, task(ports, index), **{**flags, **own}))
     yield processes
   finally:
     for process in processes:

@@ -192,6 +192,18 @@ def test_overflow_skips_the_update_and_halves_the_scale(tmp_path):
   assert 'loss_scale' in checkpoints.shapes(prefix)
 
 
+def test_a_loss_that_overflows_without_the_scale_is_not_skipped():
+  """Batch norm's averages would be lost, and the next loss as good as if nothing had been."""
+  state, train_step = make(config(precision='float16', weight_decay=0.0), Linear)
+  weights = state.trained['Net/weights']
+  weights.assign(1e5 * weights)
+  results = run(train_step, batch(4))
+  assert not np.isfinite(results['loss'])
+  assert (results['overflow_steps'], results['loss_scale']) == (0, 2**15)
+  assert not np.isfinite(weights.numpy()).all()
+  assert not state.is_finite()
+
+
 def test_the_scale_grows_after_good_steps():
   scaling = loss_scale.LossScale()
   scaling.good_steps.assign(loss_scale.GROWTH_STEPS - 2)

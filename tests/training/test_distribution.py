@@ -2,15 +2,17 @@
 
 import json
 import signal
+import socket
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from evaluation import during_training
 from nets import checkpoints
 from tests import records
-from tests.training import processes
+from tests.training import overflow, processes
 from training import distribution, trainer
 from training.config import resolve
 
@@ -21,7 +23,7 @@ def data(tmp_path_factory):
 
 
 def losses(train_dir):
-  return {entry['step']: entry['loss'] for entry in processes.metrics(train_dir)}
+  return {e['step']: e['loss'] for e in processes.metrics(train_dir) if 'loss' in e}
 
 
 def weights(train_dir):
@@ -83,6 +85,68 @@ def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_busy_port_ends_the_worker_with_a_line(data, tmp_path, index):
+  ports = processes.free_ports(2)
+  with socket.socket() as other:
+    other.bind(('127.0.0.1', ports[index]))
+    other.listen()
+    worker = processes.start(tmp_path / 'run', data, processes.task(ports, index))
+    ((status, output),) = processes.finish(worker)
+  assert status == 1
+  assert output.endswith(
+    f'\ndriver: Worker {index} can not listen at 127.0.0.1:{ports[index]}: Address already in use; '
+    'has it been started twice? Else give it another port, on all workers\n'
+  )
+  assert 'Traceback' not in output
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_and_accumulate(data, tmp_path):
+  """As two replicas of one process do, to the stop at a target that the chief sees."""
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  records.write_set(data, count=9, split='validation')
+  flags = {'accumulate_steps': 2, 'eval_interval_epochs': 1.0, 'batch_size': 2}
+  flags |= {'max_number_of_steps': 9, 'patience': 1}
+  with processes.team(two, data, **flags) as workers:
+    settings = resolve(processes.flags_of(one, data, num_clones=2, **flags))
+    trainer.train(settings, during_training.evaluator_of(settings))
+    (status, chief), (other_status, other) = processes.finish(*workers)
+  assert status == other_status == 0, chief + other
+  check_same(two, one)
+  found, expected = ([e for e in processes.metrics(d) if 'eval_top_1' in e] for d in (two, one))
+  assert [entry['step'] for entry in found] == [entry['step'] for entry in expected]
+  assert {entry['eval_num_images'] for entry in found} == {9}
+  assert checkpoints.latest(two / 'best') is not None
+  assert 'eval' not in other
+
+
+@pytest.mark.slow
+def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
+  """A picture that one of them has makes the loss NaN: both go back and skip it."""
+  data, run = tmp_path / 'data', tmp_path / 'run'
+  flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
+  flags |= {'on_nan': 'rollback', 'accumulate_steps': 2, 'batch_size': 2}
+  flags |= {'eval_interval_epochs': 1.0, 'eval_split_name': 'train'}
+  overflow.write_set(data, ())
+  trainer.train(
+    resolve(processes.flags_of(run, data, **flags, num_clones=2, max_number_of_steps=2))
+  )
+  overflow.write_set(data, (5,))
+  with processes.team(run, data, **flags, max_number_of_steps=8) as workers:
+    (status, chief), (other_status, other) = processes.finish(*workers)
+  assert status == other_status == 0, chief + other
+  skipped = chief.count('and skipping the batches since')
+  assert skipped == other.count('and skipping the batches since') > 0
+  assert list(losses(run)) == [1, 2, 3, 4, 5, 6, 7, 8]
+  assert np.isfinite(list(losses(run).values())).all()
+  assert all(np.isfinite(value).all() for value in weights(run).values())
+  assert weights(run)['input_position'] == 8 * (8 + skipped)
+  assert [e['step'] for e in processes.metrics(run) if 'eval_top_1' in e][-1] == 8
+
+
+@pytest.mark.slow
 def test_workers_with_different_flags_are_refused(data, tmp_path):
   with processes.team(
     tmp_path / 'run', data, of_worker=({}, {'learning_rate': 0.5, 'dataset_dir': data})
@@ -116,8 +180,8 @@ def tf_config(task, cluster=CLUSTER):
     (tf_config({'type': 'worker', 'index': 0}, {'worker': ['a:1']}), (None, 'worker', 0)),
     (tf_config({'type': 'worker', 'index': 1}), (CLUSTER, 'worker', 1)),
     (
-      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:0'], 'worker': ['a:1']}),
-      ({'chief': ['c:0'], 'worker': ['a:1']}, 'chief', 0),
+      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:3'], 'worker': ['a:1']}),
+      ({'chief': ['c:3'], 'worker': ['a:1']}, 'chief', 0),
     ),
   ],
 )
@@ -147,7 +211,9 @@ def test_slurm_names_the_workers(monkeypatch):
   [
     ({'TF_CONFIG': '{'}, 'TF_CONFIG can not be read'),
     (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
-    (tf_config({}, {'ps': ['c:0'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
+    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be host:port, with a port of 1"),
+    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be host:port"),
+    (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
     ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
   ],
 )

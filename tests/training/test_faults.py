@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from datasets import shards
 from nets import checkpoints
 from tests import records, tiny
+from tests.training import overflow
 from training import trainer
 from training.config import resolve
 
@@ -144,3 +146,60 @@ def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
   with pytest.raises((ValueError, OSError), match=r'train-0000\d-of-00006'):
     trainer.train(config(data, run, 400, batch_size=16, **settings))
   assert checkpoints.latest(run) is not None
+
+
+@pytest.mark.slow
+def test_a_picture_that_makes_the_loss_not_finite(tmp_path, caplog):
+  """It stops the run, which names what is known; or its batch is skipped. Grey ones do no harm."""
+  data, run = tmp_path / 'data', tmp_path / 'run'
+  flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
+  overflow.write_set(data, ())
+  trainer.train(config(data, run, 2, **flags))
+  overflow.write_set(data, (5,))
+  with pytest.raises(ValueError) as error:
+    trainer.train(config(data, run, 8, **flags))
+  (step, good) = re.fullmatch(
+    r'The loss is nan at step (\d) \(learning rate 0.01\): try .*; the last good checkpoint is '
+    r'(.*); --on_nan=rollback goes back there and skips these batches',
+    str(error.value),
+  ).groups()
+  assert good == checkpoints.latest(run) == str(run / f'model.ckpt-{int(step) - 1}')
+  assert steps_of(run) == list(range(1, int(step)))
+
+  with caplog.at_level('WARNING', 'absl'):
+    trainer.train(config(data, run, 8, **flags, on_nan='rollback'))
+  skipped = caplog.text.count('and skipping the batches since')
+  assert skipped
+  assert steps_of(run) == list(range(1, 9))
+  assert np.isfinite([entry['loss'] for entry in metrics(run)]).all()
+  stored = checkpoints.read(run, checkpoints.shapes(run))
+  assert int(stored['input_position']) == 8 * (8 + skipped)
+  assert all(np.isfinite(value).all() for value in stored.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(data, tmp_path):
+  """The loss is that of before the update: the first step's is good, what it leads to is not."""
+  run = tmp_path / 'run'
+  settings = {'optimizer': 'sgd', 'learning_rate': 1e39}
+  with pytest.raises(
+    ValueError, match=r'Weights are not finite at step 1 \(learning rate 1e\+39\)'
+  ):
+    trainer.train(config(data, run, 1, **settings))
+  assert checkpoints.latest(run) is None
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_explodes(data, tmp_path):
+  run = tmp_path / 'run'
+  settings = {'optimizer': 'sgd', 'save_interval_steps': 1}
+  trainer.train(config(data, run, 2, **settings))
+  before = saved(run)
+  settings |= {'learning_rate': 1e12, 'save_interval_steps': 100}
+  expected = (
+    r'at step [34] \(learning rate 1e\+12\): try .*; the last good checkpoint is .*ckpt-2; '
+  )
+  with pytest.raises(ValueError, match=expected):
+    trainer.train(config(data, run, 6, **settings))
+  with pytest.raises(ValueError, match='went back to .*model.ckpt-2 3 times without help'):
+    trainer.train(config(data, run, 40, **settings, on_nan='rollback'))
+  assert saved(run) == before
