@@ -77,7 +77,7 @@ def measure(
     'warmup_steps': warmup_steps,
     'num_rounds': num_rounds,
   }
-  script = Path(__file__).with_name(peer.script)
+  script = Path(__file__).parent / peer.script
   command = [peer.interpreter or timm_python, os.fspath(script), json.dumps(request)]
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
