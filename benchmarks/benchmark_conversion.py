@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, os.fspath(ROOT))
 
+from benchmarking import pictures  # noqa: E402
 from datasets import imagenet  # noqa: E402
 
 _CLASSES = 100
@@ -44,20 +44,10 @@ def define_flags() -> None:
   flags.DEFINE_bool('index', False, 'Measure the index of a training archive.')
 
 
-def picture(number: int) -> bytes:
-  """A JPEG of 500 x 375 pixels and about 110 kB, as ImageNet's are on average."""
-  rng = np.random.default_rng(number)
-  blocks = np.kron(rng.integers(0, 256, [47, 63, 3]), np.ones([8, 8, 1]))[:375, :500]
-  pixels = (blocks + rng.normal(0, 22, blocks.shape)).clip(0, 255).astype(np.uint8)
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'JPEG', quality=88)
-  return file.getvalue()
-
-
 def write_pictures(folder: Path, count: int) -> float:
   """Writes `train/<wnid>/*.JPEG`; returns the mean size in bytes."""
   wnids = list(imagenet.synsets())[:_CLASSES]
-  contents = [picture(number) for number in range(_DISTINCT)]
+  contents = [pictures.photograph(number) for number in range(_DISTINCT)]
   for wnid in wnids:
     (folder / 'train' / wnid).mkdir(parents=True)
   for number in range(count):

@@ -1,0 +1,56 @@
+"""Counts the multiplications of a traced function."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+
+# Operation -> a tensor with one element for each dot product, and the length of these.
+_DOT_PRODUCTS: dict[str, Callable[[tf.Operation], tuple[tf.Tensor, int | None]]] = {
+  'Conv2D': lambda op: (op.outputs[0], _window(op.inputs[1])),
+  'Conv2DBackpropInput': lambda op: (op.inputs[2], _window(op.inputs[1])),
+  'Conv2DBackpropFilter': lambda op: (op.inputs[2], _window(op.outputs[0])),
+  'MatMul': lambda op: (op.outputs[0], op.inputs[0].shape[0 if op.get_attr('transpose_a') else 1]),
+}
+
+
+def _window(weights: tf.Tensor) -> int | None:
+  """Weights that a place of the output sees: h * w * C of [h, w, C, K]."""
+  return weights.shape[:3].num_elements()
+
+
+def multiply_adds(graph: tf.Graph) -> int:
+  """Multiply-adds of the convolutions and matrix products that the outputs of a graph need.
+
+  Products of elements (batch norm, activations, optimizer) do not count, as in published tables.
+
+  Args:
+    graph: of a concrete function. What it calls (an XLA cluster, say) is not looked into.
+
+  Raises:
+    ValueError: a shape is unknown.
+  """
+  total = 0
+  for op in _needed([*(tensor.op for tensor in graph.outputs), *graph.control_outputs]):
+    if op.type in _DOT_PRODUCTS:
+      products, length = _DOT_PRODUCTS[op.type](op)
+      count = products.shape.num_elements()
+      if count is None or length is None:
+        raise ValueError(f'{op.name} can not be counted: the shape {products.shape} is not known')
+      total += count * length
+  return total
+
+
+def _needed(ops: Iterable[tf.Operation]) -> Iterable[tf.Operation]:
+  """`ops` and all that they depend on."""
+  seen, waiting = set(), list(ops)
+  while waiting:
+    op = waiting.pop()
+    if op not in seen:
+      seen.add(op)
+      waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+  return seen
+
+
+def num_parameters(variables: Iterable[tf.Variable]) -> int:
+  return sum(math.prod(variable.shape) for variable in variables)
