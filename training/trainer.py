@@ -21,7 +21,7 @@ from training import distribution, input_pipeline, loop, optimizers, record_orde
 from training.config import Config
 from training.distribution import Team
 from training.loop import Plan
-from training.train_state import TrainState
+from training.train_state import Counters, TrainState, read_counters
 from training.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
 
 _PREVIEWED = 8  # pictures in TensorBoard
@@ -29,9 +29,11 @@ _PREVIEWED = 8  # pictures in TensorBoard
 _BOOKKEEPING = (
   checkpoints.EMA_SUFFIX,
   'global_step',
+  'input_position',
   'loss_scale',
   'loss_scale_good_steps',
   'overflow_steps',
+  'trained_images',
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
 
@@ -80,6 +82,7 @@ def _train(
   plan = make_plan(config, dataset.num_samples, num_classes, replicas)
   latest = _agreed_start(config, dataset, team)
   if latest:
+    plan = start_from(plan, read_counters(latest, plan.global_batch_size), config)
     _check_same_run(config, plan)
   elif config.checkpoint_path:
     checkpoints.resolve(config.checkpoint_path)  # says at once that it is not there
@@ -90,9 +93,8 @@ def _train(
   tf.random.set_seed(config.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
-  step, position = restore_or_init(config, state, latest)
-  if position < 0:
-    position = step * plan.global_batch_size
+  restore_or_init(config, state, latest)
+  step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     logging.info('Nothing to do: %s is at step %d of %d', config.train_dir, step, plan.total_steps)
     return
@@ -102,7 +104,8 @@ def _train(
   input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
   if team.is_chief:
     os.makedirs(config.train_dir, exist_ok=True)
-    config_lib.write(config.train_dir, config, plan._asdict())
+    facts = {**plan._asdict(), 'start': plan.start._asdict()}
+    config_lib.write(config.train_dir, config, facts)
 
   def make_batches(position: int) -> Iterator[Batch]:
     return iter(
@@ -128,7 +131,7 @@ def _train(
     )
 
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
-  head_steps = math.ceil(config.head_epochs * plan.steps_per_epoch)
+  head_steps = plan.steps_until(config.head_epochs)
   if config.checkpoint_path and step < head_steps:
     heads = nets_factory.get_net(config.model_name).head_scopes
     head_step = make_train_step(strategy, state, config, preprocessing, distortion, heads)
@@ -137,7 +140,7 @@ def _train(
   try:
     preview = make_preview(strategy, config, dataset.labels_to_names, preprocessing, distortion)
     stopped_by = loop.run(
-      config, plan, state, make_batches, train_step, step, position, evaluate, preview, team=team
+      config, plan, state, make_batches, train_step, evaluate, preview, team=team
     )
   except tf.errors.ResourceExhaustedError as error:
     raise ValueError(out_of_memory(config, error)) from error
@@ -272,12 +275,18 @@ def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: 
     image_size = nets_factory.get_net(config.model_name).default_image_size
   global_batch_size = config.batch_size * num_replicas * config.accumulate_steps
   steps_per_epoch = num_samples / global_batch_size
-  total_steps = config.max_number_of_steps
-  if total_steps is None and config.num_epochs:
-    total_steps = math.ceil(config.num_epochs * steps_per_epoch)
-  return Plan(
-    num_classes, image_size, num_replicas, global_batch_size, steps_per_epoch, total_steps
+  plan = Plan(
+    num_samples, num_classes, image_size, num_replicas, global_batch_size, steps_per_epoch, None
   )
+  return start_from(plan, Counters(), config)
+
+
+def start_from(plan: Plan, start: Counters, config: Config) -> Plan:
+  """The plan of a run that has come so far; --num_epochs counts what other batches have done."""
+  plan = plan._replace(start=start, total_steps=config.max_number_of_steps)
+  if plan.total_steps is None and config.num_epochs:
+    plan = plan._replace(total_steps=plan.steps_until(config.num_epochs))
+  return plan
 
 
 def make_model(config: Config, plan: Plan) -> Model:
@@ -310,26 +319,21 @@ def make_distortion(config: Config) -> Distortion:
   )
 
 
-def restore_or_init(config: Config, state: TrainState, latest: str | None) -> tuple[int, int]:
+def restore_or_init(config: Config, state: TrainState, latest: str | None) -> None:
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
-
-  Returns:
-    The step, and the position in the data (-1: not known).
 
   Raises:
     ValueError, OSError: a checkpoint can not be read or does not fit.
   """
   if latest:
-    step, position, fresh = state.restore(latest)
+    fresh = state.restore(latest)
     ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
     logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
-    return step, position
-  if config.checkpoint_path:
+  elif config.checkpoint_path:
     _init_from(config, state.model)
     state.restart_averages()
-  return 0, 0
 
 
 def _init_from(config: Config, model: Model) -> None:
@@ -409,12 +413,13 @@ def _check_same_run(config: Config, plan: Plan) -> None:
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
     logging.info(
-      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; the data '
-      'go on where they were',
+      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; data and '
+      'schedules go on where they were, in epoch %.2f',
       replicas,
       global_batch,
       plan.num_replicas,
       plan.global_batch_size,
+      plan.epoch(plan.start.step),
     )
   for name, value in vars(config).items():
     if name in before and before[name] != value:
