@@ -102,6 +102,10 @@ def resolve(given: Mapping[str, Any]) -> EvalConfig:
     'eval_dir': os.path.join(directory, 'eval'),
   }
   known = {**defaults, **known, **given}
+  if known.get('dataset_name') == dataset_factory.SYNTHETIC:
+    raise ValueError(
+      'synthetic pictures are for training alone: --dataset_name and --dataset_dir choose others'
+    )
   for name in ('model_name', 'dataset_name', 'dataset_dir'):
     if name not in known:
       raise ValueError(f'--{name} must be given: {directory} has no {train_config.CONFIG_FILE}')

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from nets.model import Model
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from training import config as config_lib
-from training import distribution, input_pipeline, loop, optimizers, record_order
+from training import data_service, distribution, input_pipeline, loop, optimizers, record_order
 from training.config import Config
 from training.distribution import Team
+from training.feed import make_feed
 from training.loop import Plan
 from training.train_state import Counters, TrainState, read_counters
 from training.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
@@ -50,10 +51,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       finite; another worker is gone. The last checkpoint stays as it is.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
-  dataset = dataset_factory.get_dataset(
-    config.dataset_name, config.dataset_split_name, config.dataset_dir
-  )
-  dataset = record_order.counted(dataset)
+  dataset = _open(config)
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   if config.deterministic:
     tf.random.set_seed(config.seed)
@@ -67,6 +65,16 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     if team.count == 1:
       raise
     raise distribution.lost_worker(error, checkpoints.latest(config.train_dir)) from error
+
+
+def _open(config: Config) -> dataset_factory.Dataset:
+  if config.dataset_name == dataset_factory.SYNTHETIC:
+    return dataset_factory.synthetic(config.dataset_split_name)
+  if config.data_service:
+    data_service.connect(config.data_service, data_service.CONNECT_SECS)
+  return record_order.counted(
+    dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir)
+  )
 
 
 def _train(
@@ -101,35 +109,14 @@ def _train(
 
   preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
   distortion = make_distortion(config)
-  input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
+  if dataset.paths:
+    input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
   if team.is_chief:
     os.makedirs(config.train_dir, exist_ok=True)
     facts = {**plan._asdict(), 'start': plan.start._asdict()}
     config_lib.write(config.train_dir, config, facts)
 
-  def make_batches(position: int) -> Iterator[Batch]:
-    return iter(
-      strategy.distribute_datasets_from_function(
-        lambda _: input_pipeline.train_batches(
-          dataset,
-          preprocessing,
-          distortion,
-          image_size=plan.image_size,
-          batch_size=config.batch_size * config.accumulate_steps,
-          labels_offset=config.labels_offset,
-          multi_label=config.loss == 'sigmoid',
-          seed=config.seed,
-          position=position,
-          shuffle_buffer=config.shuffle_buffer,
-          num_readers=config.num_readers,
-          num_threads=config.num_preprocessing_threads,
-          worker=team.index,
-          num_workers=team.count,
-          replicas=replicas // team.count,
-        )
-      )
-    )
-
+  make_batches = make_feed(config, plan, dataset, preprocessing, distortion, team)
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
   head_steps = plan.steps_until(config.head_epochs)
   if config.checkpoint_path and step < head_steps:
