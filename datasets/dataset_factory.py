@@ -41,6 +41,8 @@ class Entry:
   tfds_schema: records.Schema | None = None
 
 
+SYNTHETIC = 'synthetic'  # noise, see `synthetic` below
+
 # TensorFlow Datasets numbers ImageNet's classes from 0, without a background.
 _TFDS_IMAGENET = records.Schema(
   encoded='image', label='label', filename='file_name', boxes='none/', label_offset=1
@@ -61,6 +63,7 @@ DATASETS = {
     _TFDS_IMAGENET,
   ),
   'mnist': Entry(mnist.convert, len(mnist.CLASSES), mnist.SPLIT_SIZES),
+  SYNTHETIC: Entry(),
 }
 
 
@@ -112,6 +115,8 @@ def get_dataset(
   """
   if name not in DATASETS:
     raise ValueError(f'unknown data set {name!r}; valid: {", ".join(sorted(DATASETS))}')
+  if name == SYNTHETIC:
+    raise ValueError('synthetic pictures are for training alone: there are no records of them')
   if not os.path.isdir(dataset_dir):
     raise FileNotFoundError(f'dataset_dir {os.fspath(dataset_dir)!r} is no folder')
   info = dataset_info.read_info(dataset_dir)
@@ -123,6 +128,13 @@ def get_dataset(
       f'{dataset_dir} holds {info.name!r} (says {dataset_info.INFO_FILE}), not {name!r}'
     )
   return _from_info(info, name, split_name, dataset_dir, file_pattern)
+
+
+def synthetic(split_name: str) -> Dataset:
+  """No records, but the numbers of ImageNet: its epochs, its classes 1..1000 and a background."""
+  classes = imagenet.NUM_CLASSES
+  number = imagenet.SPLIT_SIZES['train']
+  return Dataset(SYNTHETIC, split_name, (), number, classes, {}, (1, classes - 1), shard_sizes=())
 
 
 def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:

@@ -164,6 +164,10 @@ def resolve(given: Mapping[str, Any]) -> Request:
   shared = {}
   for name in ('dataset_name', 'dataset_dir', 'loss'):
     shared[name] = _agreed(name, given.get(name), runs, directories)
+    if shared[name] == dataset_factory.SYNTHETIC:
+      raise ValueError(
+        'synthetic pictures are for training alone: --dataset_name and --dataset_dir choose others'
+      )
   single = len(paths) == 1
   defaults = {
     'loss': 'softmax',

@@ -43,9 +43,13 @@ class Config:
   train_dir: str = option(None, 'Where checkpoints, metrics.jsonl and TensorBoard events go.')
   recipe: str = option('paper', 'Set of defaults that any other flag overrides.')
 
-  dataset_name: str = option('imagenet', 'Data set.', tuple(dataset_factory.DATASETS))
+  dataset_name: str = option(
+    'imagenet',
+    'Data set; synthetic is noise, for trying hardware.',
+    tuple(dataset_factory.DATASETS),
+  )
   dataset_split_name: str = option('train', 'Split to train on.')
-  dataset_dir: str = option(None, 'Folder of the records.')
+  dataset_dir: str = option(None, 'Folder of the records; synthetic has none.')
   labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
   model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
   depth_multiplier: float = option(1.0, 'Factor of the filters; for inception_v3 alone.')
@@ -72,9 +76,12 @@ class Config:
     False, 'The same flags give the same bits, resumed or not; slower on GPUs.'
   )
 
-  num_readers: int = option(4, 'Shards read side by side.')
+  num_readers: int = option(4, 'Lanes of records read side by side, by all workers together.')
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
   shuffle_buffer: int = option(4096, 'Records shuffled together.')
+  data_service: str = option(
+    None, 'HOST:PORT of a tf.data service (run_data_service.py), whose workers decode and crop.'
+  )
   log_every_n_steps: int = option(10, 'Steps between lines of progress.')
   save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
   save_interval_steps: int = option(None, 'Steps between checkpoints, beside save_interval_secs.')
@@ -255,6 +262,8 @@ def resolve(given: Mapping[str, Any]) -> Config:
     raise ValueError(f'--recipe={recipe}: choose one of {", ".join(RECIPES)}')
   config = Config(**{**RECIPES[recipe], **given})
   _validate(config)
+  if config.dataset_dir is None:
+    return config
   # Evaluation may read config.json from another working directory.
   return dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
 
@@ -320,15 +329,27 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
     )
 
 
+_OF_RECORDS = ('dataset_dir', 'eval_interval_epochs', 'class_weights', 'data_service')
+
+
 def _validate(config: Config) -> None:
-  for name in ('train_dir', 'dataset_dir'):
-    if not getattr(config, name):
-      raise ValueError(f'--{name} must be given')
+  if not config.train_dir:
+    raise ValueError('--train_dir must be given')
+  is_synthetic = config.dataset_name == dataset_factory.SYNTHETIC
+  if not (config.dataset_dir or is_synthetic):
+    raise ValueError('--dataset_dir must be given')
+  for name in _OF_RECORDS if is_synthetic else ():
+    if getattr(config, name) is not None:
+      raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
   for field in dataclasses.fields(Config):
     value, choices = getattr(config, field.name), field.metadata['choices']
     if choices and value is not None and value not in choices:
       raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
   check_ranges(config, _RANGES)
+  if config.data_service is not None:
+    host_and_port(config.data_service)
+    if config.deterministic:
+      raise ValueError('--deterministic: the order of --data_service depends on its workers')
   learning_rate_scales(config.learning_rate_scales)
   if bool(epochs(config.learning_rate_steps)) != (config.learning_rate_decay_type == 'step'):
     raise ValueError(
@@ -361,6 +382,14 @@ def _check_sync_batch_norm(config: Config) -> None:
   for name, reason in _NOT_SYNCHRONIZED.items():
     if config.sync_batch_norm and getattr(config, name) != getattr(Config, name):
       raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+
+
+def host_and_port(data_service: str) -> tuple[str, int]:
+  """'host:5050' of --data_service -> ('host', 5050); raises ValueError."""
+  host, _, port = data_service.rpartition(':')
+  if not (host and port.isdecimal() and 0 < int(port) < 65536):
+    raise ValueError(f'{data_service!r} must be HOST:PORT, loader1:5050 say')
+  return host, int(port)
 
 
 def epochs(comma_separated: str | None) -> tuple[float, ...]:

@@ -63,18 +63,7 @@ def train_batches(
     `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the picture.
     Pictures that can not be decoded are missing: so are their positions.
   """
-
-  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record, dataset.schema, multi_label)
-    own_seed = tf.stack([tf.cast(seed, tf.int64), place])
-    own_seed = tf.cast(own_seed % (2**31 - 1), tf.int32)
-    image = preprocessing.train_host(
-      example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
-    )
-    label = target(example['label'], dataset.num_classes - labels_offset, labels_offset)
-    return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
-
-  everything = record_order.records_from(
+  found = record_order.records_from(
     dataset,
     seed=seed,
     position=position,
@@ -83,12 +72,54 @@ def train_batches(
     worker=worker,
     num_workers=num_workers,
   )
-  check = check_label(dataset, labels_offset, multi_label)
-  everything = everything.map(check, num_parallel_calls=tf.data.AUTOTUNE)
-  decoded = map_skipping_broken(everything, decode, num_threads)
+  decoded = decode_records(
+    found,
+    dataset,
+    preprocessing,
+    distortion,
+    image_size=image_size,
+    labels_offset=labels_offset,
+    multi_label=multi_label,
+    seed=seed,
+    num_threads=num_threads,
+  )
   batches = _deal(decoded, batch_size, replicas).prefetch(tf.data.AUTOTUNE)
   # Workers need not ask each other at every step whether there is more.
   return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def decode_records(
+  found: tf.data.Dataset,
+  dataset: Dataset,
+  preprocessing: Preprocessing,
+  distortion: Distortion,
+  *,
+  image_size: int,
+  labels_offset: int,
+  multi_label: bool,
+  seed: int,
+  num_threads: int | None,
+) -> tf.data.Dataset:
+  """The pictures of pairs (place, record): `train_batches`, of which see the rest, unbatched."""
+
+  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    example = records.parse_example(record, dataset.schema, multi_label)
+    own_seed = seeds_of(seed, place)
+    image = preprocessing.train_host(
+      example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
+    )
+    label = target(example['label'], dataset.num_classes - labels_offset, labels_offset)
+    return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
+
+  check = check_label(dataset, labels_offset, multi_label)
+  checked = found.map(check, num_parallel_calls=tf.data.AUTOTUNE)
+  return map_skipping_broken(checked, decode, num_threads)
+
+
+def seeds_of(seed: int, places: tf.Tensor) -> tf.Tensor:
+  """[..., 2] int32: what the distortions of the pictures at [...] places are drawn from."""
+  seeds = tf.stack([tf.fill(tf.shape(places), tf.cast(seed, tf.int64)), places], -1)
+  return tf.cast(seeds % (2**31 - 1), tf.int32)
 
 
 def _deal(pictures: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
@@ -175,8 +206,11 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
           f'{path} has labels {low}..{high}; those of {dataset.name} are '
           f'{labels_offset}..{dataset.num_classes - 1}'
         )
+  is_short = isinstance(error, tf.errors.FailedPreconditionError)
+  if is_short and 'expected to contain' not in error.message:
+    return error
   damage = shards.find_damage(dataset.paths)
-  if isinstance(error, tf.errors.FailedPreconditionError) and not damage:
+  if is_short and not damage:
     damage = f'{dataset.name} {dataset.split_name} has other records than it had at the start'
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 

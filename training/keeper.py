@@ -13,7 +13,7 @@ from datasets import files
 from nets import checkpoints
 from training.config import CONFIG_FILE
 from training.distribution import Team
-from training.train_state import TrainState
+from training.train_state import Counters, TrainState
 
 BEST_FOLDER = 'best'
 
@@ -37,15 +37,15 @@ class Keeper:
     """Prefix of the checkpoint of a step."""
     return os.path.join(self._directory, f'model.ckpt-{step}')
 
-  def save(self, state: TrainState, step: int, position: int) -> None:
+  def save(self, state: TrainState, counters: Counters) -> None:
     """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
-    path = self.path(step)
+    path = self.path(counters.step)
     if not self._team.is_chief:
       for variable in state.named_variables().values():
         tf.convert_to_tensor(variable)  # moving statistics are the mean over all workers
       self._team.wait_for_all()
       return
-    state.save(path, step, position)
+    state.save(path, counters)
     found = checkpoints.numbered(self._directory)
     complete = [prefix for prefix in found if checkpoints.is_complete(prefix) and prefix != path]
     kept = [*complete, path][-self._max_to_keep :]

@@ -17,19 +17,38 @@ from training.config import Config
 from training.distribution import Team
 from training.keeper import Keeper
 from training.progress import Progress, read_metrics
-from training.train_state import TrainState
+from training.train_state import Counters, TrainState, read_counters
 from training.train_step import Batch, TrainStep
 
 
 class Plan(NamedTuple):
-  """What follows from a configuration and the data."""
+  """What follows from a configuration, the data and how far the run is when this process starts.
 
+  From then on every step takes a global batch; before, when there were more replicas say, they may
+  have been larger or smaller.
+  """
+
+  num_samples: int
   num_classes: int
   image_size: int
   num_replicas: int
   global_batch_size: int
   steps_per_epoch: float
   total_steps: int | None  # None: until stopped
+  start: Counters = Counters()
+
+  def images(self, step: int) -> int:
+    """Pictures trained on when `step` steps are done."""
+    return self.start.images + (step - self.start.step) * self.global_batch_size
+
+  def epoch(self, step: int) -> float:
+    """Epochs that are over when `step` steps are done, with their fraction."""
+    return self.images(step) / self.num_samples
+
+  def steps_until(self, epoch: float) -> int:
+    """Steps done when an epoch is reached, with its fraction."""
+    left = epoch * self.num_samples - self.start.images
+    return self.start.step + math.ceil(left / self.global_batch_size)
 
 
 # Prefix of a checkpoint -> num_images, top_1, top_5.
@@ -55,14 +74,12 @@ def run(
   state: TrainState,
   make_batches: Callable[[int], Iterator[Batch]],
   train_step: TrainStep,
-  step: int,
-  position: int,
   evaluate: Evaluate | None = None,
   preview: Preview | None = None,
   *,
   team: Team,
 ) -> int:
-  """Trains from `step` to the last step, or until an evaluation or a signal says to stop.
+  """Trains from the plan's start to its end, or until an evaluation or a signal says to stop.
 
   Args:
     config: the flags.
@@ -70,8 +87,6 @@ def run(
     state: the variables, restored.
     make_batches: batches from a position in the data on.
     train_step: the compiled step.
-    step: steps done.
-    position: records gone through.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
     preview: shows pictures of a batch as the net sees them.
     team: the workers; the chief alone writes and evaluates.
@@ -82,6 +97,7 @@ def run(
   Raises:
     ValueError: the loss is not finite or exploded, and there is nothing to go back to.
   """
+  step, position, _ = plan.start
   progress, profile = Silent(), Silent()
   if team.is_chief:
     progress = Progress(
@@ -97,7 +113,7 @@ def run(
   with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
-      rate = schedules.learning_rate(config, step, plan.steps_per_epoch, plan.total_steps)
+      rate = schedules.learning_rate(config, step, plan.epoch(step), plan.steps_per_epoch)
       batch = next(batches)
       results = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
       step += 1
@@ -121,16 +137,17 @@ def run(
         consumed = (step - first_step) * plan.global_batch_size
         skipped = int(results['position']) + 1 - first_position - consumed
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
-        progress.log(step, step / plan.steps_per_epoch, values)
+        progress.log(step, plan.epoch(step), values)
       if saves:
-        keeper.save(state, step, _position_after(team, results))
+        position = _position_after(team, results)
+        keeper.save(state, Counters(step, position, plan.images(step)))
       if decision.stop:
         return decision.stop
       if due.evaluate and evaluate:
         progress.pause()
         prefix = keeper.path(step)
         metrics = team.exchange_facts(evaluate(prefix) if team.is_chief else {})[0]
-        progress.log_evaluation(step, step / plan.steps_per_epoch, metrics)
+        progress.log_evaluation(step, plan.epoch(step), metrics)
         if history.add(step, metrics['top_1']):
           keeper.keep_best(prefix, metrics)
         if reason := history.reason_to_stop(config):
@@ -154,12 +171,18 @@ class Silent:
 def what_is_due(config: Config, plan: Plan, step: int, save: bool) -> Due:
   """What follows step number `step`, counted from 1; `save` is the boundary's decision."""
   done = step == plan.total_steps
-  every = max(1, round((config.eval_interval_epochs or 0) * plan.steps_per_epoch))
+  every = config.eval_interval_epochs
   return Due(
     log=done or step % config.log_every_n_steps == 0,
-    evaluate=config.eval_interval_epochs is not None and (done or step % every == 0),
+    evaluate=every is not None
+    and (done or _times(plan.epoch(step), every) > _times(plan.epoch(step - 1), every)),
     save=save,
   )
+
+
+def _times(epoch: float, every: float) -> int:
+  """How often `every` epochs have passed."""
+  return int(epoch / every + 1e-9)  # 0.3 / 0.1 is less than 3
 
 
 class Recovery:
@@ -167,6 +190,7 @@ class Recovery:
 
   def __init__(self, config: Config, plan: Plan):
     self._config = config
+    self._plan = plan
     self._limit = _EXPLODED * math.log(max(2, plan.num_classes))
     self._rollbacks: collections.Counter[str] = collections.Counter()
 
@@ -194,9 +218,9 @@ class Recovery:
       raise ValueError(
         f'{what}, and went back to {latest} {_MOST_ROLLBACKS} times without help: {advice}'
       )
-    restored, _, _ = state.restore(latest)
+    state.restore(latest)
     logging.warning('%s: going back to %s and skipping the batches since', what, latest)
-    return restored
+    return read_counters(latest, self._plan.global_batch_size).step
 
 
 class EvaluationHistory:

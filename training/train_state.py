@@ -1,6 +1,7 @@
 """The variables of a run, by the names that they have in slim's checkpoints."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -10,7 +11,24 @@ from training.config import Config, scopes
 from training.loss_scale import LossScale, all_finite
 from training.optimizers import Optimizer, adam_powers
 
-POSITION = 'input_position'  # records gone through, over all epochs
+POSITION = 'input_position'
+IMAGES = 'trained_images'
+
+
+class Counters(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    step: updates made.
+    position: records gone through, over all epochs: where the data go on.
+    images: pictures trained on, by which epochs are counted. They are the position without what
+      was skipped: broken pictures and, after going back, bad batches. Unlike the position they are
+      known before a step without waiting for the one before.
+  """
+
+  step: int = 0
+  position: int = 0
+  images: int = 0
 
 
 class TrainState(tf.Module):
@@ -50,23 +68,19 @@ class TrainState(tf.Module):
     for name, average in self.averages.items():
       average.assign(self.model.variables_by_name[name].read_value())
 
-  def save(self, prefix: str, step: int, position: int) -> None:
+  def save(self, prefix: str, counters: Counters) -> None:
     """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
-    numbers = {
-      'global_step': tf.constant(step, tf.int64),
-      POSITION: tf.constant(position, tf.int64),
-    }
+    numbers = dict(zip(_COUNTERS, (tf.constant(n, tf.int64) for n in counters), strict=True))
     if self._config.optimizer == 'adam':
-      powers = adam_powers(self._config, tf.constant(step + 1))
+      powers = adam_powers(self._config, tf.constant(counters.step + 1))
       numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
     checkpoints.save(prefix, {**self.named_variables(), **numbers})
 
-  def restore(self, prefix: str) -> tuple[int, int, tuple[str, ...]]:
+  def restore(self, prefix: str) -> tuple[str, ...]:
     """Loads a checkpoint of this run, or of slim's.
 
     Returns:
-      Step; position, -1 where the checkpoint does not know it; and the names of slots and averages
-      that it does not have: another optimizer's, say.
+      The names of slots and averages that it does not have: another optimizer's, say.
 
     Raises:
       ValueError: it is damaged or another net's.
@@ -83,8 +97,19 @@ class TrainState(tf.Module):
       checkpoints.restore(rest, prefix, ignore_missing=True)
     if self.averages and not any(name + checkpoints.EMA_SUFFIX in stored for name in self.averages):
       self.restart_averages()
-    numbers = checkpoints.read(prefix, [n for n in ('global_step', POSITION) if n in stored])
-    return int(numbers.get('global_step', 0)), int(numbers.get(POSITION, -1)), fresh
+    return fresh
+
+
+_COUNTERS = ('global_step', POSITION, IMAGES)
+
+
+def read_counters(prefix: str, global_batch_size: int) -> Counters:
+  """How far a run was at its checkpoint; slim's know the step alone: all had this batch."""
+  stored = checkpoints.shapes(prefix)
+  found = checkpoints.read(prefix, [name for name in _COUNTERS if name in stored])
+  step = int(found.get('global_step', 0))
+  position = int(found.get(POSITION, step * global_batch_size))
+  return Counters(step, position, int(found.get(IMAGES, position)))
 
 
 def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]:

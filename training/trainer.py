@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from nets.model import Model
 from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from training import config as config_lib
-from training import distribution, input_pipeline, loop, optimizers, record_order
+from training import data_service, distribution, input_pipeline, loop, optimizers, record_order
 from training.config import Config
 from training.distribution import Team
+from training.feed import make_feed
 from training.loop import Plan
-from training.train_state import TrainState
+from training.train_state import Counters, TrainState, read_counters
 from training.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
 
 _PREVIEWED = 8  # pictures in TensorBoard
@@ -29,9 +30,11 @@ _PREVIEWED = 8  # pictures in TensorBoard
 _BOOKKEEPING = (
   checkpoints.EMA_SUFFIX,
   'global_step',
+  'input_position',
   'loss_scale',
   'loss_scale_good_steps',
   'overflow_steps',
+  'trained_images',
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
 
@@ -48,10 +51,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       finite; another worker is gone. The last checkpoint stays as it is.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
-  dataset = dataset_factory.get_dataset(
-    config.dataset_name, config.dataset_split_name, config.dataset_dir
-  )
-  dataset = record_order.counted(dataset)
+  dataset = _open(config)
   num_classes = input_pipeline.check_labels(dataset, config.labels_offset)
   if config.deterministic:
     tf.random.set_seed(config.seed)
@@ -67,6 +67,16 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     raise distribution.lost_worker(error, checkpoints.latest(config.train_dir)) from error
 
 
+def _open(config: Config) -> dataset_factory.Dataset:
+  if config.dataset_name == dataset_factory.SYNTHETIC:
+    return dataset_factory.synthetic(config.dataset_split_name)
+  if config.data_service:
+    data_service.connect(config.data_service, data_service.CONNECT_SECS)
+  return record_order.counted(
+    dataset_factory.get_dataset(config.dataset_name, config.dataset_split_name, config.dataset_dir)
+  )
+
+
 def _train(
   config: Config,
   evaluate: loop.Evaluate | None,
@@ -80,6 +90,7 @@ def _train(
   plan = make_plan(config, dataset.num_samples, num_classes, replicas)
   latest = _agreed_start(config, dataset, team)
   if latest:
+    plan = start_from(plan, read_counters(latest, plan.global_batch_size), config)
     _check_same_run(config, plan)
   elif config.checkpoint_path:
     checkpoints.resolve(config.checkpoint_path)  # says at once that it is not there
@@ -90,45 +101,24 @@ def _train(
   tf.random.set_seed(config.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
-  step, position = restore_or_init(config, state, latest)
-  if position < 0:
-    position = step * plan.global_batch_size
+  restore_or_init(config, state, latest)
+  step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     logging.info('Nothing to do: %s is at step %d of %d', config.train_dir, step, plan.total_steps)
     return
 
   preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
   distortion = make_distortion(config)
-  input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
+  if dataset.paths:
+    input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
   if team.is_chief:
     os.makedirs(config.train_dir, exist_ok=True)
-    config_lib.write(config.train_dir, config, plan._asdict())
+    facts = {**plan._asdict(), 'start': plan.start._asdict()}
+    config_lib.write(config.train_dir, config, facts)
 
-  def make_batches(position: int) -> Iterator[Batch]:
-    return iter(
-      strategy.distribute_datasets_from_function(
-        lambda _: input_pipeline.train_batches(
-          dataset,
-          preprocessing,
-          distortion,
-          image_size=plan.image_size,
-          batch_size=config.batch_size * config.accumulate_steps,
-          labels_offset=config.labels_offset,
-          multi_label=config.loss == 'sigmoid',
-          seed=config.seed,
-          position=position,
-          shuffle_buffer=config.shuffle_buffer,
-          num_readers=config.num_readers,
-          num_threads=config.num_preprocessing_threads,
-          worker=team.index,
-          num_workers=team.count,
-          replicas=replicas // team.count,
-        )
-      )
-    )
-
+  make_batches = make_feed(config, plan, dataset, preprocessing, distortion, team)
   train_step = make_train_step(strategy, state, config, preprocessing, distortion)
-  head_steps = math.ceil(config.head_epochs * plan.steps_per_epoch)
+  head_steps = plan.steps_until(config.head_epochs)
   if config.checkpoint_path and step < head_steps:
     heads = nets_factory.get_net(config.model_name).head_scopes
     head_step = make_train_step(strategy, state, config, preprocessing, distortion, heads)
@@ -137,7 +127,7 @@ def _train(
   try:
     preview = make_preview(strategy, config, dataset.labels_to_names, preprocessing, distortion)
     stopped_by = loop.run(
-      config, plan, state, make_batches, train_step, step, position, evaluate, preview, team=team
+      config, plan, state, make_batches, train_step, evaluate, preview, team=team
     )
   except tf.errors.ResourceExhaustedError as error:
     raise ValueError(out_of_memory(config, error)) from error
@@ -272,12 +262,18 @@ def make_plan(config: Config, num_samples: int, num_classes: int, num_replicas: 
     image_size = nets_factory.get_net(config.model_name).default_image_size
   global_batch_size = config.batch_size * num_replicas * config.accumulate_steps
   steps_per_epoch = num_samples / global_batch_size
-  total_steps = config.max_number_of_steps
-  if total_steps is None and config.num_epochs:
-    total_steps = math.ceil(config.num_epochs * steps_per_epoch)
-  return Plan(
-    num_classes, image_size, num_replicas, global_batch_size, steps_per_epoch, total_steps
+  plan = Plan(
+    num_samples, num_classes, image_size, num_replicas, global_batch_size, steps_per_epoch, None
   )
+  return start_from(plan, Counters(), config)
+
+
+def start_from(plan: Plan, start: Counters, config: Config) -> Plan:
+  """The plan of a run that has come so far; --num_epochs counts what other batches have done."""
+  plan = plan._replace(start=start, total_steps=config.max_number_of_steps)
+  if plan.total_steps is None and config.num_epochs:
+    plan = plan._replace(total_steps=plan.steps_until(config.num_epochs))
+  return plan
 
 
 def make_model(config: Config, plan: Plan) -> Model:
@@ -312,26 +308,21 @@ def make_distortion(config: Config) -> Distortion:
   )
 
 
-def restore_or_init(config: Config, state: TrainState, latest: str | None) -> tuple[int, int]:
+def restore_or_init(config: Config, state: TrainState, latest: str | None) -> None:
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
-
-  Returns:
-    The step, and the position in the data (-1: not known).
 
   Raises:
     ValueError, OSError: a checkpoint can not be read or does not fit.
   """
   if latest:
-    step, position, fresh = state.restore(latest)
+    fresh = state.restore(latest)
     ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
     logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
-    return step, position
-  if config.checkpoint_path:
+  elif config.checkpoint_path:
     _init_from(config, state.model)
     state.restart_averages()
-  return 0, 0
 
 
 def _init_from(config: Config, model: Model) -> None:
@@ -411,12 +402,13 @@ def _check_same_run(config: Config, plan: Plan) -> None:
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
     logging.info(
-      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; the data '
-      'go on where they were',
+      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; data and '
+      'schedules go on where they were, in epoch %.2f',
       replicas,
       global_batch,
       plan.num_replicas,
       plan.global_batch_size,
+      plan.epoch(plan.start.step),
     )
   for name, value in vars(config).items():
     if name in before and before[name] != value:

@@ -9,7 +9,7 @@ from preprocessing import preprocessing_factory
 from preprocessing.inception_preprocessing import Distortion
 from tests import tiny
 from training import loss_scale, trainer
-from training.train_state import TrainState
+from training.train_state import Counters, TrainState, read_counters
 from training.train_step import make_train_step
 
 INCEPTION = preprocessing_factory.get('inception')
@@ -184,9 +184,10 @@ def test_overflow_skips_the_update_and_halves_the_scale(tmp_path):
   assert (results['overflow_steps'], results['loss_scale']) == (3, 1024)
   assert np.any(before['Net/weights'] != state.trained['Net/weights'].numpy())
   prefix = str(tmp_path / 'model.ckpt-4')
-  state.save(prefix, 4, 16)
+  state.save(prefix, Counters(4, 16, 15))
   other, _ = make(settings, Linear)
-  assert other.restore(prefix) == (4, 16, ())
+  assert other.restore(prefix) == ()
+  assert read_counters(prefix, 5) == (4, 16, 15)
   numbers = [int(v) for v in other.loss_scale.named_variables().values()]
   assert numbers == [1024, 1, 3]
   assert 'loss_scale' in checkpoints.shapes(prefix)

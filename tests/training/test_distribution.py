@@ -252,16 +252,28 @@ def test_a_global_batch_that_does_not_divide_is_refused():
     trainer.batch_size(config(global_batch_size=2), 3)
 
 
-def test_another_number_of_replicas_goes_on_in_the_data(data, tmp_path, caplog):
-  def train(steps, replicas):
-    flags = {'num_clones': replicas, 'max_number_of_steps': steps}
+def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, caplog):
+  schedule = {
+    'learning_rate_decay_type': 'step',
+    'learning_rate_steps': '0.3,0.6,1.2',
+    'learning_rate_decay_factor': 0.5,
+    'learning_rate': 1.0,
+  }
+
+  def train(replicas, **flags):
+    flags = {'num_clones': replicas, 'max_number_of_steps': None, **schedule, **flags}
     trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
     return int(checkpoints.read(tmp_path, ['input_position'])['input_position'])
 
-  assert train(2, 1) == 8
+  assert train(1, max_number_of_steps=2) == 8  # of 24
   with caplog.at_level('INFO', 'absl'):
-    assert train(4, 2) == 8 + 2 * 8
-  assert '1 replica(s) and 4 pictures a step, now 2 and 8; the data go on' in caplog.text
+    assert train(2, num_epochs=1.3) == 8 + 3 * 8
+  message = '1 replica(s) and 4 pictures a step, now 2 and 8; data and schedules go on where they'
+  assert message in caplog.text
+  entries = processes.metrics(tmp_path)
+  epochs = [round(n / 24, 4) for n in (4, 8, 16, 24, 32)]
+  assert [entry['epoch'] for entry in entries] == epochs
+  assert [entry['learning_rate'] for entry in entries] == [1, 1, 0.5, 0.25, 0.25]
 
 
 def test_accumulated_steps_take_a_batch_that_is_as_large(data, tmp_path):

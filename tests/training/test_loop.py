@@ -1,5 +1,6 @@
 """What a run does besides training: evaluating itself, stopping early, surviving a bad loss."""
 
+import dataclasses
 import json
 import math
 
@@ -13,7 +14,7 @@ from evaluation.run import evaluate as run_evaluation
 from nets import checkpoints
 from tests import records, tiny
 from tests.datasets import slim_records
-from training import loop, train_step, trainer
+from training import loop, train_state, train_step, trainer
 from training.config import resolve
 
 
@@ -90,6 +91,44 @@ def test_the_best_checkpoint_is_kept_and_can_be_evaluated(run, tmp_path):
   kept = json.loads((run / 'best' / 'metrics.json').read_text())
   assert (kept['top_1'], kept['checkpoint']) == (found[best], f'model.ckpt-{best}')
   assert evaluate(run / 'best', tmp_path)['top_1'] == found[best]
+
+
+def test_epochs_are_counted_by_pictures(data, tmp_path):
+  """Ten steps of 16 pictures, and then steps of 8, of which an epoch has 2.5."""
+  settings = config(
+    data, tmp_path, max_number_of_steps=None, num_epochs=11.0, eval_interval_epochs=0.1
+  )
+  plan = trainer.make_plan(settings, 20, 3, 1)
+  assert plan.total_steps == 28  # 27.5
+  plan = trainer.start_from(plan, train_state.Counters(10, 170, 160), settings)
+  assert [plan.epoch(step) for step in (10, 11, 15)] == [8.0, 8.4, 10.0]
+  assert plan.total_steps == 10 + 8  # 60 of 220 pictures are left
+  assert [plan.steps_until(epoch) for epoch in (8.0, 8.1, 10.0)] == [10, 11, 15]
+  assert trainer.start_from(plan, plan.start, config(data, tmp_path)).total_steps == 6
+
+  def evaluated(every):
+    each = dataclasses.replace(settings, eval_interval_epochs=every)
+    steps = range(11, 19)
+    return [step for step in steps if loop.what_is_due(each, plan, step, False).evaluate]
+
+  assert evaluated(1.0) == [13, 15, 18]  # at 9.2, 10, and 11.2, the end
+  assert evaluated(0.1) == list(range(11, 19))
+  assert evaluated(2.0) == [15, 18]
+
+
+@pytest.mark.parametrize(
+  ('stored', 'expected'),
+  [
+    ((), (6, 48, 48)),
+    (('input_position',), (6, 50, 50)),
+    (('input_position', 'trained_images'), (6, 50, 40)),
+  ],
+)
+def test_older_checkpoints_say_less(tmp_path, stored, expected):
+  values = {'global_step': 6, 'input_position': 50, 'trained_images': 40}
+  numbers = {name: tf.constant(values[name], tf.int64) for name in ('global_step', *stored)}
+  checkpoints.save(tmp_path / 'model.ckpt-6', numbers)
+  assert train_state.read_counters(str(tmp_path / 'model.ckpt-6'), 8) == expected
 
 
 def test_stops_at_a_target(data, tmp_path, caplog):
@@ -276,7 +315,7 @@ def test_what_a_checkpoint_gave_is_a_short_table(run, data, tmp_path, caplog):
     train(config(directory, tmp_path / 'run', checkpoint_path=str(run), max_number_of_steps=1))
   messages = [record.getMessage().strip() for record in caplog.records]
   assert 'restored: 38 of 42 variables' in messages
-  assert 'ignored: 1 that the net does not have: input_position' in messages
+  assert 'ignored: 0 that the net does not have' in messages
   fresh = [message for message in messages if message.startswith('fresh: ')]
   assert len(fresh) == 4
 

@@ -17,6 +17,7 @@ from nets import checkpoints, inception
 from tests import records, tiny
 from training import distribution, keeper, trainer
 from training.config import resolve
+from training.train_state import Counters
 
 tf1 = tf.compat.v1
 
@@ -126,7 +127,7 @@ def test_slims_training_graph_opens_the_checkpoint(run):
     optimizer.minimize(loss, global_step)
     wanted = tf1.global_variables()
     stored = checkpoints.shapes(run)
-    assert {v.op.name for v in wanted} == set(stored) - {'input_position'}
+    assert {v.op.name for v in wanted} == set(stored) - {'input_position', 'trained_images'}
     tf1.train.Saver(wanted).restore(session, tf.train.latest_checkpoint(str(run)))
     assert session.run(global_step) == 6
 
@@ -207,12 +208,12 @@ def test_too_many_gpus_are_refused(data, tmp_path):
 
 def test_keeper_deletes_the_oldest(tmp_path):
   class State:
-    def save(self, prefix, step, position):
-      checkpoints.save(prefix, {'global_step': tf.constant(step)})
+    def save(self, prefix, counters):
+      checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
 
   alone = distribution.Team(tf.distribute.get_strategy())
   for step in range(1, 4):  # a new one each time, as after restarts
-    keeper.Keeper(str(tmp_path), 2, alone).save(State(), step, 0)
+    keeper.Keeper(str(tmp_path), 2, alone).save(State(), Counters(step))
   assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
   assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
   moved = tmp_path.rename(tmp_path.with_name('moved'))
