@@ -66,10 +66,11 @@ def resize_window(
   top, rows = _weights(height, size[0], begin[0], window[0], kernel)
   left, columns = _weights(width, size[1], begin[1], window[1], kernel)
   image = image[top : top + rows.dense_shape[1], left : left + columns.dense_shape[1]]
-  # Pillow's order. Rows are what a product is quick with: columns are turned into them.
-  image = tf.transpose(image, [1, 0, 2])
-  image = tf.transpose(_mix_rows(columns, image), [1, 0, 2])
-  return _mix_rows(rows, image)
+  # Horizontally first, as Pillow. Each product turns the picture: [channels, h, w] becomes
+  # [window w, channels, h] and that [window h, window w, channels].
+  planes = tf.stack(tf.unstack(tf.cast(image, tf.int32), axis=2))
+  mixed = _mix_last_axis(rows, _mix_last_axis(columns, planes))
+  return tf.ensure_shape(tf.cast(mixed, tf.uint8), [None, None, image.shape[2]])
 
 
 def _weights(
@@ -108,12 +109,10 @@ def _weights(
   return first, tf.SparseTensor(indices, weights, tf.stack([shape[0], last - first + 1]))
 
 
-def _mix_rows(weights: tf.SparseTensor, image: tf.Tensor) -> tf.Tensor:
-  """[window, rows] weights over uint8 [rows, columns, channels] -> uint8 [window, ...], rounded."""
-  shape = tf.shape(image)
-  rows = tf.reshape(tf.cast(image, tf.int32), tf.stack([shape[0], shape[1] * shape[2]]))
-  mixed = tf.sparse.sparse_dense_matmul(weights, rows)
-  mixed = tf.bitwise.right_shift(mixed + _ONE // 2, _BITS)
-  mixed = tf.cast(tf.clip_by_value(mixed, 0, 255), tf.uint8)
-  mixed = tf.reshape(mixed, tf.stack([tf.shape(mixed)[0], shape[1], shape[2]]))
-  return tf.ensure_shape(mixed, [None, *image.shape[1:]])
+def _mix_last_axis(weights: tf.SparseTensor, values: tf.Tensor) -> tf.Tensor:
+  """[window, n] weights over [a, b, n] -> [window, a, b], rounded and clipped to 0..255; int32."""
+  a, b, n = tf.unstack(tf.shape(values))
+  values = tf.reshape(values, tf.stack([a * b, n]))
+  mixed = tf.sparse.sparse_dense_matmul(weights, values, adjoint_b=True)
+  mixed = tf.clip_by_value(tf.bitwise.right_shift(mixed + _ONE // 2, _BITS), 0, 255)
+  return tf.reshape(mixed, tf.stack([tf.shape(mixed)[0], a, b]))
