@@ -36,7 +36,7 @@ def train(config: Config) -> Result:
   )
   step_number = tf.constant(0, tf.int64)
   rate = tf.constant(
-    schedules.learning_rate(run, 0, plan.steps_per_epoch, plan.total_steps), tf.float32
+    schedules.learning_rate(run, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
   step = _make_step(strategy, state, run)
   times = timing.measure(
