@@ -3,8 +3,8 @@
 What torchvision and timm publish numbers with. `tf.image.resize(antialias=True)` has the same
 kernels but does not round and clip to uint8 between its two passes: on noise it is up to 1 grey
 level away from Pillow with bilinear (in a sixth of all values) and up to 31 with bicubic, whose
-overshoot Pillow clips twice. (tf.raw_ops.ScaleAndTranslate, once for each pass, comes within 2 and
-takes a third to two thirds of the time; then the picture depends on who resized it.)
+overshoot Pillow clips twice. (tf.raw_ops.ScaleAndTranslate, once for each pass, is faster and comes
+within 2: a picture would still depend on who resized it.)
 """
 
 from collections.abc import Callable, Sequence
