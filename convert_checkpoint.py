@@ -26,7 +26,11 @@ _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
 
 def define_flags() -> None:
   flags.DEFINE_enum(
-    'model_name', None, list(structure.STRUCTURES), 'The net that the weights are of.', required=True
+    'model_name',
+    None,
+    list(structure.STRUCTURES),
+    'The net that the weights are of.',
+    required=True,
   )
   flags.DEFINE_string('source', None, 'A file, a folder or a checkpoint prefix.', required=True)
   flags.DEFINE_string(
@@ -62,32 +66,59 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   values = flags.FLAGS
-  suffix = _suffix(values.output)
-  if values.batch_norm_scale and suffix:
-    raise flags.Error(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
-  _check_output(values.output, suffix, values.overwrite)
-  weights = conversion.read(
+  for line in convert(
     values.source,
+    values.output,
     values.model_name,
-    preprocessing=values.source_preprocessing,
+    overwrite=values.overwrite,
+    source_preprocessing=values.source_preprocessing,
     averages=values.weights,
+    auxiliary_head=values.auxiliary_head,
+    batch_norm_scale=values.batch_norm_scale,
+  ):
+    print(line)
+
+
+def convert(
+  source: str,
+  output: str,
+  model_name: str,
+  *,
+  overwrite: bool = False,
+  source_preprocessing: str = 'inception',
+  averages: str = 'auto',
+  auxiliary_head: bool = True,
+  batch_norm_scale: bool = False,
+) -> list[str]:
+  """Converts one file; the arguments are the flags (`averages` is --weights).
+
+  Returns:
+    Lines on what was read, what became of it and what differs.
+
+  Raises:
+    OSError, ValueError: as `conversion.read`; or the output exists, or can not be written. Then it
+      is as it was.
+  """
+  suffix = _suffix(output)
+  if batch_norm_scale and suffix:
+    raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
+  _check_output(output, suffix, overwrite)
+  weights = conversion.read(
+    source, model_name, preprocessing=source_preprocessing, averages=averages
   )
-  if not values.auxiliary_head:
+  if not auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:
-    print(conversion.about(weights))
-    left_out = _WRITERS[suffix](values.output, weights)
-    print('left out, as the other net has no such layers:', ', '.join(left_out) or 'none')
+    left_out = _WRITERS[suffix](output, weights)
+    lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
   else:
-    _write_checkpoint(weights, values.output, values.auxiliary_head, values.batch_norm_scale)
-  for line in _differences(weights, suffix):
-    print(line)
-  print('written to', values.output)
+    lines = _write_checkpoint(weights, output, auxiliary_head, batch_norm_scale)
+  return [*lines, *_differences(weights, suffix), f'written to {output}']
 
 
 def _write_checkpoint(
   weights: conversion.Weights, prefix: str, auxiliary_head: bool, scale: bool
-) -> None:
+) -> list[str]:
   net = nets_factory.get_net(weights.net)
   model = nets_factory.create_model(
     weights.net,
@@ -97,9 +128,8 @@ def _write_checkpoint(
     **weights.arguments,
   )
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
-  for line in conversion.report(weights, filled):
-    print(line)
   model.save(prefix)
+  return conversion.report(weights, filled)
 
 
 def _suffix(output: str) -> str:

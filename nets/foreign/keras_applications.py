@@ -163,7 +163,7 @@ def _read_keras_2(root) -> dict[str, np.ndarray]:
 
 
 def _read_keras_3(file, net: str) -> dict[str, np.ndarray]:
-  """Groups 'layers/<class>_<i>/vars/0', ...; the layer's name is an attribute of the group."""
+  """Groups 'layers/<class>_<i>/vars', with arrays '0', ... and the layer's name as attribute."""
   found = []
 
   def visit(path: str, item) -> None:
@@ -171,13 +171,14 @@ def _read_keras_3(file, net: str) -> dict[str, np.ndarray]:
       found.append(item)
 
   file.visititems(visit)
-  names = {item.parent.name: item.parent.attrs.get('name') for item in found}
-  if None in names.values():  # the first versions of Keras 3 left it out
+  names = [item.attrs.get('name') for item in found]
+  if None in names:  # the first versions of Keras 3 left it out
     by_order = _names_by_order(net)
-    names = {group: by_order.get(group.rsplit('/', 1)[-1], group) for group in names}
+    groups = [item.parent.name.rsplit('/', 1)[-1] for item in found]
+    names = [by_order.get(group, group) for group in groups]
   return {
-    f'{names[item.parent.name]}/{i}': np.asarray(item[str(i)], np.float32)
-    for item in found
+    f'{name}/{i}': np.asarray(item[str(i)], np.float32)
+    for name, item in zip(names, found, strict=True)
     for i in range(len(item))
   }
 

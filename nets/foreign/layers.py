@@ -33,7 +33,9 @@ class Layer(NamedTuple):
 
 def has_gamma(layer: Layer) -> bool:
   """Whether batch norm scales, by anything but 1."""
-  return layer.norm is not None and layer.norm.gamma is not None and bool(np.any(layer.norm.gamma != 1))
+  return (
+    layer.norm is not None and layer.norm.gamma is not None and bool(np.any(layer.norm.gamma != 1))
+  )
 
 
 def fold_gamma(layer: Layer) -> Layer:

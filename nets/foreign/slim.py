@@ -40,7 +40,9 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   """
   top = structure(net).scope
   if not any(name.startswith(f'{top}/') for name in tensors):
-    others = [other for other, s in STRUCTURES.items() if any(n.startswith(s.scope) for n in tensors)]
+    others = [
+      other for other, s in STRUCTURES.items() if any(n.startswith(s.scope) for n in tensors)
+    ]
     hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
     raise ValueError(f'it has no {top}/... for {net}, but {hint}')
   found, used = {}, set()
@@ -48,7 +50,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     of_row, missing = {}, None
     for scope in scopes:
       names = {leaf: f'{top}/{scope}/{name}' for leaf, name in _LEAVES.items()}
-      if net == 'inception_resnet_v1' and row == 'Logits' and _FACENET_LOGITS <= set(tensors):
+      if net == 'inception_resnet_v1' and row == 'Logits' and set(tensors) >= _FACENET_LOGITS:
         names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
       there = {leaf: name for leaf, name in names.items() if name in tensors}
       missing = missing or next((names[leaf] for leaf in _needed(there) if leaf not in there), None)
@@ -149,7 +151,7 @@ def read_archive(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
     try:
       names = _unpack(path, Path(folder))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-      raise ValueError(f'{path} is damaged: {error}') from error
+      raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from error
     prefixes = sorted(name.removesuffix('.index') for name in names if name.endswith('.index'))
     prefixes += sorted(name for name in names if name.endswith('.ckpt'))
     graphs = sorted(name for name in names if name.endswith('.pb'))

@@ -1,17 +1,20 @@
 """timm's and torchvision's own models give our logits, on random weights and statistics.
 
-Where PyTorch, timm and torchvision are not installed (CI has none of them), only what needs the
-package safetensors is tested: names and shapes against the lists of timm 1.0 in `tests/data`.
+CI has neither PyTorch nor these: there `test_foreign_safetensors.py` tests names, shapes and the
+turning of kernels alone.
 """
 
 import contextlib
+import pathlib
 
 import numpy as np
 import pytest
 
 from nets import nets_factory
-from nets.foreign import conversion, torch_family
+from nets.foreign import conversion
+from nets.foreign.layers import EPSILON
 from tests import golden
+from tests.nets.test_foreign_safetensors import DIGESTS, digest
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 
@@ -94,9 +97,7 @@ def test_torchvision_with_auxiliary_head_and_imagenet_pictures(tmp_path):
   mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
   theirs_images = (((images + 1) / 2 - mean) / std).astype(np.float32)
   with torch.no_grad():
-    aux = theirs.AuxLogits(
-      torch.from_numpy(features(theirs, theirs_images))
-    ).numpy()
+    aux = theirs.AuxLogits(torch.from_numpy(features(theirs, theirs_images))).numpy()
 
   weights = conversion.read(tmp_path / 'theirs.pth', 'inception_v3', preprocessing='imagenet')
   ours = nets_factory.create_model('inception_v3', 7, **weights.arguments)
@@ -128,8 +129,41 @@ def features(model, images):
   return found[0].numpy()
 
 
-def test_their_epsilon_is_ours():
-  models = [TIMM.create_model(name) for name in torch_family.NAMES]
-  models.append(TORCHVISION.models.inception_v3(weights=None, init_weights=False))
-  epsilons = {m.eps for model in models for m in model.modules() if hasattr(m, 'running_var')}
-  assert epsilons == {0.001}
+def test_their_names_shapes_and_epsilon():
+  models = [
+    ('inception_v3', TIMM.create_model('inception_v3', num_classes=1001, aux_logits=True)),
+    ('inception_v4', TIMM.create_model('inception_v4', num_classes=1001)),
+    ('inception_resnet_v2', TIMM.create_model('inception_resnet_v2', num_classes=1001)),
+    (
+      'inception_v3',
+      TORCHVISION.models.inception_v3(weights=None, init_weights=False, num_classes=1001),
+    ),
+  ]
+  for name, model in models:
+    assert digest({key: value.shape for key, value in model.state_dict().items()}) == DIGESTS[name]
+    assert {m.eps for m in model.modules() if hasattr(m, 'running_var')} == {EPSILON}
+
+
+def test_what_pytorch_files_may_hold(tmp_path):
+  state = TIMM.create_model('inception_v3', num_classes=3).state_dict()
+  torch.save({'model': {f'module.{k}': v.half() for k, v in state.items()}}, tmp_path / 'a.pt')
+  torch.save(state, tmp_path / 'b.pt', _use_new_zipfile_serialization=False)
+  for path in (tmp_path / 'a.pt', tmp_path / 'b.pt'):
+    assert conversion.read(path, 'inception_v3').num_classes == 3
+
+  ran = tmp_path / 'ran'
+
+  class Evil:
+    def __reduce__(self):
+      return pathlib.Path.touch, (ran,)
+
+  torch.save({'state_dict': state, 'note': Evil()}, tmp_path / 'evil.pt')
+  with pytest.raises(ValueError, match='evil.pt holds Python objects besides tensors'):
+    conversion.read(tmp_path / 'evil.pt', 'inception_v3')
+  assert not ran.exists()
+  torch.save([1, 2], tmp_path / 'list.pt')
+  with pytest.raises(ValueError, match='list.pt holds no state dict, but list'):
+    conversion.read(tmp_path / 'list.pt', 'inception_v3')
+  (tmp_path / 'cut.pt').write_bytes((tmp_path / 'b.pt').read_bytes()[:100_000])
+  with pytest.raises(ValueError, match=r'cut.pt (is damaged|holds)'):
+    conversion.read(tmp_path / 'cut.pt', 'inception_v3')
