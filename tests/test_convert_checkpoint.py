@@ -9,11 +9,12 @@ import tensorflow as tf
 
 import convert_checkpoint
 from nets import checkpoints, nets_factory
-from nets.foreign import keras_applications
+from nets.foreign import conversion, keras_applications
 from tests import golden
 from tests.test_scripts import run
 
 NAME = 'inception_v3'
+STATISTICS = ('moving_mean', 'moving_variance')
 
 
 @pytest.fixture(scope='module')
@@ -60,15 +61,15 @@ def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
   assert lines[-1] == f'written to {output}'
   assert files(tmp_path) == ['out.ckpt.data-00000-of-00001', 'out.ckpt.index']
 
-  # Logits of the model that keeps gamma, and of the one that it was folded for.
-  images = golden.images(1, 96, 96)
-  scale = nets_factory.NETS[NAME].arg_scope(batch_norm_scale=True)
-  expected = nets_factory.create_model(NAME, weights=prefix, arg_scope=scale)(images)[0]
-  model = nets_factory.create_model(NAME, 1000)
-  model.restore(output)
-  assert golden.relative_error(model(images)[0], expected) < 1e-4
-  name = 'InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_variance'
-  np.testing.assert_array_equal(model.variables_by_name[name], tensors[name])
+  scope = 'InceptionV3/Mixed_5c/Branch_1/Conv_1_0c_5x5'
+  names = [f'{scope}/{leaf}' for leaf in ('weights', *map('BatchNorm/{}'.format, STATISTICS))]
+  weights, mean, variance = checkpoints.read(output, names).values()
+  gamma = tensors[f'{scope}/BatchNorm/gamma']
+  np.testing.assert_array_equal(weights, tensors[names[0]] * gamma)
+  np.testing.assert_array_equal(mean, tensors[names[1]] * gamma)
+  np.testing.assert_array_equal(variance, tensors[names[2]])
+  assert f'{scope}/BatchNorm/gamma' not in checkpoints.shapes(output)
+  assert 'InceptionV3/AuxLogits/Conv2d_2b_1x1/biases' in checkpoints.shapes(output)
 
 
 def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
@@ -140,11 +141,19 @@ def test_another_net_a_cut_checkpoint_and_no_file(source, tmp_path):
   assert files(tmp_path) == ['cut.ckpt.data-00000-of-00001', 'cut.ckpt.index']
 
 
-def test_classes_of_ones_own_start_fresh(source):
-  model = nets_factory.create_model(NAME, 5, weights=source[0], create_aux_logits=False)
-  name = 'InceptionV3/Logits/Conv2d_1c_1x1/weights'
-  assert model.variables_by_name[name].shape == (1, 1, 2048, 5)
-  with pytest.raises(
-    ValueError, match=r'has shape \[3, 3, 3, 32\] for .* which has shape \[3, 3, 3, 16\]'
-  ):
-    nets_factory.create_model(NAME, weights=source[0], depth_multiplier=0.5)
+def test_classes_of_ones_own_start_fresh_and_other_shapes_do_not_pass(source):
+  scale = nets_factory.NETS[NAME].arg_scope(batch_norm_scale=True)
+  model = nets_factory.create_model(
+    NAME, 5, weights=source[0], arg_scope=scale, create_aux_logits=False
+  )
+  for name, variable in model.variables_by_name.items():
+    if 'Logits' in name:
+      assert variable.shape[-1] == 5
+    else:
+      np.testing.assert_array_equal(variable, source[1][name])  # gamma is kept
+
+  name = 'InceptionV3/Conv2d_1a_3x3/weights'
+  weights = conversion.read(source[0], NAME)
+  message = r'has shape \[3, 3, 3, 32\] for .*weights, which has shape \[3, 3, 3, 16\] in'
+  with pytest.raises(ValueError, match=message):
+    conversion.fill({name: tf.Variable(tf.zeros((3, 3, 3, 16)))}, weights, ())

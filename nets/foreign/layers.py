@@ -1,4 +1,4 @@
-"""A layer's weights as plain arrays, between the libraries, and the algebra that is exact on them."""
+"""A layer's weights as plain arrays, and the algebra on them that is exact."""
 
 from typing import NamedTuple
 
@@ -45,9 +45,10 @@ def fold_gamma(layer: Layer) -> Layer:
 
       g * (W x - m) / sqrt(v + eps) + b  =  ((g W) x - (g m)) / sqrt(v + eps) + b
 
-  so W' = g W, m' = g m, and v and b stay: exact for every g, negative ones and 0 included. v is then
-  not the variance of (g W) x, but what the old one was divided by. In training batch norm divides
-  by the deviation of the batch instead, and |g| is lost: to train on, keep gamma
+  so W' = g W, m' = g m, and v and b stay: exact for every g, negative ones and 0 included. (To fold
+  g into v would need g > 0, and v' = (v + eps) / g^2 - eps may be negative.) v is then not the
+  variance of (g W) x, but still what the sum is divided by. In training batch norm divides by the
+  deviation of the batch instead, and |g| is lost: to train on, keep gamma
   (`batch_norm_scale=True`), or freeze batch norm.
   """
   norm = layer.norm

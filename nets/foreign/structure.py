@@ -1,4 +1,4 @@
-"""The layers with weights of the four nets, by the rows of their tables, in the order of building."""
+"""The layers of the four nets that have weights: by rows of their tables, in order of building."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -147,8 +147,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
 
 def _looks_like(tensors: Mapping[str, np.ndarray], net: str) -> str:
   for other, rows in NAMES.items():
-    first, last = list(rows.values())[0][0], list(rows.values())[-2][0]
-    if other != net and {f'{first}.conv.weight', f'{last}.conv.weight'} <= set(tensors):
+    if other != net and f'{rows["Conv2d_1a_3x3"][0]}.conv.weight' in tensors:
       return f'; its names are those of {other}'
   return f': its first names are {", ".join(list(tensors)[:3])}'
 
@@ -228,6 +227,7 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
   """Writes {name: array}.
 
   Raises:
+    OSError: the file can not be written.
     ValueError: the package safetensors is not installed.
   """
   try:
@@ -236,8 +236,11 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
     raise ValueError(
       "Writing .safetensors needs a package: pip install 'slim-inception[safetensors]'"
     ) from error
-  # PyTorch's own readers ask for the format.
-  safetensors.numpy.save_file(dict(state), path, metadata={'format': 'pt'})
+  try:
+    # PyTorch's own readers ask for the format.
+    safetensors.numpy.save_file(dict(state), path, metadata={'format': 'pt'})
+  except safetensors.SafetensorError as error:  # the disk is full
+    raise OSError(f'{path} can not be written: {error}') from error
 
 
 def read_pytorch(path: str) -> Tensors:

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nets.foreign import conversion, slim, torch_family
 from nets.foreign.layers import Layer, Norm
@@ -66,7 +67,9 @@ def test_kernels_and_products_are_turned():
 def test_files_and_what_is_wrong_with_them(tmp_path):
   safetensors = pytest.importorskip('safetensors.numpy', reason='safetensors is not installed')
   state = torch_family.tensors(golden_layers('inception_v4'), 'inception_v4')
-  state['features.0.conv.weight'] = state['features.0.conv.weight'].astype(np.float16)
+  state['features.0.conv.weight'] = state['features.0.conv.weight'].astype(
+    tf.bfloat16.as_numpy_dtype
+  )
   path = tmp_path / 'model.bin'  # told by its content
   safetensors.save_file(state, path)
   weights = conversion.read(path, 'inception_v4')
