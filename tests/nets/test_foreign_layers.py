@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nets.foreign.layers import (
   EPSILON,
@@ -11,6 +12,7 @@ from nets.foreign.layers import (
   fold_gamma,
   fold_preprocessing,
 )
+from nets.inception_blocks import Variant, avg_pool, run_branches
 
 
 def random_layer():
@@ -52,3 +54,12 @@ def test_preprocessing_of_other_channels():
   layer = random_layer()._replace(weights=np.zeros((3, 3, 1, 5)))
   with pytest.raises(ValueError, match="Preprocessing 'imagenet' is for 3 channels; .* has 1"):
     fold_preprocessing(layer, 'imagenet')
+
+
+def test_average_pools_that_count_the_padding():
+  ones = tf.ones((1, 4, 4, 1))
+  slims = run_branches(ones, [[avg_pool(3)]], Variant())
+  np.testing.assert_allclose(slims, ones, rtol=1e-6)
+  torchs = run_branches(ones, [[avg_pool(3)]], Variant(count_padding=True))[0, ..., 0]
+  rows = np.array([2, 3, 3, 2]) / 3
+  np.testing.assert_allclose(torchs, np.outer(rows, rows), rtol=1e-6)
