@@ -81,6 +81,7 @@ class Variant(NamedTuple):
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu  # after a residual sum
   strided: bool = True  # False: strides are left out, dilation takes their place
   rate: int = 1  # dilation
+  count_padding: bool = False  # SAME average pools divide by the whole window, zeros included
 
 
 def _cell(
@@ -316,6 +317,10 @@ def _run_cell(net: tf.Tensor, cell: Cell, scope: str, variant: Variant) -> tf.Te
     kind = 'MAX' if cell.op == 'MaxPool' else 'AVG'
     dilations = [variant.rate] * 2
     return tf.nn.pool(net, cell.kernel, kind, padding=padding, dilations=dilations, name=scope)
+  if variant.count_padding and cell.op == 'AvgPool' and padding == 'SAME':
+    rows, columns = (side // 2 for side in cell.kernel)  # odd, and not strided
+    net = tf.pad(net, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+    padding = 'VALID'
   pool = layers.max_pool2d if cell.op == 'MaxPool' else layers.avg_pool2d
   return pool(net, cell.kernel, stride, padding, scope=scope)
 

@@ -114,6 +114,7 @@ def inception_v3_base(
   min_depth: int = 16,
   depth_multiplier: float = 1.0,
   scope: str | None = None,
+  count_padding: bool = False,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-v3 without its head.
 
@@ -123,6 +124,8 @@ def inception_v3_base(
     min_depth: no convolution gets fewer filters than this.
     depth_multiplier: factor of the filters of every convolution, above 0.
     scope: variable scope, 'InceptionV3' by default.
+    count_padding: average pools count the zeros around the picture, as torchvision's and timm's
+      Inception-v3 do; slim's and Keras' do not.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
@@ -130,7 +133,7 @@ def inception_v3_base(
   Raises:
     ValueError: unknown `final_endpoint`, images too small for it, `depth_multiplier` <= 0.
   """
-  variant = Variant(depth=_depth(depth_multiplier, min_depth))
+  variant = Variant(depth=_depth(depth_multiplier, min_depth), count_padding=count_padding)
   with tf.compat.v1.variable_scope(scope, 'InceptionV3', [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant)
 
@@ -148,6 +151,7 @@ def inception_v3(
   create_aux_logits: bool = True,
   scope: str = 'InceptionV3',
   global_pool: bool = False,
+  count_padding: bool = False,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-v3 (arXiv:1512.00567, Table 1), with the auxiliary classifier of section 4.
 
@@ -166,6 +170,7 @@ def inception_v3(
     create_aux_logits: adds 'AuxLogits' on Mixed_6e; left out below 107 x 107 pixels.
     scope: variable scope.
     global_pool: average over all places rather than over windows of 8 x 8.
+    count_padding: see `inception_v3_base`.
 
   Returns:
     Logits (or features, [N, h, w, 2048]), and the end points: those of the base, 'AuxLogits',
@@ -180,7 +185,11 @@ def inception_v3(
     slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
   ):
     net, end_points = inception_v3_base(
-      inputs, scope=scope, min_depth=min_depth, depth_multiplier=depth_multiplier
+      inputs,
+      scope=scope,
+      min_depth=min_depth,
+      depth_multiplier=depth_multiplier,
+      count_padding=count_padding,
     )
     if create_aux_logits and num_classes:
       aux = end_points['Mixed_6e']

@@ -1,11 +1,13 @@
 """The registry of nets: one entry owns a net's function, arg scope, size and classes."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_slim as slim
+from absl import logging
 
 from nets import (
   inception,
@@ -107,8 +109,9 @@ def get_network_fn(
 
 def create_model(
   name: str,
-  num_classes: int | None = 1001,
+  num_classes: int | str | None = 'auto',
   *,
+  weights: str | os.PathLike | None = None,
   image_size: int | None = None,
   arg_scope: dict[str, Any] | None = None,
   **kwargs: Any,
@@ -117,7 +120,11 @@ def create_model(
 
   Args:
     name: of the net, see `NETS`.
-    num_classes: the number of logits; 0 or None gives features.
+    num_classes: the number of logits; 0 or None gives features; 'auto' is 1001, or as many as
+      `weights` have.
+    weights: a file, folder or checkpoint of any kind that `nets.foreign` reads: slim's checkpoints
+      and archives, Keras' .h5 and .keras, timm's .safetensors, ... A head for another number of
+      classes starts fresh, as does an auxiliary head that is not there; the log says so.
     image_size: pixels a side to train at; the net's own by default. It matters for the auxiliary
       head alone, whose last convolution spans the picture: at inference other sizes work too,
       without that head.
@@ -129,13 +136,27 @@ def create_model(
     The model; its variables are made by the first call, or `build()`.
 
   Raises:
-    ValueError: unknown name.
+    ValueError: unknown name, or `weights` are of another net, damaged or of no known format.
+    OSError: there are no `weights`.
   """
   net = get_net(name)
+  source = None
+  if weights is not None:
+    from nets.foreign import conversion  # most programs never need it
+
+    source = conversion.read(weights, name)
+    kwargs = source.arguments | kwargs
+  if num_classes == 'auto':
+    num_classes = source.num_classes if source else 1001
   network_fn = functools.partial(net.network_fn, num_classes=num_classes, **kwargs)
-  return Model(
+  model = Model(
     network_fn,
     net.arg_scope() if arg_scope is None else arg_scope,
     image_size=image_size or net.default_image_size,
     name=name,
   )
+  if source:
+    filled = conversion.fill(model.variables_by_name, source, net.head_scopes)
+    for line in conversion.report(source, filled):
+      logging.info('%s', line)
+  return model

@@ -1,0 +1,65 @@
+"""The algebra on layers, against NumPy in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets.foreign.layers import (
+  EPSILON,
+  PREPROCESSINGS,
+  Layer,
+  Norm,
+  fold_gamma,
+  fold_preprocessing,
+)
+from nets.inception_blocks import Variant, avg_pool, run_branches
+
+
+def random_layer():
+  rng = np.random.default_rng(0)
+  gamma = np.array([1.5, -0.7, 0.0, 1.0, -2.0])
+  return Layer(
+    rng.standard_normal((3, 3, 3, 5)),
+    norm=Norm(rng.standard_normal(5), rng.standard_normal(5), rng.uniform(0, 2, 5), gamma),
+  )
+
+
+def run(layer, patches):
+  """[N, 3, 3, 3] -> [N, 5]: a VALID convolution at one place, then batch norm."""
+  norm = layer.norm
+  net = np.einsum('nhwi,hwio->no', patches, layer.weights) - norm.mean
+  gamma = 1.0 if norm.gamma is None else norm.gamma
+  return net * gamma / np.sqrt(norm.variance + EPSILON) + norm.beta
+
+
+def test_gamma_folds_exactly_whatever_its_sign():
+  patches = np.random.default_rng(1).standard_normal((4, 3, 3, 3))
+  layer = random_layer()
+  folded = fold_gamma(layer)
+  assert folded.norm.gamma is None
+  np.testing.assert_allclose(run(folded, patches), run(layer, patches), rtol=1e-12)
+  np.testing.assert_array_equal(folded.norm.variance, layer.norm.variance)
+
+
+@pytest.mark.parametrize('name', PREPROCESSINGS)
+def test_preprocessing_folds_exactly(name):
+  pictures = np.random.default_rng(2).uniform(0, 1, (4, 3, 3, 3))
+  mean, std = PREPROCESSINGS[name]
+  expected = run(random_layer(), (pictures - mean) / std)
+  folded = run(fold_preprocessing(random_layer(), name), pictures * 2 - 1)
+  np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5)  # rounded to float32
+
+
+def test_preprocessing_of_other_channels():
+  layer = random_layer()._replace(weights=np.zeros((3, 3, 1, 5)))
+  with pytest.raises(ValueError, match="Preprocessing 'imagenet' is for 3 channels; .* has 1"):
+    fold_preprocessing(layer, 'imagenet')
+
+
+def test_average_pools_that_count_the_padding():
+  ones = tf.ones((1, 4, 4, 1))
+  slims = run_branches(ones, [[avg_pool(3)]], Variant())
+  np.testing.assert_allclose(slims, ones, rtol=1e-6)
+  torchs = run_branches(ones, [[avg_pool(3)]], Variant(count_padding=True))[0, ..., 0]
+  rows = np.array([2, 3, 3, 2]) / 3
+  np.testing.assert_allclose(torchs, np.outer(rows, rows), rtol=1e-6)
