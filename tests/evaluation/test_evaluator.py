@@ -1,6 +1,7 @@
 """Nets and ensembles on real records: every picture counts once, whatever shares the work."""
 
 import io
+import itertools
 import json
 import math
 
@@ -16,6 +17,7 @@ from evaluation.evaluator import Evaluation
 from nets import checkpoints, nets_factory
 from tests import records as small_records
 from tests import tiny
+from tests.evaluation import test_views
 from training.distribution import Team
 
 COUNT = 23
@@ -177,19 +179,76 @@ def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
   assert found.metrics['skipped_images'] == 0
 
 
-@pytest.mark.parametrize(('crops', 'views'), [('10', 10), ('12', 12), ('144', 144)])
-def test_views_are_averaged(data, nets, crops, views):
-  """One view more or less would show; which ones they are is tested with the views."""
-  found = evaluate(data, nets[0], crops=crops, batch_size=7)
-  assert found.metrics['num_images'] == COUNT
-  assert found.metrics['crops'] == crops
-  one = evaluate(data, nets[0])
-  assert not np.allclose(found.predictions.probabilities, one.predictions.probabilities, atol=1e-4)
+SHAPES = {name: test_views.noise(*shape) for name, shape in test_views.SHAPES.items()}
+FLAGS = {
+  '10': {'interpolation': 'bicubic'},
+  '12': {'crop_scales': '30'},
+  '144': {'crop_scales': '27,31,34,38'},
+  'dense': {'crop_scales': '40'},
+}
 
 
-def test_dense(data, nets):
-  found = evaluate(data, nets[0], crops='dense', crop_scales='40')
-  assert found.metrics['num_images'] == COUNT
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+  """Pictures landscape and portrait, smaller and larger than every scale."""
+  directory = tmp_path_factory.mktemp('shapes')
+  examples = [
+    records.encode_example(
+      test_views.png(image),
+      label=i % 3,
+      image_format='PNG',
+      height=image.shape[0],
+      width=image.shape[1],
+      filename=name,
+    )
+    for i, (name, image) in enumerate(SHAPES.items())
+  ]
+  shards.write_shard(directory / shards.shard_name('validation', 0, 1), examples)
+  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n')
+  return directory
+
+
+def dense_by_hand(model, image):
+  """Probabilities at each place of a window of the last feature map, and of the mirror image."""
+  variables = model.variables_by_name
+  weights, biases = (
+    variables[f'InceptionTiny/Logits/Logits/{name}'].numpy() for name in ('weights', 'biases')
+  )
+  window = model(tf.zeros((1, test_views.SIZE, test_views.SIZE, 3)))[1]['Mixed_3a'].shape[1]
+  height, width = image.shape[:2]
+  if max(height, width) > 8 * min(height, width):  # the centre of a ribbon
+    return None
+  picture = test_views.resized(Image.fromarray(image), 40, 'bilinear')
+  found = []
+  for pixels in (np.asarray(picture), np.asarray(picture)[:, ::-1]):
+    features = model(pixels[np.newaxis] / np.float32(127.5) - 1)[1]['Mixed_3a'].numpy()[0]
+    rows, columns = (side - window + 1 for side in features.shape[:2])
+    for y, x in itertools.product(range(rows), range(columns)):
+      pooled = features[y : y + window, x : x + window].mean((0, 1))
+      found.append(softmax(pooled @ weights + biases))
+  assert len(found) > 2
+  return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize('crops', FLAGS)
+def test_views_and_nets_equal_the_papers_by_hand(shapes, nets, crops):
+  """Picture by picture, with Pillow's resizing and NumPy's means."""
+  flags = {'crops': crops, 'eval_image_size': test_views.SIZE, 'batch_size': 7, **FLAGS[crops]}
+  found = evaluate(shapes, nets[0], **flags)
+  assert (found.metrics['num_images'], found.metrics['crops']) == (len(SHAPES), crops)
+  model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
+  model.restore(nets[0])
+  for row, name in enumerate(found.predictions.filenames):
+    if crops == 'dense':
+      expected = dense_by_hand(model, SHAPES[name])
+    else:
+      pixels = test_views.expected_views(SHAPES[name], crops) / np.float32(127.5) - 1
+      expected = np.mean([softmax(logits) for logits in model(pixels)[0].numpy()], axis=0)
+    if expected is not None:
+      found_there = found.predictions.probabilities[row]
+      np.testing.assert_allclose(
+        found_there, expected[found.predictions.top[row]], atol=1e-5, err_msg=name
+      )
 
 
 # Which pictures count
