@@ -3,14 +3,19 @@
   python benchmarks/benchmark_conversion.py --folder=DIR [--pictures=40000] [--rounds=3]
   python benchmarks/benchmark_conversion.py --folder=DIR --index [--pictures=1281167]
 
-The first writes JPEGs of about 110 kB into synset folders and, in each round, copies them with
-`cp -r`, without and with a sync at the end, and converts them with the command that users type,
-each from the page cache, each after a sync. The second writes a training archive with that many
-members, tiny pictures, and measures time and memory of converting it.
+The first writes JPEGs of about 110 kB into synset folders. Each round copies them with `cp -r`,
+without and with a sync at the end, converts them with the command that users type, and does the
+least that any converter has to in as many processes: a bare loop over shuffled pictures that reads
+them, sums their CRC and writes them into files as large as shards. Each starts from the page cache,
+after a sync. What starting and ending the conversion takes is measured with 100 pictures. The
+second writes a training archive with that many members, tiny pictures, and measures time and
+memory of converting it.
 """
 
 import io
+import multiprocessing
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -21,6 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import google_crc32c
 from absl import app, flags
 from PIL import Image
 
@@ -32,6 +38,7 @@ from datasets import imagenet  # noqa: E402
 
 _CLASSES = 100
 _DISTINCT = 100  # pictures that are generated; the files are copies of these
+_PER_SHARD = 1251  # as many as ImageNet has
 
 FLAGS = flags.FLAGS
 
@@ -57,51 +64,93 @@ def write_pictures(folder: Path, count: int) -> float:
   return statistics.mean(map(len, contents))
 
 
-def timed(command: list, target: Path) -> float:
-  """Seconds of a command that writes `target`, which is removed afterwards."""
+def timed(run: Callable[[], None], target: Path) -> float:
+  """Seconds of what writes `target`, which is removed afterwards."""
   subprocess.run(['sync'], check=True)
   start = time.perf_counter()
-  subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  run()
   seconds = time.perf_counter() - start
   shutil.rmtree(target)
   return seconds
 
 
-def convert_command(source: Path, target: Path) -> list:
-  return [
+def quietly(*command: str | Path) -> None:
+  subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def convert(source: Path, target: Path) -> None:
+  pictures = len(list(source.glob('train/*/*')))
+  quietly(
     sys.executable, ROOT / 'download_and_convert_data.py', '--dataset_name=imagenet',
     f'--source={source}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
-    f'--train_shards={max(2, FLAGS.pictures // 1251)}',  # as many in a shard as ImageNet has
-  ]  # fmt: skip
+    f'--train_shards={max(2, pictures // _PER_SHARD)}',
+  )  # fmt: skip
+
+
+def bare_loop(paths: list[Path], target: Path) -> None:
+  """Reads, sums and writes the pictures by as many processes as the conversion has."""
+  target.mkdir()
+  fork = multiprocessing.get_context('fork')
+  shares = [paths[index :: FLAGS.num_processes] for index in range(FLAGS.num_processes)]
+  processes = [
+    fork.Process(target=bare_share, args=(share, f'{target}/{index}'))
+    for index, share in enumerate(shares)
+  ]
+  for process in processes:
+    process.start()
+  for process in processes:
+    process.join()
+    if process.exitcode:
+      raise OSError(f'a process of the bare loop ended with {process.exitcode}')
+
+
+def bare_share(paths: list[Path], target: str) -> None:
+  for first in range(0, len(paths), _PER_SHARD):
+    with open(f'{target}-{first}', 'wb', buffering=0) as shard:
+      for path in paths[first : first + _PER_SHARD]:
+        descriptor = os.open(path, os.O_RDONLY)
+        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        os.close(descriptor)
+        google_crc32c.value(content)
+        shard.write(content)
+      os.fsync(shard.fileno())
 
 
 def benchmark_rate(folder: Path) -> None:
   source = folder / 'pictures'
   size = write_pictures(source, FLAGS.pictures)
   print(f'{FLAGS.pictures} pictures of {size / 1e3:.1f} kB on average', flush=True)
-  runs: dict[str, tuple[Callable[[Path], list], list[float]]] = {
-    'cp -r': (lambda target: ['cp', '-r', source, target], []),
+  few = folder / 'few'
+  write_pictures(few, _CLASSES)
+  paths = list(source.glob('train/*/*'))
+  random.Random(0).shuffle(paths)
+  target = folder / 'target'
+  runs: dict[str, Callable[[], None]] = {
+    'cp -r': lambda: quietly('cp', '-r', source, target),
     # The conversion leaves nothing unwritten; this does the same for the copy.
-    'cp -r, sync': (lambda target: ['sh', '-c', f"cp -r '{source}' '{target}' && sync"], []),
-    'convert': (lambda target: convert_command(source, target), []),
+    'cp -r, sync': lambda: quietly('sh', '-c', f"cp -r '{source}' '{target}' && sync"),
+    'convert': lambda: convert(source, target),
+    'bare loop': lambda: bare_loop(paths, target),
+    'start and end': lambda: convert(few, target),
   }
+  seconds: dict[str, list[float]] = {name: [] for name in runs}
   for _ in range(FLAGS.rounds):
-    for name, (command, rates) in runs.items():
-      target = folder / 'target'
-      rates.append(FLAGS.pictures / timed(command(target), target))
-      print(f'{name}: {rates[-1]:.0f} pictures/s', flush=True)
-  for name, (_, rates) in runs.items():
-    print(
-      f'{name}: median {statistics.median(rates):.0f} pictures/s, '
-      f'{min(rates):.0f} to {max(rates):.0f}'
-    )
-  for name in ('cp -r', 'cp -r, sync'):
-    pairs = zip(runs['convert'][1], runs[name][1], strict=True)
-    ratios = [ours / theirs for ours, theirs in pairs]
-    print(
-      f'convert / {name}: median {statistics.median(ratios):.2f}, '
-      f'{min(ratios):.2f} to {max(ratios):.2f}'
-    )
+    for name, run in runs.items():
+      seconds[name].append(timed(run, target))
+      print(f'{name}: {seconds[name][-1]:.2f} s', flush=True)
+  report('start and end: {} s', seconds.pop('start and end'), '.2f')
+  for name, of_run in seconds.items():
+    report(f'{name}: {{}} pictures/s', [FLAGS.pictures / each for each in of_run], '.0f')
+  for name in ('cp -r', 'cp -r, sync', 'bare loop'):
+    pairs = zip(seconds[name], seconds['convert'], strict=True)
+    report(f'convert / {name}: {{}}', [theirs / ours for theirs, ours in pairs], '.2f')
+
+
+def report(line: str, values: list[float], form: str) -> None:
+  median, least, most = (
+    format(value, form) for value in (statistics.median(values), min(values), max(values))
+  )
+  print(line.format(f'median {median} ({least} to {most})'))
 
 
 def write_archive(path: Path, count: int) -> None:

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 
 from absl import logging
@@ -120,15 +121,17 @@ def convert(
   with _work_folder(dataset_dir) as work_dir:
     if not options.overwrite:
       _check_unused(dataset_dir)
-    plan = make_plan(source, options, work_dir)
-    _check_plan(plan, source, dataset_dir)
-    for note in plan.notes:
-      logging.info('%s', note)
-    jobs = {
-      split: _jobs(plan, split, items, dataset_dir, options) for split, items in plan.splits.items()
-    }
-    _take_up(jobs, plan, dataset_dir, options.overwrite)
-    reports = _run(jobs, options, work_dir)
+    with runners.pool(1 if options.beam else options.num_processes) as processes:
+      plan = make_plan(source, options, work_dir)
+      _check_plan(plan, source, dataset_dir)
+      for note in plan.notes:
+        logging.info('%s', note)
+      jobs = {
+        split: _jobs(plan, split, items, dataset_dir, options)
+        for split, items in plan.splits.items()
+      }
+      _take_up(jobs, plan, dataset_dir, options.overwrite)
+      reports = _run(jobs, options, work_dir, processes)
     conversion = _summarize(plan, reports)
     _write_report(conversion, plan, source, options, dataset_dir)
     for name, split in conversion.info.splits.items():
@@ -298,7 +301,10 @@ def _jobs(
 
 
 def _run(
-  jobs: dict[str, list[ShardJob]], options: Options, work_dir: Path
+  jobs: dict[str, list[ShardJob]],
+  options: Options,
+  work_dir: Path,
+  processes: futures.ProcessPoolExecutor | None,
 ) -> dict[str, list[ShardReport]]:
   """Has the jobs done that are not; returns the reports of all, in order."""
   from tqdm import tqdm  # here: reading records needs no progress bar
@@ -312,7 +318,7 @@ def _run(
   if options.beam:
     done = runners.run_beam(rest, options.beam_options, work_dir)
   else:
-    done = runners.run(rest, min(options.num_processes, max(1, len(rest))))
+    done = runners.run(rest, processes, options.num_processes)
   try:
     with contextlib.closing(done), tqdm(total=total, unit=' pictures', disable=None) as bar:
       for report in done:

@@ -86,8 +86,11 @@ def _place(path: str) -> _Place:
     named = suffix[1]
   elif _WNID.match(name):
     named = name[:9]  # n01440764_10026.JPEG
-  by_name = (split for start, split in _SPLIT_NAMES.items() if name.startswith(start))
-  split = next(by_name, split or ('train' if wnid or named else None))
+  for start, by_name in _SPLIT_NAMES.items():
+    if name.startswith(start):
+      split = by_name
+  if not split and (wnid or named):
+    split = 'train'
   return _Place(split, root, wnid or named, filename, named)
 
 

@@ -157,55 +157,55 @@ _SMALL_BYTES = 4096
 
 def encode_features(features: Mapping[str, Sequence[bytes | str | int | float]]) -> list[bytes]:
   """Serializes an Example in parts, keys sorted: the same features give the same bytes, always."""
-  entries: list[bytes] = []
+  parts, small = [], []  # small ones are joined: each part costs a call when written and summed
   for key, values in sorted(features.items()):
-    if isinstance(values[0], bytes):  # pictures and names, which do not come again
-      entries += _entry(key, values)
+    first = values[0]
+    if len(values) > 1 or not isinstance(first, bytes):
+      small.append(_entry(key, type(first), tuple(values)))
+    elif len(first) < _SMALL_BYTES:
+      small += _entry_head(key, len(first)), first
     else:
-      entries.append(_small_entry(key, type(values[0]), tuple(values)))
-  return _coalesced(_field(1, entries))
-
-
-def _coalesced(parts: list[bytes]) -> list[bytes]:
-  """Joins the small parts between pictures: each costs a call when it is written and summed."""
-  joined, small = [], []
-  for part in parts:
-    if len(part) < _SMALL_BYTES:
-      small.append(part)
-    else:
-      joined += [b''.join(small), part]
+      small.append(_entry_head(key, len(first)))
+      parts += b''.join(small), first
       small = []
-  return [*joined, b''.join(small)]
+  parts.append(b''.join(small))
+  return [_field(1, parts[0], sum(map(len, parts[1:]))), *parts[1:]]
 
 
 @functools.lru_cache(4096)  # labels, names of classes and most sizes come again and again
-def _small_entry(key: str, kind: type, values: tuple) -> bytes:
+def _entry(key: str, kind: type, values: tuple) -> bytes:
   """`kind` keeps 1 and 1.0 apart, which are equal to the cache."""
-  return b''.join(_entry(key, values))
-
-
-def _entry(key: str, values: Sequence[Any]) -> list[bytes]:
-  if isinstance(values[0], float):
-    content = _field(_FLOATS, _field(1, [struct.pack(f'<{len(values)}f', *values)]))
-  elif isinstance(values[0], int):
-    content = _field(_INTS, _field(1, [b''.join(map(_varint, values))]))
+  if kind is float:
+    content = _field(_FLOATS, _field(1, struct.pack(f'<{len(values)}f', *values)))
+  elif issubclass(kind, int):
+    content = _field(_INTS, _field(1, b''.join(map(_varint, values))))
   else:
     items = (value.encode() if isinstance(value, str) else value for value in values)
-    content = _field(_BYTES, [part for item in items for part in _field(1, [item])])
-  return _field(1, [*_field(1, [key.encode()]), *_field(2, content)])
+    content = _field(_BYTES, b''.join(_field(1, item) for item in items))
+  return _field(1, _key(key) + _field(2, content))
 
 
-def _field(number: int, parts: list[bytes]) -> list[bytes]:
-  """A length-delimited field. Parts are joined once, at the end: pictures are large."""
-  return [
-    bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(sum(map(len, parts))),
-    *parts,
-  ]
+def _entry_head(key: str, length: int) -> bytes:
+  """`_entry` of one value of `length` bytes, without that value: joining would copy a picture."""
+  value = _field(2, _field(_BYTES, _field(1, b'', length), length), length)
+  return _field(1, _key(key) + value, length)
+
+
+@functools.cache
+def _key(key: str) -> bytes:
+  return _field(1, key.encode())
+
+
+def _field(number: int, content: bytes, rest: int = 0) -> bytes:
+  """A length-delimited field of `content` and `rest` more bytes, which the caller puts after it."""
+  return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(content) + rest) + content
 
 
 def _varint(value: int) -> bytes:
   if 0 <= value < 0x80:
     return bytes((value,))
+  if 0x4000 <= value < 0x200000:  # most pictures
+    return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
   value &= (1 << 64) - 1  # two's complement
   encoded = bytearray()
   while value > 0x7F:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import shlex
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent import futures
@@ -24,26 +25,29 @@ def num_cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def run(jobs: Iterable[ShardJob], num_processes: int) -> Iterator[ShardReport]:
-  """Runs the jobs on this machine; yields reports as they come.
+def run(
+  jobs: Iterable[ShardJob], processes: futures.ProcessPoolExecutor | None, num_processes: int
+) -> Iterator[ShardReport]:
+  """Runs the jobs in a `pool` of that many processes; yields reports as they come.
 
   Raises:
-    OSError: also when a process was killed, for want of memory say.
-    Whatever `write_one_shard` raises.
+    OSError: something cannot be read or written.
+    Whatever else `write_one_shard` raises.
   """
-  with pool(num_processes) as processes:
-    if processes is None:
-      yield from map(write_one_shard, jobs)
-    else:
-      yield from _as_completed(processes, jobs, 2 * num_processes)
+  if processes is None:
+    yield from map(write_one_shard, jobs)
+  else:
+    yield from _as_completed(processes, jobs, 2 * num_processes)
 
 
 @contextlib.contextmanager
 def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
   """Processes that end with this one, and at once when it leaves the context; None for one.
 
+  They start while this process goes on: that takes a quarter of a second.
+
   Raises:
-    OSError: a process was killed.
+    OSError: a process was killed, for want of memory say.
   """
   if num_processes <= 1:
     yield None
@@ -53,12 +57,23 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
   stop = context.RawValue(ctypes.c_bool, False)
   processes = futures.ProcessPoolExecutor(num_processes, context, _start, (stop,))
   try:
+    _start_all(processes, num_processes)
     yield processes
   except futures.process.BrokenProcessPool as error:
     raise OSError('a process was killed; is there enough memory?') from error
   finally:
     stop.value = True
     processes.shutdown(cancel_futures=True)
+
+
+def _start_all(processes: futures.ProcessPoolExecutor, count: int) -> None:
+  """Has them start now: each does on a task. Ctrl-C is left to this process from the beginning."""
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which they inherit
+  try:
+    for _ in range(count):
+      processes.submit(int)
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
@@ -76,12 +91,9 @@ _stop: ctypes.c_bool | None = None  # of a process of the pool
 
 
 def _start(stop: ctypes.c_bool) -> None:
-  """Makes a process of the pool end with its parent, and leave Ctrl-C to it."""
-  import signal
-
+  """Makes a process of the pool end with its parent."""
   global _stop
   _stop = stop
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def follow_parent():
     multiprocessing.parent_process().join()

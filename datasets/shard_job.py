@@ -7,13 +7,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import files, imagenet_boxes, pictures, records, shards
 from datasets.sources import Source
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
   """One picture to be converted.
 
   Attributes:

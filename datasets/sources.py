@@ -5,15 +5,15 @@ read in place: what is listed is where the bytes are, and nothing is unpacked to
 files excepted, see `parquet.py`).
 """
 
-import dataclasses
 import io
+import operator
 import os
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from PIL import Image
 
@@ -22,6 +22,7 @@ from datasets.pictures import BadPictureError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
 _TAR_MAGIC_OFFSET = 257
+_NAME = operator.attrgetter('name')
 ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES
 
 
@@ -34,8 +35,7 @@ class Source(Protocol):
     """Raises OSError where it cannot be read, BadPictureError where its archive says it broke."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
   """Bytes in memory."""
 
   content: bytes
@@ -48,8 +48,7 @@ class Content:
     return self.content
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
   """A file in a folder; folder and name apart, since a million of them share few folders."""
 
   folder: str
@@ -60,8 +59,7 @@ class File:
     return _read_at(f'{self.folder}/{self.name}', 0, self.size)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
   """Bytes within a file: a member of a tar."""
 
   path: str
@@ -72,8 +70,7 @@ class Slice:
     return _read_at(self.path, self.offset, self.size)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ZipMember:
+class ZipMember(NamedTuple):
   """A member of a zip, by the offset of its local header; `size` is that of its stored bytes."""
 
   path: str
@@ -97,8 +94,7 @@ class ZipMember:
     return content
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
   """What is listed but has no bytes: it ends in the report."""
 
   reason: str
@@ -108,8 +104,7 @@ class Unreadable:
     raise BadPictureError(self.reason)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RawPicture:
+class RawPicture(NamedTuple):
   """Pixels as they are, one plane of bytes a channel, which are read as a PNG."""
 
   planes: Slice
@@ -142,8 +137,7 @@ def _read_at(path: str, offset: int, size: int) -> bytes:
   return content
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
   """A file found by `walk`.
 
   Attributes:
@@ -198,14 +192,15 @@ def walk_folder(
   real = os.path.realpath(folder)
   if real in above:
     return
+  folder = os.fspath(folder)
   with os.scandir(folder) as found:
-    entries = sorted((entry for entry in found if entry.name[0] != '.'), key=lambda e: e.name)
+    entries = sorted((entry for entry in found if entry.name[0] != '.'), key=_NAME)
   for entry in entries:
-    path = f'{prefix}{files.readable(entry.name)}'
-    if entry.is_dir():
+    path = prefix + files.readable(entry.name)
+    if entry.is_file():
+      yield Entry(path, File(folder, entry.name, entry.stat().st_size))
+    elif entry.is_dir():
       yield from walk_folder(entry.path, f'{path}/', (*above, real))
-    elif entry.is_file():
-      yield Entry(path, File(os.fspath(folder), entry.name, entry.stat().st_size))
     elif entry.is_symlink():
       yield Entry(path, Unreadable('a link to nothing'))
 
