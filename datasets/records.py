@@ -68,26 +68,32 @@ def encode_example(
     filename: what reports and lists call the picture.
     boxes: [ymin, xmin, ymax, xmax] each, relative to the picture, in [0, 1].
   """
-  features: dict[str, Sequence] = {
-    'image/encoded': (encoded,),
-    'image/format': (image_format,),
-    'image/class/label': (label,),
-    'image/height': (height,),
-    'image/width': (width,),
-    'image/channels': (channels,),
-    'image/colorspace': (colorspace,),
-  }
-  if text is not None:
-    features['image/class/text'] = (text,)
-  if synset is not None:
-    features['image/class/synset'] = (synset,)
+  before = _features(
+    ('image/channels', channels),
+    ('image/class/label', label),
+    ('image/class/synset', synset),
+    ('image/class/text', text),
+    ('image/colorspace', colorspace),
+  )
+  head = _bytes_head('image/encoded', len(encoded))
+  name = b''
   if filename is not None:
-    features['image/filename'] = (filename.encode(),)
-  if boxes:
-    for i, side in enumerate(BOX_SIDES):
-      features[SLIM.boxes + side] = tuple(float(box[i]) for box in boxes)
-    features[SLIM.boxes + 'label'] = (label,) * len(boxes)
-  return encode_features(features)
+    name = filename.encode()
+    name = _bytes_head('image/filename', len(name)) + name
+  after = _features(
+    ('image/format', image_format),
+    ('image/height', height),
+    *(_boxes(boxes, label) if boxes else ()),
+    ('image/width', width),
+  )
+  first, last = before + head, name + after  # keys are sorted throughout
+  return [_field(1, first, len(encoded) + len(last)), encoded, last]
+
+
+def _boxes(boxes: Sequence[Sequence[float]], label: int) -> Iterator[tuple[str, tuple]]:
+  yield SLIM.boxes + 'label', (label,) * len(boxes)
+  for i, side in enumerate(BOX_SIDES):
+    yield SLIM.boxes + side, tuple(float(box[i]) for box in boxes)
 
 
 def parse_example(
@@ -152,53 +158,49 @@ def _label_feature(multi_label: bool):
 
 _LENGTH_DELIMITED, _FIXED32, _VARINT = 2, 5, 0
 _BYTES, _FLOATS, _INTS = 1, 2, 3
-_SMALL_BYTES = 4096
+_TAGS = {number: bytes((number << 3 | _LENGTH_DELIMITED,)) for number in (1, 2, 3)}
 
 
-def encode_features(features: Mapping[str, Sequence[bytes | str | int | float]]) -> list[bytes]:
-  """Serializes an Example in parts, keys sorted: the same features give the same bytes, always."""
-  parts, small = [], []  # small ones are joined: each part costs a call when written and summed
-  for key, values in sorted(features.items()):
-    first = values[0]
-    if len(values) > 1 or not isinstance(first, bytes):
-      small.append(_entry(key, type(first), tuple(values)))
-    elif len(first) < _SMALL_BYTES:
-      small += _entry_head(key, len(first)), first
-    else:
-      small.append(_entry_head(key, len(first)))
-      parts += b''.join(small), first
-      small = []
-  parts.append(b''.join(small))
-  return [_field(1, parts[0], sum(map(len, parts[1:]))), *parts[1:]]
+@functools.lru_cache(4096)  # classes come again and again, and so do most sizes
+def _features(*features: tuple[str, Any]) -> bytes:
+  """`encode_features` of values and tuples of values; those that are None are left out."""
+  return encode_features(
+    {
+      key: values if isinstance(values, tuple) else (values,)
+      for key, values in features
+      if values is not None
+    }
+  )
 
 
-@functools.lru_cache(4096)  # labels, names of classes and most sizes come again and again
-def _entry(key: str, kind: type, values: tuple) -> bytes:
-  """`kind` keeps 1 and 1.0 apart, which are equal to the cache."""
-  if kind is float:
+def encode_features(features: Mapping[str, Sequence[bytes | str | int | float]]) -> bytes:
+  """Serializes tf.train.Features, keys sorted: the same features give the same bytes, always.
+
+  What is joined from several of these is one again: the message is a list of its entries.
+  """
+  return b''.join(_entry(key, values) for key, values in sorted(features.items()))
+
+
+def _entry(key: str, values: Sequence[bytes | str | int | float]) -> bytes:
+  if isinstance(values[0], float):
     content = _field(_FLOATS, _field(1, struct.pack(f'<{len(values)}f', *values)))
-  elif issubclass(kind, int):
+  elif isinstance(values[0], int):
     content = _field(_INTS, _field(1, b''.join(map(_varint, values))))
   else:
     items = (value.encode() if isinstance(value, str) else value for value in values)
     content = _field(_BYTES, b''.join(_field(1, item) for item in items))
-  return _field(1, _key(key) + _field(2, content))
+  return _field(1, _field(1, key.encode()) + _field(2, content))
 
 
-def _entry_head(key: str, length: int) -> bytes:
-  """`_entry` of one value of `length` bytes, without that value: joining would copy a picture."""
+def _bytes_head(key: str, length: int) -> bytes:
+  """What an entry of one value of `length` bytes has before these: joining copies a picture."""
   value = _field(2, _field(_BYTES, _field(1, b'', length), length), length)
-  return _field(1, _key(key) + value, length)
-
-
-@functools.cache
-def _key(key: str) -> bytes:
-  return _field(1, key.encode())
+  return _field(1, _field(1, key.encode()) + value, length)
 
 
 def _field(number: int, content: bytes, rest: int = 0) -> bytes:
   """A length-delimited field of `content` and `rest` more bytes, which the caller puts after it."""
-  return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(content) + rest) + content
+  return _TAGS[number] + _varint(len(content) + rest) + content
 
 
 def _varint(value: int) -> bytes:

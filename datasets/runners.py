@@ -52,7 +52,9 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
   if num_processes <= 1:
     yield None
     return
-  context = multiprocessing.get_context('spawn')  # forking with threads about is not safe
+  # Forking this process, which may have threads, is not safe; its server of forks has none.
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(_IMPORTED)
   # No lock, which a process that is killed would keep: an Event has one.
   stop = context.RawValue(ctypes.c_bool, False)
   processes = futures.ProcessPoolExecutor(num_processes, context, _start, (stop,))
@@ -86,6 +88,8 @@ def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
       yield from (future.result() for future in done)
   yield from (future.result() for future in futures.as_completed(pending))
 
+
+_IMPORTED = ['console', 'datasets.verification']  # once for all processes
 
 _stop: ctypes.c_bool | None = None  # of a process of the pool
 

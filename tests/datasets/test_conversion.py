@@ -183,7 +183,8 @@ def test_killed_conversion_goes_on(tmp_path):
   ]  # fmt: skip
   process = subprocess.Popen([*command, f'--dataset_dir={out}'], stderr=subprocess.DEVNULL)
   wait_for(lambda: len(list(out.glob('.conversion/train-*.json'))) >= 3)
-  children = [int(pid) for pid in children_of(process.pid)]
+  children = descendants(process.pid)
+  assert len(children) >= 3  # two at work, and the server that forked them
   process.send_signal(signal.SIGKILL)
   process.wait()
   wait_for(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in children))
@@ -201,8 +202,9 @@ def test_killed_conversion_goes_on(tmp_path):
   assert digest(out) == digest(whole)
 
 
-def children_of(pid):
-  return pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+def descendants(pid):
+  children = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+  return [*children, *(below for child in children for below in descendants(child))]
 
 
 def test_interrupted_conversion_says_how_to_go_on(tmp_path):
