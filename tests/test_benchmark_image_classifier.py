@@ -122,7 +122,8 @@ TINY_MULTIPLY_ADDS = (
 @pytest.mark.parametrize(
   ('replicas', 'flags'),
   [
-    (2, {'precision': 'bfloat16'}),
+    pytest.param(2, {'precision': 'bfloat16'}, marks=pytest.mark.slow),
+    (1, {}),
     pytest.param(1, {'jit_compile': True}, marks=pytest.mark.slow),
   ],
 )

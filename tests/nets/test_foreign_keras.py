@@ -50,7 +50,9 @@ def assert_same(weights, expected):
       np.testing.assert_array_equal(layer.norm.variance, expected.layers[scope].norm.variance)
 
 
-@pytest.mark.parametrize('name', KERAS)
+@pytest.mark.parametrize(
+  'name', ['inception_v3', pytest.param('inception_resnet_v2', marks=pytest.mark.slow)]
+)
 def test_from_keras(name, keras_models, tmp_path):
   keras_models[name].save_weights(tmp_path / 'theirs.weights.h5')
   ours = nets_factory.create_model(

@@ -54,6 +54,7 @@ def assert_same(weights, expected, without=()):
     np.testing.assert_array_equal(layer.weights, expected.layers[scope].weights)
 
 
+@pytest.mark.slow
 def test_facenet(facenet, tmp_path):
   folder, images, expected = facenet
   name = 'inception_resnet_v1'

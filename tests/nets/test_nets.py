@@ -254,6 +254,7 @@ def test_op_names_that_deployed_graphs_fetch(graph):
 # Inception-ResNet-v2 as a back-bone.
 
 
+@pytest.mark.slow
 def test_output_stride_8_keeps_the_values_of_the_classifier(graph):
   inputs = tf.constant(golden.images(1, 107, 123))
   outputs = {}
