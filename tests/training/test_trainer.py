@@ -283,9 +283,7 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
   other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
   assert other.members[0].depth_multiplier == 1.0
-  with pytest.raises(
-    ValueError, match='--eval_image_size=-3: must be a whole number'
-  ):
+  with pytest.raises(ValueError, match='--eval_image_size=-3: must be a whole number'):
     resolve_eval({'checkpoint_path': str(run), 'eval_image_size': -3})
   checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
   with pytest.raises(ValueError, match='--dataset_name must be given: .* has no config.json'):
