@@ -67,6 +67,13 @@ class Scorer:
       )
     return Loaded(prefix, weights, labels_offset)
 
+  @property
+  def model(self) -> Model:
+    """The net, once a checkpoint has been loaded."""
+    if self._made is None:
+      raise RuntimeError('No checkpoint has been loaded yet')
+    return self._made[0]
+
   def score(self, images: tf.Tensor) -> tf.Tensor:
     """Scores of views, one row each, before their outputs are put in the labels' places.
 

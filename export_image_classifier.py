@@ -1,0 +1,29 @@
+"""Exports a checkpoint as a SavedModel, which takes files of pictures and returns names.
+
+  python export_image_classifier.py --checkpoint_path=TRAIN_DIR --output=models/flowers/1
+
+Signature serving_default takes image_bytes [N], files of pictures of any size; signature images
+takes [N, image_size, image_size, 3] in [-1, 1]. Both return names and probabilities of the five
+most probable classes. It is read back and compared with the checkpoint before it gets its name.
+"""
+
+import console as command_line
+import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
+from evaluation import exporting
+
+_GONE: dict[str, str] = {}
+
+
+def main(_: list[str]) -> None:
+  wanted = command_line.flag_values(exporting.ExportConfig, exporting.resolve, _GONE)
+  difference = exporting.export(wanted)
+  print(f'written to {wanted.output}; read back, probabilities differ by at most {difference:.1g}')
+
+
+def console() -> None:
+  command_line.define_flags(exporting.ExportConfig, _GONE)
+  command_line.run(main)
+
+
+if __name__ == '__main__':
+  console()
