@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets.batch_norm import batch_norm
+from nets.convolution import convolve
 from nets.layer_support import (
   ZEROS,
   Collections,
@@ -119,7 +120,7 @@ def conv2d(
       regularizer=weights_regularizer,
       trainable=trainable,
     )
-    outputs = _convolve(inputs, tf.cast(weights, inputs.dtype), stride, padding, rate, data_format)
+    outputs = convolve(inputs, tf.cast(weights, inputs.dtype), stride, padding, rate, data_format)
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:
@@ -135,22 +136,6 @@ def conv2d(
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     return collect(outputs, outputs_collections, sc.name)
-
-
-def _convolve(
-  inputs: tf.Tensor,
-  weights: tf.Tensor,
-  stride: tuple[int, int],
-  padding: str,
-  rate: tuple[int, int],
-  data_format: str,
-) -> tf.Tensor:
-  if rate == (1, 1):
-    return tf.nn.conv2d(inputs, weights, stride, padding, data_format=data_format, name='Conv2D')
-  # By space-to-batch, as in slim: not every processor has the gradient of a dilated kernel.
-  return tf.nn.convolution(
-    inputs, weights, padding=padding, data_format=data_format, dilations=rate
-  )
 
 
 @shares_arg_scope_with(slim.fully_connected)

@@ -1,0 +1,80 @@
+"""Filter gradients of Inception-v3's convolutions: TensorFlow's kernel, and a matrix product.
+
+  python benchmarks/benchmark_filter_gradients.py
+
+A line a shape: milliseconds of both (median of 12 rounds by turns) and their ratio, with the
+smallest and largest of a round. `nets/convolution.py` decides by them which is taken.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tensorflow as tf
+
+import quiet_tensorflow  # noqa: F401  before TensorFlow
+from nets import convolution
+
+_BATCH = 16
+_ROUNDS = 12
+# (places a side, kernel, channels, filters)
+_CONVOLUTIONS = (
+  (73, (1, 1), 64, 80),
+  (35, (1, 1), 288, 64),
+  (17, (1, 1), 768, 192),
+  (8, (1, 1), 2048, 384),
+  (8, (1, 3), 384, 384),
+  (8, (3, 3), 448, 384),
+  (17, (1, 7), 192, 192),
+  (17, (3, 3), 128, 128),
+  (35, (3, 3), 96, 96),
+)
+
+
+def main() -> None:
+  for dtype in (tf.bfloat16, tf.float32):
+    for side, kernel, channels, filters in _CONVOLUTIONS:
+      images = tf.cast(tf.random.normal((_BATCH, side, side, channels)), dtype)
+      upstream = tf.cast(tf.random.normal((_BATCH, side, side, filters)), dtype)
+      times = _by_turns(images, upstream, tf.TensorShape((*kernel, channels, filters)))
+      ratios = [product / own for own, product in zip(*times, strict=True)]
+      own, product = (statistics.median(rounds) * 1e3 for rounds in times)
+      print(
+        f'{dtype.name:9} {side:3} x {side:<3} {kernel[0]} x {kernel[1]} {channels:5} -> '
+        f'{filters:<4} kernel {own:6.2f} ms  product {product:6.2f} ms  '
+        f'ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})'
+      )
+
+
+def _by_turns(
+  images: tf.Tensor, upstream: tf.Tensor, shape: tf.TensorShape
+) -> tuple[list[float], list[float]]:
+  def own() -> tf.Tensor:
+    return tf.raw_ops.Conv2DBackpropFilter(
+      input=images, filter_sizes=shape, out_backprop=upstream, strides=[1] * 4, padding='SAME'
+    )
+
+  def product() -> tf.Tensor:
+    return convolution.filter_gradient(images, upstream, shape, 'SAME')
+
+  ways = [tf.function(way, autograph=False) for way in (own, product)]
+  for way in ways:
+    way()
+  rounds = [[_seconds(way) for way in ways] for _ in range(_ROUNDS)]
+  return tuple(map(list, zip(*rounds, strict=True)))
+
+
+def _seconds(way: Callable[[], tf.Tensor]) -> float:
+  begin = time.perf_counter()
+  for _ in range(3):
+    result = way()
+  result.numpy()
+  return (time.perf_counter() - begin) / 3
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,73 @@
+"""The gradient of a convolution as a product, against TensorFlow's own kernel."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nets import convolution
+
+_SHAPES = {  # [N, H, W, C], kernel, padding
+  '1x1': ((2, 9, 7, 5), (1, 1, 5, 4), 'SAME'),
+  '3x3': ((2, 8, 8, 5), (3, 3, 5, 4), 'SAME'),
+  '3x3 without padding': ((2, 8, 8, 5), (3, 3, 5, 4), 'VALID'),
+  '1x3': ((2, 8, 8, 5), (1, 3, 5, 4), 'SAME'),
+  'even': ((2, 6, 7, 3), (2, 4, 3, 4), 'SAME'),
+  'all of it': ((2, 5, 5, 3), (5, 5, 3, 4), 'VALID'),
+}
+
+
+def _random(shape: tuple[int, ...], seed: int) -> tf.Tensor:
+  return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
+
+
+@pytest.mark.parametrize('name', _SHAPES)
+def test_is_the_gradient_of_the_weights(name: str):
+  shape, kernel, padding = _SHAPES[name]
+  inputs, weights = _random(shape, 0), _random(kernel, 1)
+  with tf.GradientTape() as tape:
+    tape.watch(weights)
+    outputs = tf.nn.conv2d(inputs, weights, 1, padding)
+    upstream = _random(outputs.shape, 2)
+    loss = tf.reduce_sum(outputs * upstream)
+  expected = tape.gradient(loss, weights)
+  found = convolution.filter_gradient(inputs, upstream, weights.shape, padding)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', _SHAPES)
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(name: str):
+  shape, kernel, padding = _SHAPES[name]
+  # Few digits, so that bfloat16 holds them and the sums are all that is rounded.
+  inputs, weights = (tf.round(8 * _random(s, i)) / 8 for i, s in enumerate((shape, kernel)))
+
+  def gradients(dtype: tf.DType) -> list[tf.Tensor]:
+    x, w = tf.cast(inputs, dtype), tf.cast(weights, dtype)
+    with tf.GradientTape() as tape:
+      tape.watch([x, w])
+      outputs = convolution.convolve(x, w, (1, 1), padding, (1, 1), 'NHWC')
+    return [tf.cast(g, tf.float32) for g in tape.gradient(outputs, [x, w])]
+
+  for found, expected in zip(gradients(tf.bfloat16), gradients(tf.float32), strict=True):
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
+
+
+def test_only_what_pays_is_a_product():
+  def gradient_ops(places: int, kernel: int, dtype: tf.DType) -> set[str]:
+    @tf.function(autograph=False)
+    def gradient(images, weights):
+      with tf.GradientTape() as tape:
+        tape.watch(weights)
+        outputs = convolution.convolve(images, weights, (1, 1), 'SAME', (1, 1), 'NHWC')
+      return tape.gradient(outputs, weights)
+
+    graph = gradient.get_concrete_function(
+      tf.TensorSpec((None, places, places, 4), dtype),
+      tf.TensorSpec((kernel, kernel, 4, 4), dtype),
+    ).graph
+    return {op.type for op in graph.get_operations()}
+
+  assert 'MatMul' in gradient_ops(35, 1, tf.bfloat16)
+  assert 'MatMul' in gradient_ops(8, 3, tf.bfloat16)
+  for case in ((17, 3, tf.bfloat16), (35, 1, tf.float32), (8, 3, tf.float32)):
+    assert 'Conv2DBackpropFilter' in gradient_ops(*case)
+    assert 'MatMul' not in gradient_ops(*case)
