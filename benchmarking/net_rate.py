@@ -80,8 +80,8 @@ def infer(config: Config) -> Result:
   strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
   begin = time.perf_counter()
   with strategy.scope():
-    model = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
-    model.build()
+    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
+    model = net.fold_batch_norm()  # as evaluation and exported models do
   build_seconds = time.perf_counter() - begin
 
   def make_infer(jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -106,7 +106,7 @@ def infer(config: Config) -> Result:
   peak_bytes = _peak_bytes(strategy)
   counted = make_infer(False) if config.jit_compile else step
   graph = counted.get_concrete_function(images).graph
-  variables = model.trainable_variables
+  variables = net.trainable_variables
   return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables)
 
 

@@ -39,6 +39,7 @@ class Scorer:
     self._dataset = dataset
     self._strategy = strategy
     self._made: tuple[Model, int] | None = None  # the net and its labels' offset
+    self._folded: Model | None = None  # what computes: the net with batch norm folded in
 
   def load(self, prefix: str, train_set: Dataset | None = None) -> Loaded:
     """Restores a checkpoint.
@@ -52,7 +53,6 @@ class Scorer:
     """
     if self._made is None:
       self._made = self._make(prefix)
-      self._score = self._compile(self._made[0])
     model, labels_offset = self._made
     weights = load_weights(model, prefix, self.member.weights)
     if train_set is not None:
@@ -65,14 +65,19 @@ class Scorer:
         labels_offset=labels_offset,
         dtype=tf.as_dtype(self._config.precision),
       )
+    if self._folded is None:
+      self._folded = model.fold_batch_norm()
+      self._score = self._compile(self._folded)
+    else:
+      model.fold_batch_norm(into=self._folded)
     return Loaded(prefix, weights, labels_offset)
 
   @property
   def model(self) -> Model:
-    """The net, once a checkpoint has been loaded."""
-    if self._made is None:
+    """The net that computes, batch norm folded in, once a checkpoint has been loaded."""
+    if self._folded is None:
       raise RuntimeError('No checkpoint has been loaded yet')
-    return self._made[0]
+    return self._folded
 
   def score(self, images: tf.Tensor) -> tf.Tensor:
     """Scores of views, one row each, before their outputs are put in the labels' places.
