@@ -172,7 +172,9 @@ def summarize(
 
 def _figure(block: Block) -> tuple:
   def look(layer: Layer) -> tuple:
-    return layer.kind, layer.kernel, layer.stride, layer.padding, layer.scale, layer.shape
+    # How deep a pooling is depends on what comes before the block.
+    shape = layer.shape[:2] if layer.kind in (MAX_POOL, AVG_POOL) else layer.shape
+    return layer.kind, layer.kernel, layer.stride, layer.padding, layer.scale, shape
 
   branches = [[[look(layer) for layer in step] for step in branch] for branch in block.branches]
   return branches, [look(layer) for layer in block.tail]
