@@ -16,6 +16,7 @@ FULL = Style(
   width=2000, box=(38, 22), column_gap=9, row_gap=5, block_gap=18, concat=7, text=7.5, label=8.5
 )
 _MARGIN = 36
+_HEADING = 12.5  # size of the texts above the net
 _LINE_GAP = 34  # between lines of blocks: the wire to the next line runs there
 
 
@@ -58,8 +59,11 @@ def draw_net(net: Summary, title: str, *, compressed: bool = True) -> Drawing:
     slots.append(_slot(group, style, net.auxiliary if holds else None))
   slots += [_slot(_Group(block, block, 1), style, None) for block in net.head]
   lines = _break(slots, style)
-  width = max(slot.right for line in lines for slot in line)
-  shapes, y = _heading(net, title, width, compressed)
+  subtitle = _subtitle(net, compressed)
+  width = max(
+    text_width(subtitle.text, subtitle.size), *(slot.right for line in lines for slot in line)
+  )
+  shapes, y = _heading(net, title, subtitle, width)
   for i, line in enumerate(lines):
     y = _draw_line(line, y, width, style, shapes, starts=i == 0, ends=i == len(lines) - 1)
   size = width + 2 * _MARGIN, y + _MARGIN / 2
@@ -210,32 +214,31 @@ def _draw_auxiliary(
   return y + part.below + height
 
 
-def _heading(net: Summary, title: str, width: float, compressed: bool) -> tuple[list[Shape], float]:
-  """Title, figures and legend, and where they end."""
+def _subtitle(net: Summary, compressed: bool) -> Text:
   whole, adds = net.parameters / 1e6, net.multiply_adds / 1e9
-  figures = f'{whole:.1f} million parameters'
+  text = f'{whole:.1f} million parameters'
   if net.auxiliary:
-    figures += f' ({whole - net.auxiliary.parameters / 1e6:.1f} without the auxiliary head)'
-  figures += (
-    f', {adds:.2f} billion multiply-adds for a picture of {net.image_size} x {net.image_size}'
-  )
-  view = 'compressed view: equal blocks once, with their number' if compressed else 'full view'
-  shapes: list[Shape] = [
-    Text(0, 42, title, 24, INK, bold=True, centred=False),
-    Text(0, 64, f'{figures}; {view}', 12.5, FAINT, centred=False),
-  ]
+    text += f' ({whole - net.auxiliary.parameters / 1e6:.1f} without the auxiliary head)'
+  text += f', {adds:.2f} billion multiply-adds for a picture of {net.image_size} x {net.image_size}'
+  text += '; compressed view: equal blocks once, with their number' if compressed else '; full view'
+  return Text(0, 64, text, _HEADING, FAINT, centred=False)
+
+
+def _heading(net: Summary, title: str, subtitle: Text, width: float) -> tuple[list[Shape], float]:
+  """Title, figures and legend, and where they end."""
+  shapes: list[Shape] = [Text(0, 42, title, 24, INK, bold=True, centred=False), subtitle]
   kinds = {layer.kind for block in net.blocks for layer in block.layers}
   x, y = 0.0, 92.0
   for kind in (kind for kind in summary.KINDS if kind in kinds):
     text = 'Residual sum' if kind == summary.RESIDUAL else kind
-    needed = 22 + text_width(text, 12.5) + 14
+    needed = 22 + text_width(text, _HEADING) + 14
     if x and x + needed > width:
       x, y = 0.0, y + 22
     shapes.append(Rectangle(x, y - 11, 16, 14, *COLORS[kind]))
-    shapes.append(Text(x + 22, y, text, 12.5, INK, centred=False))
+    shapes.append(Text(x + 22, y, text, _HEADING, INK, centred=False))
     x += needed
   note = 'window /stride, V: no padding; below it the filters'
-  if x and x + text_width(note, 12.5) > width:
+  if x + text_width(note, _HEADING) > width:
     x, y = 0.0, y + 22
-  shapes.append(Text(x, y, note, 12.5, FAINT, centred=False))
+  shapes.append(Text(x, y, note, _HEADING, FAINT, centred=False))
   return shapes, y + 34

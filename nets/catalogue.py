@@ -1,7 +1,7 @@
 """What others have published of the nets: papers with their figures, checkpoints with theirs.
 
-Numbers are the sources' own, to their digits; None is what a source does not say. `nets.summary` has
-what follows from the nets' tables.
+Numbers are the sources' own, to their digits; None is what a source does not say. What follows from
+the nets' tables is in `nets.summary`.
 """
 
 from typing import Any, NamedTuple
@@ -101,19 +101,19 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
              '', _SLIMS_README),
   Checkpoint('inception_v3', 'InceptionV3', 'Keras', 77.9, 93.7, 1000, 299, _KERAS,
              '', _KERAS_PAGE),
-  Checkpoint('inception_v3', 'inception_v3_google-0cc3c7bd', 'torchvision', 77.294, 93.45, 1000, 299,
-             '[-1, 1], short side 342, centre, bilinear',
+  Checkpoint('inception_v3', 'inception_v3_google-0cc3c7bd', 'torchvision', 77.294, 93.45, 1000,
+             299, '[-1, 1], short side 342, centre, bilinear',
              'counts the zeros around in average pools',
              'pytorch.org/vision, Inception_V3_Weights.IMAGENET1K_V1'),
-  _timm('inception_v3.tf_in1k', 77.866, 93.644, _TIMM.format(0.875), "TF-Slim's"),
-  _timm('inception_v3.tv_in1k', 77.472, 93.468, _TIMM.format(0.875), "torchvision's"),
+  _timm('inception_v3.tf_in1k', 77.866, 93.644, _TIMM.format(0.875), 'ported from TF-Slim'),
+  _timm('inception_v3.tv_in1k', 77.472, 93.468, _TIMM.format(0.875), 'ported from torchvision'),
   _timm('inception_v3.tf_adv_in1k', 77.598, 93.726, _TIMM.format(0.875),
-        'adversarially trained; adv_inception_v3_2017_08_18'),
+        'adversarial training; adv_inception_v3_2017_08_18'),
   _timm('inception_v3.gluon_in1k', 78.806, 94.372,
-        "ImageNet's mean and deviation, central crop 0.875, bicubic", "GluonCV's"),
+        "ImageNet's mean and deviation, central crop 0.875, bicubic", 'ported from GluonCV'),
   Checkpoint('inception_v4', 'inception_v4_2016_09_09', 'TF-Slim', 80.2, 95.2, 1001, 299, _SLIM,
              '', _SLIMS_README),
-  _timm('inception_v4.tf_in1k', 80.144, 94.982, _TIMM.format(0.875), "TF-Slim's"),
+  _timm('inception_v4.tf_in1k', 80.144, 94.982, _TIMM.format(0.875), 'ported from TF-Slim'),
   Checkpoint('inception_resnet_v1', '20180402-114759', 'facenet', None, None, 512, 160, _FACENET,
              'VGGFace2; 99.65 % on LFW', _FACENET_PAGE),
   Checkpoint('inception_resnet_v1', '20180408-102900', 'facenet', None, None, 512, 160, _FACENET,
@@ -122,9 +122,9 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
              299, _SLIM, '', _SLIMS_README),
   Checkpoint('inception_resnet_v2', 'InceptionResNetV2', 'Keras', 80.3, 95.3, 1000, 299, _KERAS,
              '', _KERAS_PAGE),
-  _timm('inception_resnet_v2.tf_in1k', 80.434, 95.312, _TIMM.format(0.8975), "TF-Slim's"),
+  _timm('inception_resnet_v2.tf_in1k', 80.434, 95.312, _TIMM.format(0.8975), 'ported from TF-Slim'),
   _timm('inception_resnet_v2.tf_ens_adv_in1k', 79.998, 94.94, _TIMM.format(0.8975),
-        'adversarially trained; ens_adv_inception_resnet_v2_2017_08_18'),
+        'adversarial training; ens_adv_inception_resnet_v2_2017_08_18'),
 )
 # fmt: on
 
@@ -160,9 +160,9 @@ def _net_as_json(name: str) -> dict[str, Any]:
 def as_text() -> list[str]:
   """Two tables, of the nets and of the checkpoints."""
   return [
-    'Nets: 1001 classes; parameters with and without the auxiliary head; multiply-adds in billions,',
-    "for one picture; errors in % on ImageNet's validation set, top-1 / top-5, as the papers have",
-    'them (one crop: 48,238 pictures, else 50,000)',
+    'Nets: parameters with and without the auxiliary head, for 1001 classes; G: billions of',
+    "multiply-adds for one picture; the paper's errors in % on ImageNet's validation set, top-1 /",
+    'top-5 (one crop: 48,238 pictures, else 50,000)',
     '',
     *columns(net_rows(), right=(1, 2, 3, 4)),
     '',
@@ -224,7 +224,7 @@ def checkpoint_rows() -> list[tuple[str, ...]]:
 
 
 def _shown(value: float | None) -> str:
-  return '' if value is None else f'{value:g}'
+  return '' if value is None else max(f'{value:g}', f'{value:.1f}', key=len)
 
 
 def _markdown(rows: list[tuple[str, ...]]) -> list[str]:
