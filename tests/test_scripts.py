@@ -68,6 +68,7 @@ def test_a_net_is_drawn_and_its_table_printed(tmp_path):
   assert 'picture of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
 
 
+@pytest.mark.slow
 def test_an_unknown_net_is_one_line():
   code, lines, _ = run('show_net.py', 'inception_v5')
   assert code == 1
