@@ -34,12 +34,13 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   if len(argv) > 2:
     raise flags.Error(f'unexpected argument {argv[2]!r}: one net at a time')
+  if values.output is not None:
+    _check_output(values.output)
   name = argv[1]
   net = summary.summarize(name, values.image_size, values.num_classes, values.depth_multiplier)
   printed = values.table or values.json
   output = values.output if values.output or printed else f'{name}.svg'
   if output:
-    files.check(output)
     drawing = layout.draw_net(net, catalogue.title(name), compressed=not values.full)
     files.write(drawing, output)
   if values.json:
@@ -48,6 +49,13 @@ def main(argv: list[str]) -> None:
     print('\n'.join(summary.as_text(net)))
   else:
     print(f'written to {output}')
+
+
+def _check_output(output: str) -> None:
+  try:
+    files.check(output)
+  except ValueError as error:
+    raise flags.Error(f'--output={error}') from error
 
 
 def console() -> None:
