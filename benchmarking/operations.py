@@ -30,15 +30,23 @@ def multiply_adds(graph: tf.Graph) -> int:
   Raises:
     ValueError: a shape is unknown.
   """
-  total = 0
-  for op in _needed([*(tensor.op for tensor in graph.outputs), *graph.control_outputs]):
-    if op.type in _DOT_PRODUCTS:
-      products, length = _DOT_PRODUCTS[op.type](op)
-      count = products.shape.num_elements()
-      if count is None or length is None:
-        raise ValueError(f'{op.name} can not be counted: the shape {products.shape} is not known')
-      total += count * length
-  return total
+  needed = _needed([*(tensor.op for tensor in graph.outputs), *graph.control_outputs])
+  return sum(multiply_adds_of(op) for op in needed)
+
+
+def multiply_adds_of(op: tf.Operation) -> int:
+  """Multiply-adds of one operation: 0 where it is neither a convolution nor a matrix product.
+
+  Raises:
+    ValueError: its shape is unknown.
+  """
+  if op.type not in _DOT_PRODUCTS:
+    return 0
+  products, length = _DOT_PRODUCTS[op.type](op)
+  count = products.shape.num_elements()
+  if count is None or length is None:
+    raise ValueError(f'{op.name} can not be counted: the shape {products.shape} is not known')
+  return count * length
 
 
 def _needed(ops: Iterable[tf.Operation]) -> Iterable[tf.Operation]:

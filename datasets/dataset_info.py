@@ -13,6 +13,8 @@ INFO_FILE = 'dataset.json'
 
 @dataclasses.dataclass(frozen=True)
 class Split:
+  """What `dataset.json` says of a split."""
+
   num_images: int
   num_shards: int
   label_counts: tuple[int, ...]  # one count per label, 0 .. num_classes - 1

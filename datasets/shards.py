@@ -47,10 +47,12 @@ class Shard:
 
 
 def shard_name(split: str, index: int, num_shards: int) -> str:
+  """train-00003-of-01024, as slim's; `index` counts from 0."""
   return f'{split}-{index:05d}-of-{num_shards:05d}'
 
 
 def is_shard_name(name: str) -> bool:
+  """Whether a file of this name is a shard, of ours or of slim's data sets."""
   return _match(name) is not None
 
 
@@ -122,6 +124,7 @@ def _sets(dataset_dir, names: Iterable[str]) -> dict[str, dict[tuple, dict[int, 
 
 
 def no_split(dataset_dir: str | os.PathLike, split_name: str, splits: Iterable[str]) -> str:
+  """What is said where a split is asked for that is not among `splits`."""
   return f'no split {split_name!r} in {dataset_dir}; it has: {", ".join(sorted(splits))}'
 
 

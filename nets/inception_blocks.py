@@ -73,6 +73,39 @@ class Row(NamedTuple):
 HIDDEN = ''  # the end point of a row that is none
 
 
+class AuxiliaryHead(NamedTuple):
+  """The auxiliary classifier: pooling, two convolutions, logits; all in the scope AuxLogits."""
+
+  end_point: str  # what it classifies
+  pool: str  # scopes of its layers; '{}x{}' stands for the window
+  conv: str
+  logits: str
+  window: int | None = None  # of `conv`; None: all that is left
+
+
+class Head(NamedTuple):
+  """What follows a body: pooling, dropout, logits and softmax, by scope and end point.
+
+  The nets' functions build their heads themselves; this is for those who describe nets.
+  """
+
+  scope: str  # of the whole net
+  pool: str  # in the scope Logits; '{}x{}' stands for the window
+  pooled: str  # the end point of the pooling
+  dropout: str
+  features: str  # the end point of what the logits are made of
+  logits: str
+  is_convolution: bool = False  # the logits are a 1 x 1 convolution, else fully connected
+  window: int | None = None  # of the pooling; None: all that is left
+  before: str = HIDDEN  # another name of the body's last output
+  auxiliary: AuxiliaryHead | None = None
+
+
+AUX_POOL = 5  # pixels a side: below that an auxiliary head has nothing to pool
+AUX_STRIDE = 3
+AUX_DEPTHS = 128, 768
+
+
 class Variant(NamedTuple):
   """What a net's arguments change in its table."""
 

@@ -16,6 +16,7 @@ from nets.inception_blocks import (
   Block,
   Branches,
   EndPoints,
+  Head,
   Residual,
   Row,
   Variant,
@@ -75,6 +76,16 @@ BODY: tuple[Row, ...] = (                                      # Figure 15  outp
   row('Block8', Residual(BLOCK_8, scale=1.0, activate=False), 'Mixed_8b'),  # 8 x 8 x 1792
 )
 # fmt: on
+
+HEAD = Head(
+  'InceptionResnetV1',
+  pool='AvgPool_1a_8x8',
+  pooled='global_pool',
+  dropout='Dropout',
+  features='PreLogitsFlatten',
+  logits='Logits',
+  before='PrePool',
+)
 
 
 def inception_resnet_v1_base(

@@ -16,9 +16,11 @@ import tf_slim as slim
 from nets import inception_utils, layers
 from nets.inception_blocks import (
   HIDDEN,
+  AuxiliaryHead,
   Block,
   Branches,
   EndPoints,
+  Head,
   Residual,
   Row,
   Variant,
@@ -87,6 +89,16 @@ BODY: tuple[Row, ...] = (                                      # Figure 15  outp
   row('Conv2d_7b_1x1', conv(1536, 1)),                                    # 8 x 8 x 1536
 )
 # fmt: on
+
+HEAD = Head(
+  'InceptionResnetV2',
+  pool='AvgPool_1a_8x8',
+  pooled='global_pool',
+  dropout='Dropout',
+  features='PreLogitsFlatten',
+  logits='Logits',
+  auxiliary=AuxiliaryHead('PreAuxLogits', 'Conv2d_1a_3x3', 'Conv2d_2a_5x5', 'Logits'),
+)
 
 
 def _residual_block(name: str, branches: Branches) -> Callable[..., tf.Tensor]:

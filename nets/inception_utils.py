@@ -9,11 +9,9 @@ import tf_slim as slim
 from absl import logging
 
 from nets import layers
-from nets.inception_blocks import spatial_size
+from nets.inception_blocks import AUX_DEPTHS, AUX_POOL, AUX_STRIDE, spatial_size
 
 ArgScope = dict[str, Any]
-
-_AUX_POOL = 5  # pixels a side: below that there is nothing to pool
 
 
 def inception_arg_scope(
@@ -108,7 +106,7 @@ def has_room_for_auxiliary_head(net: tf.Tensor, is_training: bool | tf.Tensor) -
   At 96 x 96 pixels Inception-v3 has 4 x 4 features there: slim raises, we leave the head out.
   """
   height, width = spatial_size(net)
-  if min(side for side in (height, width, _AUX_POOL) if side is not None) == _AUX_POOL:
+  if min(side for side in (height, width, AUX_POOL) if side is not None) == AUX_POOL:
     return True
   if tf.is_tensor(is_training) or is_training:
     _say_left_out(tf.compat.v1.get_variable_scope().name, height, width)
@@ -122,14 +120,14 @@ def _say_left_out(scope: str, height: int | None, width: int | None) -> None:
     scope,
     height or 'unknown',
     width or 'unknown',
-    _AUX_POOL,
-    _AUX_POOL,
+    AUX_POOL,
+    AUX_POOL,
   )
 
 
-def auxiliary_features(net: tf.Tensor, pool: str, depth: int = 128) -> tf.Tensor:
+def auxiliary_features(net: tf.Tensor, pool: str, depth: int = AUX_DEPTHS[0]) -> tf.Tensor:
   """How every auxiliary head begins: pooling (scope `pool`), then a 1 x 1 convolution."""
-  net = layers.avg_pool2d(net, _AUX_POOL, stride=3, padding='VALID', scope=pool)
+  net = layers.avg_pool2d(net, AUX_POOL, stride=AUX_STRIDE, padding='VALID', scope=pool)
   return layers.conv2d(net, depth, 1, scope='Conv2d_1b_1x1')
 
 
@@ -153,10 +151,10 @@ def fully_connected_auxiliary_head(
     aux = auxiliary_features(net, pool)
     height, width = spatial_size(aux)
     if height and width:
-      aux = layers.conv2d(aux, 768, (height, width), padding='VALID', scope=conv)
+      aux = layers.conv2d(aux, AUX_DEPTHS[1], (height, width), padding='VALID', scope=conv)
       aux = layers.flatten(aux)
     else:
-      aux = layers.conv2d(aux, 768, 5, padding='VALID', scope=conv)
+      aux = layers.conv2d(aux, AUX_DEPTHS[1], 5, padding='VALID', scope=conv)
       aux = tf.reduce_mean(aux, (1, 2))
     aux = tf.cast(aux, tf.float32)
     return layers.fully_connected(aux, num_classes, activation_fn=None, scope=logits)

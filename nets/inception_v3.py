@@ -13,8 +13,11 @@ import tf_slim as slim
 
 from nets import inception_utils, layers
 from nets.inception_blocks import (
+  AUX_DEPTHS,
+  AuxiliaryHead,
   Branches,
   EndPoints,
+  Head,
   Row,
   Variant,
   avg_pool,
@@ -101,8 +104,27 @@ BODY: tuple[Row, ...] = (                                       # Table 1   outp
 )
 # fmt: on
 
+HEAD = Head(
+  'InceptionV3',
+  pool='AvgPool_1a_{}x{}',
+  pooled='AvgPool_1a',
+  dropout='Dropout_1b',
+  features='PreLogits',
+  logits='Conv2d_1c_1x1',
+  is_convolution=True,
+  window=8,
+  auxiliary=AuxiliaryHead(
+    'Mixed_6e', 'AvgPool_1a_5x5', 'Conv2d_2a_{}x{}', 'Conv2d_2b_1x1', window=5
+  ),
+)
 
-def _depth(depth_multiplier: float, min_depth: int) -> Callable[[int], int]:
+
+def scaled_depth(depth_multiplier: float, min_depth: int = 16) -> Callable[[int], int]:
+  """The filters of a convolution as a function of those in the table.
+
+  Raises:
+    ValueError: `depth_multiplier` <= 0.
+  """
   if depth_multiplier <= 0:
     raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
   return lambda depth: max(int(depth * depth_multiplier), min_depth)
@@ -133,7 +155,7 @@ def inception_v3_base(
   Raises:
     ValueError: unknown `final_endpoint`, images too small for it, `depth_multiplier` <= 0.
   """
-  variant = Variant(depth=_depth(depth_multiplier, min_depth), count_padding=count_padding)
+  variant = Variant(depth=scaled_depth(depth_multiplier, min_depth), count_padding=count_padding)
   with tf.compat.v1.variable_scope(scope, 'InceptionV3', [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant)
 
@@ -179,7 +201,7 @@ def inception_v3(
   Raises:
     ValueError: images too small, `depth_multiplier` <= 0.
   """
-  depth = _depth(depth_multiplier, min_depth)
+  depth = scaled_depth(depth_multiplier, min_depth)
   with (
     tf.compat.v1.variable_scope(scope, 'InceptionV3', [inputs], reuse=reuse) as scope,
     slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
@@ -231,11 +253,11 @@ def _auxiliary_head(
 ) -> tf.Tensor:
   """Figure 8 with batch norm (section 10: BN-auxiliary): logits of 17 x 17 x 768, float32."""
   with tf.compat.v1.variable_scope('AuxLogits'):
-    aux = inception_utils.auxiliary_features(net, 'AvgPool_1a_5x5', depth(128))
+    aux = inception_utils.auxiliary_features(net, 'AvgPool_1a_5x5', depth(AUX_DEPTHS[0]))
     kernel = _reduced_kernel(aux, 5)
     aux = layers.conv2d(
       aux,
-      depth(768),
+      depth(AUX_DEPTHS[1]),
       kernel,
       padding='VALID',
       weights_initializer=tf.compat.v1.truncated_normal_initializer(0.0, 0.01),

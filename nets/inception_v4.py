@@ -11,8 +11,10 @@ import tf_slim as slim
 
 from nets import inception_utils, layers
 from nets.inception_blocks import (
+  AuxiliaryHead,
   Block,
   EndPoints,
+  Head,
   Row,
   avg_pool,
   conv,
@@ -91,6 +93,16 @@ BODY: tuple[Row, ...] = (                                    # Figure 9     outp
   *repeat('Mixed_7{}', 'bcd', INCEPTION_C),                  # 3 x Figure 6 8 x 8 x 1536
 )
 # fmt: on
+
+HEAD = Head(
+  'InceptionV4',
+  pool='AvgPool_1a',
+  pooled='global_pool',
+  dropout='Dropout_1b',
+  features='PreLogitsFlatten',
+  logits='Logits',
+  auxiliary=AuxiliaryHead('Mixed_6h', 'AvgPool_1a_5x5', 'Conv2d_2a', 'Aux_logits'),
+)
 
 
 def inception_v4_base(

@@ -16,7 +16,7 @@ from nets import (
   inception_v3,
   inception_v4,
 )
-from nets.inception_blocks import Row
+from nets.inception_blocks import Head, Row
 from nets.model import Model, NetworkFn
 
 
@@ -28,6 +28,7 @@ class Net(NamedTuple):
   head_scopes: tuple[str, ...]  # where the shapes depend on the number of classes
   body: tuple[Row, ...]  # the last of its end points is what the head pools
   logits_scope: str  # the layer that makes logits of the pooled features
+  head: Head
   default_image_size: int = 299
 
 
@@ -38,6 +39,7 @@ NETS: dict[str, Net] = {
     ('InceptionV3/Logits', 'InceptionV3/AuxLogits'),
     inception_v3.BODY,
     'InceptionV3/Logits/Conv2d_1c_1x1',
+    inception_v3.HEAD,
   ),
   'inception_v4': Net(
     inception.inception_v4,
@@ -45,6 +47,7 @@ NETS: dict[str, Net] = {
     ('InceptionV4/Logits', 'InceptionV4/AuxLogits'),
     inception_v4.BODY,
     'InceptionV4/Logits/Logits',
+    inception_v4.HEAD,
   ),
   'inception_resnet_v1': Net(
     inception.inception_resnet_v1,
@@ -52,6 +55,7 @@ NETS: dict[str, Net] = {
     ('InceptionResnetV1/Logits', 'InceptionResnetV1/Bottleneck'),
     inception_resnet_v1.BODY,
     'InceptionResnetV1/Logits/Logits',
+    inception_resnet_v1.HEAD,
   ),
   'inception_resnet_v2': Net(
     inception.inception_resnet_v2,
@@ -59,6 +63,7 @@ NETS: dict[str, Net] = {
     ('InceptionResnetV2/Logits', 'InceptionResnetV2/AuxLogits'),
     inception_resnet_v2.BODY,
     'InceptionResnetV2/Logits/Logits',
+    inception_resnet_v2.HEAD,
   ),
 }
 

@@ -1,5 +1,6 @@
 """The training and evaluation scripts as a user starts them: messages and exit statuses."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -56,3 +57,29 @@ def test_help_lists_the_flags():
   assert code == 0
   assert 'goes on where it stopped' in text
   assert '--learning_rate_decay_type' in text
+
+
+def test_a_net_is_drawn_and_its_table_printed(tmp_path):
+  code, lines, text = run(
+    'show_net.py', 'inception_v4', '--json', f'--output={tmp_path}/v4.svg', '--image_size=160'
+  )
+  assert (code, lines) == (0, [])
+  assert json.loads(text)['image_size'] == 160
+  assert 'picture of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
+
+
+@pytest.mark.slow
+def test_an_unknown_net_is_one_line():
+  code, lines, _ = run('show_net.py', 'inception_v5')
+  assert code == 1
+  assert lines == [
+    "show_net: Unknown net 'inception_v5'; choose one of inception_v3, inception_v4, "
+    'inception_resnet_v1, inception_resnet_v2'
+  ]
+
+
+def test_the_nets_are_listed():
+  code, lines, text = run('list_nets.py')
+  assert (code, lines) == (0, [])
+  assert 'inception_v4          299  46,009,106  42,649,769  12.25  arXiv:1602.07261' in text
+  assert 'inception_v4_2016_09_09' in text

@@ -7,7 +7,17 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import inception_utils, layers, nets_factory
-from nets.inception_blocks import Residual, avg_pool, conv, max_pool, row, run_body, split
+from nets.inception_blocks import (
+  AuxiliaryHead,
+  Head,
+  Residual,
+  avg_pool,
+  conv,
+  max_pool,
+  row,
+  run_body,
+  split,
+)
 
 NAME = 'inception_tiny'
 BODY = (
@@ -15,6 +25,15 @@ BODY = (
   row('Mixed_2a', ([conv(8, 1)], [conv(8, 3), split(conv(8, (1, 3)), conv(8, (3, 1)))])),
   row('Block', Residual(([conv(8, 1)], [avg_pool(3)]), scale=0.2)),
   row('Mixed_3a', ([conv(16, 3, stride=2)], [max_pool(3, stride=2)])),
+)
+HEAD = Head(
+  'InceptionTiny',
+  pool='AvgPool_1a',
+  pooled='',
+  dropout='Dropout',
+  features='',
+  logits='Logits',
+  auxiliary=AuxiliaryHead('Mixed_3a', 'AvgPool_1a_5x5', 'Conv2d_2a', 'Logits'),
 )
 
 
@@ -55,6 +74,7 @@ def register() -> None:
     ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits'),
     BODY,
     'InceptionTiny/Logits/Logits',
+    HEAD,
     default_image_size=32,
   )
 

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import nets_factory
+from benchmarking import operations
+from nets import nets_factory, summary
 from tests import golden, tiny
 
 tf1 = tf.compat.v1
@@ -85,6 +86,47 @@ def test_regularization_losses(built):
   if built.name == 'inception_resnet_v2':
     regularized += [v for v in built.variables if v.op.name.endswith('biases')]
   assert len(built.regularization_losses) == len(regularized)
+
+
+def variable_of(tensor: tf.Tensor) -> str:
+  """The name of the variable that is read."""
+  op = tensor.op
+  while op.inputs:
+    op = op.inputs[0].op
+  return op.name
+
+
+def test_summary_of_the_tables_is_that_of_the_graph(built):
+  """Layer by layer: parameters, multiply-adds; and the end points with their shapes."""
+  described = summary.summarize(built.name)
+  trained = {
+    v.op.name.partition('/weights')[0]: v.shape.num_elements()
+    for v in built.variables
+    if v.op.name.endswith('/weights')
+  }
+  for v in built.variables:
+    if v.op.name.endswith('/beta') or v.op.name.endswith('/biases'):
+      scope = v.op.name.removesuffix('/beta').removesuffix('/BatchNorm').removesuffix('/biases')
+      trained[scope] += v.shape.num_elements()
+  counted = {}
+  for op in built.logits.graph.get_operations():
+    if adds := operations.multiply_adds_of(op):
+      counted[variable_of(op.inputs[1]).removesuffix('/weights')] = adds // 2  # of two pictures
+  layers = {
+    layer.scope: layer for block in described.blocks for layer in block.layers if layer.parameters
+  }
+  if built.name == 'inception_resnet_v1':  # facenet's ends in an embedding, ours has logits
+    del layers['InceptionResnetV1/Logits/Logits']
+    del trained['InceptionResnetV1/Bottleneck'], counted['InceptionResnetV1/Bottleneck']
+  assert {scope: layer.parameters for scope, layer in layers.items()} == trained
+  assert {scope: layer.multiply_adds for scope, layer in layers.items()} == counted
+  ours = {name: [2, *shape] for name, shape in summary.end_points(described).items()}
+  expected = {name: tensor.shape.as_list() for name, tensor in built.end_points.items()}
+  assert {name: ours[name] for name in expected} == expected
+  assert set(ours) - set(expected) <= {'global_pool', 'Logits', 'Predictions'}
+  if built.name != 'inception_resnet_v1':
+    assert list(ours) == list(expected)
+    assert described.parameters == golden.reference(built.name)['trainable_parameters']
 
 
 def test_no_updates_outside_training(built):

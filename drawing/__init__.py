@@ -1,0 +1,1 @@
+"""Nets as schematic pictures: one layout, and renderers of it to SVG and PNG."""

@@ -1,0 +1,46 @@
+"""The catalogue against the registry, the pages, and figures written down elsewhere."""
+
+import pathlib
+
+from nets import catalogue, nets_factory
+from tests import tiny
+
+DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'
+
+
+def test_every_net_has_a_paper():
+  assert set(nets_factory.NETS) - {tiny.NAME} == set(catalogue.PAPERS)
+
+
+def test_errors_are_those_of_the_page_on_evaluation():
+  page = (DOCS / 'evaluation.md').read_text('utf-8')
+  for paper in catalogue.PAPERS.values():
+    errors = (paper.one_crop, paper.crops_12, paper.crops_144)
+    cells = ' | '.join(f'{top_1} / {top_5}' for top_1, top_5 in errors)
+    assert f'| {paper.title} | {cells} |' in page
+
+
+def test_checkpoints_are_whole():
+  assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 15
+  for checkpoint in catalogue.CHECKPOINTS:
+    assert checkpoint.net in nets_factory.NETS
+    assert checkpoint.source and checkpoint.pictures
+    assert checkpoint.outputs in (1000, 1001, 512)
+    assert (checkpoint.top_1 is None) == (checkpoint.by == 'facenet')
+    if checkpoint.top_1:
+      assert 77 < checkpoint.top_1 < 81 and 93 < checkpoint.top_5 < 96
+
+
+def test_the_page_has_the_tables_as_they_are():
+  page = (DOCS / 'nets.md').read_text('utf-8')
+  lines = [line for line in catalogue.as_markdown() if not line.startswith(f'| {tiny.NAME} |')]
+  end = lines.index('')
+  assert '\n'.join(lines[:end]) in page
+  assert '\n'.join(lines[end + 1 :]) in page
+
+
+def test_json_names_the_sources():
+  content = catalogue.as_json()
+  assert {'name', 'parameters', 'multiply_adds', 'paper'} <= content['nets'][0].keys()
+  assert content['nets'][0]['paper']['one_crop'] == {'top_1': 21.2, 'top_5': 5.6}
+  assert all(checkpoint['source'] for checkpoint in content['checkpoints'])

@@ -1,0 +1,104 @@
+"""What is said of nets without building them; test_goldens.py has the four at 299 x 299."""
+
+import math
+
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+
+from nets import inception_v3, nets_factory, summary
+from tests import tiny
+
+tf1 = tf.compat.v1
+
+
+@pytest.mark.parametrize(
+  ('name', 'giga', 'mega'),  # timm's tables
+  [
+    ('inception_v3', 5.73, 23.83),
+    ('inception_v4', 12.28, 42.68),
+    ('inception_resnet_v2', 13.18, 55.84),
+  ],
+)
+def test_counts_are_the_published_ones(name, giga, mega):
+  net = summary.summarize(name, num_classes=1000)
+  normalized = [
+    layer
+    for block in net.body
+    for step in (step for branch in block.branches for step in branch)
+    for layer in step
+    if layer.kind == summary.CONVOLUTION
+  ]
+  # fvcore, which timm's tables are made with, adds two for each element of a batch norm.
+  adds = net.multiply_adds + 2 * sum(math.prod(layer.shape) for layer in normalized)
+  assert adds / 1e9 == pytest.approx(giga, abs=0.006)
+  # timm's batch norms have a gamma for each filter.
+  gammas = sum(layer.shape[2] for layer in normalized)
+  parameters = net.parameters - net.auxiliary.parameters + gammas
+  assert parameters / 1e6 == pytest.approx(mega, abs=0.006)
+
+
+@pytest.mark.parametrize('size', [107, 346])
+def test_a_narrow_net_at_another_size_is_that_of_the_graph(size):
+  with tf.Graph().as_default(), slim.arg_scope(inception_v3.inception_v3_arg_scope()):
+    _, end_points = inception_v3.inception_v3(
+      tf1.placeholder(tf.float32, (1, size, size, 3)), 7, depth_multiplier=0.3
+    )
+    trained = sum(v.shape.num_elements() for v in tf1.trainable_variables())
+  net = summary.summarize('inception_v3', size, num_classes=7, depth_multiplier=0.3)
+  expected = {name: tensor.shape.as_list() for name, tensor in end_points.items()}
+  assert {name: [1, *shape] for name, shape in summary.end_points(net).items()} == expected
+  assert net.parameters == trained
+
+
+def test_no_room_for_an_auxiliary_head():
+  assert summary.summarize('inception_v4', 106).auxiliary is None
+  assert 'AuxLogits' not in summary.end_points(summary.summarize('inception_v4', 106))
+  assert summary.summarize('inception_v4', 107).auxiliary is not None
+
+
+def test_equal_blocks_look_alike_whatever_their_names():
+  blocks = {block.scope: block for block in summary.summarize('inception_v3').body}
+  assert blocks['Mixed_5c'].looks_like(blocks['Mixed_5d'])  # other names of layers and input
+  assert blocks['Mixed_7b'].looks_like(blocks['Mixed_7c'])
+  assert not blocks['Mixed_5b'].looks_like(blocks['Mixed_5c'])
+  assert not blocks['Mixed_6b'].looks_like(blocks['Mixed_6c'])
+  blocks = {block.scope: block for block in summary.summarize('inception_resnet_v2').body}
+  assert not blocks['Repeat_2/block8_9'].looks_like(blocks['Block8'])  # another scale
+
+
+def test_table_of_the_test_size_net():
+  net = summary.summarize(tiny.NAME)
+  lines = summary.as_text(net)
+  assert lines[0] == 'inception_tiny, 32 x 32 pixels, 1001 classes, one picture'
+  # 15 x 15 places; 1 x 1, 3 x 3, 1 x 3 and 3 x 1 convolutions from 8 filters to 8.
+  adds = 225 * 8 * 8 * (1 + 9 + 3 + 3)
+  parameters = 8 * (8 * (1 + 9 + 3 + 3) + 4)
+  assert ' '.join(lines[4].split()) == f'Mixed_2a Mixed_2a 15 x 15 x 24 {parameters:,} {adds:,}'
+  (block,) = [b for b in summary.as_json(net)['blocks'] if b['scope'] == 'InceptionTiny/Mixed_2a']
+  assert [layer['scope'].split('/')[-1] for layer in block['layers']] == [
+    'Conv2d_0a_1x1', 'Conv2d_0a_3x3', 'Conv2d_0b_1x3', 'Conv2d_0c_3x1', 'Mixed_2a',
+  ]  # fmt: skip
+  assert summary.as_json(net)['parameters'] == net.parameters
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('inception_v9',), "Unknown net 'inception_v9'; choose one of inception_v3, "),
+    (('inception_v4', 74), 'image_size is 74; the smallest that inception_v4 takes is 75'),
+    (('inception_v3', 363), 'image_size is 363, too large for inception_v3: AuxLogits would have '),
+    (('inception_v3', 299, 0), 'num_classes is 0; expected at least 1'),
+    (('inception_v3', 299, 5, 0.0), 'depth_multiplier is 0.0; it must be greater than zero'),
+    (('inception_v4', 299, 5, 0.5), 'inception_v4 has no depth_multiplier; .*inception_v3 has'),
+  ],
+)
+def test_what_it_refuses(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    summary.summarize(*arguments)
+
+
+def test_every_net_says_what_its_head_is():
+  for name, net in nets_factory.NETS.items():
+    assert net.logits_scope.endswith(net.head.logits), name
+    assert net.logits_scope.startswith(f'{net.head.scope}/'), name
