@@ -1,0 +1,123 @@
+"""Where the time of a training step, or of inference, goes: kinds of operations and their shares.
+
+  python benchmarks/profile_step.py --model_name=inception_v3 --batch_size=16 --precision=bfloat16
+  python benchmarks/profile_step.py --mode=infer --batch_size=32
+  python benchmarks/profile_step.py --num_clones=4 --clone_on_cpu --batch_size=4
+
+Flags are those of benchmark_image_classifier.py. Two steps under TensorFlow's profiler: operations
+run side by side, so their times add up to more than the step. --top=N names the dearest operations.
+"""
+
+import collections
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tensorflow as tf
+from absl import app, flags
+from tensorflow.tsl.profiler.protobuf import xplane_pb2  # the file format of the profiler
+
+import console
+import quiet_tensorflow  # noqa: F401  before TensorFlow
+from benchmarking import config as benchmark_config
+from benchmarking import net_rate, timing
+
+_TOP = flags.DEFINE_integer('top', 0, 'Name so many of the dearest operations.')
+_STEPS = 2
+
+# The first that fits: what it is called, and what the operation's type, or its name, looks like.
+_KINDS = (
+  ('filter gradients', r'Conv2DBackpropFilter|MatMul'),
+  ('input gradients', r'Conv2DBackpropInput|conv2d_transpose'),
+  ('convolutions', r'Conv2D$|FusedConv2D|/Conv2D:'),
+  ('batch norm', r'BatchNorm'),
+  ('gradients of relu', r'ReluGrad'),
+  ('relu', r'Relu$'),
+  ('pooling', r'Pool'),
+  ('communication', r'Collective|Nccl|:_Send$|:_Recv$|:_HostSend$|:_HostRecv$'),
+  ('optimizer', r':ResourceApply'),
+  ('L2 and norms', r':L2Loss'),
+  ('sums of gradients', r':AddN'),
+  ('moving averages', r':AssignSubVariableOp'),
+  ('casts', r':Cast$'),
+  ('concatenation and slices', r':(ConcatV2|Slice|Split|SplitV|Pad)$'),
+  ('element by element', r':(Mul|Sub|AddV2|Maximum|Minimum|Max|Min|SelectV2|ReverseV2|RealDiv)$'),
+  ('other', r''),
+)
+
+
+class _Profiled(Exception):
+  """Ends the benchmark once the profile is there."""
+
+
+def main(_: list[str]) -> None:
+  config = console.flag_values(benchmark_config.Config, benchmark_config.resolve, {})
+  if config.mode not in ('train', 'infer'):
+    raise flags.Error(f'--mode={config.mode}: choose train or infer')
+  with tempfile.TemporaryDirectory(prefix='profile-') as folder:
+    _profile(config, folder)
+    _report(*_read(folder))
+
+
+def _profile(config: benchmark_config.Config, folder: str) -> None:
+  def measure(start, finish, **unused):
+    for _ in range(3):
+      finish(start())
+    with tf.profiler.experimental.Profile(folder):
+      for _ in range(_STEPS):
+        finish(start())
+    raise _Profiled
+
+  timing.measure, clock = measure, timing.measure
+  try:
+    {'train': net_rate.train, 'infer': net_rate.infer}[config.mode](config)
+  except _Profiled:
+    pass
+  finally:
+    timing.measure = clock
+
+
+def _read(folder: str) -> tuple[float, dict[str, float], dict[str, int]]:
+  """Seconds a step, and of each operation 'name:Type' its seconds a step and how often it ran."""
+  (path,) = Path(folder).rglob('*.xplane.pb')
+  space = xplane_pb2.XSpace.FromString(path.read_bytes())
+  seconds, counts = collections.Counter(), collections.Counter()
+  begin, end = float('inf'), 0.0
+  for plane in space.planes:
+    if not plane.name.startswith('/host:CPU'):
+      continue
+    for line in plane.lines:
+      for event in line.events:
+        name = plane.event_metadata[event.metadata_id].name
+        if '::' in name or not re.fullmatch(r'.*:\w+', name):
+          continue  # not an operation
+        start = line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12
+        begin, end = min(begin, start), max(end, start + event.duration_ps * 1e-12)
+        seconds[name] += event.duration_ps * 1e-12 / _STEPS
+        counts[name] += 1
+  return (end - begin) / _STEPS, seconds, counts
+
+
+def _kind(operation: str) -> str:
+  return next(kind for kind, pattern in _KINDS if re.search(pattern, operation))
+
+
+def _report(step: float, seconds: dict[str, float], counts: dict[str, int]) -> None:
+  kinds, number = collections.Counter(), collections.Counter()
+  for operation, time in seconds.items():
+    kinds[_kind(operation)] += time
+    number[_kind(operation)] += counts[operation] // _STEPS
+  total = sum(kinds.values())
+  print(f'step {step * 1e3:.0f} ms; operations, one after the other, {total * 1e3:.0f} ms:')
+  for kind, time in kinds.most_common():
+    print(f'{kind:26} {100 * time / total:5.1f} %  {number[kind]:6} operations')
+  for operation, time in collections.Counter(seconds).most_common(_TOP.value):
+    print(f'{time * 1e3:8.1f} ms  {operation}')
+
+
+if __name__ == '__main__':
+  console.define_flags(benchmark_config.Config, {})
+  app.run(main)
