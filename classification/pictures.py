@@ -55,7 +55,8 @@ def prepare(content: bytes, thumbnail_side: int | None = None) -> Prepared:
 
   Args:
     content: of a file.
-    thumbnail_side: pixels of the longer side of a thumbnail; None makes none.
+    thumbnail_side: pixels of the longer side of a thumbnail, be it smaller or larger than the
+      picture; None makes none.
 
   Raises:
     BadPictureError: it is no picture, or none that can be classified; the message says why.
@@ -65,9 +66,10 @@ def prepare(content: bytes, thumbnail_side: int | None = None) -> Prepared:
   encoded = content if _is_ordinary(content) else _encode(decode(content), 'BMP')
   if thumbnail_side is None:
     return Prepared(encoded)
-  image = decode(encoded, thumbnail_side**2)
-  image.thumbnail((thumbnail_side, thumbnail_side), Image.Resampling.BILINEAR)
-  return Prepared(encoded, _encode(image, 'PNG'))
+  image = decode(encoded, (2 * thumbnail_side) ** 2)
+  factor = thumbnail_side / max(image.size)
+  size = tuple(max(1, round(side * factor)) for side in image.size)
+  return Prepared(encoded, _encode(image.resize(size, Image.Resampling.BICUBIC), 'PNG'))
 
 
 def _encode(image: Image.Image, file_format: str) -> bytes:
