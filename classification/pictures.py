@@ -97,12 +97,13 @@ def _is_ordinary(content: bytes) -> bool:
   )
 
 
-def decode(content: bytes, most_pixels: int = LARGE) -> Image.Image:
+def decode(content: bytes, most_pixels: int | None = None) -> Image.Image:
   """Decodes a picture with Pillow.
 
   Args:
     content: of a file.
-    most_pixels: a larger picture is divided by a whole number so that it has about as many.
+    most_pixels: a larger picture is divided by a whole number so that it has about as many;
+      `LARGE` by default.
 
   Returns:
     RGB, upright.
@@ -115,6 +116,7 @@ def decode(content: bytes, most_pixels: int = LARGE) -> Image.Image:
   try:
     with Image.open(io.BytesIO(content), formats=_formats()) as image:
       _check_size(image)
+      most_pixels = most_pixels or LARGE
       if image.width * image.height <= LARGE:
         return _as_rgb(image, most_pixels)
       with _large_one:

@@ -105,7 +105,7 @@ def test_large_pictures_are_divided(mode, file_format, monkeypatch):
     pytest.skip('no such file')
   monkeypatch.setattr(pictures, 'LARGE', 1000)
   slope = np.add.outer(np.arange(61), np.arange(97)).astype(np.uint8)
-  content = encode(file_format, mode, np.repeat(slope[..., np.newaxis], 3, axis=2))
+  content = encode(file_format, mode, slope if mode in 'LP' else np.stack([slope] * 3, axis=2))
   found = seen(content)
   assert found.shape[0] * found.shape[1] <= 1000
   assert found.shape[1] / found.shape[0] == pytest.approx(97 / 61, rel=0.05)
