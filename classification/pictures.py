@@ -85,7 +85,7 @@ def _is_ordinary(content: bytes) -> bool:
     return (
       header.channels != 4
       and header.width * header.height <= LARGE
-      and not (header.has_exif and pictures_lib.turn_of_file(content))
+      and not (header.has_exif and pictures_lib.turn_of_file(content) is not None)
     )
   if not content.startswith(pictures_lib.PNG_MAGIC) or len(content) < 33:
     return False

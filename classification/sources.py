@@ -134,8 +134,8 @@ def fetch(url: str) -> bytes:
   quoted = urllib.parse.quote(
     url, safe=string.punctuation
   )  # blanks, and letters that are not ASCII
-  request = urllib.request.Request(quoted, headers=_HEADERS)
   try:
+    request = urllib.request.Request(quoted, headers=_HEADERS)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
       content = response.read(MAX_BYTES + 1)
       length = int(response.headers.get('Content-Length') or 0)

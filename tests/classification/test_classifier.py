@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from classification import sources
+from classification import classes, sources
 from classification.classifier import Classifier
 from classification.config import resolve
 from datasets import dataset_info, imagenet
@@ -64,13 +64,13 @@ def runs(make_run, data):
 
 def classify(paths, *checkpoints, **flags):
   wanted = resolve({'checkpoint_path': ','.join(checkpoints), 'batch_size': 4, **flags})
-  classifier = Classifier(wanted)
-  return classifier, list(classifier.classify(sources.expand(paths, None)))
+  return list(Classifier(wanted).classify(sources.expand(paths, None)))
 
 
-def classes(*checkpoints, **flags):
-  classifier, _ = classify([], *checkpoints, **flags)
-  return classifier.classes
+def classes_of(*checkpoints, **flags):
+  wanted = resolve({'checkpoint_path': ','.join(checkpoints), **flags})
+  prefixes = [f'{directory}/model.ckpt-1' for directory in wanted.runs.directories]
+  return classes.find(wanted.runs, wanted.request.members, prefixes, wanted.config.labels)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def classes(*checkpoints, **flags):
   [
     (1, {}),
     (2, {'member_weights': '3,1'}),
-    (2, {'crops': '12', 'average': 'logits'}),
-    (1, {'crops': 'dense'}),
-    (2, {'resize': 'aspect', 'interpolation': 'bicubic', 'average': 'logits'}),
+    (1, {'crops': '12', 'average': 'logits'}),
+    pytest.param(1, {'crops': 'dense'}, marks=pytest.mark.slow),
+    pytest.param(2, {'resize': 'aspect', 'average': 'logits'}, marks=pytest.mark.slow),
   ],
   ids=['one', 'two', 'twelve', 'dense', 'aspect'],
 )
@@ -92,7 +92,7 @@ def test_probabilities_are_those_of_the_evaluation(data, photos, runs, members, 
   by_name = dict(
     zip(expected.filenames, zip(expected.top, expected.probabilities, strict=True), strict=True)
   )
-  _, found = classify(photos, *runs, **flags)
+  found = classify(photos, *runs, **flags)
   assert [result.name for result in found] == photos
   for result in found:
     if result.error:
@@ -106,27 +106,27 @@ def test_probabilities_are_those_of_the_evaluation(data, photos, runs, members, 
 
 
 def test_sigmoid(photos, runs):
-  _, (found,) = classify(photos[:1], runs[0], loss='sigmoid')
-  _, (softmax,) = classify(photos[:1], runs[0])
+  (found,) = classify(photos[:1], runs[0], loss='sigmoid')
+  (softmax,) = classify(photos[:1], runs[0])
   odds = found.probabilities / (1 - found.probabilities)
   np.testing.assert_allclose(odds / odds.sum(), softmax.probabilities, rtol=1e-4)
 
 
-@pytest.mark.parametrize('flags', [{}, {'crops': '10'}])
+@pytest.mark.parametrize('flags', [{}, pytest.param({'crops': '10'}, marks=pytest.mark.slow)])
 def test_what_fails_is_named_in_its_place(photos, runs, tmp_path, flags):
   cut = tmp_path / 'cut.png'
   cut.write_bytes(ODD['cut.png'][0])  # passes for a picture until it is decoded
   paths = [str(cut), 'none.jpg', photos[0], str(cut), photos[1], photos[4], str(cut)]
-  _, found = classify(paths, *runs, **flags)
+  found = classify(paths, *runs, **flags)
   damaged = 'does not decode: it is damaged or cut short'
   missing, text = 'No such file or directory', 'not a picture in any known format'
   assert [result.error for result in found] == [damaged, missing, '', damaged, '', text, damaged]
   assert [result.name for result in found] == paths
-  _, (first, second) = classify(photos[:2], *runs, **flags)
+  first, second = classify(photos[:2], *runs, **flags)
   np.testing.assert_allclose(found[2].probabilities, first.probabilities, rtol=1e-5)
   np.testing.assert_allclose(found[4].probabilities, second.probabilities, rtol=1e-5)
-  assert classify(['none.jpg'], *runs, **flags)[1][0].error == missing
-  assert classify([], *runs, **flags)[1] == []
+  assert classify(['none.jpg'], *runs, **flags)[0].error == missing
+  assert classify([], *runs, **flags) == []
 
 
 def test_pictures_are_read_as_they_are_needed(photos, runs):
@@ -150,15 +150,15 @@ def test_pictures_are_read_as_they_are_needed(photos, runs):
 
 
 def test_names_of_a_run(runs):
-  assert classes(*runs).labels_to_names == COLORS
+  assert classes_of(*runs).labels_to_names == COLORS
 
 
 def test_names_of_a_file(photos, runs, tmp_path):
   path = tmp_path / 'labels.txt'
   path.write_text('0:background\n1:cat\n2:dog\n3:a: b\n')
-  found = classes(runs[0], labels=str(path))
+  found = classes_of(runs[0], labels=str(path))
   assert (found.labels_to_names[3], found.label_range) == ('a: b', (1, 3))
-  _, (result,) = classify(photos[:1], runs[0], labels=str(path))
+  (result,) = classify(photos[:1], runs[0], labels=str(path))
   assert result.probabilities[0] == 0
   assert result.probabilities.sum() == pytest.approx(1, abs=1e-5)
   for content, message in (
@@ -168,17 +168,17 @@ def test_names_of_a_file(photos, runs, tmp_path):
   ):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-      classes(runs[0], labels=str(path))
+      classes_of(runs[0], labels=str(path))
   path.write_bytes(b'0:\xff\n')
   with pytest.raises(ValueError, match='is no UTF-8 text'):
-    classes(runs[0], labels=str(path))
+    classes_of(runs[0], labels=str(path))
   with pytest.raises(FileNotFoundError):
-    classes(runs[0], labels=str(tmp_path / 'none.txt'))
+    classes_of(runs[0], labels=str(tmp_path / 'none.txt'))
   path.write_text(''.join(f'{i}:{i}\n' for i in range(7)))
   with pytest.raises(
     ValueError, match=r'The net has 3 outputs, and labels of .*labels.txt are 0..6'
   ):
-    classes(runs[0], labels=str(path))
+    classify([], runs[0], labels=str(path))
 
 
 def test_names_of_imagenet(make_run, photos):
@@ -188,19 +188,19 @@ def test_names_of_imagenet(make_run, photos):
   assert names[250] == 'malamute, malemute, Alaskan malamute'
   assert names[251] == 'Siberian husky'
   for checkpoints in ([with_background], [without], [without, with_background]):
-    assert classes(*checkpoints).labels_to_names == names
-  _, (one,) = classify(photos[:1], without)
+    assert classes_of(*checkpoints).labels_to_names == names
+  (one,) = classify(photos[:1], without)
   assert one.probabilities[0] == 0
   assert one.probabilities.sum() == pytest.approx(1, abs=1e-5)
   of_run = make_run(1000, labels_offset=1, dataset_name='imagenet', dataset_dir='/none')
-  assert classes(of_run).labels_to_names == names
+  assert classes_of(of_run).labels_to_names == names
 
 
 def test_numbers_where_nothing_names_the_classes(make_run, caplog):
-  found = classes(make_run(5, dataset_name='flowers', dataset_dir='/none'))
+  found = classes_of(make_run(5, dataset_name='flowers', dataset_dir='/none'))
   assert (found.num_classes, found.labels_to_names) == (5, {})
-  assert classes(make_run(1000, dataset_name='other', dataset_dir='/none')).labels_to_names == {}
-  shifted = classes(make_run(5, labels_offset=1))
+  assert classes_of(make_run(1000, dataset_name='other', dataset_dir='/none')).labels_to_names == {}
+  shifted = classes_of(make_run(5, labels_offset=1))
   assert (shifted.num_classes, shifted.label_range) == (6, (1, 5))
 
 
@@ -208,9 +208,9 @@ def test_runs_of_other_classes(make_run, runs, tmp_path):
   info = dataset_info.DatasetInfo('pets', {}, 3, ('cat', 'dog', 'cow'))
   dataset_info.write_info(tmp_path, info)
   other = make_run(dataset_name='pets', dataset_dir=str(tmp_path))
-  assert classes(other).labels_to_names == {0: 'cat', 1: 'dog', 2: 'cow'}
+  assert classes_of(other).labels_to_names == {0: 'cat', 1: 'dog', 2: 'cow'}
   with pytest.raises(ValueError, match='are of different classes: --labels=FILE names those of'):
-    classes(runs[0], other)
+    classes_of(runs[0], other)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_weights_of_other_libraries(photos, tmp_path):
   weights = conversion.read(str(tmp_path / 'v4.ckpt'), 'inception_v4')
   conversion.write_timm(str(tmp_path / 'v4.safetensors'), weights)
   flags = {'model_name': 'inception_v4', 'eval_image_size': '75'}
-  _, (expected,) = classify(photos[:1], str(tmp_path / 'v4.ckpt'), **flags)
-  _, (found,) = classify(photos[:1], str(tmp_path / 'v4.safetensors'), **flags)
+  (expected,) = classify(photos[:1], str(tmp_path / 'v4.ckpt'), **flags)
+  (found,) = classify(photos[:1], str(tmp_path / 'v4.safetensors'), **flags)
   np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-4)
   with pytest.raises(ValueError, match=r'--model_name must be given'):
     resolve({'checkpoint_path': str(tmp_path / 'v4.safetensors')})
