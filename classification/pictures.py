@@ -166,7 +166,9 @@ def _as_rgb(image: Image.Image, most_pixels: int) -> Image.Image:
   turn = pictures_lib.turn_of(image)
   if image.mode.startswith(('I', 'F')):
     image = _upper_bits(image)
-  image = image.convert(_ALPHA if image.has_transparency_data else 'RGB')
+  mode = _ALPHA if image.has_transparency_data else 'RGB'
+  if image.mode != mode:  # a copy of 400 million pixels takes 1.6 GB
+    image = image.convert(mode)
   divisor = math.ceil(math.sqrt(image.width * image.height / most_pixels))
   if divisor > 1:
     image = image.reduce(divisor)
