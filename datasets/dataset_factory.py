@@ -41,6 +41,7 @@ class Entry:
   tfds_schema: records.Schema | None = None
 
 
+_BACKGROUND = imagenet.labels()[0]
 SYNTHETIC = 'synthetic'  # noise, see `synthetic` below
 
 # TensorFlow Datasets numbers ImageNet's classes from 0, without a background.
@@ -137,6 +138,52 @@ def synthetic(split_name: str) -> Dataset:
   return Dataset(SYNTHETIC, split_name, (), number, classes, {}, (1, classes - 1), shard_sizes=())
 
 
+def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Dataset | None:
+  """A data set as far as its classes are known, without records; None where they are not.
+
+  Args:
+    name: one of `DATASETS`, or None.
+    dataset_dir: folder of the records, which need not be there.
+
+  Raises:
+    ValueError: `dataset.json` or `labels.txt` is damaged.
+  """
+  info = dataset_info.read_info(dataset_dir) if dataset_dir else None
+  if info:
+    names = dict(enumerate(info.labels))
+    return without_records(info.name, info.num_classes, names, info.label_offset)
+  names = _read_labels(Path(dataset_dir, 'labels.txt')) if dataset_dir else {}
+  if not names and name in DATASETS:
+    names = dict(enumerate(DATASETS[name].labels()))
+  return with_names(name or '', names) if names else None
+
+
+def with_names(name: str, names: dict[int, str]) -> Dataset:
+  """A data set of classes alone; label 0 is no picture's where it is called background."""
+  return without_records(name, max(names) + 1, names, int(names.get(0) == _BACKGROUND))
+
+
+def without_records(
+  name: str, num_classes: int, names: dict[int, str], first_label: int = 0
+) -> Dataset:
+  """A data set of classes alone."""
+  return Dataset(name, '', (), 0, num_classes, names, (first_label, num_classes - 1))
+
+
+def read_labels(path: str | os.PathLike) -> dict[int, str]:
+  """Reads slim's labels.txt, lines index:name.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError: it has other lines, or none.
+  """
+  names = _read_labels(Path(path))
+  if not names:
+    os.stat(path)
+    raise ValueError(f'{path} is empty: lines index:name are expected')
+  return names
+
+
 def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
   dataset_info.check_sizes(dataset_dir, info, split_name)
   split = info.splits[split_name]
@@ -222,8 +269,13 @@ def _read_labels(path: Path) -> dict[int, str]:
     lines = path.read_text('utf-8').splitlines()
   except FileNotFoundError:
     return {}
+  except UnicodeDecodeError:
+    raise ValueError(f'{path} is no UTF-8 text of lines index:name') from None
   try:
     pairs = [line.split(':', 1) for line in lines if line.strip()]
-    return {int(index): label for index, label in pairs}
+    names = {int(index): label for index, label in pairs}
   except ValueError:
-    raise ValueError(f'{path} is not made of lines index:name') from None
+    names = {-1: ''}
+  if min(names, default=0) < 0:
+    raise ValueError(f'{path} is not made of lines index:name')
+  return names

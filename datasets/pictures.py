@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-_JPEG_MAGIC, _PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
+JPEG_MAGIC, PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
 _COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not listed
   '1': ('Grayscale', 1),
   'L': ('Grayscale', 1),
@@ -92,10 +92,10 @@ def read_picture(content: bytes, *, upright: bool = False, keep_png: bool = True
   """
   if not content:
     raise BadPictureError('empty file')
-  if not content.startswith(_JPEG_MAGIC):
+  if not content.startswith(JPEG_MAGIC):
     return _decoded(content, upright, keep_png)
   header = read_jpeg_header(content)
-  if header.channels == 4 or (upright and header.has_exif and _turn(content) is not None):
+  if header.channels == 4 or (upright and header.has_exif and turn_of_file(content) is not None):
     return _decoded(content, upright, keep_png)
   colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
   return Picture(content, 'JPEG', header.height, header.width, colorspace, header.channels)
@@ -144,17 +144,25 @@ def read_jpeg_header(content: bytes) -> JpegHeader:
   return JpegHeader(height, width, channels, has_exif)
 
 
-def _turn(content: bytes) -> Image.Transpose | None:
+def turn_of_file(content: bytes) -> Image.Transpose | None:
   """How EXIF wants a picture turned; None for upright ones and for broken EXIF."""
   try:
     with Image.open(io.BytesIO(content)) as image:
-      return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+      return turn_of(image)
+  except Exception:  # Pillow raises nearly anything
+    return None
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+  """`turn_of_file` of an open picture."""
+  try:
+    return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
   except Exception:  # Pillow raises nearly anything
     return None
 
 
 def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
-  turn = _turn(content) if upright else None
+  turn = turn_of_file(content) if upright else None
   try:
     image = Image.open(io.BytesIO(content))
     image.load()
@@ -163,7 +171,7 @@ def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
     raise BadPictureError(f'does not decode: {error}') from error
 
-  is_jpeg, is_png = content.startswith(_JPEG_MAGIC), content.startswith(_PNG_MAGIC)
+  is_jpeg, is_png = content.startswith(JPEG_MAGIC), content.startswith(PNG_MAGIC)
   change = (
     (image.mode == 'CMYK' and 'CMYK to RGB')
     or (not is_jpeg and not (is_png and keep_png) and f'{image.format} to JPEG')

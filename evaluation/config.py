@@ -122,6 +122,14 @@ class Member(NamedTuple):
   share: float  # of the average, relative to the others'
 
 
+class Runs(NamedTuple):
+  """The checkpoints of an ensemble, and what is known of the runs that they are of."""
+
+  paths: tuple[str, ...]  # as given
+  directories: tuple[str, ...]  # where they lie
+  configs: tuple[Mapping[str, Any], ...]  # of config.json there; {} without one
+
+
 class Request(NamedTuple):
   """What is evaluated, and how."""
 
@@ -154,35 +162,65 @@ def resolve(given: Mapping[str, Any]) -> Request:
     FileNotFoundError: there is no such checkpoint.
     ValueError: something is neither given nor there, or a value is impossible.
   """
+  runs = read_runs(given)
+  shared = {}
+  for name in ('dataset_name', 'dataset_dir', 'loss'):
+    shared[name] = agreed(name, given.get(name), runs)
+    if shared[name] is None and name != 'loss':
+      raise ValueError(
+        f'--{name} must be given: {runs.directories[0]} has no {train_config.CONFIG_FILE} that '
+        'says it'
+      )
+    if shared[name] == dataset_factory.SYNTHETIC:
+      raise ValueError(
+        'synthetic pictures are for training alone: --dataset_name and --dataset_dir choose others'
+      )
+  folder = 'eval' if len(runs.paths) == 1 else 'eval_ensemble'
+  defaults = {'loss': 'softmax', 'eval_dir': os.path.join(runs.directories[0], folder)}
+  found = {name: value for name, value in shared.items() if value is not None}
+  return make_request(EvalConfig(**{**defaults, **found, **given}), runs, given)
+
+
+def read_runs(given: Mapping[str, Any]) -> Runs:
+  """Finds the checkpoints of `--checkpoint_path` and reads what lies beside them.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: none is given, or a config.json is damaged.
+  """
   paths = _items(given.get('checkpoint_path'))
   if not paths:
     raise ValueError('--checkpoint_path must be given: a checkpoint or a train_dir')
   if given.get('follow') and (len(paths) > 1 or not os.path.isdir(paths[0])):
     raise ValueError('--follow is for one train_dir')
   directories = [_directory(path, bool(given.get('follow'))) for path in paths]
-  runs = [train_config.read(directory) or {} for directory in directories]
-  shared = {}
-  for name in ('dataset_name', 'dataset_dir', 'loss'):
-    shared[name] = _agreed(name, given.get(name), runs, directories)
-    if shared[name] == dataset_factory.SYNTHETIC:
-      raise ValueError(
-        'synthetic pictures are for training alone: --dataset_name and --dataset_dir choose others'
-      )
-  single = len(paths) == 1
-  defaults = {
-    'loss': 'softmax',
-    'eval_dir': os.path.join(directories[0], 'eval' if single else 'eval_ensemble'),
-  }
-  found = {name: value for name, value in shared.items() if value is not None}
-  config = EvalConfig(**{**defaults, **found, **given})
+  configs = [train_config.read(directory) or {} for directory in directories]
+  return Runs(tuple(paths), tuple(directories), tuple(configs))
+
+
+def make_request(config: EvalConfig, runs: Runs, given: Mapping[str, Any]) -> Request:
+  """The nets, from the flags that were given and from what their runs say.
+
+  Raises:
+    ValueError: a value is impossible, or the flags do not go together.
+  """
   train_config.check_ranges(config, _RANGES)
   _check_together(config)
   if config.max_num_batches is not None:
     config = dataclasses.replace(config, max_images=config.max_num_batches * config.batch_size)
-  members = _members(paths, directories, runs, given)
+  members = _members(runs, given)
   for member in members:
     view_spec(config, member.image_size)  # says at once what is wrong with the flags
   return Request(config, members)
+
+
+def passes(request: Request) -> dict[tuple[ViewSpec, str], list[int]]:
+  """(views, preprocessing) -> the members that look at pictures so."""
+  found: dict[tuple[ViewSpec, str], list[int]] = {}
+  for i, member in enumerate(request.members):
+    key = view_spec(request.config, member.image_size), member.preprocessing_name
+    found.setdefault(key, []).append(i)
+  return found
 
 
 def view_spec(config: EvalConfig, image_size: int) -> ViewSpec:
@@ -226,33 +264,28 @@ def _directory(path: str, may_be_empty: bool) -> str:
   return os.path.dirname(checkpoints.resolve(path)) or '.'
 
 
-def _agreed(name: str, given: Any, runs: Sequence[Mapping], directories: Sequence[str]) -> Any:
+def agreed(name: str, given: Any, runs: Runs) -> Any:
   """What was given, or what the runs say, who must not contradict each other; None if nobody."""
   if given is not None:
     return given
-  said = {run[name]: place for run, place in zip(runs, directories, strict=True) if run.get(name)}
+  said = {
+    config[name]: directory
+    for config, directory in zip(runs.configs, runs.directories, strict=True)
+    if config.get(name)
+  }
   if len(said) > 1:
     texts = [f'{value} in {place}' for value, place in said.items()]
     raise ValueError(f'--{name} must be given, for the runs differ: {", ".join(texts)}')
-  if not said and name != 'loss':
-    raise ValueError(
-      f'--{name} must be given: {directories[0]} has no {train_config.CONFIG_FILE} that says it'
-    )
   return next(iter(said), None)
 
 
-def _members(
-  paths: Sequence[str],
-  directories: Sequence[str],
-  runs: Sequence[Mapping[str, Any]],
-  given: Mapping[str, Any],
-) -> tuple[Member, ...]:
+def _members(runs: Runs, given: Mapping[str, Any]) -> tuple[Member, ...]:
   dealt = {
-    name: _deal(name, given.get(name), len(paths), parse) for name, parse in _PARSERS.items()
+    name: _deal(name, given.get(name), len(runs.paths), parse) for name, parse in _PARSERS.items()
   }
   return tuple(
-    _member(path, directories[i], runs[i], {name: values[i] for name, values in dealt.items()})
-    for i, path in enumerate(paths)
+    _member(path, directory, config, {name: values[i] for name, values in dealt.items()})
+    for i, (path, directory, config) in enumerate(zip(*runs, strict=True))
   )
 
 

@@ -31,7 +31,7 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
     ValueError: there are other layers between pooling and logits, or the images are known to be
       too small.
   """
-  _check_head(model, net)
+  check_head(model, net, '--crops=dense')
   features = tf.cast(model.end_points(images)[net.body[-1].end_point], tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   biases = model.variables_by_name[f'{net.logits_scope}/biases']
@@ -47,7 +47,8 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
   return tf.nn.bias_add(tf.nn.conv2d(pooled, kernel, 1, 'VALID'), biases)
 
 
-def _check_head(model: Model, net: Net) -> None:
+def check_head(model: Model, net: Net, flag: str) -> None:
+  """Raises ValueError, naming the flag that asks, where layers lie between pooling and logits."""
   between = [
     name
     for name in model.variables_by_name
@@ -57,7 +58,7 @@ def _check_head(model: Model, net: Net) -> None:
   ]
   if between:
     raise ValueError(
-      f'--crops=dense needs logits that are made of the pooled features alone; between them lies '
+      f'{flag} needs logits that are made of the pooled features alone; between them lies '
       f'{between[0]}'
     )
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 from absl import logging
 
 from datasets import dataset_factory
-from evaluation import answers, collector, examples, label_spaces, metrics
+from evaluation import answers, collector, examples, metrics
 from evaluation.collector import Collector, Found, Picture
-from evaluation.config import Member, Request, view_spec
+from evaluation.config import Member, Request, passes, view_spec
 from evaluation.means import Means
 from evaluation.metrics import Predictions
-from evaluation.scorer import Loaded, Scorer
+from evaluation.scorer import Loaded, Scorer, mean_to_probabilities, of_labels
 from evaluation.views import ViewSpec, view_stream
 from preprocessing import preprocessing_factory
 from training import input_pipeline
@@ -57,10 +57,7 @@ class Evaluation:
     shares = np.array([member.share for member in members])
     self._shares = shares / shares.sum()
     # Nets that see the same views share one pass over the pictures.
-    self._passes: dict[tuple[ViewSpec, str], list[int]] = {}
-    for i, member in enumerate(members):
-      key = view_spec(config, member.image_size), member.preprocessing_name
-      self._passes.setdefault(key, []).append(i)
+    self._passes = passes(request)
 
   def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
     """Evaluates a checkpoint of each net.
@@ -95,13 +92,13 @@ class Evaluation:
       for picture, means in self._means(*key, indices, loaded, excluded):
         weighted = self._shares[indices] @ means
         for i, mean in zip(indices, means, strict=True):
-          collected[i].add(picture, self._probabilities(mean))
+          collected[i].add(picture, mean_to_probabilities(mean, self._config))
         if last:
           weighted += sums.pop(picture.place, 0.0)
         if number < last:
           sums[picture.place] = weighted.astype(np.float32)
         elif len(loaded) > 1:
-          ensemble.add(picture, self._probabilities(weighted))
+          ensemble.add(picture, mean_to_probabilities(weighted, self._config))
     everyone = collected if len(loaded) == 1 else [*collected, ensemble]
     return Found([each.predictions() for each in everyone], excluded)
 
@@ -117,7 +114,6 @@ class Evaluation:
 
     Names of pictures that are left out are added to `excluded`.
     """
-    absent = -np.inf if self._config.average == 'logits' else 0.0
     means = Means()
     seen: dict[int, Picture] = {}
     for tags, parts in self._rounds(self._view_batches(spec, preprocessing, excluded), spec):
@@ -127,10 +123,7 @@ class Evaluation:
       rows = []
       for i in indices:
         scores = self._score(self._scorers[i], parts)[: len(places)]
-        if not np.isfinite(scores).all():
-          raise ValueError(f'{loaded[i].prefix}: the outputs of the net are not finite numbers')
-        offset = loaded[i].labels_offset
-        rows.append(label_spaces.of_labels(scores, offset, self.dataset.num_classes, absent))
+        rows.append(of_labels(scores, loaded[i], self.dataset.num_classes, self._config))
       for place, mean in means.add(places, np.stack(rows)):
         yield seen.pop(place), mean
     for place, mean in means.finish():
@@ -194,14 +187,6 @@ class Evaluation:
     )
     batch_size = config.batch_size * self._num_replicas
     return view_stream(found, decoded, spec, batch_size, config.num_preprocessing_threads)
-
-  def _probabilities(self, mean: np.ndarray) -> np.ndarray:
-    if self._config.average == 'probabilities':
-      return mean
-    if self._config.loss == 'sigmoid':
-      return 1 / (1 + np.exp(-mean))
-    raised = np.exp(mean - mean.max())
-    return raised / raised.sum()
 
   def _outcome(self, found: Found, loaded: Sequence[Loaded], seconds: float) -> Outcome:
     config, dataset = self._config, self.dataset

@@ -32,8 +32,9 @@ def find_offset(outputs: int, dataset: Dataset) -> int:
     return 1  # label 0 is a background that no picture has
   if offset == -1 and dataset.num_classes == _IMAGENET_CLASSES:
     return -1  # the net has one
+  split = f'{dataset.name} {dataset.split_name}'.strip()
   raise ValueError(
-    f'The net has {outputs} outputs, and labels of {dataset.name} {dataset.split_name} are '
+    f'The net has {outputs} outputs, and labels of {split} are '
     f'{dataset.label_range[0]}..{dataset.label_range[1]} of {dataset.num_classes} classes: '
     '--labels_offset must say which output is which (output = label - offset), or the checkpoint '
     'is of other classes'

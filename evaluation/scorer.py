@@ -1,7 +1,12 @@
 """A net that gives views of pictures their scores."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from datasets.dataset_factory import Dataset
@@ -11,6 +16,9 @@ from evaluation.views import to_float
 from nets import checkpoints, nets_factory
 from nets.model import Model
 from preprocessing import preprocessing_factory
+
+if TYPE_CHECKING:
+  from nets.foreign.conversion import Weights
 
 
 class Loaded(NamedTuple):
@@ -42,19 +50,23 @@ class Scorer:
     self._folded: Model | None = None  # what computes: the net with batch norm folded in
 
   def load(self, prefix: str, train_set: Dataset | None = None) -> Loaded:
-    """Restores a checkpoint.
+    """Restores a checkpoint, or weights of another library.
 
     Args:
-      prefix: of the checkpoint.
+      prefix: of the checkpoint, or a file of any kind that `nets.foreign` reads.
       train_set: to measure batch norm statistics on, for `--calibrate_batches`.
 
     Raises:
       ValueError, OSError: the checkpoint does not fit, or the data is damaged.
     """
+    foreign = read_foreign(prefix, self.member)
     if self._made is None:
-      self._made = self._make(prefix)
+      self._made = self._make(prefix, foreign)
     model, labels_offset = self._made
-    weights = load_weights(model, prefix, self.member.weights)
+    if foreign:
+      weights = fill(model, foreign, self.member.model_name)
+    else:
+      weights = load_weights(model, prefix, self.member.weights)
     if train_set is not None:
       calibration.calibrate(
         model,
@@ -91,9 +103,10 @@ class Scorer:
     """
     return self._score(images)
 
-  def _make(self, prefix: str) -> tuple[Model, int]:
+  def _make(self, prefix: str, foreign: Weights | None) -> tuple[Model, int]:
     member, config = self.member, self._config
-    outputs = label_spaces.num_outputs(prefix, member.model_name)
+    outputs = _num_outputs(prefix, member, foreign)
+    arguments = foreign.arguments if foreign else {}
     offset = member.labels_offset
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
@@ -105,6 +118,7 @@ class Scorer:
         member.image_size,
         member.depth_multiplier,
         batch_norm_decay=decay,
+        **arguments,
       )
       model.build()
     return model, offset
@@ -112,12 +126,7 @@ class Scorer:
   def _compile(self, model: Model):
     config = self._config
     dtype = tf.as_dtype(config.precision)
-    to_scores = {
-      ('logits', 'softmax'): tf.identity,
-      ('logits', 'sigmoid'): tf.identity,
-      ('probabilities', 'softmax'): tf.nn.softmax,
-      ('probabilities', 'sigmoid'): tf.nn.sigmoid,
-    }[config.average, config.loss]
+    to_scores = logits_to_scores(config)
     net = nets_factory.get_net(self.member.model_name)
 
     def of_replica(images: tf.Tensor) -> tf.Tensor:
@@ -134,6 +143,42 @@ class Scorer:
     return score
 
 
+def logits_to_scores(config: EvalConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+  """What is averaged over views and nets, of logits: themselves or probabilities."""
+  if config.average == 'logits':
+    return tf.identity
+  return tf.nn.sigmoid if config.loss == 'sigmoid' else tf.nn.softmax
+
+
+def of_labels(
+  scores: np.ndarray, loaded: Loaded, num_classes: int, config: EvalConfig
+) -> np.ndarray:
+  """Scores of a net, [n, outputs], in the labels' places: [n, num_classes].
+
+  Raises:
+    ValueError: one is not a finite number.
+  """
+  if not np.isfinite(scores).all():
+    raise ValueError(f'{loaded.prefix}: the outputs of the net are not finite numbers')
+  absent = -np.inf if config.average == 'logits' else 0.0
+  return label_spaces.of_labels(scores, loaded.labels_offset, num_classes, absent)
+
+
+def mean_to_probabilities(mean: np.ndarray, config: EvalConfig) -> np.ndarray:
+  """Probabilities of averaged scores.
+
+  Args:
+    mean: [num_classes] of `logits_to_scores`.
+    config: says what they are.
+  """
+  if config.average == 'probabilities':
+    return mean
+  if config.loss == 'sigmoid':
+    return 1 / (1 + np.exp(-mean))
+  raised = np.exp(mean - mean.max())
+  return raised / raised.sum()
+
+
 def make_model(
   name: str,
   num_classes: int,
@@ -141,9 +186,11 @@ def make_model(
   depth_multiplier: float = 1.0,
   *,
   batch_norm_decay: float | None = None,
+  **kwargs: Any,
 ) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
-  kwargs = {'depth_multiplier': depth_multiplier} if depth_multiplier != 1 else {}
+  if depth_multiplier != 1:
+    kwargs['depth_multiplier'] = depth_multiplier
   if batch_norm_decay is not None:
     net = nets_factory.get_net(name)
     kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
@@ -178,3 +225,58 @@ def load_weights(model: Model, prefix: str, weights: str) -> str:
       f'{error}; --model_name, --labels_offset and the data set decide what is looked for'
     ) from error
   return 'ema' if use_ema else 'plain'
+
+
+def num_outputs(prefix: str, member: Member) -> int | None:
+  """Outputs of the net that weights are of; None where a checkpoint has no head of the net.
+
+  Raises:
+    ValueError: see `read_foreign`.
+  """
+  return _num_outputs(prefix, member, read_foreign(prefix, member))
+
+
+def _num_outputs(prefix: str, member: Member, foreign: Weights | None) -> int | None:
+  if foreign:
+    return foreign.num_classes
+  return label_spaces.num_outputs(prefix, member.model_name)
+
+
+def read_foreign(path: str, member: Member) -> Weights | None:
+  """Weights that are no checkpoint: Keras', timm's, slim's archives, ...; None for checkpoints.
+
+  Raises:
+    ValueError: they are damaged, of no known kind, of another net or without a classifier.
+  """
+  if os.path.exists(f'{path}.index'):
+    return None
+  from nets.foreign import conversion, formats  # few evaluations need it
+
+  if formats.recognise(path) == 'checkpoint':
+    return None
+  weights = conversion.read(path, member.model_name, averages=member.weights)
+  if weights.num_classes is None:
+    raise ValueError(f'{path} has no classifier, only features of {member.model_name}')
+  return weights
+
+
+def fill(model: Model, weights: Weights, model_name: str) -> str:
+  """Assigns weights of another library to `model`, all of it.
+
+  Returns:
+    'plain', as `load_weights`.
+
+  Raises:
+    ValueError: they do not fit.
+  """
+  from nets.foreign import conversion
+
+  filled = conversion.fill(
+    model.variables_by_name, weights, nets_factory.get_net(model_name).head_scopes
+  )
+  if filled.fresh:
+    raise ValueError(
+      f'{weights.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
+      'set decide what is looked for'
+    )
+  return 'plain'

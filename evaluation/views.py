@@ -161,6 +161,7 @@ def view_stream(
   spec: ViewSpec,
   batch_size: int,
   num_threads: int | None = None,
+  task_size: int = input_pipeline.TASK,
 ) -> tf.data.Dataset:
   """The views of all pictures one after the other, in batches that pay no heed to pictures.
 
@@ -175,6 +176,7 @@ def view_stream(
     batch_size: views a batch; the last is as small as it comes. 'dense' has pictures of all sizes,
       so there it is always 1.
     num_threads: of decoding and of cutting views; None lets tf.data find out.
+    task_size: pictures that are decoded in one go, where a picture is one view of a given size.
 
   Returns:
     A data set of {'image': [n, image_size, image_size, 3] uint8, ...}: the other keys are repeated
@@ -207,7 +209,7 @@ def view_stream(
     element = decode(*record)
     return {**element, 'image': view(element['image'], spec)}
 
-  task_size = 1 if dense else input_pipeline.TASK
+  task_size = 1 if dense else task_size
   views = input_pipeline.map_skipping_broken(records, decode_view, num_threads, task_size)
   return views.batch(1 if dense else batch_size).prefetch(_BATCHES_AHEAD)
 
@@ -273,6 +275,17 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
   center = (_CENTER, _CENTER)
   view = _cut(image, spec.scales[0], center, (size, size), spec.interpolation)
   return tf.ensure_shape(view, [size, size, 3])
+
+
+def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
+  """What `single_view` shows of a picture, in shares of its sides: top, left, bottom, right."""
+  if spec.resize == 'slim':
+    shares = (spec.crop_fraction, spec.crop_fraction)
+  else:
+    shorter = min(height, width)
+    shares = tuple(spec.image_size / (spec.scales[0] * side // shorter) for side in (height, width))
+  before = [(1 - share) / 2 for share in shares]
+  return before[0], before[1], 1 - before[0], 1 - before[1]
 
 
 def dense_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
