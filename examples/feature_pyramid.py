@@ -56,7 +56,7 @@ class Detector(tf.Module):
         level += tf.image.resize(above, level.shape[1:3])
       above = level
       cells = tf.nn.conv2d(tf.nn.relu(level), self.head, 1, 'SAME')
-      found.insert(0, tf.reshape(cells, (len(images), -1, 3)))
+      found.insert(0, tf.reshape(cells, (images.shape[0], -1, 3)))
     return tf.concat(found, 1)
 
   def cells(self) -> np.ndarray:

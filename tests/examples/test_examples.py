@@ -1,9 +1,6 @@
 """Each example does what it says; in one process, because TensorFlow takes long to start."""
 
-import importlib
-import pathlib
-
-import tensorflow as tf
+import pytest
 
 from examples import (
   custom_training_loop,
@@ -19,34 +16,42 @@ from examples import (
 
 def test_several_heads():
   accuracy, error = several_heads.main()
-  assert accuracy > 0.8
-
-
-def test_feature_pyramid():
-  right, distance = feature_pyramid.main()
-
-
-def test_output_stride():
-  assert output_stride.main() > 0.5
+  assert accuracy > 0.7
+  assert error < 0.06  # of about 0.3
 
 
 def test_in_keras():
-  accuracy, again = in_keras.main()
-  assert accuracy == again
-
-
-def test_custom_training_loop(mirrored):
-  assert custom_training_loop.main(mirrored) > 0.5
+  accuracy, again = in_keras.main(steps=30)
+  assert accuracy > 0.7
+  assert again == accuracy
 
 
 def test_frozen_backbone():
-  accuracy, same = frozen_backbone.main()
-  assert same
+  accuracy, is_unchanged = frozen_backbone.main()
+  assert accuracy > 0.85
+  assert is_unchanged
 
 
 def test_image_and_text():
-  assert image_and_text.main() > 0.5
+  assert image_and_text.main(steps=30) > 0.7  # chance is 0.1
 
 
 def test_spectrograms():
-  assert spectrograms.main() > 0.5
+  assert spectrograms.main(steps=25) > 0.8  # chance is 0.25
+
+
+@pytest.mark.slow
+def test_custom_training_loop(mirrored):
+  assert custom_training_loop.main(mirrored) > 0.8
+
+
+@pytest.mark.slow
+def test_feature_pyramid():
+  right, distance = feature_pyramid.main()
+  assert right > 0.8  # chance is 0.33
+  assert distance < 15  # of 107
+
+
+@pytest.mark.slow
+def test_output_stride():
+  assert output_stride.main() > 0.6
