@@ -3,7 +3,7 @@
   python export_image_classifier.py --checkpoint_path=TRAIN_DIR --output=models/flowers/1
 
 Signature serving_default takes image_bytes [N], files of pictures of any size; signature images
-takes [N, image_size, image_size, 3] in [-1, 1]. Both return names and probabilities of the five
+takes [N, image_size, image_size, C] in [-1, 1]. Both return names and probabilities of the five
 most probable classes. It is read back and compared with the checkpoint before it gets its name.
 """
 

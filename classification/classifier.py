@@ -182,11 +182,12 @@ class Classifier:
     self,
     spec: ViewSpec,
     preprocessing: str,
+    channels: int,
     indices: Sequence[int],
     stream: Iterator[tuple[int, bytes]],
   ) -> Iterator[_Scored]:
     """Scores of all pictures by the nets that look at the same views."""
-    decode = preprocessing_factory.get(preprocessing).decode
+    decode = preprocessing_factory.get(preprocessing, channels).decode
 
     def decoded(place: tf.Tensor, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
       image = decode(encoded)

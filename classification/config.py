@@ -37,6 +37,7 @@ class ClassifyConfig:
   model_name: str = _as_evaluation('model_name')
   depth_multiplier: str = _as_evaluation('depth_multiplier')
   eval_image_size: str = _as_evaluation('eval_image_size')
+  input_channels: str = _as_evaluation('input_channels')
   labels_offset: str = option(
     None, "Label less output; the run's by default, else found by the number of outputs."
   )

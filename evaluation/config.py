@@ -10,6 +10,7 @@ from datasets import dataset_factory
 from evaluation.views import CROPS, RESIZES, ViewSpec
 from nets import checkpoints, nets_factory
 from preprocessing import preprocessing_factory, resizing
+from preprocessing.inception_preprocessing import CHANNELS
 from training import config as train_config
 from training.config import option
 
@@ -33,6 +34,9 @@ class EvalConfig:
   )
   model_name: str = option(None, "Net; the run's by default." + _one_of(tuple(nets_factory.NETS)))
   depth_multiplier: str = option(None, "Factor of the filters; the run's by default, or 1.")
+  input_channels: str = option(
+    None, "Channels of the pictures, 3 for RGB, 1 for grey; the run's by default, or 3."
+  )
   preprocessing_name: str = option(
     None,
     "Preprocessing; the run's by default." + _one_of(tuple(preprocessing_factory.PREPROCESSING)),
@@ -120,6 +124,7 @@ class Member(NamedTuple):
   labels_offset: int | None  # None: found by the number of outputs
   weights: str
   share: float  # of the average, relative to the others'
+  input_channels: int
 
 
 class Runs(NamedTuple):
@@ -214,11 +219,12 @@ def make_request(config: EvalConfig, runs: Runs, given: Mapping[str, Any]) -> Re
   return Request(config, members)
 
 
-def passes(request: Request) -> dict[tuple[ViewSpec, str], list[int]]:
-  """(views, preprocessing) -> the members that look at pictures so."""
-  found: dict[tuple[ViewSpec, str], list[int]] = {}
+def passes(request: Request) -> dict[tuple[ViewSpec, str, int], list[int]]:
+  """(views, preprocessing, channels) -> the members that look at pictures so."""
+  found: dict[tuple[ViewSpec, str, int], list[int]] = {}
   for i, member in enumerate(request.members):
-    key = view_spec(request.config, member.image_size), member.preprocessing_name
+    spec = view_spec(request.config, member.image_size)
+    key = spec, member.preprocessing_name, member.input_channels
     found.setdefault(key, []).append(i)
   return found
 
@@ -315,6 +321,7 @@ def _member(path: str, directory: str, run: Mapping[str, Any], given: Mapping[st
     value('labels_offset', None),
     given['weights'] or 'auto',
     given['member_weights'] or 1.0,
+    value('input_channels', 3),
   )
 
 
@@ -344,6 +351,7 @@ def _number(kind: type, least: float) -> Callable[[str], float]:
 _PARSERS: dict[str, Callable[[str], Any]] = {
   'model_name': lambda text: _choice(tuple(nets_factory.NETS))(text),
   'depth_multiplier': _number(float, train_config.POSITIVE),
+  'input_channels': lambda text: int(_choice(tuple(map(str, CHANNELS)))(text)),
   'preprocessing_name': _choice(tuple(preprocessing_factory.PREPROCESSING)),
   'eval_image_size': _number(int, 1),
   'labels_offset': _number(int, -math.inf),

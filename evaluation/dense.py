@@ -21,7 +21,7 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
   Args:
     model: a classifier; `model.image_size` decides how large the window is.
     net: its entry in the registry.
-    images: [N, H, W, 3] in [-1, 1]; H and W may be unknown, and differ from call to call. No side
+    images: [N, H, W, C] in [-1, 1]; H and W may be unknown, and differ from call to call. No side
       may be shorter than `model.image_size`.
 
   Returns:
@@ -71,7 +71,7 @@ def dense_probabilities(
 ) -> tf.Tensor:
   """Probabilities averaged over all places, of the images and of their mirror images.
 
-  Within a `tf.function` of signature [1, None, None, 3] one trace does for pictures of all sizes.
+  Within a `tf.function` of signature [1, None, None, C] one trace does for pictures of all sizes.
 
   Args:
     model, net, images: see `dense_logits`.

@@ -29,6 +29,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
     config.labels_offset,
     weights='auto',
     share=1.0,
+    input_channels=config.input_channels,
   )
   evaluation = Evaluation(
     Request(

@@ -106,6 +106,7 @@ class Evaluation:
     self,
     spec: ViewSpec,
     preprocessing: str,
+    channels: int,
     indices: Sequence[int],
     loaded: Sequence[Loaded],
     excluded: list[str],
@@ -116,7 +117,8 @@ class Evaluation:
     """
     means = Means()
     seen: dict[int, Picture] = {}
-    for tags, parts in self._rounds(self._view_batches(spec, preprocessing, excluded), spec):
+    batches = self._view_batches(spec, preprocessing, channels, excluded)
+    for tags, parts in self._rounds(batches, spec):
       places = tags['place']
       for i in np.flatnonzero(np.diff(places, prepend=-1)):
         seen[int(places[i])] = _picture({name: value[i] for name, value in tags.items()})
@@ -132,7 +134,7 @@ class Evaluation:
   def _rounds(
     self, batches: tf.data.Dataset, spec: ViewSpec
   ) -> Iterator[tuple[dict[str, np.ndarray], list[tf.Tensor]]]:
-    """What the replicas do at once: tags of the views, and [n, H, W, 3] for each replica.
+    """What the replicas do at once: tags of the views, and [n, H, W, C] for each replica.
 
     The last round is filled up with views that are there already; tags tell how many count.
     """
@@ -162,10 +164,10 @@ class Evaluation:
     return np.concatenate([part.numpy() for part in scores])
 
   def _view_batches(
-    self, spec: ViewSpec, preprocessing: str, excluded: list[str]
+    self, spec: ViewSpec, preprocessing: str, channels: int, excluded: list[str]
   ) -> tf.data.Dataset:
     config, team = self._config, self._team
-    decode = preprocessing_factory.get(preprocessing).decode
+    decode = preprocessing_factory.get(preprocessing, channels).decode
 
     def is_wanted(filename: str) -> bool:
       if self._excluded_names.is_excluded([filename])[0]:
@@ -207,6 +209,7 @@ class Evaluation:
         'checkpoint': of.prefix,
         'model_name': scorer.member.model_name,
         'image_size': scorer.member.image_size,
+        'input_channels': scorer.member.input_channels,
         'weights': of.weights,
         'labels_offset': of.labels_offset,
       }

@@ -32,6 +32,7 @@ class ExportConfig:
   output: str = option(None, 'Folder of the SavedModel, e.g. models/flowers/1; it must not exist.')
   model_name: str = option(None, "Net; the run's by default.")
   depth_multiplier: str = option(None, "Factor of the filters; the run's by default, or 1.")
+  input_channels: str = option(None, "Channels of the pictures, 3 or 1; the run's, or 3.")
   eval_image_size: str = option(None, "Pixels a side; the run's by default, or the net's.")
   labels_offset: str = option(None, "Label less output; the run's by default, else found.")
   weights: str = option('auto', 'ema, plain, or auto: ema if there are any.', eval_config.WEIGHTS)
@@ -89,7 +90,8 @@ class Classifier(tf.Module):
     """What a SavedModel offers, by name."""
     size = self._model.image_size
     files = tf.TensorSpec([None], tf.string, 'image_bytes')
-    images = tf.TensorSpec([None, size, size, 3], tf.float32, 'images')
+    channels = self._model.input_channels
+    images = tf.TensorSpec([None, size, size, channels], tf.float32, 'images')
     return {
       'serving_default': tf.function(self.classify_files, [files], autograph=False),
       'images': tf.function(self.classify, [images], autograph=False),
@@ -97,16 +99,16 @@ class Classifier(tf.Module):
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies files, [N] string: JPEG, PNG, GIF or BMP of any size, by slim's central view."""
-    size = self._model.image_size
+    size, channels = self._model.image_size, self._model.input_channels
     images = tf.map_fn(
-      lambda encoded: inception_preprocessing.eval_image(encoded, size, size),
+      lambda encoded: inception_preprocessing.eval_image(encoded, size, size, channels=channels),
       image_bytes,
-      fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32),
+      fn_output_signature=tf.TensorSpec([size, size, channels], tf.float32),
     )
     return self.classify(images)
 
   def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Classifies images, [N, image_size, image_size, 3] in [-1, 1].
+    """Classifies images, [N, image_size, image_size, C] in [-1, 1].
 
     Returns:
       Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.

@@ -71,7 +71,7 @@ class Scorer:
       calibration.calibrate(
         model,
         train_set,
-        preprocessing_factory.get(self.member.preprocessing_name),
+        preprocessing_factory.get(self.member.preprocessing_name, self.member.input_channels),
         self._config.calibrate_batches,
         batch_size=self._config.batch_size,
         labels_offset=labels_offset,
@@ -95,7 +95,7 @@ class Scorer:
     """Scores of views, one row each, before their outputs are put in the labels' places.
 
     Args:
-      images: [n, H, W, 3], uint8 or float in [-1, 1]; with several replicas, each one's own.
+      images: [n, H, W, C], uint8 or float in [-1, 1]; with several replicas, each one's own.
 
     Returns:
       [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a strategy of
@@ -117,6 +117,7 @@ class Scorer:
         self._dataset.num_classes - offset,
         member.image_size,
         member.depth_multiplier,
+        input_channels=member.input_channels,
         batch_norm_decay=decay,
         **arguments,
       )
@@ -185,10 +186,12 @@ def make_model(
   image_size: int,
   depth_multiplier: float = 1.0,
   *,
+  input_channels: int = 3,
   batch_norm_decay: float | None = None,
   **kwargs: Any,
 ) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
+  kwargs['input_channels'] = input_channels
   if depth_multiplier != 1:
     kwargs['depth_multiplier'] = depth_multiplier
   if batch_norm_decay is not None:
@@ -222,7 +225,8 @@ def load_weights(model: Model, prefix: str, weights: str) -> str:
     model.restore(prefix, use_ema=use_ema)
   except ValueError as error:
     raise ValueError(
-      f'{error}; --model_name, --labels_offset and the data set decide what is looked for'
+      f'{error}; --model_name, --input_channels, --labels_offset and the data set decide what is '
+      'looked for'
     ) from error
   return 'ema' if use_ema else 'plain'
 

@@ -170,7 +170,7 @@ def view_stream(
 
   Args:
     records: anything.
-    decode: makes of an element of it {'image': uint8 [h, w, 3], ...}; pictures where it fails are
+    decode: makes of an element of it {'image': uint8 [h, w, C], ...}; pictures where it fails are
       missing from the stream, all of their views.
     spec: which views.
     batch_size: views a batch; the last is as small as it comes. 'dense' has pictures of all sizes,
@@ -179,10 +179,10 @@ def view_stream(
     task_size: pictures that are decoded in one go, where a picture is one view of a given size.
 
   Returns:
-    A data set of {'image': [n, image_size, image_size, 3] uint8, ...}: the other keys are repeated
+    A data set of {'image': [n, image_size, image_size, C] uint8, ...}: the other keys are repeated
     for each view of their picture. The views of a picture are contiguous, `spec.num_views` of
     them, and the order is always the same. slim's single view is float32 in [-1, 1], bit for bit
-    that of `inception_preprocessing.eval_image`. 'dense' has [1, h, w, 3] uint8, the shorter side
+    that of `inception_preprocessing.eval_image`. 'dense' has [1, h, w, C] uint8, the shorter side
     at `spec.scales[0]`, the longer at most `MAX_DENSE_ASPECT` times that.
   """
   if _LAYOUTS[spec.crops].squares:
@@ -240,13 +240,13 @@ def square_views(
   """The views of one square of a picture.
 
   Args:
-    image: uint8 [h, w, 3].
+    image: uint8 [h, w, C].
     spec: which views.
     scale: int32, the shorter side to resize the picture to, and the side of the square.
     position: float64, where along the longer side: 0 is left or top, 1 right or bottom.
 
   Returns:
-    uint8 [n, image_size, image_size, 3]: top left, top right, bottom left, bottom right, centre,
+    uint8 [n, image_size, image_size, C]: top left, top right, bottom left, bottom right, centre,
     the whole square resized (not for '10'); then the mirror images of these.
   """
   size = spec.image_size
@@ -258,15 +258,15 @@ def square_views(
   if _LAYOUTS[spec.crops].whole_square:
     whole = resizing.resize_window(square, (size, size), (0, 0), (size, size), spec.interpolation)
     views.append(whole)
-  views = tf.ensure_shape(tf.stack(views), [None, size, size, 3])
+  views = tf.ensure_shape(tf.stack(views), [None, size, size, image.shape[2]])
   return tf.concat([views, tf.reverse(views, axis=[2])], axis=0)
 
 
 def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
-  """The only view: float32 [image_size, image_size, 3] in [-1, 1] for 'slim', uint8 for 'aspect'.
+  """The only view: float32 [image_size, image_size, C] in [-1, 1] for 'slim', uint8 for 'aspect'.
 
   Args:
-    image: uint8 [h, w, 3].
+    image: uint8 [h, w, C].
     spec: how to make it.
   """
   size = spec.image_size
@@ -274,7 +274,7 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
     return inception_preprocessing.eval_decoded(image, size, size, spec.crop_fraction)
   center = (_CENTER, _CENTER)
   view = _cut(image, spec.scales[0], center, (size, size), spec.interpolation)
-  return tf.ensure_shape(view, [size, size, 3])
+  return tf.ensure_shape(view, [size, size, image.shape[2]])
 
 
 def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
@@ -289,10 +289,10 @@ def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float
 
 
 def dense_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
-  """uint8 [h, w, 3]: the whole picture, its shorter side `spec.scales[0]`.
+  """uint8 [h, w, C]: the whole picture, its shorter side `spec.scales[0]`.
 
   Args:
-    image: uint8 [h, w, 3]; of one longer than `MAX_DENSE_ASPECT` the centre is taken.
+    image: uint8 [h, w, C]; of one longer than `MAX_DENSE_ASPECT` the centre is taken.
     spec: how to make it.
   """
   scale = spec.scales[0]
@@ -322,7 +322,7 @@ def _cut(image, scale, shares, window, interpolation):
   """A window of the picture whose shorter side is resized to `scale`.
 
   Args:
-    image: uint8 [h, w, 3].
+    image: uint8 [h, w, C].
     scale: pixels.
     shares: vertical and horizontal place of the window, see `_begin`.
     window: height and width.

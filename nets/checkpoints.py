@@ -207,6 +207,7 @@ def restore(
   ignore_missing: bool = False,
   ignore_mismatched: bool = False,
   use_ema: bool = False,
+  sum_channels: str | None = None,
 ) -> Restored:
   """Assigns to `variables` what a checkpoint holds under their names.
 
@@ -217,6 +218,9 @@ def restore(
     ignore_missing: variables that are not in the checkpoint are left as they are.
     ignore_mismatched: so are variables that have another shape there.
     use_ema: take `<name>/ExponentialMovingAverage` where the checkpoint has it.
+    sum_channels: the variable that sees the picture, [h, w, 1, c]. If it is [h, w, n, c] in the
+      checkpoint, the sum over the n channels is taken, and that is logged: exact for pictures whose
+      channels are equal.
 
   Returns:
     What was done.
@@ -241,6 +245,11 @@ def restore(
     for name, variable in wanted.items()
     if sources[name] in stored and stored[sources[name]] != variable.shape.as_list()
   ]
+  summed = sum_channels in mismatched and _is_of_more_channels(
+    stored[sources[sum_channels]], wanted[sum_channels].shape.as_list()
+  )
+  if summed:
+    mismatched.remove(sum_channels)
   if wanted and len(missing) == len(wanted):
     raise ValueError(
       f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
@@ -256,12 +265,21 @@ def restore(
     raise ValueError(f'{prefix} has no {missing[0]}{_and_more(missing)}')
   fits = [name for name in wanted if name not in {*missing, *mismatched}]
   values = read(prefix, [sources[name] for name in fits])
+  if summed:
+    source = sources[sum_channels]
+    logging.info('%s: the sum over the %d input channels', sum_channels, stored[source][2])
+    values[source] = tf.reduce_sum(values[source], axis=2, keepdims=True)
   for name in fits:
     wanted[name].assign(values[sources[name]])
   unused = sorted(set(stored) - {sources[name] for name in fits} - set(mismatched))
   return Restored(
     prefix, tuple(fits), tuple(excluded), tuple(missing), tuple(mismatched), tuple(unused)
   )
+
+
+def _is_of_more_channels(stored: Sequence[int], shape: Sequence[int]) -> bool:
+  """Whether stored weights differ from those of one input channel in having several."""
+  return len(stored) == len(shape) == 4 and [*stored[:2], 1, stored[3]] == [*shape]
 
 
 def _and_more(names: Sequence[str]) -> str:

@@ -15,16 +15,20 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets import layers
+from nets.layer_support import ZEROS
 
 _MEAN = '/BatchNorm/moving_mean'
 
 
 def without_batch_norm(arg_scope: dict[str, Any]) -> dict[str, Any]:
-  """The arg scope with biases in place of batch norm."""
+  """The arg scope with biases in place of batch norm, and weights that wait to be assigned."""
   with (
     slim.arg_scope(arg_scope),
     slim.arg_scope(
-      [layers.conv2d, layers.fully_connected], normalizer_fn=None, normalizer_params={}
+      [layers.conv2d, layers.fully_connected],
+      normalizer_fn=None,
+      normalizer_params={},
+      weights_initializer=ZEROS,  # random numbers would take seconds
     ) as scope,
   ):
     return scope

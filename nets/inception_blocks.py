@@ -233,6 +233,38 @@ def output_size(body: Sequence[Row], size: int) -> int:
   return size
 
 
+class Level(NamedTuple):
+  """Where the features of one stride of a body come from, and where they lie."""
+
+  row: int  # the last row whose output has the stride
+  offset: int  # pixels of the image before the centre of the first feature
+
+
+def levels(body: Sequence[Row], max_stride: int | None = None) -> dict[int, Level]:
+  """The last output at each stride: {2: ..., 4: ..., 8: ..., 16: ..., 32: ...} for the four nets.
+
+  Args:
+    body: the rows of a net.
+    max_stride: as for `run_body`; larger strides are not there.
+
+  Returns:
+    {stride: level}. Feature i of a level lies around pixel `offset + stride * i`, counted from 0;
+    that is for VALID padding: with SAME it depends on the size of the image.
+  """
+  found, stride, rate, offset = {}, 1, 1, 0
+  for number, block in enumerate(r.block for r in body):
+    for cell in [block] if isinstance(block, Cell) else _branches(block)[0]:  # all branches agree
+      if not isinstance(cell, Split) and cell.padding == 'VALID':
+        offset += stride * rate * (max(cell.kernel) // 2)
+    reduction = _reduction(block)
+    if max_stride is not None and stride * reduction > max_stride:
+      rate *= reduction
+    else:
+      stride *= reduction
+    found[stride] = Level(number, offset)
+  return {stride: level for stride, level in found.items() if stride > 1}
+
+
 def run_body(
   images: tf.Tensor,
   body: Sequence[Row],
@@ -346,16 +378,31 @@ def _run_cell(net: tf.Tensor, cell: Cell, scope: str, variant: Variant) -> tf.Te
   if cell.op == 'Conv2d':
     depth = variant.depth(cell.depth)
     return layers.conv2d(net, depth, cell.kernel, stride, padding, rate=variant.rate, scope=scope)
-  if variant.rate > 1:
-    kind = 'MAX' if cell.op == 'MaxPool' else 'AVG'
-    dilations = [variant.rate] * 2
-    return tf.nn.pool(net, cell.kernel, kind, padding=padding, dilations=dilations, name=scope)
-  if variant.count_padding and cell.op == 'AvgPool' and padding == 'SAME':
-    rows, columns = (side // 2 for side in cell.kernel)  # odd, and not strided
-    net = tf.pad(net, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
-    padding = 'VALID'
+  if variant.rate > 1 or (variant.count_padding and cell.op == 'AvgPool'):
+    return _pool_with_holes(net, cell, scope, padding, variant)
   pool = layers.max_pool2d if cell.op == 'MaxPool' else layers.avg_pool2d
   return pool(net, cell.kernel, stride, padding, scope=scope)
+
+
+def _pool_with_holes(
+  net: tf.Tensor, cell: Cell, scope: str, padding: str, variant: Variant
+) -> tf.Tensor:
+  """Dilated pooling, of odd windows, not strided; TensorFlow has it without padding alone."""
+  kind = 'MAX' if cell.op == 'MaxPool' else 'AVG'
+
+  def pool(values: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    if padding == 'SAME':
+      rows, columns = (variant.rate * (side // 2) for side in cell.kernel)
+      outside = values.dtype.min if kind == 'MAX' else 0
+      paddings = (0, 0), (rows, rows), (columns, columns), (0, 0)
+      values = tf.pad(values, paddings, constant_values=outside)
+    dilations = [variant.rate] * 2
+    return tf.nn.pool(values, cell.kernel, kind, padding='VALID', dilations=dilations, name=name)
+
+  pooled = pool(net, scope)
+  if kind == 'AVG' and padding == 'SAME' and not variant.count_padding:
+    pooled /= pool(tf.ones_like(net[:1, :, :, :1]))  # the share of the window within the picture
+  return pooled
 
 
 def _add_residual(net: tf.Tensor, mixed: tf.Tensor, block: Residual, variant: Variant) -> tf.Tensor:

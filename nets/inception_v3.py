@@ -130,6 +130,17 @@ def scaled_depth(depth_multiplier: float, min_depth: int = 16) -> Callable[[int]
   return lambda depth: max(int(depth * depth_multiplier), min_depth)
 
 
+def make_variant(
+  min_depth: int = 16, depth_multiplier: float = 1.0, count_padding: bool = False
+) -> Variant:
+  """What the arguments of `inception_v3_base` change in `BODY`.
+
+  Raises:
+    ValueError: `depth_multiplier` <= 0.
+  """
+  return Variant(depth=scaled_depth(depth_multiplier, min_depth), count_padding=count_padding)
+
+
 def inception_v3_base(
   inputs: tf.Tensor,
   final_endpoint: str = 'Mixed_7c',
@@ -155,7 +166,7 @@ def inception_v3_base(
   Raises:
     ValueError: unknown `final_endpoint`, images too small for it, `depth_multiplier` <= 0.
   """
-  variant = Variant(depth=scaled_depth(depth_multiplier, min_depth), count_padding=count_padding)
+  variant = make_variant(min_depth, depth_multiplier, count_padding)
   with tf.compat.v1.variable_scope(scope, 'InceptionV3', [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant)
 

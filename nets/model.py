@@ -1,6 +1,7 @@
 """A net that owns its variables: the TF2 side of the net functions."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,22 +14,19 @@ from nets.inception_blocks import spatial_size
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
-class Model(tf.Module):
+class NetModule(tf.Module):
   """Calls a net function; creates each variable once, under slim's name, and keeps it.
 
   The net function asks for variables by `tf.compat.v1.get_variable`, as in a TF1 graph; the
   outermost variable scope answers with ours. So one definition runs eagerly, in `tf.function` and
-  under a `tf.distribute.Strategy` (create the model in `strategy.scope()`).
-
-      model = nets_factory.create_model('inception_v4', num_classes=1001)
-      model.restore('inception_v4.ckpt')
-      logits, end_points = model(images)  # images: [N, 299, 299, 3] in [-1, 1]
+  under a `tf.distribute.Strategy` (create the module in `strategy.scope()`). `Model` and
+  `feature_pyramid.FeaturePyramid` say what a call gives.
 
   Args:
-    network_fn: called as `network_fn(images, is_training=...)`.
+    network_fn: called as `network_fn(images, is_training=...)`; returns an output and end points.
     arg_scope: the arg scope to call it in, e.g. `inception_v4_arg_scope()`.
     image_size: pixels a side that the variables are made for.
-    channels: of the images.
+    input_channels: of the images.
     name: of the module.
   """
 
@@ -38,54 +36,19 @@ class Model(tf.Module):
     arg_scope: dict[str, Any],
     *,
     image_size: int,
-    channels: int = 3,
+    input_channels: int = 3,
     name: str | None = None,
   ):
     super().__init__(name=name)
     self.image_size = image_size
-    self._channels = channels
+    self.input_channels = input_channels
     self._network_fn = network_fn
     self._arg_scope = arg_scope
     self._strategy = tf.distribute.get_strategy()
     self._variables_by_name: dict[str, tf.Variable] = {}
     self._regularizers: dict[str, Callable[[tf.Tensor], tf.Tensor | None]] = {}
+    self._output_channels: tuple[int, ...] = ()  # of what the net function returns, once built
     self._built = False
-
-  def __call__(
-    self,
-    images: tf.Tensor,
-    training: bool | tf.Tensor = False,
-    dropout_seed: tf.Tensor | None = None,
-  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Logits and end points, as the net function returns them.
-
-    Args:
-      images: [N, H, W, C] in [-1, 1]; their type is that of the computation (float64, which
-        batch norm does not know, counts as float32).
-      training: batch statistics, which move the averages, and dropout.
-      dropout_seed: integers [2]; makes dropout a function of them.
-
-    Raises:
-      ValueError: training at another size than `image_size`, if the auxiliary head has other
-        variables there.
-    """
-    self._build_once()
-    images = _as_images(images)
-    kwargs = {}
-    is_inference = not tf.is_tensor(training) and not training
-    if is_inference and spatial_size(images) != (self.image_size, self.image_size):
-      kwargs['create_aux_logits'] = False  # its last convolution is made for one size
-    return self._run(images, is_training=training, dropout_seed=dropout_seed, **kwargs)
-
-  def end_points(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What lies below the head, at inference: no logits are computed, so any size will do.
-
-    Args:
-      images: [N, H, W, C] in [-1, 1], as for a call; H and W may be unknown.
-    """
-    self._build_once()
-    images = _as_images(images)
-    return self._run(images, is_training=False, create_aux_logits=False, num_classes=None)[1]
 
   def _run(
     self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
@@ -115,11 +78,14 @@ class Model(tf.Module):
     """Creates the variables, for the strategy that the model was created under, if not yet done."""
     if self._built:
       return
-    images = tf.TensorSpec((1, self.image_size, self.image_size, self._channels), tf.float32)
+    shape = 1, self.image_size, self.image_size, self.input_channels
+    images = tf.TensorSpec(shape, tf.float32)
     with self._strategy.scope(), tf.init_scope():
-      # Tracing alone creates variables; nothing is computed.
-      trace = tf.function(lambda images: self._run(images, is_training=False), autograph=False)
-      trace.get_concrete_function(images)
+      # Tracing alone creates variables; nothing is computed. (tf.function would trace twice, as
+      # ever when the first time creates variables: a quarter more time.)
+      run = functools.partial(self._run, is_training=False)
+      outputs, _ = tf.compat.v1.wrap_function(run, [images]).structured_outputs
+      self._output_channels = tuple(output.shape[-1] for output in tf.nest.flatten(outputs))
     self._built = True
 
   @property
@@ -161,32 +127,6 @@ class Model(tf.Module):
     """Writes the variables as a checkpoint that slim's code opens."""
     checkpoints.save(path, self.variables_by_name)
 
-  def fold_batch_norm(self, into: 'Model | None' = None) -> 'Model':
-    """The net for inference with batch norm folded into its weights: the same to 1e-4 or better.
-
-    Args:
-      into: a model that this has given before; it gets the weights as they are now.
-
-    Returns:
-      A model with `biases` in place of `BatchNorm/...`, of the same strategy.
-
-    Raises:
-      ValueError: a batch norm does not stand behind weights.
-    """
-    values = folding.fold(self.variables_by_name, folding.epsilon_of(self._arg_scope))
-    if into is None:
-      with self._strategy.scope():
-        into = Model(
-          self._network_fn,
-          folding.without_batch_norm(self._arg_scope),
-          image_size=self.image_size,
-          channels=self._channels,
-          name=self.name,
-        )
-    for name, variable in into.variables_by_name.items():
-      variable.assign(values[name])
-    return into
-
   def _get_variable(
     self,
     getter: Callable,
@@ -224,10 +164,92 @@ class Model(tf.Module):
       )
     return variable
 
+  def _as_images(self, images: tf.Tensor) -> tf.Tensor:
+    """The images as a tensor of a type that batch norm knows.
 
-def _as_images(images: tf.Tensor) -> tf.Tensor:
-  images = tf.convert_to_tensor(images)
-  return tf.cast(images, tf.float32) if images.dtype == tf.float64 else images
+    Raises:
+      ValueError: they have other channels than the net.
+    """
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank != 4 or images.shape[3] != self.input_channels:
+      raise ValueError(
+        f'Images of shape {images.shape} are given to a net of [N, H, W, {self.input_channels}]: '
+        'create_model has input_channels'
+      )
+    return tf.cast(images, tf.float32) if images.dtype == tf.float64 else images
+
+
+class Model(NetModule):
+  """A classifier, or the pooled features of one. Images are [N, 299, 299, 3] in [-1, 1]:
+
+      model = nets_factory.create_model('inception_v4', num_classes=1001)
+      model.restore('inception_v4.ckpt')
+      logits, end_points = model(images)
+
+  See `NetModule` for the arguments.
+  """
+
+  def __call__(
+    self,
+    images: tf.Tensor,
+    training: bool | tf.Tensor = False,
+    dropout_seed: tf.Tensor | None = None,
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Logits and end points, as the net function returns them.
+
+    Args:
+      images: [N, H, W, C] in [-1, 1]; their type is that of the computation (float64, which
+        batch norm does not know, counts as float32).
+      training: batch statistics, which move the averages, and dropout.
+      dropout_seed: integers [2]; makes dropout a function of them.
+
+    Raises:
+      ValueError: training at another size than `image_size`, if the auxiliary head has other
+        variables there.
+    """
+    self._build_once()
+    images = self._as_images(images)
+    kwargs = {}
+    is_inference = not tf.is_tensor(training) and not training
+    if is_inference and spatial_size(images) != (self.image_size, self.image_size):
+      kwargs['create_aux_logits'] = False  # its last convolution is made for one size
+    return self._run(images, is_training=training, dropout_seed=dropout_seed, **kwargs)
+
+  def fold_batch_norm(self, into: 'Model | None' = None) -> 'Model':
+    """The net for inference with batch norm folded into its weights: the same to 1e-4 or better.
+
+    Args:
+      into: a model that this has given before; it gets the weights as they are now.
+
+    Returns:
+      A model with `biases` in place of `BatchNorm/...`, of the same strategy.
+
+    Raises:
+      ValueError: a batch norm does not stand behind weights.
+    """
+    values = folding.fold(self.variables_by_name, folding.epsilon_of(self._arg_scope))
+    if into is None:
+      with self._strategy.scope():
+        into = Model(
+          self._network_fn,
+          folding.without_batch_norm(self._arg_scope),
+          image_size=self.image_size,
+          input_channels=self.input_channels,
+          name=self.name,
+        )
+    for name, variable in into.variables_by_name.items():
+      variable.assign(values[name])
+    return into
+
+  def end_points(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What lies below the head, at inference: no logits are computed, so any size will do.
+
+    Args:
+      images: [N, H, W, C] in [-1, 1], as for a call; H and W may be unknown.
+    """
+    self._build_once()
+    images = self._as_images(images)
+    return self._run(images, is_training=False, create_aux_logits=False, num_classes=None)[1]
 
 
 def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:

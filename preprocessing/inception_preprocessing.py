@@ -18,6 +18,8 @@ from preprocessing.draws import fold, uniform
 # What each random draw of an image is called; a draw never depends on which others are made.
 _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(8)
 
+CHANNELS = (1, 3)  # what pictures are decoded to: grey, RGB
+
 _RESIZE_METHODS = (
   tf.compat.v1.image.ResizeMethod.BILINEAR,
   tf.compat.v1.image.ResizeMethod.NEAREST_NEIGHBOR,
@@ -51,10 +53,29 @@ class Distortion:
 # Host: one picture
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-  """Decodes JPEG, PNG, GIF (first frame) or BMP to uint8 [height, width, 3]."""
-  image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-  return tf.ensure_shape(image, [None, None, 3])
+def decode(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
+  """Decodes JPEG, PNG, GIF (first frame) or BMP to uint8 [height, width, channels].
+
+  Args:
+    encoded: string scalar, the file of the picture.
+    channels: 3 for RGB, where grey becomes three equal channels; 1 for grey, which of colours is
+      the luma (ITU-R 601-2).
+  """
+  if channels == 1:
+    image = tf.cond(
+      tf.io.is_jpeg(encoded),
+      lambda: tf.io.decode_jpeg(encoded, channels=1),  # stored as such: colours are not decoded
+      lambda: to_grey(decode(encoded)),
+    )
+  else:
+    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+  return tf.ensure_shape(image, [None, None, channels])
+
+
+def to_grey(images: tf.Tensor) -> tf.Tensor:
+  """uint8 [..., 3] to the luma, uint8 [..., 1], as Pillow's convert('L') rounds it."""
+  weighted = tf.reduce_sum(tf.cast(images, tf.int32) * [19595, 38470, 7471], -1, keepdims=True)
+  return tf.cast(tf.bitwise.right_shift(weighted + 0x8000, 16), tf.uint8)
 
 
 def train_host(
@@ -64,6 +85,7 @@ def train_host(
   bbox: tf.Tensor,
   seed: tf.Tensor,
   distortion: Distortion,
+  channels: int = 3,
 ) -> tf.Tensor:
   """Decodes a random crop of a picture and resizes it, ignoring its aspect ratio.
 
@@ -73,19 +95,20 @@ def train_host(
     bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; the whole picture if none.
     seed: [2] int32.
     distortion: see there.
+    channels: 3 or 1, see `decode`.
 
   Returns:
-    uint8 [height, width, 3].
+    uint8 [height, width, channels].
   """
 
   def decode_jpeg_crop():  # decodes no more than the crop needs
     window = _crop_window(tf.io.extract_jpeg_shape(encoded), bbox, seed, distortion)
-    return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+    return tf.io.decode_and_crop_jpeg(encoded, window, channels=channels)
 
   crop = tf.cond(
     tf.io.is_jpeg(encoded),
     decode_jpeg_crop,
-    lambda: _random_crop(decode(encoded), bbox, seed, distortion),
+    lambda: _random_crop(decode(encoded, channels), bbox, seed, distortion),
   )
   return _resize(crop, height, width, seed, distortion)
 
@@ -122,7 +145,7 @@ def _resize(image, height, width, seed, distortion):
     draw = tf.random.stateless_uniform([], fold(seed, _METHOD), 0, 4, tf.int32)
     resized = tf.switch_case(draw, [resize(method) for method in _RESIZE_METHODS])
   resized = tf.saturate_cast(tf.round(resized), tf.uint8)  # bicubic overshoots
-  return tf.ensure_shape(resized, [height, width, 3])
+  return tf.ensure_shape(resized, [height, width, image.shape[2]])
 
 
 # Device: a batch
@@ -137,13 +160,13 @@ def train_device(
   """Flips, recolours and scales a batch, each image by its own seed.
 
   Args:
-    images: [N, height, width, 3] uint8 from `train_host`.
+    images: [N, height, width, 3] uint8 from `train_host`, or [N, height, width, 1].
     seeds: [N, 2] int32.
     distortion: see there.
     dtype: of the result; the arithmetic is float32.
 
   Returns:
-    [N, height, width, 3] in [-1, 1].
+    The same shape, in [-1, 1].
   """
   images = tf.cast(images, tf.float32) / 255.0
   if distortion.random_flip:
@@ -172,10 +195,15 @@ _STEPS = (
   ('brightness', (3,)),
 )
 _FAST_STEPS = (('brightness', _ALL), ('saturation', _ALL))
+_OF_COLORS = ('saturation', 'hue')
 
 
 def _distort_color(images, seeds, fast_mode):
-  """Slim's colour distortion of [N, H, W, 3] float32 in [0, 1], clipped to [0, 1] at the end."""
+  """Slim's colour distortion of float32 in [0, 1], clipped to [0, 1] at the end.
+
+  [N, H, W, 1] become what each channel of [N, H, W, 3] with equal channels becomes: saturation and
+  hue leave grey as it is.
+  """
   adjust = {
     'brightness': tf.add,
     'saturation': adjust_saturation,
@@ -190,6 +218,8 @@ def _distort_color(images, seeds, fast_mode):
   }
   ordering = tf.floor(4.0 * uniform(seeds, _ORDERING))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
+    if images.shape[-1] == 1 and name in _OF_COLORS:
+      continue
     adjusted = adjust[name](images, amount[name])
     if orderings == _ALL:
       images = adjusted
@@ -244,7 +274,11 @@ def adjust_contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def eval_image(
-  encoded: tf.Tensor, height: int, width: int, central_fraction: float | None = 0.875
+  encoded: tf.Tensor,
+  height: int,
+  width: int,
+  central_fraction: float | None = 0.875,
+  channels: int = 3,
 ) -> tf.Tensor:
   """Decodes, crops the centre and resizes, as slim evaluates.
 
@@ -252,11 +286,12 @@ def eval_image(
     encoded: string scalar, the file of the picture.
     height, width: of the result; its aspect ratio is not kept.
     central_fraction: share of each side that the crop keeps; None keeps all.
+    channels: 3 or 1, see `decode`.
 
   Returns:
-    float32 [height, width, 3] in [-1, 1].
+    float32 [height, width, channels] in [-1, 1].
   """
-  return eval_decoded(decode(encoded), height, width, central_fraction)
+  return eval_decoded(decode(encoded, channels), height, width, central_fraction)
 
 
 def eval_decoded(
@@ -265,12 +300,12 @@ def eval_decoded(
   """`eval_image` of a decoded picture.
 
   Args:
-    image: [h, w, 3], uint8, or float in [0, 1].
+    image: [h, w, C], uint8, or float in [0, 1].
     height, width: of the result; None keeps those of the crop.
     central_fraction: share of each side that the crop keeps; None keeps all.
 
   Returns:
-    float32 [height, width, 3] in [-1, 1].
+    float32 [height, width, C] in [-1, 1].
   """
   image = tf.image.convert_image_dtype(image, tf.float32)
   if central_fraction:
@@ -293,7 +328,7 @@ def preprocess_image(
   """Slim's entry: preprocesses one decoded picture for training or evaluation.
 
   Args:
-    image: [height, width, 3], uint8, or float in [0, 1].
+    image: [height, width, 3 or 1], uint8, or float in [0, 1].
     height, width: of the result; None keeps the size in evaluation.
     is_training: distort, or crop the centre.
     bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole picture if None.
@@ -302,7 +337,7 @@ def preprocess_image(
     crop_image: False resizes the whole picture.
 
   Returns:
-    float32 [height, width, 3] in [-1, 1].
+    float32 [height, width, 3 or 1] in [-1, 1].
   """
   if not is_training:
     return eval_decoded(image, height, width, 0.875 if crop_image else None)

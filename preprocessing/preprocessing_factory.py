@@ -13,9 +13,9 @@ from preprocessing import inception_preprocessing
 class Preprocessing:
   """The parts of one way of preprocessing; `inception_preprocessing` documents the signatures."""
 
-  train_host: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, 3]
-  train_device: Callable[..., tf.Tensor]  # uint8 [N, h, w, 3] -> [N, h, w, 3] in [-1, 1]
-  decode: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, 3], for evaluation
+  train_host: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, channels]
+  train_device: Callable[..., tf.Tensor]  # uint8 [N, h, w, C] -> [N, h, w, C] in [-1, 1]
+  decode: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, channels], for evaluation
   preprocess_image: Callable[..., tf.Tensor]  # slim's entry, on a decoded picture
 
 
@@ -34,11 +34,22 @@ PREPROCESSING = {
 }
 
 
-def get(name: str) -> Preprocessing:
-  """Raises ValueError, listing the valid names, where `name` is none of them."""
+def get(name: str, channels: int = 3) -> Preprocessing:
+  """A way of preprocessing that decodes pictures to `channels`: 3 for RGB, 1 for grey.
+
+  Raises:
+    ValueError: `name` is none of those there are; lists them.
+  """
   if name not in PREPROCESSING:
     raise ValueError(f'unknown preprocessing {name!r}; valid: {", ".join(PREPROCESSING)}')
-  return PREPROCESSING[name]
+  found = PREPROCESSING[name]
+  if channels == 3:
+    return found
+  return dataclasses.replace(
+    found,
+    train_host=functools.partial(found.train_host, channels=channels),
+    decode=functools.partial(found.decode, channels=channels),
+  )
 
 
 def get_preprocessing(name: str, is_training: bool = False) -> Callable[..., tf.Tensor]:

@@ -41,14 +41,15 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: fl
   """Applies `layers` operations, drawn for each picture from `OPS`, one after the other.
 
   Args:
-    images: [N, H, W, 3] uint8.
+    images: [N, H, W, 3] uint8, or [N, H, W, 1], which become what each of three equal channels
+      would.
     seeds: [N, 2] int32.
     layers: the paper's N.
     magnitude: the paper's M, 0 to 30; at 10 a rotation is of 30 degrees. What has a direction has
       either for half of the pictures.
 
   Returns:
-    [N, H, W, 3] uint8.
+    The same shape, uint8.
   """
   for layer in range(layers):
     draw = _FIRST_DRAW + 2 * layer
@@ -62,7 +63,7 @@ def apply(images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
   """Applies one operation to each picture.
 
   Args:
-    images: [N, H, W, 3] uint8.
+    images: [N, H, W, 3] or [N, H, W, 1] uint8.
     op: [N, 1, 1, 1] int32, index into `OPS`.
     amount: [N, 1, 1, 1] float32, magnitude / 10 with the sign of the direction.
   """
@@ -106,7 +107,7 @@ _GEOMETRY: dict[str, Callable] = {
 
 
 def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-  """Moves the pixels of [N, H, W, 3]; what comes from outside is grey."""
+  """Moves the pixels of [N, H, W, C]; what comes from outside is grey."""
   _, height, width, channels = values.shape
   matrices = {
     name: tf.concat([tf.ones_like(amount) * part for part in geometry(amount, height, width)], -1)
@@ -125,7 +126,7 @@ def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
   return tf.where(inside, tf.reshape(moved, (-1, height, width, channels)), _FILL)
 
 
-# Tables: for each picture and channel what becomes of the values 0 to 255, [N, 1, 3, 256] int32
+# Tables: for each picture and channel what becomes of the values 0 to 255, [N, 1, C, 256] int32
 
 
 def _tables(values, luma, op, amount):
@@ -152,7 +153,7 @@ def _tables(values, luma, op, amount):
 
 
 def _histogram(values: tf.Tensor) -> tf.Tensor:
-  """How often each value is there, [N, 1, 3, 256] int32."""
+  """How often each value is there, [N, 1, C, 256] int32."""
   channels = values.shape[-1]
   rows = tf.range(tf.shape(values)[0] * channels)
   ids = 256 * tf.reshape(rows, (-1, 1, 1, channels)) + values
@@ -203,6 +204,8 @@ def _blend(degenerate: tf.Tensor, values: tf.Tensor, factor: tf.Tensor) -> tf.Te
 
 def _luma(values: tf.Tensor) -> tf.Tensor:
   """Grey by ITU-R 601-2, [N, H, W, 1] int32."""
+  if values.shape[-1] == 1:
+    return values
   weighted = tf.reduce_sum(values * [19595, 38470, 7471], -1, keepdims=True)
   return tf.bitwise.right_shift(weighted + 0x8000, 16)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import dataset_factory
 from nets import nets_factory
-from preprocessing import preprocessing_factory, rand_augment
+from preprocessing import inception_preprocessing, preprocessing_factory, rand_augment
 
 CONFIG_FILE = 'config.json'
 
@@ -53,6 +53,7 @@ class Config:
   labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
   model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
   depth_multiplier: float = option(1.0, 'Factor of the filters; for inception_v3 alone.')
+  input_channels: int = option(3, 'Channels of the pictures: 3 for RGB, 1 for grey.')
   preprocessing_name: str = option(
     None, "Preprocessing; the net's by default.", tuple(preprocessing_factory.PREPROCESSING)
   )
@@ -329,6 +330,16 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
     )
 
 
+def check_channels(channels: int) -> None:
+  """Raises ValueError, naming the flag, where pictures can not be decoded to so many channels."""
+  choices = inception_preprocessing.CHANNELS
+  if channels not in choices:
+    raise ValueError(
+      f'--input_channels={channels}: choose {" or ".join(map(str, choices))}, to which pictures '
+      'are decoded (nets_factory.create_model takes any number)'
+    )
+
+
 _OF_RECORDS = ('dataset_dir', 'eval_interval_epochs', 'class_weights', 'data_service')
 
 
@@ -346,6 +357,7 @@ def _validate(config: Config) -> None:
     if choices and value is not None and value not in choices:
       raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
   check_ranges(config, _RANGES)
+  check_channels(config.input_channels)
   if config.data_service is not None:
     host_and_port(config.data_service)
     if config.deterministic:

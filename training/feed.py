@@ -45,7 +45,9 @@ def make_feed(
 
   def noise(position: int) -> Iterator[Batch]:
     return distribute(
-      lambda: synthetic.train_batches(dataset, position=position, **batches, **part)
+      lambda: synthetic.train_batches(
+        dataset, position=position, channels=config.input_channels, **batches, **part
+      )
     )
 
   def from_records(position: int) -> Iterator[Batch]:

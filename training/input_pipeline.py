@@ -58,7 +58,7 @@ def train_batches(
       process deals a global batch out as several would.
 
   Yields:
-    'image': [batch_size, image_size, image_size, 3] uint8, 'label': [batch_size] int32, 'seed':
+    'image': [batch_size, image_size, image_size, C] uint8, 'label': [batch_size] int32, 'seed':
     [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. With
     `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the picture.
     Pictures that can not be decoded are missing: so are their positions.

@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 # Prefix of a checkpoint -> num_images, top_1, top_5.
 Evaluate = Callable[[str], dict[str, float]]
-# Batch -> [N, H, W, 3] in [-1, 1], and names of the classes.
+# Batch -> [N, H, W, C] in [-1, 1], and names of the classes.
 Preview = Callable[[Batch], tuple[tf.Tensor, list[str]]]
 # A loss beyond this many times ln(classes), which is that of a net that knows nothing, is lost.
 _EXPLODED = 1000.0

@@ -117,7 +117,7 @@ class Progress:
 
     Args:
       step: done so far.
-      images: [N, H, W, 3] in [-1, 1], as the net sees them.
+      images: [N, H, W, C] in [-1, 1], as the net sees them.
       names: of their classes.
     """
     with self._writer.as_default():

@@ -19,13 +19,15 @@ def train_batches(
   worker: int = 0,
   num_workers: int = 1,
   replicas: int = 1,
+  channels: int = 3,
 ) -> tf.data.Dataset:
   """Endless batches like those of `input_pipeline.train_batches`, of which see the arguments.
 
   The pictures of all batches are the same; labels, evenly spread, and seeds of the distortions are
   functions of the positions, which workers and replicas share as they share those of records.
+  Pictures have `channels`.
   """
-  shape = batch_size, image_size, image_size, 3
+  shape = batch_size, image_size, image_size, channels
   images = tf.constant(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
   low, high = dataset.label_range
   first = position + (worker - position) % num_workers

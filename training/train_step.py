@@ -189,7 +189,7 @@ def augment(
   """The device's half of the work on pictures.
 
   Returns:
-    [N, H, W, 3] of the type of --precision, and the share of each in its mixture (None: not mixed).
+    [N, H, W, C] of the type of --precision, and the share of each in its mixture (None: not mixed).
   """
   images, seeds = batch['image'], batch['seed']
   if config.randaugment_layers:

@@ -107,7 +107,9 @@ def _train(
     logging.info('Nothing to do: %s is at step %d of %d', config.train_dir, step, plan.total_steps)
     return
 
-  preprocessing = preprocessing_factory.get(config.preprocessing_name or config.model_name)
+  preprocessing = preprocessing_factory.get(
+    config.preprocessing_name or config.model_name, config.input_channels
+  )
   distortion = make_distortion(config)
   if dataset.paths:
     input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
@@ -290,6 +292,7 @@ def make_model(config: Config, plan: Plan) -> Model:
     config.model_name,
     plan.num_classes,
     image_size=plan.image_size,
+    input_channels=config.input_channels,
     arg_scope=arg_scope,
     dropout_keep_prob=config.dropout_keep_prob,
     **({'depth_multiplier': config.depth_multiplier} if config.depth_multiplier != 1 else {}),
@@ -349,6 +352,7 @@ def _init_from(config: Config, model: Model) -> None:
       exclude_scopes=(*excluded, *unfit),
       ignore_missing=config.ignore_missing_vars,
       use_ema=True,
+      sum_channels=net.first_weights,
     )
   except ValueError as error:
     raise ValueError(
@@ -390,9 +394,10 @@ def _check_same_run(config: Config, plan: Plan) -> None:
   now = {
     'model_name': config.model_name,
     'depth_multiplier': config.depth_multiplier,
+    'input_channels': config.input_channels,
     'num_classes': plan.num_classes,
   }
-  then = {**before, **before.get('run', {})}
+  then = {'input_channels': 3, **before, **before.get('run', {})}  # older runs do not say
   for name, value in now.items():
     if then.get(name) != value:
       raise ValueError(
@@ -435,3 +440,7 @@ def _describe(config: Config, plan: Plan, dataset: dataset_factory.Dataset) -> N
     config.optimizer,
     config.precision,
   )
+  if config.input_channels == 1:
+    remain = 'brightness' if config.fast_mode else 'brightness and contrast'
+    what = f'changed in {remain} alone' if config.distort_color else 'not changed'
+    logging.info('Pictures are grey (--input_channels=1): colours are %s', what)

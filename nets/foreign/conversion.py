@@ -31,13 +31,18 @@ class Weights(NamedTuple):
     return len(self.layers[of_head[-1]].biases) if of_head else None
 
   @property
-  def arguments(self) -> dict[str, Any]:
-    """What the net function must be told to give the outputs of the library the file is of."""
+  def body_arguments(self) -> dict[str, Any]:
+    """What the net's body must be told to give the features of the library the file is of."""
     if self.net == 'inception_v3' and self.format in ('safetensors', 'pytorch'):
       return {'count_padding': True}
+    return {}
+
+  @property
+  def arguments(self) -> dict[str, Any]:
+    """The same of the whole net function and its outputs."""
     if 'Bottleneck' in self.layers:
       return {'bottleneck_layer_size': self.layers['Bottleneck'].weights.shape[-1]}
-    return {}
+    return self.body_arguments
 
 
 class Filled(NamedTuple):
@@ -47,6 +52,7 @@ class Filled(NamedTuple):
   fresh: tuple[str, ...]  # heads that the file does not have, or for another number of classes
   unused: tuple[str, ...]  # variables that the file has and the model does not
   folded: int  # batch norms whose gamma went into weights
+  summed: int  # input channels that became one; 0: as many as the model has
 
 
 def read(
@@ -84,6 +90,8 @@ def fill(
   """Assigns weights to a model's variables.
 
   Where the model's batch norm has no gamma, that of the weights is folded: see `layers.fold_gamma`.
+  A model of one input channel gets the sum over those of the weights, which is exact for pictures
+  whose channels are equal.
 
   Args:
     variables: {name: variable} of the model.
@@ -97,6 +105,11 @@ def fill(
   keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in wanted)
   layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
   values = slim.as_variables(layers, wanted, weights.net)
+  first = f'{structure(weights.net).scope}/{structure(weights.net).first}/weights'
+  summed = 0
+  if wanted.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
+    summed = values[first].shape[2]
+    values[first] = values[first].sum(axis=2, keepdims=True)
   fits = {n for n, shape in wanted.items() if n in values and list(values[n].shape) == shape}
   for name in wanted:
     if name not in fits and not name.startswith(head_scopes):
@@ -111,6 +124,7 @@ def fill(
     tuple(name for name in wanted if name not in fits),
     tuple(name for name in values if name not in wanted),
     0 if keeps_gamma else sum(map(has_gamma, weights.layers.values())),
+    summed,
   )
 
 
@@ -123,6 +137,10 @@ def report(weights: Weights, filled: Filled) -> list[str]:
   ]
   if filled.unused:
     lines.append(f'of no use here: {summarise(filled.unused)}')
+  if filled.summed:
+    lines.append(
+      f'first convolution summed over its {filled.summed} input channels: exact for grey'
+    )
   if filled.folded:
     lines.append(
       f'gamma of {filled.folded} batch norms folded into weights: exact, but not for training with '

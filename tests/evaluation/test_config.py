@@ -30,19 +30,19 @@ def test_a_run_says_it_all(run_of):
   config, (member,) = resolve({'checkpoint_path': path})
   assert (config.dataset_name, config.dataset_dir, config.loss) == ('digits', 'data', 'sigmoid')
   assert config.eval_dir == f'{path}/eval'
-  assert member == (path, tiny.NAME, 1.0, 'inception', 48, 1, 'auto', 1.0)
+  assert member == (path, tiny.NAME, 1.0, 'inception', 48, 1, 'auto', 1.0, 3)
 
 
 def test_members_have_their_own(run_of):
   first = run_of('a', labels_offset=1, run={'image_size': 48}, preprocessing_name='inception')
-  second = run_of('b', model_name='inception_v3', depth_multiplier=0.5)
+  second = run_of('b', model_name='inception_v3', depth_multiplier=0.5, input_channels=1)
   config, members = resolve(
     {'checkpoint_path': f'{first},{second}', 'weights': 'ema,plain', 'member_weights': '1,3'}
   )
   assert config.eval_dir == f'{first}/eval_ensemble'
   assert [tuple(member)[1:] for member in members] == [
-    (tiny.NAME, 1.0, 'inception', 48, 1, 'ema', 1.0),
-    ('inception_v3', 0.5, 'inception_v3', 299, None, 'plain', 3.0),
+    (tiny.NAME, 1.0, 'inception', 48, 1, 'ema', 1.0, 3),
+    ('inception_v3', 0.5, 'inception_v3', 299, None, 'plain', 3.0, 1),
   ]
   _, members = resolve({'checkpoint_path': f'{first},{second}', 'eval_image_size': '75'})
   assert [member.image_size for member in members] == [75, 75]
@@ -54,6 +54,7 @@ def test_members_have_their_own(run_of):
     ({'weights': 'ema,plain,ema'}, '--weights=ema,plain,ema: give one value, or one for each of 2'),
     ({'model_name': 'inception_v9'}, '--model_name=inception_v9: choose one of inception_v3, '),
     ({'eval_image_size': '299,x'}, '--eval_image_size=299,x: must be a whole number of at least 1'),
+    ({'input_channels': '4'}, '--input_channels=4: choose one of 1, 3'),
     ({'labels_offset': '1.5'}, '--labels_offset=1.5: must be a whole number'),
     ({'member_weights': '1,0'}, '--member_weights=1,0: must be a number'),
     ({'depth_multiplier': '0.5'}, '--depth_multiplier is for inception_v3; inception_tiny has'),

@@ -373,3 +373,48 @@ def test_slims_entry_in_a_graph_of_tensorflow_1():
     got = inception.preprocess_image(image, 40, 50, is_training=True, seed=seed)
     assert got.shape == (40, 50, 3)
     np.testing.assert_allclose(session.run(got, {image: PIXELS}), expected, atol=1e-5)
+
+
+# One channel
+
+
+def test_grey_of_colours_is_pillows():
+  expected = np.asarray(Image.fromarray(PIXELS).convert('L'))[..., np.newaxis]
+  for file_format in ('PNG', 'BMP'):
+    got = in_graph(lambda e: inception.decode(e, channels=1), encode(file_format))
+    np.testing.assert_array_equal(got, expected)
+  jpeg = inception.decode(encode('JPEG', quality=100, subsampling=0), channels=1).numpy()
+  assert np.abs(jpeg.astype(int) - expected).max() <= 2
+  assert inception.decode(encode('GIF'), channels=1).shape == (90, 120, 1)
+
+
+@pytest.mark.parametrize('distortion', [PLAIN, FULL])
+@pytest.mark.parametrize('file_format', ['JPEG', 'PNG'])
+def test_a_grey_picture_is_each_channel_of_its_three(distortion, file_format):
+  """Crop, resizing, flips and what of the colours grey has: one channel sees what three see."""
+  encoded = encode(file_format, mode='L')
+  batches = {
+    channels: np.stack(
+      [
+        inception.train_host(encoded, 40, 50, NO_BOXES, seed, distortion, channels)
+        for seed in seeds(12)
+      ]
+    )
+    for channels in inception.CHANNELS
+  }
+  assert batches[1].shape == (12, 40, 50, 1)
+  np.testing.assert_array_equal(np.repeat(batches[1], 3, axis=3), batches[3])
+  one, three = (
+    inception.train_device(batches[channels], seeds(12), distortion).numpy()
+    for channels in inception.CHANNELS
+  )
+  np.testing.assert_allclose(np.repeat(one, 3, axis=3), three, atol=1e-5)
+  plain = batches[1] / 127.5 - 1
+  assert np.abs(np.sort(one, axis=2) - np.sort(plain, axis=2)).max() > 0.05  # not flips alone
+
+
+def test_preprocessing_by_name_decodes_to_the_channels():
+  grey = preprocessing_factory.get('inception_v4', channels=1)
+  encoded = encode('PNG')
+  assert grey.decode(encoded).shape == (90, 120, 1)
+  assert grey.train_host(encoded, 20, 30, NO_BOXES, seeds(1)[0], PLAIN).shape == (20, 30, 1)

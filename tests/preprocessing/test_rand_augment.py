@@ -111,6 +111,14 @@ def test_every_picture_has_its_own_operation_by_its_own_seed():
   assert len({picture.tobytes() for picture in two}) > 60
 
 
+def test_grey_is_each_channel_of_its_three():
+  grey = tf.constant(PICTURES[..., :1])
+  for name in rand_augment.OPS:
+    np.testing.assert_array_equal(
+      np.repeat(apply(name, 0.9, grey), 3, axis=3), apply(name, 0.9, tf.repeat(grey, 3, axis=3))
+    )
+
+
 def test_compiles():
   function = tf.function(rand_augment.rand_augment, jit_compile=True, autograph=False)
   pictures, own = tf.constant(PICTURES), seeds(len(PICTURES))

@@ -24,7 +24,7 @@ DECAY = 0.5
 
 def model_of(network_fn, channels, image_size=3):
   scope = inception_utils.with_synchronized_batch_norm(inception_utils.inception_arg_scope())
-  model = Model(network_fn, scope, image_size=image_size, channels=channels)
+  model = Model(network_fn, scope, image_size=image_size, input_channels=channels)
   model.build()
   return model
 

@@ -35,6 +35,7 @@ def test_batches_are_a_function_of_the_position():
       np.testing.assert_array_equal(a[key], b[key])
   shifted = np.concatenate([batch['label'] for batch in batches(300, labels_offset=1)])
   np.testing.assert_array_equal(shifted, labels - 1)
+  assert batches(1, channels=1)[0]['image'].shape == (5, 8, 8, 1)
   several = batches(1, multi_label=True)[0]['label']
   np.testing.assert_array_equal(several, np.eye(1001)[labels[:5]])
 

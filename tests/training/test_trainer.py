@@ -277,7 +277,7 @@ def test_evaluation_draws_pictures(run, tmp_path):
 
 def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
   two = records.write_set(tmp_path / 'two', classes=2, split='validation')
-  with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --labels_offset'):
+  with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --input_channels'):
     evaluate(run, tmp_path, dataset_dir=str(two))
   with pytest.raises(ValueError, match='has nothing for this net'):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)

@@ -1,0 +1,146 @@
+"""The features of a net by stride, for detectors and whatever else looks at several sizes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_slim as slim
+from absl import logging
+
+from nets import checkpoints, inception_blocks, layers
+from nets.inception_blocks import Row, Variant
+from nets.model import NetModule
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class FeaturePyramid(NetModule):
+  """A net without head, whose call gives the last features at each stride.
+
+      pyramid = nets_factory.create_model('inception_v4', features_only=True, strides=(8, 16, 32))
+      pyramid.restore('inception_v4.ckpt')  # heads are passed over
+      pyramid.channels  # {8: 384, 16: 1024, 32: 1536}
+      features = pyramid(images)  # {8: [N, 35, 35, 384], 16: ..., 32: ...} of 299 x 299 pixels
+
+  The nets' strided layers have no padding (VALID), so a map of stride s has somewhat less than
+  H / s rows: 35, 17 and 8 of 299. Feature i lies around pixel `offsets[s] + s * i`.
+
+  Args:
+    body: the rows of the net; no variables are made for what is above the largest of `strides`.
+    scope: the variable scope, e.g. 'InceptionV4'.
+    arg_scope: see `NetModule`.
+    strides: which to give; None is all, 2, 4, 8, 16 and 32.
+    output_stride: no features get smaller than 1 / output_stride of the image: further strides
+      become dilation (arXiv:1606.00915) with the same weights, and the features of the largest
+      stride are those of the end of the net. Every so many-th is the classifier's own. 32 changes
+      nothing.
+    align_feature_maps: SAME padding everywhere: ceil(H / s) rows, and images as small as you
+      like. Near the border features are others than the classifier's.
+    variant: what the net's arguments change.
+    input_channels: of the images.
+    name: of the module.
+
+  Raises:
+    ValueError: another `output_stride`, or a stride that there is not.
+  """
+
+  def __init__(
+    self,
+    body: Sequence[Row],
+    scope: str,
+    arg_scope: dict[str, Any],
+    *,
+    strides: Iterable[int] | None = None,
+    output_stride: int = 32,
+    align_feature_maps: bool = False,
+    variant: Variant | None = None,
+    input_channels: int = 3,
+    name: str | None = None,
+  ):
+    if output_stride not in OUTPUT_STRIDES:
+      raise ValueError(f'output_stride is {output_stride}; choose 8, 16 or 32')
+    levels = inception_blocks.levels(body, output_stride)
+    self.strides = tuple(sorted(set(levels if strides is None else strides)))
+    if not self.strides or not set(self.strides) <= set(levels):
+      raise ValueError(
+        f'strides are {self.strides}; choose among {", ".join(map(str, levels))}'
+        + (f' with output_stride={output_stride}' if output_stride < 32 else '')
+      )
+    rows = body[: levels[self.strides[-1]].row + 1]
+    # A row that is no end point of slim's can be the last of its stride: Inception-ResNet-v2's
+    # end point of stride 8 is before its ten residual blocks.
+    rows = [r._replace(end_point=r.scope) for r in rows]
+    names = {stride: rows[levels[stride].row].scope for stride in self.strides}
+    variant = variant or Variant()
+    if align_feature_maps:
+      variant = variant._replace(valid_padding='SAME')
+
+    def network_fn(images: tf.Tensor, is_training: bool | tf.Tensor):
+      with (
+        tf.compat.v1.variable_scope(scope),
+        slim.arg_scope([layers.batch_norm], is_training=is_training),
+      ):
+        _, outputs = inception_blocks.run_body(images, rows, None, variant, output_stride)
+      return {stride: outputs[name] for stride, name in names.items()}, outputs
+
+    super().__init__(
+      network_fn,
+      arg_scope,
+      image_size=inception_blocks.smallest_input(rows),
+      input_channels=input_channels,
+      name=name,
+    )
+    self._scope = scope
+    self._offsets = None if align_feature_maps else [levels[s].offset for s in self.strides]
+
+  def __call__(self, images: tf.Tensor, training: bool | tf.Tensor = False) -> dict[int, tf.Tensor]:
+    """{stride: [N, h, w, channels[stride]]} in the type of the images.
+
+    Args:
+      images: [N, H, W, C] in [-1, 1], of any size that the net takes (75 x 75 and more for stride
+        32); H and W may be unknown and differ from call to call.
+      training: batch norm takes the statistics of the batch, and moves its averages.
+
+    Raises:
+      ValueError: the images are too small, or have other channels.
+    """
+    self._build_once()
+    return self._run(self._as_images(images), is_training=training)[0]
+
+  @property
+  def channels(self) -> dict[int, int]:
+    """{stride: channels of its features}."""
+    self.build()
+    return dict(zip(self.strides, self._output_channels, strict=True))
+
+  @property
+  def offsets(self) -> dict[int, int]:
+    """{stride: the pixel, counted from 0, around which the first feature lies, in both directions}.
+
+    Raises:
+      ValueError: with `align_feature_maps` that depends on the size of the image.
+    """
+    if self._offsets is None:
+      raise ValueError('With align_feature_maps the places of features depend on the image size')
+    return dict(zip(self.strides, self._offsets, strict=True))
+
+  def restore(self, path: str, **kwargs: Any) -> checkpoints.Restored:
+    """Loads a checkpoint by slim's names, and logs which parts of it the pyramid has no use for.
+
+    See `checkpoints.restore` for the arguments and what is raised.
+    """
+    done = super().restore(path, **kwargs)
+    own = {_part(name) for name in self.variables_by_name}
+    others = {_part(name) for name in done.unused if name.startswith(f'{self._scope}/')} - own
+    logging.info(
+      '%s: %d variables restored; not in the pyramid: %s',
+      done.path,
+      len(done.restored),
+      ', '.join(sorted(others)) or 'nothing',
+    )
+    return done
+
+
+def _part(name: str) -> str:
+  """'InceptionV3/Logits/Conv2d_1c_1x1/weights' -> 'InceptionV3/Logits'."""
+  return '/'.join(name.split('/')[:2])

@@ -1,0 +1,57 @@
+"""Each example does what it says; in one process, because TensorFlow takes long to start."""
+
+import pytest
+
+from examples import (
+  custom_training_loop,
+  feature_pyramid,
+  frozen_backbone,
+  image_and_text,
+  in_keras,
+  output_stride,
+  several_heads,
+  spectrograms,
+)
+
+
+def test_several_heads():
+  accuracy, error = several_heads.main()
+  assert accuracy > 0.7
+  assert error < 0.06  # of about 0.3
+
+
+def test_in_keras():
+  accuracy, again = in_keras.main(steps=30)
+  assert accuracy > 0.7
+  assert again == accuracy
+
+
+def test_frozen_backbone():
+  accuracy, is_unchanged = frozen_backbone.main()
+  assert accuracy > 0.85
+  assert is_unchanged
+
+
+def test_image_and_text():
+  assert image_and_text.main(steps=30) > 0.7  # chance is 0.1
+
+
+def test_spectrograms():
+  assert spectrograms.main(steps=25) > 0.8  # chance is 0.25
+
+
+@pytest.mark.slow
+def test_custom_training_loop(mirrored):
+  assert custom_training_loop.main(mirrored) > 0.8
+
+
+@pytest.mark.slow
+def test_feature_pyramid():
+  right, distance = feature_pyramid.main()
+  assert right > 0.8  # chance is 0.33
+  assert distance < 15  # of 107
+
+
+@pytest.mark.slow
+def test_output_stride():
+  assert output_stride.main() > 0.6
