@@ -1,0 +1,253 @@
+"""The documentation: every command, import, link and flag in it is there and works."""
+
+import ast
+import importlib
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = tuple(
+  path
+  for pattern in ('README.md', 'CONTRIBUTING.md', 'docs/*.md')
+  for path in sorted(ROOT.glob(pattern))
+)
+SCRIPTS = tuple(
+  sorted(
+    path.stem for path in ROOT.glob('*.py') if path.stem not in ('console', 'quiet_tensorflow')
+  )
+)
+OUR_PACKAGES = tuple(path.parent.name for path in ROOT.glob('*/__init__.py'))
+
+# Flags in the pages that are no flags of ours: whose they are.
+FOREIGN_FLAGS = {
+  '--gpus-per-node': 'srun',
+  '--nodes': 'srun',
+  '--ntasks-per-node': 'srun',
+  '--runner=FlinkRunner': 'Beam',
+  '--all': './run test',
+  '--check': 'docs/make_api_reference.py, ruff',
+  '--logdir': 'tensorboard',
+  '--folder': 'benchmarks/benchmark_conversion.py',
+  '--index': 'benchmarks/benchmark_conversion.py',
+  '--pictures': 'benchmarks/benchmark_conversion.py',
+  '--rounds': 'benchmarks/benchmark_conversion.py',
+}
+# Flags of slim's that have other names here: docs/migration.md says which.
+SLIMS_FLAGS = frozenset(
+  f'--{name}'
+  for name in (
+    'use_grayscale eval_interval_secs output_file input_graph input_checkpoint output_graph '
+    'output_node_names is_training write_text_graphdef is_video_model num_frames train_directory '
+    'validation_directory bounding_box_file output_directory num_threads labels_file '
+    'imagenet_metadata_file'
+  ).split()
+)
+# Commands of others, which this machine need not have.
+FOREIGN_COMMANDS = frozenset(
+  ('cd', 'curl', 'deactivate', 'docker', 'git', 'mkdir', 'source', 'tar', 'tensorboard', 'wget')
+)
+
+
+class Command(NamedTuple):
+  """A command as a page has it."""
+
+  page: str
+  words: tuple[str, ...]  # without `VAR=value` before it and `srun ...`
+
+  @property
+  def script(self) -> str | None:
+    """The script of ours that it runs, installed or not."""
+    words = self.words[1:] if self.words[0] == 'python' else self.words
+    name = words[0].removesuffix('.py')
+    return name if name in SCRIPTS else None
+
+  @property
+  def arguments(self) -> list[str]:
+    return list(self.words[2 if self.words[0] == 'python' else 1 :])
+
+
+def blocks(page: pathlib.Path, *languages: str) -> Iterator[tuple[str, str]]:
+  """(language, text) of the fenced blocks in these languages, as they follow each other."""
+  for match in re.finditer(r'^```(\w+)\n(.*?)^```$', page.read_text('utf-8'), re.M | re.S):
+    if match[1] in languages:
+      yield match[1], match[2]
+
+
+def commands_of(text: str) -> Iterator[tuple[str, ...]]:
+  """The words of each command in a bash block."""
+  for line in text.replace('\\\n', ' ').splitlines():
+    lexer = shlex.shlex(line, posix=True, punctuation_chars='|&;<>')
+    lexer.whitespace_split = lexer.commenters = True
+    lexer.commenters = '#'
+    words: list[str] = []
+    for word in [*lexer, ';']:
+      if word and set(word) <= set('|&;'):
+        if words:
+          yield tuple(_plain(words))
+        words = []
+      else:
+        words.append(word)
+
+
+def _plain(words: list[str]) -> list[str]:
+  """Without what runs a command elsewhere or with other variables."""
+  while re.match(r'[A-Z_]+=', words[0]):
+    words = words[1:]
+  if words[0] == 'srun':
+    words = words[words.index('python') :]
+  return words
+
+
+COMMANDS = tuple(
+  Command(page.relative_to(ROOT).as_posix(), words)
+  for page in PAGES
+  for _, text in blocks(page, 'bash')
+  for words in commands_of(text)
+)
+
+
+def test_words_of_commands():
+  text = "A='{\"b\": 1}' \\\n  python x.py --c='d e' # f\n\nsrun --n=1 python y.py | z &\n"
+  assert list(commands_of(text)) == [
+    ('python', 'x.py', '--c=d e'),
+    ('python', 'y.py'),
+    ('z',),
+  ]
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory) -> dict[tuple[str, ...], dict]:
+  """{(script, *arguments): what came of it}, of all commands of ours and of --help."""
+  wanted = {(c.script, *c.arguments) for c in COMMANDS if c.script}
+  jobs = sorted(wanted | {(script, '--help') for script in SCRIPTS})
+  folders = [str(tmp_path_factory.mktemp('command')) for _ in jobs]
+  driver = subprocess.run(
+    [sys.executable, ROOT / 'tests' / 'docs_driver.py'],
+    input=json.dumps(
+      [[script, rest, folder] for (script, *rest), folder in zip(jobs, folders, strict=True)]
+    ),
+    capture_output=True,
+    text=True,
+    check=False,
+    env={**os.environ, 'no_proxy': '*', 'http_proxy': '', 'https_proxy': ''},
+  )
+  assert driver.returncode == 0, driver.stderr
+  return dict(zip(jobs, json.loads(driver.stdout), strict=True))
+
+
+def test_commands_of_ours_do_what_they_say_or_say_what_is_missing(done):
+  """In an empty folder: they end well, or with one line, or were at work when stopped."""
+  wrong = []
+  for command in COMMANDS:
+    if not command.script:
+      continue
+    came = done[command.script, *command.arguments]
+    fine = came['began'] and came['status'] in (0, 1, None)
+    if came['status'] == 1:
+      last = came['stderr'].splitlines()[-1]
+      fine = fine and last.startswith(f'{command.script}: ')
+    if not fine or 'Traceback' in came['stderr']:
+      wrong.append(f'{command.page}: {shlex.join(command.words)}\n{came}')
+  assert not wrong, '\n'.join(wrong)
+
+
+def test_other_commands_exist():
+  extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+  subcommands = re.findall(r'^  (\w+)\) ', (ROOT / 'run').read_text(), re.M)
+  wrong = []
+  for command in COMMANDS:
+    name, *rest = command.words
+    if command.script or name in FOREIGN_COMMANDS:
+      continue
+    if name == './run':
+      fine = rest[0] in subcommands
+    elif name == 'pip':
+      named = [extra for word in rest for extra in re.findall(r'\[([\w,]+)\]', word)]
+      fine = rest[0] == 'install' and set(','.join(named).split(',')) <= {*extras, ''}
+    elif name == 'python' and rest[0] == '-m':
+      path = ROOT.joinpath(*rest[1].split('.'))
+      fine = rest[1] in ('venv', 'pytest') or path.with_suffix('.py').is_file()
+    else:
+      fine = name == 'python' and (ROOT / rest[0]).is_file()
+    if not fine:
+      wrong.append(f'{command.page}: {shlex.join(command.words)}')
+  assert not wrong, '\n'.join(wrong)
+
+
+@pytest.fixture(scope='module')
+def flags(done) -> set[str]:
+  """Every flag of every script, '--' and all."""
+  found = set()
+  for script in SCRIPTS:
+    of_script = re.findall(r'^  (--\w+):', done[script, '--help']['stdout'], re.M)
+    assert '--debug' in of_script, script
+    found.update(of_script)
+  return found | {'--help'}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_flags_that_are_named_exist(page, flags):
+  known = flags | FOREIGN_FLAGS.keys() | {flag.split('=')[0] for flag in FOREIGN_FLAGS}
+  if page.name == 'migration.md':
+    known |= SLIMS_FLAGS
+  named = set(re.findall(r'(?<![\w-])--[a-z][\w-]*', page.read_text('utf-8')))
+  assert {f for f in named if f not in known and f.replace('--no', '--', 1) not in known} == set()
+
+
+def _anchors(page: pathlib.Path) -> set[str]:
+  """Of the headings, as GitHub makes them."""
+  text = re.sub(r'^```.*?^```$', '', page.read_text('utf-8'), flags=re.M | re.S)
+  headings = re.findall(r'^#+ (.*)$', text, re.M)
+  return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+  text = re.sub(r'^```.*?^```$', '', page.read_text('utf-8'), flags=re.M | re.S)
+  broken = []
+  for target in re.findall(r'\]\(([^()\s]+)\)', text):
+    if re.match(r'https?:', target):
+      continue
+    path, _, anchor = target.partition('#')
+    there = (page.parent / path).resolve() if path else page
+    if not there.exists() or (anchor and anchor not in _anchors(there)):
+      broken.append(target)
+  assert broken == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+  """`tests/...`, `docs/...` and files of the packages, in backquotes."""
+  named = re.findall(
+    r'`((?:tests|docs|benchmarks|%s)/[\w/.]+)`' % '|'.join(OUR_PACKAGES), page.read_text('utf-8')
+  )
+  assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_python_compiles_and_imports_what_exists(page):
+  for _, code in blocks(page, 'python'):
+    tree = ast.parse(code)
+    modules = {}  # as the code calls them
+    for node in ast.walk(tree):
+      if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in OUR_PACKAGES:
+        for alias in node.names:
+          try:
+            found = importlib.import_module(f'{node.module}.{alias.name}')
+            modules[alias.asname or alias.name] = found
+          except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(node.module), alias.name), alias.name
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        assert module is None or hasattr(module, node.attr), ast.unparse(node)
