@@ -3,9 +3,9 @@
   python tests/docs_driver.py < jobs.json > results.json
 
 A job is [module, arguments, folder]. For each a child is forked, goes to the folder and calls the
-module's console() as its script would be called. A result is {"status": ..., "began": ..., "stdout":
-..., "stderr": ...}: the exit status, null for a child that was still at work after SECONDS and was
-stopped, and whether main() was reached, which is after the flags were parsed.
+module's console(), as its script does. A result has `status`, `began`, `stdout` and `stderr`: the
+exit status, null for a child that was still at work after SECONDS and was stopped; and whether
+main() was reached, which is after the flags were parsed.
 
 TensorFlow starts its threads when it is first used, not when it is imported: so forking is sound.
 """
@@ -61,7 +61,7 @@ def start(module: Any, arguments: list[str], folder: pathlib.Path) -> int:
       os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
     sys.argv = [str(ROOT / f'{module.__name__}.py'), *arguments]
-    module.main = noted(module.main)
+    module.main = Noted(module.main)
     module.console()
     status = 0
   except SystemExit as end:
@@ -74,7 +74,7 @@ def start(module: Any, arguments: list[str], folder: pathlib.Path) -> int:
     os._exit(status)
 
 
-class noted:  # noqa: N801  stands for a function
+class Noted:
   """`main`, which leaves a file when it begins; what console asks of it is there."""
 
   def __init__(self, function: Any):

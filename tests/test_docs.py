@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -43,18 +42,29 @@ FOREIGN_FLAGS = {
   '--rounds': 'benchmarks/benchmark_conversion.py',
 }
 # Flags of slim's that have other names here: docs/migration.md says which.
-SLIMS_FLAGS = frozenset(
-  f'--{name}'
-  for name in (
-    'use_grayscale eval_interval_secs output_file input_graph input_checkpoint output_graph '
-    'output_node_names is_training write_text_graphdef is_video_model num_frames train_directory '
-    'validation_directory bounding_box_file output_directory num_threads labels_file '
-    'imagenet_metadata_file'
-  ).split()
-)
+SLIMS_FLAGS = {
+  '--use_grayscale',
+  '--eval_interval_secs',
+  '--output_file',
+  '--input_graph',
+  '--input_checkpoint',
+  '--output_graph',
+  '--output_node_names',
+  '--is_training',
+  '--write_text_graphdef',
+  '--is_video_model',
+  '--num_frames',
+  '--train_directory',
+  '--validation_directory',
+  '--bounding_box_file',
+  '--output_directory',
+  '--num_threads',
+  '--labels_file',
+  '--imagenet_metadata_file',
+}
 # Commands of others, which this machine need not have.
 FOREIGN_COMMANDS = frozenset(
-  ('cd', 'curl', 'deactivate', 'docker', 'git', 'mkdir', 'source', 'tar', 'tensorboard', 'wget')
+  ('cd', 'curl', 'echo', 'deactivate', 'docker', 'git', 'mkdir', 'source', 'tar', 'tensorboard', 'wget')
 )
 
 
@@ -87,8 +97,7 @@ def commands_of(text: str) -> Iterator[tuple[str, ...]]:
   """The words of each command in a bash block."""
   for line in text.replace('\\\n', ' ').splitlines():
     lexer = shlex.shlex(line, posix=True, punctuation_chars='|&;<>')
-    lexer.whitespace_split = lexer.commenters = True
-    lexer.commenters = '#'
+    lexer.whitespace_split = True
     words: list[str] = []
     for word in [*lexer, ';']:
       if word and set(word) <= set('|&;'):
@@ -151,7 +160,7 @@ def test_commands_of_ours_do_what_they_say_or_say_what_is_missing(done):
   for command in COMMANDS:
     if not command.script:
       continue
-    came = done[command.script, *command.arguments]
+    came = done[(command.script, *command.arguments)]
     fine = came['began'] and came['status'] in (0, 1, None)
     if came['status'] == 1:
       last = came['stderr'].splitlines()[-1]
@@ -162,7 +171,9 @@ def test_commands_of_ours_do_what_they_say_or_say_what_is_missing(done):
 
 
 def test_other_commands_exist():
-  extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+  # No tomllib in Python 3.10.
+  _, _, extras = (ROOT / 'pyproject.toml').read_text().partition('[project.optional-dependencies]')
+  extras = re.findall(r'^(\w+) = \[', extras.partition('\n[')[0], re.M)
   subcommands = re.findall(r'^  (\w+)\) ', (ROOT / 'run').read_text(), re.M)
   wrong = []
   for command in COMMANDS:
@@ -228,9 +239,8 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page):
   """`tests/...`, `docs/...` and files of the packages, in backquotes."""
-  named = re.findall(
-    r'`((?:tests|docs|benchmarks|%s)/[\w/.]+)`' % '|'.join(OUR_PACKAGES), page.read_text('utf-8')
-  )
+  places = '|'.join(('tests', 'docs', 'benchmarks', *OUR_PACKAGES))
+  named = re.findall(rf'`((?:{places})/[\w/.]+)`', page.read_text('utf-8'))
   assert [path for path in named if not (ROOT / path).exists()] == []
 
 
