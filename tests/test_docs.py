@@ -9,10 +9,15 @@ import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from nets import nets_factory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = tuple(
@@ -64,7 +69,19 @@ SLIMS_FLAGS = {
 }
 # Commands of others, which this machine need not have.
 FOREIGN_COMMANDS = frozenset(
-  ('cd', 'curl', 'echo', 'deactivate', 'docker', 'git', 'mkdir', 'source', 'tar', 'tensorboard', 'wget')
+  (
+    'cd',
+    'curl',
+    'echo',
+    'deactivate',
+    'docker',
+    'git',
+    'mkdir',
+    'source',
+    'tar',
+    'tensorboard',
+    'wget',
+  )
 )
 
 
@@ -261,3 +278,115 @@ def test_python_compiles_and_imports_what_exists(page):
       if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         module = modules.get(node.value.id)
         assert module is None or hasattr(module, node.attr), ast.unparse(node)
+
+
+# The guides, as typed. What stands in for what: the words of a guide are run by bash, and these are
+# first on its PATH. Of a flag that is given twice the last counts.
+SMALLER = {
+  'train_image_classifier.py': (
+    '--train_image_size=75',
+    '--batch_size=12',
+    '--max_number_of_steps=4',
+    '--log_every_n_steps=1',
+  ),
+}
+STAND_INS = {
+  # The scripts of this checkout, smaller; `python -m venv` makes something to be activated.
+  'python': """\
+import os, pathlib, sys
+python, root, smaller = PYTHON, ROOT, SMALLER
+name, *rest = sys.argv[1:]
+if [name, *rest] == ['-m', 'venv', '.venv']:
+  pathlib.Path('.venv/bin').mkdir(parents=True)
+  sys.exit(pathlib.Path('.venv/bin/activate').write_text('') and None)
+script = os.path.join(root, name)
+command = [script if os.path.exists(script) else name, *rest, *smaller.get(name, ())]
+os.execv(python, [python, *command])
+""",
+  # What is installed already; tests/test_install.py tries it.
+  'pip': "import sys\nsys.exit(sys.argv[1] != 'install')\n",
+  # slim's weights are there, random ones; other addresses are asked.
+  'curl': """\
+import os, sys
+if sys.argv[1] == '-O':
+  sys.exit(not os.path.exists(sys.argv[2].rpartition('/')[2]))
+os.execv('/usr/bin/curl', sys.argv)
+""",
+}
+CLASSES = ('cat', 'dog', 'rabbit')
+
+
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory) -> pathlib.Path:
+  """Random weights of Inception-v3 in an archive as slim's."""
+  folder = tmp_path_factory.mktemp('weights')
+  model = nets_factory.create_model('inception_v3', 1001)
+  model.build()
+  model.save(folder / 'inception_v3.ckpt')
+  path = folder / 'inception_v3_2016_08_28.tar.gz'
+  with tarfile.open(path, 'w:gz', compresslevel=1) as file:
+    for part in folder.glob('inception_v3.ckpt*'):
+      file.add(part, part.name)
+  return path
+
+
+@pytest.fixture
+def reader(tmp_path, archive) -> pathlib.Path:
+  """The folder of a reader: photos, the archive, and the stand-ins in bin/."""
+  for name in CLASSES:
+    (tmp_path / 'photos' / name).mkdir(parents=True)
+    for number in range(12):
+      picture = np.random.default_rng(number).integers(0, 255, (90, 120, 3), np.uint8)
+      picture[..., CLASSES.index(name)] = 255
+      Image.fromarray(picture).save(tmp_path / 'photos' / name / f'{number:02}.jpg')
+  (tmp_path / archive.name).symlink_to(archive)
+  (tmp_path / 'bin').mkdir()
+  for name, code in STAND_INS.items():
+    for word, value in (('PYTHON', sys.executable), ('ROOT', str(ROOT)), ('SMALLER', SMALLER)):
+      code = re.sub(rf'\b{word}\b', repr(value), code)
+    (tmp_path / 'bin' / name).write_text(f'#!{sys.executable}\n{code}')
+    (tmp_path / 'bin' / name).chmod(0o755)
+  return tmp_path
+
+
+def run_guide(name: str, folder: pathlib.Path) -> list[str]:
+  """Runs a guide from top to bottom; what each block wrote to stdout."""
+  path = f'{folder / "bin"}{os.pathsep}{os.environ["PATH"]}'
+  environment = {**os.environ, 'PATH': path, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1'}
+  options = {'cwd': folder, 'env': environment, 'text': True, 'stdout': subprocess.PIPE}
+  outputs, servers = [], []
+  try:
+    for language, text in blocks(ROOT / 'docs' / name, 'bash', 'python'):
+      if 'examples.serve' in text:  # does not end by itself
+        servers.append(subprocess.Popen(['bash', '-c', f'exec {text}'], **options))
+        outputs.append(servers[-1].stdout.readline())  # once it listens
+        continue
+      words = [sys.executable, '-c'] if language == 'python' else ['bash', '-euo', 'pipefail', '-c']
+      done = subprocess.run([*words, text], stderr=subprocess.PIPE, check=False, **options)
+      assert done.returncode == 0, f'{text}\n{done.stdout}\n{done.stderr}'
+      outputs.append(done.stdout)
+  finally:
+    for server in servers:
+      server.kill()
+      server.communicate()
+  return outputs
+
+
+@pytest.mark.slow
+def test_quickstart_as_typed(reader):
+  pytest.importorskip('sklearn')
+  outputs = run_guide('quickstart.md', reader)
+  assert 'digit.png' in ''.join(outputs)
+  for path in ('digits/eval/report.html', 'digits/eval/predictions.png', 'photos/eval/report.html'):
+    assert (reader / 'runs' / path).stat().st_size
+
+
+@pytest.mark.slow
+def test_fine_tuning_as_typed(reader):
+  outputs = run_guide('fine_tuning.md', reader)
+  assert len((reader / 'dog.csv').read_text().splitlines()) == 13  # with a head
+  assert (reader / 'runs/photos/best/eval/report.html').stat().st_size
+  (answer,) = [json.loads(text) for text in outputs if text.startswith('{')]
+  (found,) = answer['predictions']
+  assert sorted(found['names']) == sorted(CLASSES)
+  assert sum(found['probabilities']) == pytest.approx(1)
