@@ -4,12 +4,13 @@
 
 A job is [module, arguments, folder]. For each a child is forked, goes to the folder and calls the
 module's console(), as its script does. A result has `status`, `began`, `stdout` and `stderr`: the
-exit status, null for a child that was still at work after SECONDS and was stopped; and whether
-main() was reached, which is after the flags were parsed.
+exit status, null for a child that was stopped because main() had been at work for SECONDS; and
+whether main() was reached, which is after the flags were parsed.
 
 TensorFlow starts its threads when it is first used, not when it is imported: so forking is sound.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -22,7 +23,36 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS = 5.0
+PATIENCE = 60.0  # until main() begins
+POLL = 0.02
 AT_ONCE = 4
+
+
+@dataclasses.dataclass
+class Child:
+  """A process that runs a job."""
+
+  number: int  # of the job
+  folder: pathlib.Path
+  before: float = 0.0  # seconds until main() began, and since then
+  since: float = 0.0
+
+  def began(self) -> bool:
+    return (self.folder / '.began').exists()
+
+  def is_to_be_stopped(self) -> bool:
+    """Counts a poll: by the clock, a suspended machine would take away what was never given."""
+    if self.began():
+      self.since += POLL
+    else:
+      self.before += POLL
+    return self.since > SECONDS or self.before > PATIENCE
+
+  def result(self, status: int | None) -> dict[str, Any]:
+    texts = {
+      name: (self.folder / f'.{name}').read_text(errors='replace') for name in ('stdout', 'stderr')
+    }
+    return {'status': status, 'began': self.began(), **texts}
 
 
 def main() -> None:
@@ -33,18 +63,18 @@ def main() -> None:
   while waiting or running:
     while waiting and len(running) < AT_ONCE:
       number, (name, arguments, folder) = waiting.pop(0)
-      pid = start(modules[name], arguments, pathlib.Path(folder))
-      running[pid] = number, pathlib.Path(folder), time.monotonic() + SECONDS
-    time.sleep(0.02)
-    for pid, (number, folder, deadline) in list(running.items()):
+      child = Child(number, pathlib.Path(folder))
+      running[start(modules[name], arguments, child.folder)] = child
+    time.sleep(POLL)
+    for pid, child in list(running.items()):
       ended, status = os.waitpid(pid, os.WNOHANG)
-      if not ended and time.monotonic() < deadline:
+      if not ended and not child.is_to_be_stopped():
         continue
       if not ended:
         os.killpg(pid, signal.SIGKILL)  # with what it has started
         os.waitpid(pid, 0)
       del running[pid]
-      results[number] = result(os.waitstatus_to_exitcode(status) if ended else None, folder)
+      results[child.number] = child.result(os.waitstatus_to_exitcode(status) if ended else None)
   json.dump([results[number] for number in range(len(jobs))], sys.stdout)
 
 
@@ -66,6 +96,8 @@ def start(module: Any, arguments: list[str], folder: pathlib.Path) -> int:
     status = 0
   except SystemExit as end:
     status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    if isinstance(end.code, str):  # as the interpreter does
+      print(end.code, file=sys.stderr)
   except BaseException:
     traceback.print_exc()
   finally:
@@ -84,11 +116,6 @@ class Noted:
   def __call__(self, argv: list[str]) -> None:
     pathlib.Path('.began').touch()
     self._function(argv)
-
-
-def result(status: int | None, folder: pathlib.Path) -> dict[str, Any]:
-  texts = {name: (folder / f'.{name}').read_text(errors='replace') for name in ('stdout', 'stderr')}
-  return {'status': status, 'began': (folder / '.began').exists(), **texts}
 
 
 if __name__ == '__main__':
