@@ -106,11 +106,9 @@ class _Writer:
 
     self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
 
-  def add(
-    self, kind: str, op: tf.Operation, *more: str, inputs: int = 1, **attributes: Any
-  ) -> None:
-    """Adds the node for an operation, of its first `inputs` tensors and `more`."""
-    names = [self.name(tensor) for tensor in op.inputs[:inputs]]
+  def add(self, kind: str, op: tf.Operation, *more: str, count: int = 1, **attributes: Any) -> None:
+    """Adds the node for an operation, of its first `count` inputs and `more`."""
+    names = [self.name(tensor) for tensor in op.inputs[:count]]
     self.emit(kind, [*names, *more], op.outputs[0].name, **attributes)
 
   def skip(self, op: tf.Operation) -> None:

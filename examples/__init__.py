@@ -1,0 +1,1 @@
+"""Short programs that use the nets; each runs in seconds: python -m examples.NAME."""
