@@ -91,6 +91,13 @@ class Scorer:
       raise RuntimeError('No checkpoint has been loaded yet')
     return self._folded
 
+  @property
+  def unfolded(self) -> Model:
+    """The net as the checkpoint has it, once one has been loaded."""
+    if self._made is None:
+      raise RuntimeError('No checkpoint has been loaded yet')
+    return self._made[0]
+
   def score(self, images: tf.Tensor) -> tf.Tensor:
     """Scores of views, one row each, before their outputs are put in the labels' places.
 

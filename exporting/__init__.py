@@ -1,0 +1,1 @@
+"""Checkpoints as what others run: SavedModel, TFLite and ONNX."""
