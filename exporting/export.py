@@ -156,8 +156,8 @@ def describe(
     'calibrate_batches': config.calibrate_batches,
     'image_size': size,
     'preprocessing': (
-      f'{"RGB" if classifier.channels == 3 else "grey"}; the central 0.875 of each side; resized to '
-      f'{size} x {size}, bilinear, not antialiased; pixel / 127.5 - 1'
+      f'{"RGB" if classifier.channels == 3 else "grey"}; the central 0.875 of each side; resized '
+      f'to {size} x {size}, bilinear, not antialiased; pixel / 127.5 - 1'
     ),
     'probabilities': 'sigmoid' if config.loss == 'sigmoid' else 'softmax',
     'labels': list(classifier.names),

@@ -19,12 +19,13 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     'images': tf.function(classifier.classify, [images], autograph=False),
   }
   tf.saved_model.save(classifier, str(folder), signatures)
+  shape = ', '.join(map(str, classifier.image_shape))
   outputs = {'names': '[N, 5] string', 'probabilities': '[N, 5] float32, best first'}
   return {
     'signatures': {
       'serving_default': {'image_bytes': '[N] string, files of pictures', **outputs},
       'images': {
-        'images': f'[N, {size}, {size}, {classifier.channels}] float32 in [-1, 1]',
+        'images': f'[N, {shape}] float32 in [-1, 1]',
         **outputs,
       },
     }
