@@ -111,7 +111,7 @@ class Served:
     try:
       outputs = self._signatures[name](**tensors)
     except tf.errors.InvalidArgumentError as error:  # e.g. a file that is no picture
-      raise _bad(error.message.splitlines()[0]) from error
+      raise _bad(_reason(error)) from error
     found = {name: _plain(name, tensor.numpy().tolist()) for name, tensor in outputs.items()}
     if not by_rows:
       return {'outputs': next(iter(found.values())) if len(found) == 1 else found}
@@ -123,6 +123,11 @@ class Served:
 
 def _bad(message: str) -> Refused:
   return Refused(HTTPStatus.BAD_REQUEST, message)
+
+
+def _reason(error: tf.errors.OpError) -> str:
+  """The line of TensorFlow's message that says what is wrong; the others say where in the graph."""
+  return error.message.split('\n\t [[')[0].splitlines()[-1]
 
 
 def _inputs(signature: Any) -> dict[str, tf.TensorSpec]:

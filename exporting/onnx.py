@@ -1,7 +1,7 @@
 """ONNX: a file that runs without TensorFlow; takes arrays, any number of pictures at once.
 
 Written from the traced graph, which with batch norm folded in has a dozen kinds of operations. The
-general converter, tf2onnx, looks for a maintainer (1.17, 2025).
+general converter, tf2onnx, looks for a maintainer and is tested up to TensorFlow 2.15 (its 1.17).
 """
 
 import functools

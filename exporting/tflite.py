@@ -79,7 +79,7 @@ def dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 def _calibration(images: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
   """Batches of one. The first has a black and a white spot, so that the input's range is all of it.
 
-  Then the step of the uint8 input is a step of a pixel: 2 / 255.
+  Then a step of the uint8 input is a step of a pixel, 2 / 255.
   """
   for i, image in enumerate(images):
     if i == 0:

@@ -1,0 +1,61 @@
+"""Size, accuracy and time of exported classifiers: the table of docs/export.md.
+
+  python benchmarks/benchmark_exports.py --dataset_name=digits --dataset_dir=demo/data FOLDER ...
+
+FOLDERs are outputs of export_image_classifier.py, of one net; the labels are those of the split.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
+from datasets import dataset_factory
+from evaluation import examples
+from exporting.classifier import Pictures
+from exporting.export import FORMATS, METADATA_FILE
+from preprocessing import inception_preprocessing
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--dataset_name', required=True)
+  parser.add_argument('--dataset_dir', required=True)
+  parser.add_argument('--dataset_split_name', default='validation')
+  parser.add_argument('folders', nargs='+', type=Path)
+  flags = parser.parse_args()
+  dataset = dataset_factory.get_dataset(
+    flags.dataset_name, flags.dataset_split_name, flags.dataset_dir
+  )
+  found = list(examples.read(dataset, range(dataset.num_samples)).as_numpy_iterator())
+  truth = [dataset.labels_to_names[int(example['label'])] for example in found]
+  files = [example['encoded'] for example in found]
+  for folder in flags.folders:
+    said = json.loads((folder / METADATA_FILE).read_text())
+    size = said['image_size']
+    views = [inception_preprocessing.eval_image(file, size, size).numpy() for file in files]
+    pictures = Pictures(files, np.stack(views))
+    answers_of = FORMATS[said['format']].read(folder)[-1]  # of a SavedModel: of arrays
+    ones = [Pictures([file], view[np.newaxis]) for file, view in zip(*pictures, strict=True)]
+    answers_of(ones[0])
+    start = time.perf_counter()
+    best = [answers_of(one).best[0] for one in ones]
+    seconds = time.perf_counter() - start
+    stored = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+    print(
+      f'{said["format"]} {said["quantize"]}: {stored / 1e6:.1f} MB, '
+      f'top-1 {np.mean([a == b for a, b in zip(best, truth, strict=True)]):.4f}, '
+      f'{1000 * seconds / len(ones):.1f} ms a picture, '
+      f'difference {said["comparison"]["difference"]:.2g} on {said["comparison"]["pictures"]}',
+      flush=True,
+    )
+
+
+if __name__ == '__main__':
+  main()
