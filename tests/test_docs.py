@@ -45,6 +45,8 @@ FOREIGN_FLAGS = {
   '--index': 'benchmarks/benchmark_conversion.py',
   '--pictures': 'benchmarks/benchmark_conversion.py',
   '--rounds': 'benchmarks/benchmark_conversion.py',
+  '--rest_api_port': 'tensorflow_model_server',
+  '--model_base_path': 'tensorflow_model_server',
 }
 # Flags of slim's that have other names here: docs/migration.md says which.
 SLIMS_FLAGS = {
