@@ -364,3 +364,13 @@ def test_the_script(tmp_path):
   assert done.returncode == 2
   (line,) = done.stderr.splitlines()
   assert line.startswith('benchmark_image_classifier: --recipe means nothing with --mode=infer')
+
+
+def test_peak_memory_is_the_programs_own():
+  """Of a child whose parent had more: getrusage would say the parent's."""
+  ours = np.ones(300 << 20, np.uint8)
+  code = f'import sys; sys.path.insert(0, {str(ROOT / "benchmarking")!r}); import timing; '
+  code += 'print(timing.peak_resident_bytes())'
+  found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert 5 << 20 < int(found.stdout) < 100 << 20
+  del ours
