@@ -9,6 +9,8 @@ probabilities of all classes, whose names are in labels.txt. Batch norm is folde
 written is read back and compared with the checkpoint before it gets its name.
 """
 
+from absl import logging
+
 import console as command_line
 import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
 from exporting import export
@@ -19,6 +21,7 @@ _GONE: dict[str, str] = {}
 
 def main(_: list[str]) -> None:
   wanted = command_line.flag_values(ExportConfig, resolve, _GONE)
+  logging.set_verbosity(logging.ERROR)  # TensorFlow tells which names it gives to what it saves
   found = export.export(wanted)
   print(
     f'written to {wanted.output}; read back, on {found.pictures} pictures probabilities differ by '
