@@ -18,12 +18,12 @@ SIZE = 64
 def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """[count, SIZE, SIZE, 3] in [-1, 1], and whether a pixel is of a disc, [count, SIZE, SIZE]."""
   rng = np.random.default_rng(seed)
-  images = rng.uniform(-1.0, 0.5, (count, SIZE, SIZE, 3)).astype(np.float32)
+  images = rng.uniform(-1.0, 0.0, (count, SIZE, SIZE, 3)).astype(np.float32)
   radius = rng.integers(10, 20, (count, 1, 1))
   top, left = rng.integers(10, SIZE - 10, (2, count, 1, 1))
   y, x = np.mgrid[:SIZE, :SIZE]
   labels = np.hypot(y - top, x - left) < radius
-  images[labels] += 0.5  # over a noise of 1.5
+  images[labels] += rng.uniform(0.5, 1.0, 3)
   return images, labels.astype(np.int32)
 
 

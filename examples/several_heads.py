@@ -32,7 +32,7 @@ class TwoHeads(tf.Module):
       features_only=True,
       strides=(8,),
       depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
+      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.9),  # for so few steps
     )
     width = self.net.channels[8]
     self.digit = tf.Variable(tf.random.normal((PLACES * width, 10), stddev=0.01))
@@ -45,7 +45,7 @@ class TwoHeads(tf.Module):
     return digit, brightness[:, 0]
 
 
-def main(steps: int = 40) -> tuple[float, float]:
+def main(steps: int = 60) -> tuple[float, float]:
   """Trains both heads and the net; returns accuracy and mean error of the brightness."""
   train, test = digits.load()
   rng = np.random.default_rng(0)
