@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,6 +63,35 @@ def measure(
   first, *others = (timed(1) for _ in range(warmup_steps))
   steps = max(1, math.ceil(ROUND_SECONDS / max(others[-1], 1e-6)))
   return Times(first, tuple(timed(steps) for _ in range(num_rounds)), steps)
+
+
+def by_turns(
+  ways: Sequence[Callable[[], Pending]],
+  finish: Callable[[Pending], object],
+  *,
+  num_rounds: int,
+  repetitions: int = 3,
+) -> list[list[float]]:
+  """Seconds of each way to do a thing, in each round: on a noisy machine compare within a round.
+
+  Args:
+    ways: what to time; each is called once before.
+    finish: waits for what a way returned.
+    num_rounds: how often all ways take their turn.
+    repetitions: calls of a way in its turn.
+  """
+
+  def seconds(way: Callable[[], Pending]) -> float:
+    begin = time.perf_counter()
+    for _ in range(repetitions):
+      pending = way()
+    finish(pending)
+    return (time.perf_counter() - begin) / repetitions
+
+  for way in ways:
+    finish(way())
+  rounds = [[seconds(way) for way in ways] for _ in range(num_rounds)]
+  return [list(times) for times in zip(*rounds, strict=True)]
 
 
 def peak_resident_bytes() -> int:

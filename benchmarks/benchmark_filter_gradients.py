@@ -8,8 +8,6 @@ smallest and largest of a round. `nets/convolution.py` decides by them which is 
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import tensorflow as tf
 
 import quiet_tensorflow  # noqa: F401  before TensorFlow
+from benchmarking import timing
 from nets import convolution
 
 _BATCH = 16
@@ -50,9 +49,7 @@ def main() -> None:
       )
 
 
-def _by_turns(
-  images: tf.Tensor, upstream: tf.Tensor, shape: tf.TensorShape
-) -> tuple[list[float], list[float]]:
+def _by_turns(images: tf.Tensor, upstream: tf.Tensor, shape: tf.TensorShape) -> list[list[float]]:
   def own() -> tf.Tensor:
     return tf.raw_ops.Conv2DBackpropFilter(
       input=images, filter_sizes=shape, out_backprop=upstream, strides=[1] * 4, padding='SAME'
@@ -62,18 +59,7 @@ def _by_turns(
     return convolution.filter_gradient(images, upstream, shape, 'SAME')
 
   ways = [tf.function(way, autograph=False) for way in (own, product)]
-  for way in ways:
-    way()
-  rounds = [[_seconds(way) for way in ways] for _ in range(_ROUNDS)]
-  return tuple(map(list, zip(*rounds, strict=True)))
-
-
-def _seconds(way: Callable[[], tf.Tensor]) -> float:
-  begin = time.perf_counter()
-  for _ in range(3):
-    result = way()
-  result.numpy()
-  return (time.perf_counter() - begin) / 3
+  return timing.by_turns(ways, lambda result: result.numpy(), num_rounds=_ROUNDS)
 
 
 if __name__ == '__main__':

@@ -86,6 +86,7 @@ def conv2d(
   outputs_collections: Collections = None,
   trainable: bool = True,
   scope: str | None = None,
+  pool_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
   """Convolution, then normalizer or biases, then activation.
 
@@ -99,6 +100,7 @@ def conv2d(
     normalizer_fn: takes the place of the biases; `slim.batch_norm` means `layers.batch_norm`.
     scope: the variable scope: `scope/weights` [h, w, C, num_outputs], and `scope/biases` or
       `scope/BatchNorm/...`.
+    pool_fn: what the convolution goes through before normalizer or biases.
 
   Returns:
     [N, h, w, num_outputs], the type of `inputs`.
@@ -121,6 +123,8 @@ def conv2d(
       trainable=trainable,
     )
     outputs = convolve(inputs, tf.cast(weights, inputs.dtype), stride, padding, rate, data_format)
+    if pool_fn is not None:
+      outputs = pool_fn(outputs)
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:

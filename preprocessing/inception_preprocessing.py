@@ -10,6 +10,7 @@ crop is rounded to uint8 before the colours change.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -173,13 +174,24 @@ def train_device(
   Returns:
     The same shape, in [-1, 1].
   """
-  images = tf.cast(images, tf.float32) / 255.0
   if distortion.random_flip:
-    flip = uniform(seeds, _FLIP) < 0.5
-    images = tf.where(flip, tf.reverse(images, axis=[2]), images)
+    images = _choose(uniform(seeds, _FLIP) < 0.5, _mirror(images), images)
+  planes = [tf.cast(plane, tf.float32) / 255.0 for plane in tf.unstack(images, axis=-1)]
   if distortion.color:
-    images = _distort_color(images, seeds, distortion.fast_mode)
-  return tf.cast(images * 2.0 - 1.0, dtype)
+    planes = _distort_color(planes, seeds, distortion.fast_mode)
+  planes = [tf.cast(plane * 2.0 - 1.0, dtype) for plane in planes]
+  return tf.transpose(tf.stack(planes), [1, 2, 3, 0])  # a third of the time of stacking them last
+
+
+def _mirror(images: tf.Tensor) -> tf.Tensor:
+  """[N, H, W, C] from right to left; as rows of pixels, which takes a quarter of the time."""
+  rows = tf.reshape(images, [-1, *images.shape[2:]])
+  return tf.reshape(tf.reverse(rows, axis=[1]), tf.shape(images))
+
+
+def _choose(condition: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+  """tf.where of whole images, by a condition of N values; copies them, which is faster."""
+  return tf.compat.v1.where(tf.reshape(condition, [-1]), images, others)
 
 
 # Slim's four orderings, one of which an image takes:
@@ -203,55 +215,67 @@ _FAST_STEPS = (('brightness', _ALL), ('saturation', _ALL))
 _OF_COLORS = ('saturation', 'hue')
 
 
-def _distort_color(images, seeds, fast_mode):
+# A batch of images by colours: [N, H, W] each, of grey one. Arithmetic between a pixel's colours is
+# several times faster on these than on [N, H, W, 3].
+Planes = Sequence[tf.Tensor]
+
+
+def _distort_color(planes: Planes, seeds: tf.Tensor, fast_mode: bool) -> Planes:
   """Slim's colour distortion of float32 in [0, 1], clipped to [0, 1] at the end.
 
-  [N, H, W, 1] become what each channel of [N, H, W, 3] with equal channels becomes: saturation and
-  hue leave grey as it is.
+  Grey becomes what each colour of three equal ones becomes: saturation and hue leave it as it is.
   """
+
+  def draw(name: int, low: float, high: float) -> tf.Tensor:
+    return tf.squeeze(uniform(seeds, name, low, high), axis=-1)
+
   adjust = {
-    'brightness': tf.add,
+    'brightness': adjust_brightness,
     'saturation': adjust_saturation,
     'hue': adjust_hue,
     'contrast': adjust_contrast,
   }
   amount = {
-    'brightness': uniform(seeds, _BRIGHTNESS, -32 / 255, 32 / 255),
-    'saturation': uniform(seeds, _SATURATION, 0.5, 1.5),
-    'hue': uniform(seeds, _HUE, -0.2, 0.2),
-    'contrast': uniform(seeds, _CONTRAST, 0.5, 1.5),
+    'brightness': draw(_BRIGHTNESS, -32 / 255, 32 / 255),
+    'saturation': draw(_SATURATION, 0.5, 1.5),
+    'hue': draw(_HUE, -0.2, 0.2),
+    'contrast': draw(_CONTRAST, 0.5, 1.5),
   }
-  ordering = tf.floor(4.0 * uniform(seeds, _ORDERING))
+  ordering = tf.floor(draw(_ORDERING, 0.0, 4.0))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
-    if images.shape[-1] == 1 and name in _OF_COLORS:
+    if len(planes) == 1 and name in _OF_COLORS:
       continue
-    adjusted = adjust[name](images, amount[name])
-    if orderings == _ALL:
-      images = adjusted
-    else:
-      taken = tf.reduce_any(tf.equal(ordering, orderings), axis=-1, keepdims=True)
-      images = tf.where(taken, adjusted, images)
-  return tf.clip_by_value(images, 0.0, 1.0)
+    adjusted = adjust[name](planes, amount[name])
+    if orderings != _ALL:
+      taken = tf.reduce_any(tf.equal(ordering, orderings), axis=-1)
+      adjusted = [_choose(taken, *pair) for pair in zip(adjusted, planes, strict=True)]
+    planes = adjusted
+  return [tf.clip_by_value(plane, 0.0, 1.0) for plane in planes]
 
 
-# tf.image.adjust_* take one factor for the whole batch; these take one per image, [N, 1, 1, 1],
+# tf.image.adjust_* take one amount for the whole batch; these take one per image, [N, 1, 1],
 # and agree with them within rounding, values outside [0, 1] included.
 
 
-def adjust_saturation(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-  """Scales the saturation of HSV: moves each channel from the largest of its pixel."""
-  value = tf.reduce_max(images, axis=-1, keepdims=True)
-  chroma = value - tf.reduce_min(images, axis=-1, keepdims=True)
-  saturation = tf.where(value > 0.0, tf.math.divide_no_nan(chroma, value), 0.0)
+def adjust_brightness(planes: Planes, delta: tf.Tensor) -> Planes:
+  """Adds `delta` to each colour."""
+  return [plane + delta for plane in planes]
+
+
+def adjust_saturation(planes: Planes, factor: tf.Tensor) -> Planes:
+  """Scales the saturation of HSV: moves each colour from the largest of its pixel."""
+  largest, smallest = _extremes(planes)
+  saturation = tf.where(
+    largest > 0.0, tf.math.divide_no_nan(largest - smallest, largest), tf.zeros_like(largest)
+  )
   ratio = tf.math.divide_no_nan(tf.clip_by_value(saturation * factor, 0.0, 1.0), saturation)
-  return value - (value - images) * ratio
+  return [largest - (largest - plane) * ratio for plane in planes]
 
 
-def adjust_hue(images: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+def adjust_hue(planes: Planes, delta: tf.Tensor) -> Planes:
   """Adds `delta` turns to the hue; a pixel's largest and smallest value stay."""
-  red, green, blue = tf.split(images, 3, axis=-1)
-  largest = tf.reduce_max(images, axis=-1, keepdims=True)
-  smallest = tf.reduce_min(images, axis=-1, keepdims=True)
+  red, green, blue = planes
+  largest, smallest = _extremes(planes)
   chroma = largest - smallest
   hue = tf.where(  # in sixths of a turn
     largest == red,
@@ -263,16 +287,23 @@ def adjust_hue(images: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
     ),
   )
   hue = tf.math.floormod(hue + 6.0 * delta, 6.0)
-  shares = tf.concat(
-    [tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0)], axis=-1
+  shares = tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0)
+  return [smallest + chroma * tf.clip_by_value(share, 0.0, 1.0) for share in shares]
+
+
+def adjust_contrast(planes: Planes, factor: tf.Tensor) -> Planes:
+  """Scales the distance of each colour from its mean over the image."""
+  means = [tf.reduce_mean(plane, axis=[1, 2], keepdims=True) for plane in planes]
+  return [mean + (plane - mean) * factor for plane, mean in zip(planes, means, strict=True)]
+
+
+def _extremes(planes: Planes) -> tuple[tf.Tensor, tf.Tensor]:
+  """The largest and the smallest value of each pixel."""
+  red, green, blue = planes
+  return (
+    tf.maximum(tf.maximum(red, green), blue),
+    tf.minimum(tf.minimum(red, green), blue),
   )
-  return smallest + chroma * tf.clip_by_value(shares, 0.0, 1.0)
-
-
-def adjust_contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-  """Scales the distance of each channel from its mean over the image."""
-  mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
-  return mean + (images - mean) * factor
 
 
 # Evaluation

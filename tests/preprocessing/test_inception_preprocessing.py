@@ -282,13 +282,16 @@ def test_full_colour_uses_slims_four_orderings():
   assert set(itertools.chain(*seen)) == set(orderings)
 
 
-def per_image(factors):
-  return tf.reshape(tf.constant(factors, tf.float32), [-1, 1, 1, 1])
+def adjusted(adjust, images, amounts):
+  """What a step on planes does to [N, H, W, 3], with an amount for each image."""
+  amounts = tf.reshape(tf.constant(amounts, tf.float32), [-1, 1, 1])
+  return tf.stack(adjust(tf.unstack(images, axis=-1), amounts), axis=-1)
 
 
 @pytest.mark.parametrize(
   ('ours', 'reference', 'low', 'high'),
   [
+    (inception.adjust_brightness, tf.image.adjust_brightness, -0.2, 0.2),
     (inception.adjust_saturation, tf.image.adjust_saturation, 0.5, 1.5),
     (inception.adjust_hue, tf.image.adjust_hue, -0.2, 0.2),
     (inception.adjust_contrast, tf.image.adjust_contrast, 0.5, 1.5),
@@ -302,19 +305,19 @@ def test_colour_steps_agree_with_tf_image(ours, reference, low, high):
   images[:, 0, 2] = [0.5, 0.5, 0.2]
   factors = np.linspace(low, high, 6).astype(np.float32)
   expected = [reference(image, factor) for image, factor in zip(images, factors, strict=True)]
-  np.testing.assert_allclose(ours(images, per_image(factors)), expected, atol=2e-6)
+  np.testing.assert_allclose(adjusted(ours, images, factors), expected, atol=2e-6)
 
 
 def test_saturation_and_hue_agree_with_python():
   pixels = RNG.uniform(0, 1, [1, 1, 50, 3]).astype(np.float32)
   hsv = [colorsys.rgb_to_hsv(*pixel) for pixel in pixels[0, 0]]
   np.testing.assert_allclose(
-    inception.adjust_hue(pixels, per_image([0.15]))[0, 0],
+    adjusted(inception.adjust_hue, pixels, [0.15])[0, 0],
     [colorsys.hsv_to_rgb((h + 0.15) % 1, s, v) for h, s, v in hsv],
     atol=1e-5,
   )
   np.testing.assert_allclose(
-    inception.adjust_saturation(pixels, per_image([1.4]))[0, 0],
+    adjusted(inception.adjust_saturation, pixels, [1.4])[0, 0],
     [colorsys.hsv_to_rgb(h, min(1, s * 1.4), v) for h, s, v in hsv],
     atol=1e-5,
   )
