@@ -3,6 +3,7 @@
   python benchmarks/profile_step.py --model_name=inception_v3 --batch_size=16 --precision=bfloat16
   python benchmarks/profile_step.py --mode=infer --batch_size=32
   python benchmarks/profile_step.py --num_clones=4 --clone_on_cpu --batch_size=4
+  python benchmarks/profile_step.py --profile=TRAIN_DIR   # of a run with --profile_steps
 
 Flags are those of benchmark_image_classifier.py. Two steps under TensorFlow's profiler: operations
 run side by side, so their times add up to more than the step. --top=N names the dearest operations.
@@ -26,6 +27,7 @@ from benchmarking import config as benchmark_config
 from benchmarking import net_rate, timing
 
 _TOP = flags.DEFINE_integer('top', 0, 'Name so many of the dearest operations.')
+_PROFILE = flags.DEFINE_string('profile', None, 'Read the profile in this folder; run nothing.')
 _STEPS = 2
 
 # The first that fits: what it is called, and what the operation's type, or its name, looks like.
@@ -37,6 +39,7 @@ _KINDS = (
   ('gradients of relu', r'ReluGrad'),
   ('relu', r'Relu$'),
   ('pooling', r'Pool'),
+  ('waiting for pictures', r':\w*IteratorGetNext'),
   ('communication', r'Collective|Nccl|:_Send$|:_Recv$|:_HostSend$|:_HostRecv$'),
   ('optimizer', r':ResourceApply'),
   ('L2 and norms', r':L2Loss'),
@@ -54,12 +57,14 @@ class _Profiled(Exception):
 
 
 def main(_: list[str]) -> None:
+  if _PROFILE.value:
+    return _report('all steps', *_read(_PROFILE.value, 1))
   config = console.flag_values(benchmark_config.Config, benchmark_config.resolve, {})
   if config.mode not in ('train', 'infer'):
     raise flags.Error(f'--mode={config.mode}: choose train or infer')
   with tempfile.TemporaryDirectory(prefix='profile-') as folder:
     _profile(config, folder)
-    _report(*_read(folder))
+    _report('a step', *_read(folder, _STEPS))
 
 
 def _profile(config: benchmark_config.Config, folder: str) -> None:
@@ -80,7 +85,7 @@ def _profile(config: benchmark_config.Config, folder: str) -> None:
     timing.measure = clock
 
 
-def _read(folder: str) -> tuple[float, dict[str, float], dict[str, int]]:
+def _read(folder: str, steps: int) -> tuple[float, dict[str, float], dict[str, float]]:
   """Seconds a step, and of each operation 'name:Type' its seconds a step and how often it ran."""
   (path,) = Path(folder).rglob('*.xplane.pb')
   space = xplane_pb2.XSpace.FromString(path.read_bytes())
@@ -96,24 +101,24 @@ def _read(folder: str) -> tuple[float, dict[str, float], dict[str, int]]:
           continue  # not an operation
         start = line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12
         begin, end = min(begin, start), max(end, start + event.duration_ps * 1e-12)
-        seconds[name] += event.duration_ps * 1e-12 / _STEPS
-        counts[name] += 1
-  return (end - begin) / _STEPS, seconds, counts
+        seconds[name] += event.duration_ps * 1e-12 / steps
+        counts[name] += 1 / steps
+  return (end - begin) / steps, seconds, counts
 
 
 def _kind(operation: str) -> str:
   return next(kind for kind, pattern in _KINDS if re.search(pattern, operation))
 
 
-def _report(step: float, seconds: dict[str, float], counts: dict[str, int]) -> None:
+def _report(what: str, step: float, seconds: dict[str, float], counts: dict[str, float]) -> None:
   kinds, number = collections.Counter(), collections.Counter()
   for operation, time in seconds.items():
     kinds[_kind(operation)] += time
-    number[_kind(operation)] += counts[operation] // _STEPS
+    number[_kind(operation)] += counts[operation]
   total = sum(kinds.values())
-  print(f'step {step * 1e3:.0f} ms; operations, one after the other, {total * 1e3:.0f} ms:')
+  print(f'{what} {step * 1e3:.0f} ms; operations, one after the other, {total * 1e3:.0f} ms:')
   for kind, time in kinds.most_common():
-    print(f'{kind:26} {100 * time / total:5.1f} %  {number[kind]:6} operations')
+    print(f'{kind:26} {100 * time / total:5.1f} %  {number[kind]:6.0f} operations')
   for operation, time in collections.Counter(seconds).most_common(_TOP.value):
     print(f'{time * 1e3:8.1f} ms  {operation}')
 

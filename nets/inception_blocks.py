@@ -433,9 +433,14 @@ def _pool_with_holes(
 def _add_residual(net: tf.Tensor, mixed: tf.Tensor, block: Residual, variant: Variant) -> tf.Tensor:
   """The tail of every residual block: a linear 1 x 1 convolution without batch norm, scaled."""
   residual = layers.conv2d(
-    mixed, net.shape[3], 1, normalizer_fn=None, activation_fn=None, scope='Conv2d_1x1'
+    mixed,
+    net.shape[3],
+    1,
+    normalizer_fn=None,
+    activation_fn=None,
+    scope='Conv2d_1x1',
+    scale=block.scale,  # of the weights: fewer than activations, and then TensorFlow fuses the sum
   )
-  residual *= block.scale
   activation_fn = variant.activation_fn if block.activate else None
   if activation_fn is tf.nn.relu6:
     residual = tf.clip_by_value(residual, -6.0, 6.0)  # for slim's quantized variant

@@ -21,7 +21,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from nets.batch_norm import batch_norm
-from nets.convolution import convolve
+from nets.convolution import add_biases, convolve
 from nets.layer_support import (
   ZEROS,
   Collections,
@@ -65,6 +65,10 @@ def _normalize(
   return normalizer_fn(outputs, **params)
 
 
+def _scaled(variable: tf.Variable, scale: float) -> tf.Variable | tf.Tensor:
+  return variable if scale == 1.0 else variable * scale
+
+
 @shares_arg_scope_with(slim.conv2d)
 def conv2d(
   inputs: tf.Tensor,
@@ -87,6 +91,7 @@ def conv2d(
   trainable: bool = True,
   scope: str | None = None,
   pool_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  scale: float = 1.0,
 ) -> tf.Tensor:
   """Convolution, then normalizer or biases, then activation.
 
@@ -101,6 +106,7 @@ def conv2d(
     scope: the variable scope: `scope/weights` [h, w, C, num_outputs], and `scope/biases` or
       `scope/BatchNorm/...`.
     pool_fn: what the convolution goes through before normalizer or biases.
+    scale: a factor of weights and biases where they are used; their variables are without it.
 
   Returns:
     [N, h, w, num_outputs], the type of `inputs`.
@@ -122,7 +128,8 @@ def conv2d(
       regularizer=weights_regularizer,
       trainable=trainable,
     )
-    outputs = convolve(inputs, tf.cast(weights, inputs.dtype), stride, padding, rate, data_format)
+    weights = tf.cast(_scaled(weights, scale), inputs.dtype)
+    outputs = convolve(inputs, weights, stride, padding, rate, data_format)
     if pool_fn is not None:
       outputs = pool_fn(outputs)
     if normalizer_fn is not None:
@@ -136,7 +143,7 @@ def conv2d(
         regularizer=biases_regularizer,
         trainable=trainable,
       )
-      outputs = tf.nn.bias_add(outputs, tf.cast(biases, inputs.dtype), data_format=data_format)
+      outputs = add_biases(outputs, tf.cast(_scaled(biases, scale), inputs.dtype), data_format)
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     return collect(outputs, outputs_collections, sc.name)

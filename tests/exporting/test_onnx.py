@@ -68,5 +68,19 @@ def test_windows_lie_where_they_do_in_tensorflow(padding, window, stride):
 def test_unknown_operations_are_named():
   with pytest.raises(ValueError, match=r'Tanh: Tanh is not written as ONNX; known: Conv2D'):
     convert(traced(lambda images: tf.tanh(images)[:, 0, 0]))
-  with pytest.raises(ValueError, match=r'makes \(None, 3072\) of \(None, 32, 32, 3\)'):
-    convert(traced(lambda images: tf.reshape(images, [-1, 32 * 32 * 3])))
+  with pytest.raises(ValueError, match=r'makes \(None, 32, 96\) of \(None, 32, 32, 3\)'):
+    convert(traced(lambda images: tf.reshape(images, [-1, 32, 96])))
+
+
+def test_flattened_places_keep_their_order():
+  weights = tf.Variable(tf.random.stateless_normal((8 * 8 * 3, 4), (1, 2)))
+  biases = tf.Variable(tf.range(4.0))
+
+  def network(images):
+    rows = tf.reshape(images, (-1, 8 * 8 * 3))
+    product = tf.reshape(tf.matmul(rows, weights * 0.5), (-1, 1, 1, 4))
+    return tf.squeeze(tf.nn.bias_add(product, biases), (1, 2))
+
+  images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+  found = answer(convert(traced(network, 8)), images)
+  np.testing.assert_allclose(found, network(images), rtol=1e-5, atol=1e-5)

@@ -52,6 +52,16 @@ def test_conv2d_dilates(graph):
   assert sorted(set(np.nonzero(value[0, :, :, 0])[0])) == [2, 4, 6]
 
 
+def test_conv2d_scales_its_output_and_not_its_variables(graph):
+  images = noise(1, 6, 6, 3)
+  kwargs = {'scope': 'c', 'biases_initializer': tf1.constant_initializer(0.5)}
+  scaled = layers.conv2d(images, 4, 3, activation_fn=None, scale=0.17, **kwargs)
+  plain = layers.conv2d(images, 4, 3, activation_fn=None, reuse=True, **kwargs)
+  found, expected, biases = run(scaled, plain, tf1.global_variables()[1])
+  np.testing.assert_array_equal(biases, [0.5] * 4)
+  np.testing.assert_allclose(found, 0.17 * expected, rtol=1e-5, atol=1e-6)
+
+
 def test_conv2d_refuses_stride_with_rate(graph):
   with pytest.raises(ValueError, match='can not both differ from 1'):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, stride=2, rate=2)

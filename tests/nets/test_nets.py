@@ -243,6 +243,7 @@ def test_op_names_that_deployed_graphs_fetch(graph):
   for name in (
     'InceptionV3/Conv2d_1a_3x3/Conv2D',
     'InceptionV3/MaxPool_5a_3x3/MaxPool',
+    'InceptionV3/Mixed_5b/Branch_3/AvgPool_0a_3x3/AvgPool',
     'Logits/AvgPool_1a_1x1/AvgPool',
     'Predictions/Reshape_1',
   ):
@@ -302,6 +303,34 @@ def test_blocks_are_functions_too(graph):
   assert net.shape.as_list() == [1, 4, 4, 32]
   scopes = {v.op.name.split('/Branch')[0] for v in tf1.global_variables() if 'Branch' in v.op.name}
   assert scopes == {'Repeat/block8_1', 'Repeat/block8_2', 'Block8'}
+
+
+@pytest.mark.parametrize(
+  'variant',
+  [
+    inception_blocks.Variant(),
+    inception_blocks.Variant(rate=2),
+    inception_blocks.Variant(count_padding=True),
+  ],
+  ids=['plain', 'dilated', 'padding counted'],
+)
+def test_pooling_behind_the_convolution_is_pooling_before_it(variant, graph):
+  """Borders, where windows are cut off, and the normalizer and biases included."""
+  pool, projection = branch = inception_blocks.avg_pool(3), inception_blocks.conv(4, 1)
+  net = tf.constant(np.random.default_rng(0).normal(size=(2, 9, 7, 24)), tf.float32)
+  for biases in (False, True):
+    ends = {'biases_initializer': tf1.constant_initializer(0.5)} if biases else {}
+    ends['normalizer_fn'] = None if biases else slim.batch_norm
+    with slim.arg_scope([slim.conv2d], **ends), tf1.variable_scope('net', reuse=tf1.AUTO_REUSE):
+      ours = inception_blocks.run_branches(net, (branch,), variant)
+      with tf1.variable_scope('Branch_0'):
+        drawn = inception_blocks._run_cell(net, pool, 'AvgPool_0a_3x3', variant)
+        drawn = inception_blocks._run_cell(drawn, projection, 'Conv2d_0b_1x1', variant)
+    with tf1.Session() as session:
+      session.run(tf1.global_variables_initializer())
+      found, expected = session.run([ours, drawn])
+    assert np.ptp(expected) > 0.5
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_activation_scale_is_in_the_table():
