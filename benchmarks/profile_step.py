@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2  # the file format of the profiler
 
 import console
@@ -61,7 +61,7 @@ def main(_: list[str]) -> None:
     return _report('all steps', *_read(_PROFILE.value, 1))
   config = console.flag_values(benchmark_config.Config, benchmark_config.resolve, {})
   if config.mode not in ('train', 'infer'):
-    raise flags.Error(f'--mode={config.mode}: choose train or infer')
+    raise ValueError(f'--mode={config.mode}: choose train or infer')
   with tempfile.TemporaryDirectory(prefix='profile-') as folder:
     _profile(config, folder)
     _report('a step', *_read(folder, _STEPS))
@@ -125,4 +125,4 @@ def _report(what: str, step: float, seconds: dict[str, float], counts: dict[str,
 
 if __name__ == '__main__':
   console.define_flags(benchmark_config.Config, {})
-  app.run(main)
+  console.run(main)
