@@ -41,6 +41,7 @@ FOREIGN_FLAGS = {
   '--all': './run test',
   '--check': 'docs/make_api_reference.py, ruff',
   '--logdir': 'tensorboard',
+  '--before': 'benchmarks/compare_checkouts.py',
   '--folder': 'benchmarks/benchmark_conversion.py',
   '--index': 'benchmarks/benchmark_conversion.py',
   '--pictures': 'benchmarks/benchmark_conversion.py',
