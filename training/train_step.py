@@ -239,10 +239,7 @@ def move_averages(state: TrainState, decay: tf.Tensor) -> None:
   """average -= (1 - decay) * (average - variable); called in replica context."""
 
   def move(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
-    average.assign_sub((1.0 - decay) * (average - variable), read_value=False)
-
-  def descend(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
-    # The same as `move`, one pass over memory less.
+    # As assign_sub, with one pass over memory less.
     tf.raw_ops.ResourceApplyGradientDescent(
       var=average.handle, alpha=1.0 - decay, delta=average - variable
     )
@@ -251,7 +248,7 @@ def move_averages(state: TrainState, decay: tf.Tensor) -> None:
     for name, average in state.averages.items():
       variable = state.model.variables_by_name[name]
       if variable.trainable:
-        strategy.extended.update(average, descend, args=(variable, decay), group=False)
+        strategy.extended.update(average, move, args=(variable, decay), group=False)
 
   tf.distribute.get_replica_context().merge_call(move_mirrored, args=(decay,))
   for name, average in state.averages.items():
