@@ -234,3 +234,8 @@ def expected_calibration_error(bins: list[Bin], num_images: int) -> float | None
     return None
   gaps = (entry.count * abs(entry.accuracy - entry.confidence) for entry in bins if entry.count)
   return sum(gaps) / num_images
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+  """0.936 -> '93.60 %'; a dash where there is none or it is not finite."""
+  return '–' if share is None or not np.isfinite(share) else f'{100 * share:.{digits}f} %'

@@ -21,8 +21,8 @@ from PIL import Image
 
 from datasets import files, records, shards
 from evaluation import metrics as figures
-from evaluation import results
-from evaluation.metrics import Bin, Predictions, name_of
+from evaluation import reliability_plot, results
+from evaluation.metrics import Bin, Predictions, name_of, percent
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
 _JPEG_QUALITY = 80
@@ -165,10 +165,6 @@ def _text(value: object) -> str:
   return html.escape(shown)
 
 
-def _percent(share: float | None, digits: int = 2) -> str:
-  return '–' if share is None or not np.isfinite(share) else f'{100 * share:.{digits}f} %'
-
-
 def _data(confusion: figures.Confusion, named: Mapping[int, str]) -> str:
   """What the overview draws, as JSON that cannot end the element that it stands in."""
   index = {label: i for i, label in enumerate(named)}
@@ -193,12 +189,12 @@ def _headline(metrics: Mapping[str, object], predictions: Predictions) -> str:
     _accuracy_card(f'Top-{first} accuracy', 'top_5', metrics),
     (
       'Mean class accuracy',
-      _percent(metrics['mean_class_accuracy']),
+      percent(metrics['mean_class_accuracy']),
       f'every class counts the same; {metrics["num_classes_with_images"]:,} have pictures',
     ),
     (
       'Calibration error',
-      _percent(metrics['expected_calibration_error']),
+      percent(metrics['expected_calibration_error']),
       f'expected (ECE), {len(metrics["calibration_bins"])} bins',
     ),
     ('Pictures counted', count, 'each once'),
@@ -216,9 +212,9 @@ def _headline(metrics: Mapping[str, object], predictions: Predictions) -> str:
 
 def _accuracy_card(name: str, key: str, metrics: Mapping[str, object]) -> tuple[str, str, str]:
   low, high = metrics[f'{key}_interval']
-  error = _percent(metrics[f'{key}_error'])
+  error = percent(metrics[f'{key}_error'])
   note = f'95 % interval {100 * low:.2f} to {100 * high:.2f} %; error {error}'
-  return name, _percent(metrics[key]), note
+  return name, percent(metrics[key]), note
 
 
 def _facts(metrics: Mapping[str, object]) -> str:
@@ -268,7 +264,7 @@ def _matrix(
     if not count:
       return '<td class="none">0</td>'
     share = count / table.count[true]
-    said = f'{named[true]} taken for {named[predicted]}: {count} ({_percent(share, 1)})'
+    said = f'{named[true]} taken for {named[predicted]}: {count} ({percent(share, 1)})'
     kind = 'hit' if true == predicted else 'miss'
     return f'<td class="{kind}" style="--share:{share:.3f}" title="{_text(said)}">{count}</td>'
 
@@ -305,7 +301,7 @@ def _pairs(
   order = wrong[np.lexsort((-shares, -confusion.count[wrong]))][:_MOST_PAIRS]
   rows = ''.join(
     f'<tr>{_name_cell(named[t])}{_name_cell(named[p])}<td class="number">{n}</td>'
-    f'<td class="number">{_percent(n / table.count[t], 1)}</td></tr>\n'
+    f'<td class="number">{percent(n / table.count[t], 1)}</td></tr>\n'
     for t, p, n in zip(*(column[order].tolist() for column in confusion), strict=True)
   )
   which = f'The first {len(order)}' if wrong.size > len(order) else 'All'
@@ -340,9 +336,6 @@ to read it, click to zoom in; or move with the arrow keys, zoom with + and −, 
 
 # Calibration
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 650, 16, 296  # of the plot
-_BARS_TOP, _BARS_BOTTOM = 366, 440  # of the counts below it
-
 
 def _calibration(metrics: Mapping[str, object]) -> str:
   bins = [Bin(**entry) for entry in metrics['calibration_bins']]
@@ -353,8 +346,8 @@ def _calibration(metrics: Mapping[str, object]) -> str:
   rows = ''.join(
     f'<tr><td class="number">{entry.low:.2f} to {entry.high:.2f}</td>'
     f'<td class="number">{entry.count:,}</td>'
-    f'<td class="number">{_percent(entry.confidence, 1)}</td>'
-    f'<td class="number">{_percent(entry.accuracy, 1)}</td></tr>\n'
+    f'<td class="number">{percent(entry.confidence, 1)}</td>'
+    f'<td class="number">{percent(entry.accuracy, 1)}</td></tr>\n'
     for entry in bins
   )
   return (
@@ -363,7 +356,7 @@ def _calibration(metrics: Mapping[str, object]) -> str:
     'probability.</p>\n<p class="quiet">Bars are accuracies; the strokes are mean probabilities, '
     'where the bars should end. Below, the pictures that a bar stands for.</p>\n'
     '<div class="scroll" tabindex="0" role="region" aria-label="Reliability plot">'
-    f'{_reliability_plot(bins)}</div>\n'
+    f'{reliability_plot.draw(bins)}</div>\n'
     '<details><summary>The same as a table</summary><div class="scroll"><table><thead><tr>'
     '<th scope="col" class="number">Probability</th><th scope="col" class="number">Pictures</th>'
     '<th scope="col" class="number">Mean probability</th>'
@@ -376,63 +369,6 @@ def _gap(filled: Sequence[Bin]) -> float:
   """Mean probability less accuracy, over all pictures."""
   total = sum(entry.count for entry in filled)
   return sum(entry.count * (entry.confidence - entry.accuracy) for entry in filled) / total
-
-
-def _reliability_plot(bins: Sequence[Bin]) -> str:
-  """Accuracy over probability, and below it how many pictures each bar stands for."""
-  largest = max(entry.count for entry in bins)
-
-  def x(share: float) -> float:
-    return _LEFT + share * (_RIGHT - _LEFT)
-
-  def y(share: float) -> float:
-    return _BOTTOM - share * (_BOTTOM - _TOP)
-
-  parts = []
-  for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
-    parts.append(
-      f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-      f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.0%}</text>'
-      f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{tick:.0%}</text>'
-    )
-  for entry in bins:
-    if not entry.count:
-      continue
-    left, width = x(entry.low) + 1, x(entry.high) - x(entry.low) - 2
-    height = max(1.0, (_BARS_BOTTOM - _BARS_TOP) * entry.count / largest)
-    said = (
-      f'{entry.count:,} pictures with {entry.low:.0%} to {entry.high:.0%}: mean probability '
-      f'{_percent(entry.confidence, 1)}, accuracy {_percent(entry.accuracy, 1)}'
-    )
-    parts.append(
-      f'<g><title>{said}</title>'
-      f'<rect class="bar" x="{left:.1f}" y="{y(entry.accuracy):.1f}" width="{width:.1f}" '
-      f'height="{_BOTTOM - y(entry.accuracy):.1f}"/>'
-      f'<line class="said" x1="{left:.1f}" x2="{left + width:.1f}" y1="{y(entry.confidence):.1f}" '
-      f'y2="{y(entry.confidence):.1f}"/>'
-      f'<rect class="count" x="{left:.1f}" y="{_BARS_BOTTOM - height:.1f}" width="{width:.1f}" '
-      f'height="{height:.1f}"/>'
-      f'<text x="{left + width / 2:.1f}" y="{_BARS_BOTTOM - height - 4:.1f}" '
-      f'text-anchor="middle">{_short(entry.count)}</text></g>'
-    )
-  return (
-    '<svg class="plot" viewBox="0 0 672 462" role="img" aria-labelledby="plot-title">'
-    '<title id="plot-title">Accuracy over the probability of the prediction, and pictures in each '
-    'bin; the table below has the numbers</title>'
-    + ''.join(parts)
-    + f'<line class="ideal" x1="{_LEFT}" y1="{_BOTTOM}" x2="{_RIGHT}" y2="{_TOP}"/>'
-    f'<text x="{_LEFT}" y="{_BOTTOM + 38}">probability of the prediction</text>'
-    f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{_BARS_BOTTOM}" y2="{_BARS_BOTTOM}"/>'
-    f'<text x="{_LEFT}" y="{_BARS_BOTTOM + 16}">pictures</text></svg>'
-  )
-
-
-def _short(count: int) -> str:
-  """A count in at most five characters: 9999, 12.3k, 123k, 1.2M."""
-  for unit, letter in ((1_000_000, 'M'), (1000, 'k')):
-    if count >= 10_000 and count >= unit:
-      return f'{count / unit:.3g}{letter}'
-  return str(count)
 
 
 # Mistakes
@@ -464,7 +400,7 @@ def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbna
   first = predictions.top.shape[1]
   place = f'not among the first {first}'
   if rank:
-    place = f'no. {rank} with {_percent(float(predictions.probabilities[i, rank - 1]), 1)}'
+    place = f'no. {rank} with {percent(float(predictions.probabilities[i, rank - 1]), 1)}'
   if thumbnail:
     kind = 'png' if thumbnail.startswith(b'\x89PNG') else 'jpeg'
     source = f'data:image/{kind};base64,{base64.b64encode(thumbnail).decode()}'
@@ -474,7 +410,7 @@ def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbna
     )
   else:
     image = '<div class="missing">cannot be shown</div>'
-  probability = _percent(float(predictions.probabilities[i, 0]), 1)
+  probability = percent(float(predictions.probabilities[i, 0]), 1)
   return (
     f'<figure>{image}<figcaption><span class="predicted clamp" title="{_text(predicted)}">'
     f'{_text(predicted)}</span><span>with {probability}</span>'
@@ -496,7 +432,7 @@ def _classes(table: figures.ClassTable, named: Mapping[int, str]) -> str:
   rows = ''.join(
     f'<tr><td{_NUMBER}>{label}</td><th scope="row" class="name">{_text(name)}</th>'
     + ''.join(f'<td{_NUMBER}>{column[label]}</td>' for column in table[:3])
-    + ''.join(f'<td{_NUMBER}>{_percent(column[label], 1)}</td>' for column in table[3:])
+    + ''.join(f'<td{_NUMBER}>{percent(column[label], 1)}</td>' for column in table[3:])
     + '</tr>\n'
     for label, name in named.items()
   )

@@ -1,7 +1,6 @@
 """The configuration of a run: one field a flag, recipes as tables of values, `config.json`."""
 
 import dataclasses
-import itertools
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from typing import Any
 from datasets import dataset_factory
 from nets import nets_factory
 from preprocessing import inception_preprocessing, preprocessing_factory, rand_augment
+from training import flag_values
 
 CONFIG_FILE = 'config.json'
 
@@ -359,15 +359,16 @@ def _validate(config: Config) -> None:
   check_ranges(config, _RANGES)
   check_channels(config.input_channels)
   if config.data_service is not None:
-    host_and_port(config.data_service)
+    flag_values.host_and_port(config.data_service)
     if config.deterministic:
       raise ValueError('--deterministic: the order of --data_service depends on its workers')
-  learning_rate_scales(config.learning_rate_scales)
-  if bool(epochs(config.learning_rate_steps)) != (config.learning_rate_decay_type == 'step'):
+  flag_values.learning_rate_scales(config.learning_rate_scales)
+  steps = flag_values.epochs(config.learning_rate_steps)
+  if bool(steps) != (config.learning_rate_decay_type == 'step'):
     raise ValueError(
       '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
     )
-  profile_range(config.profile_steps)
+  flag_values.profile_range(config.profile_steps)
   for name in ('stop_at_top_1', 'patience'):
     if getattr(config, name) is not None and config.eval_interval_epochs is None:
       raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
@@ -394,74 +395,6 @@ def _check_sync_batch_norm(config: Config) -> None:
   for name, reason in _NOT_SYNCHRONIZED.items():
     if config.sync_batch_norm and getattr(config, name) != getattr(Config, name):
       raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
-
-
-def host_and_port(data_service: str) -> tuple[str, int]:
-  """'host:5050' of --data_service -> ('host', 5050); raises ValueError."""
-  host, _, port = data_service.rpartition(':')
-  if not (host and port.isdecimal() and 0 < int(port) < 65536):
-    raise ValueError(f'{data_service!r} must be HOST:PORT, loader1:5050 say')
-  return host, int(port)
-
-
-def epochs(comma_separated: str | None) -> tuple[float, ...]:
-  """'30,60,80' of --learning_rate_steps -> (30.0, 60.0, 80.0).
-
-  Raises:
-    ValueError: these are not numbers above 0 in ascending order.
-  """
-  try:
-    found = tuple(float(part) for part in (comma_separated or '').split(',') if part.strip())
-  except ValueError:
-    found = (-1.0,)
-  if any(not a < b < math.inf for a, b in itertools.pairwise((0.0, *found))):
-    raise ValueError(
-      f'--learning_rate_steps={comma_separated}: must be epochs in ascending order, 30,60,80 say'
-    )
-  return found
-
-
-def profile_range(profile_steps: str | None) -> tuple[int, int]:
-  """'10,20' -> (10, 20); (0, 0), which no step is, for None.
-
-  Raises:
-    ValueError: that is no range of steps.
-  """
-  if profile_steps is None:
-    return 0, 0
-  try:
-    first, last = map(int, profile_steps.split(','))
-  except ValueError:
-    first = last = 0
-  if not 1 <= first <= last:
-    raise ValueError(f'--profile_steps={profile_steps}: must be FIRST,LAST, 10,20 say')
-  return first, last
-
-
-def learning_rate_scales(comma_separated: str | None) -> tuple[tuple[str, float], ...]:
-  """'A/B:10,A:0.1' -> (('A/B', 10.0), ('A', 0.1)).
-
-  Raises:
-    ValueError: a part is no scope:factor, or a factor no finite number of at least 0.
-  """
-  found = []
-  for part in scopes(comma_separated):
-    scope, _, factor = part.rpartition(':')
-    try:
-      found.append((scope.strip(), float(factor)))
-    except ValueError:
-      found.append(('', 0.0))
-    if not (found[-1][0] and 0 <= found[-1][1] < math.inf):
-      raise ValueError(
-        f'--learning_rate_scales: {part!r} must be scope:factor, InceptionV3/Logits:10 say'
-      )
-  return tuple(found)
-
-
-def scopes(comma_separated: str | None) -> tuple[str, ...]:
-  """'InceptionV3/Logits, InceptionV3/AuxLogits' -> a tuple of both."""
-  parts = (comma_separated or '').split(',')
-  return tuple(part.strip() for part in parts if part.strip())
 
 
 def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from datasets.dataset_factory import Dataset
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
 from training import input_pipeline, record_order
-from training.config import host_and_port
+from training.flag_values import host_and_port
 
 CONNECT_SECS = 20.0  # until a dispatcher that does not answer is said not to be there
 SILENCE_SECS = 180.0  # without a batch: the first needs a window of records

@@ -10,11 +10,11 @@ import tensorflow as tf
 from absl import logging
 
 from nets import checkpoints
-from training import config as config_lib
 from training import schedules
 from training.boundary import Boundary, StopSignal
 from training.config import Config
 from training.distribution import Team
+from training.flag_values import profile_range
 from training.keeper import Keeper
 from training.progress import Progress, read_metrics
 from training.train_state import Counters, TrainState, read_counters
@@ -263,7 +263,7 @@ class Profile:
 
   def __init__(self, config: Config):
     self._directory = config.train_dir
-    self._first, self._last = config_lib.profile_range(config.profile_steps)
+    self._first, self._last = profile_range(config.profile_steps)
     self._running = False
 
   def before(self, step: int) -> None:

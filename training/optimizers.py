@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from training.config import Config, learning_rate_scales
+from training.config import Config
+from training.flag_values import learning_rate_scales
 
 ops = tf.raw_ops
 

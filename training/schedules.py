@@ -2,7 +2,8 @@
 
 import math
 
-from training.config import Config, epochs
+from training.config import Config
+from training.flag_values import epochs
 
 
 def learning_rate(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from nets import checkpoints
 from nets.model import Model
-from training.config import Config, scopes
+from training.config import Config
+from training.flag_values import scopes
 from training.loss_scale import LossScale, all_finite
 from training.optimizers import Optimizer, adam_powers
 

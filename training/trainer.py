@@ -21,6 +21,7 @@ from training import data_service, distribution, input_pipeline, loop, optimizer
 from training.config import Config
 from training.distribution import Team
 from training.feed import make_feed
+from training.flag_values import scopes
 from training.loop import Plan
 from training.train_state import Counters, TrainState, read_counters
 from training.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
@@ -334,7 +335,7 @@ def _init_from(config: Config, model: Model) -> None:
   variables = model.variables_by_name
   prefix = checkpoints.resolve(config.checkpoint_path)
   stored = checkpoints.shapes(prefix)
-  excluded = config_lib.scopes(config.checkpoint_exclude_scopes)
+  excluded = scopes(config.checkpoint_exclude_scopes)
   for scope in excluded:
     if not any(name.startswith(scope) for name in variables):
       raise ValueError(f'--checkpoint_exclude_scopes: {config.model_name} has no scope {scope}')

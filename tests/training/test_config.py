@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from training import config
+from training import config, flag_values
 from training.config import Config, resolve
 
 GIVEN = {'train_dir': 'run', 'dataset_dir': 'data'}
@@ -156,5 +156,5 @@ def test_missing_and_broken_files(tmp_path):
 
 
 def test_scopes():
-  assert config.scopes(' A/B, C,') == ('A/B', 'C')
-  assert config.scopes(None) == ()
+  assert flag_values.scopes(' A/B, C,') == ('A/B', 'C')
+  assert flag_values.scopes(None) == ()
