@@ -52,7 +52,7 @@ def _of_peer(config: Config, name: str) -> common.Result:
     warmup_steps=config.warmup_steps,
     num_rounds=config.num_rounds,
   )
-  times = timing.Times(found['first'], tuple(found['rounds']), found['steps_per_round'])
+  times = timing.Times(**found['times'])
   return {
     'mode': config.mode,
     **common.facts(config),

@@ -1,6 +1,7 @@
 """What the measurements share."""
 
 import contextlib
+import statistics
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +44,7 @@ def figures(times: timing.Times, images: int) -> Result:
     'step_seconds': times.median,
     'rounds': len(times.rounds),
     'steps_per_round': times.steps_per_round,
+    'stolen_share': statistics.mean(times.stolen),
   }
 
 

@@ -1,5 +1,6 @@
 """Keras Applications under our clock: python keras_peer.py '{"mode": "train", ...}', see peers."""
 
+import dataclasses
 import json
 import sys
 
@@ -38,9 +39,7 @@ def main(request: dict) -> dict:
   )
   gpus = [] if request['on_cpu'] else tf.config.list_logical_devices('GPU')
   return {
-    'first': times.first,
-    'rounds': times.rounds,
-    'steps_per_round': times.steps_per_round,
+    'times': dataclasses.asdict(times),
     'peak_bytes': tf.config.experimental.get_memory_info('GPU:0')['peak']
     if gpus
     else timing.peak_resident_bytes(),

@@ -58,8 +58,8 @@ def measure(
   """Runs a peer; returns what it printed.
 
   Returns:
-    'first' and 'rounds' (seconds, as in `timing.Times`), 'steps_per_round', 'peak_bytes',
-    'num_parameters' (of the trained variables), 'version'.
+    'times' (what `timing.Times` takes), 'peak_bytes', 'num_parameters' (of the trained
+    variables), 'version'.
 
   Raises:
     ValueError: it failed; its last words.

@@ -17,6 +17,7 @@ _MB = 1e6
 _NET_COLUMNS = (
   ('images/s', lambda r: f'{r["images_per_second"]:.2f}'),
   ('slowest..fastest', lambda r: _spread(r)),
+  ('stolen', lambda r: _stolen(r)),
   ('step', lambda r: f'{1e3 * r["step_seconds"]:.1f} ms'),
   ('GFLOP/s', lambda r: f'{r["gflops"]:.0f}' if 'gflops' in r else ''),
   ('of roofline', lambda r: f'{r["roofline_share"]:.0%}' if 'roofline_share' in r else ''),
@@ -27,6 +28,7 @@ _NET_COLUMNS = (
 _INPUT_COLUMNS = (
   ('images/s', lambda r: f'{r["images_per_second"]:.0f}'),
   ('slowest..fastest', lambda r: _spread(r)),
+  ('stolen', lambda r: _stolen(r)),
   ('decoding alone', lambda r: f'{r["decode_images_per_second"]:.0f}'),
   ('of decoding', lambda r: f'{r["decode_share"]:.0%}'),
   ('picture', lambda r: f'{r["picture_bytes"] / 1e3:.0f} kB'),
@@ -49,6 +51,11 @@ _COLUMNS = {
 def _spread(result: Result) -> str:
   slowest, fastest = result['slowest_images_per_second'], result['fastest_images_per_second']
   return f'{slowest:.2f}..{fastest:.2f}'
+
+
+def _stolen(result: Result) -> str:
+  """The share of the machine's time that the neighbours of a virtual one took."""
+  return f'{result["stolen_share"]:.0%}'
 
 
 def _seconds(ordered: Sequence[float]) -> str:

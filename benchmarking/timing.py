@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import resource
 import statistics
@@ -15,7 +16,13 @@ from typing import TypeVar
 # for, as in training.
 ROUND_SECONDS = 0.5
 
+# A virtual machine's neighbours take a share of its time. A round of which they took more than this
+# is measured again, as often as all rounds take `_PATIENCE` times as long as without neighbours.
+_DISTURBED = 0.02
+_PATIENCE = 3
+
 Pending = TypeVar('Pending')
+Measured = TypeVar('Measured')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +33,13 @@ class Times:
     first: seconds of the first step, which also traces, optimizes and compiles.
     rounds: seconds a step in each round.
     steps_per_round: steps of which a round consists.
+    stolen: the share of the machine's time that its neighbours took, in each round.
   """
 
   first: float
-  rounds: tuple[float, ...]
+  rounds: Sequence[float]
   steps_per_round: int
+  stolen: Sequence[float]
 
   @property
   def median(self) -> float:
@@ -62,7 +71,36 @@ def measure(
 
   first, *others = (timed(1) for _ in range(warmup_steps))
   steps = max(1, math.ceil(ROUND_SECONDS / max(others[-1], 1e-6)))
-  return Times(first, tuple(timed(steps) for _ in range(num_rounds)), steps)
+  rounds, stolen = zip(*undisturbed(lambda: timed(steps), num_rounds), strict=True)
+  return Times(first, rounds, steps, stolen)
+
+
+def undisturbed(run_round: Callable[[], Measured], num_rounds: int) -> list[tuple[Measured, float]]:
+  """What rounds gave, and the share of the machine's time that its neighbours took meanwhile.
+
+  Of a machine that is never left alone, the rounds of `_PATIENCE` times as many in which they took
+  least; in the order in which they were run.
+  """
+  rounds = []
+  quiet = 0
+  while quiet < num_rounds and len(rounds) < _PATIENCE * num_rounds:
+    begin, stolen = time.perf_counter(), _stolen_seconds()
+    measured = run_round()
+    available = (time.perf_counter() - begin) * (os.cpu_count() or 1)
+    share = (_stolen_seconds() - stolen) / max(available, 1e-6)
+    rounds.append((measured, share))
+    quiet += share <= _DISTURBED
+  limit = sorted(share for _, share in rounds)[num_rounds - 1]
+  return [pair for pair in rounds if pair[1] <= limit][:num_rounds]
+
+
+def _stolen_seconds() -> float:
+  """Time of all processors that the hypervisor gave to others; 0 where nobody says so."""
+  try:
+    fields = Path('/proc/stat').read_text().partition('\n')[0].split()
+    return int(fields[8]) / os.sysconf('SC_CLK_TCK')
+  except (OSError, IndexError):
+    return 0.0
 
 
 def by_turns(
@@ -73,6 +111,8 @@ def by_turns(
   repetitions: int = 3,
 ) -> list[list[float]]:
   """Seconds of each way to do a thing, in each round: on a noisy machine compare within a round.
+
+  A round in which neighbours took the machine is done again, see `undisturbed`.
 
   Args:
     ways: what to time; each is called once before.
@@ -90,8 +130,8 @@ def by_turns(
 
   for way in ways:
     finish(way())
-  rounds = [[seconds(way) for way in ways] for _ in range(num_rounds)]
-  return [list(times) for times in zip(*rounds, strict=True)]
+  rounds = undisturbed(lambda: [seconds(way) for way in ways], num_rounds)
+  return [list(times) for times in zip(*(times for times, _ in rounds), strict=True)]
 
 
 def peak_resident_bytes() -> int:

@@ -4,6 +4,7 @@ Nothing of ours is imported but the clock: PYTHON is of an environment with torc
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 
@@ -50,9 +51,7 @@ def main(request: dict) -> dict:
   )
   on_gpu = device == 'cuda'
   return {
-    'first': times.first,
-    'rounds': times.rounds,
-    'steps_per_round': times.steps_per_round,
+    'times': dataclasses.asdict(times),
     'peak_bytes': torch.cuda.max_memory_allocated() if on_gpu else timing.peak_resident_bytes(),
     'num_parameters': sum(parameter.numel() for parameter in model.parameters()),
     'version': f'timm {timm.__version__}, torch {torch.__version__}',

@@ -135,14 +135,15 @@ def parse_example(
   }
 
 
-def parse_label(
+def parse_labels(
   serialized: tf.Tensor, schema: Schema = SLIM, multi_label: bool = False
-) -> tf.Tensor:
-  """`label` of `parse_example` alone, without a copy of the picture."""
+) -> tf.Tensor | tf.RaggedTensor:
+  """`label` of `parse_example` of [N] records, [N] or ragged [N, None]; pictures are not copied."""
   import tensorflow as tf
 
-  key = {schema.label: _label_feature(multi_label)}
-  return tf.io.parse_single_example(serialized, key)[schema.label] + schema.label_offset
+  feature = tf.io.RaggedFeature(tf.int64) if multi_label else _label_feature(multi_label)
+  parsed = tf.io.parse_example(serialized, {schema.label: feature})
+  return parsed[schema.label] + schema.label_offset
 
 
 def _label_feature(multi_label: bool):

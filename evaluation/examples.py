@@ -41,11 +41,14 @@ def read(
 
   def parse(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = records.parse_example(record, dataset.schema, multi_label)
+    label = example['label']
+    with tf.control_dependencies([input_pipeline.assert_labels(label, dataset, labels_offset)]):
+      label = input_pipeline.target(label, dataset.num_classes)
     return {
       'place': place,
       'encoded': example['encoded'],
       'filename': example['filename'],
-      'label': input_pipeline.target(example['label'], dataset.num_classes),
+      'label': label,
     }
 
   def ask(example: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -55,8 +58,6 @@ def read(
 
   found = tf.data.TFRecordDataset(paths).skip(places.start - before).take(len(places))
   found = found.enumerate(start=places.start)
-  check = input_pipeline.check_label(dataset, labels_offset, multi_label)
-  found = found.map(check, num_parallel_calls=tf.data.AUTOTUNE)
   found = found.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
   return found if is_wanted is None else found.filter(ask)
 
