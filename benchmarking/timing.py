@@ -19,7 +19,7 @@ ROUND_SECONDS = 0.5
 # A virtual machine's neighbours take a share of its time. A round of which they took more than this
 # is measured again, as often as all rounds take `_PATIENCE` times as long as without neighbours.
 _DISTURBED = 0.02
-_PATIENCE = 3
+_PATIENCE = 2
 
 Pending = TypeVar('Pending')
 Measured = TypeVar('Measured')
