@@ -5,21 +5,22 @@
     --timm_python=/path/to/python
 
 A table on stdout; --output_json and --output_csv add to files. Rates are the median of the rounds,
-with the slowest and the fastest. The roofline is the rate of one large 3 x 3 convolution, measured
-in the same process.
+with the slowest and the fastest; ours and the peers' take turns, and rounds in which the hypervisor
+gave the machine to others are run again. The roofline is the rate of one large 3 x 3 convolution,
+measured in the same process.
 """
 
-import quiet_tensorflow  # noqa: F401, I001  before what imports TensorFlow
+import contextlib
+import os
+
 import console as command_line
+import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
 from benchmarking import common, input_rate, net_rate, peers, report, startup, timing
 from benchmarking.config import Config, peers_of, resolve
+from benchmarking.peer_process import PeerProcess
 
-_MODES = {
-  'train': net_rate.train,
-  'infer': net_rate.infer,
-  'input': input_rate.input_rate,
-  'startup': startup.startup,
-}
+_NET_MODES = {'train': net_rate.train, 'infer': net_rate.infer}
+_OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}
 
 
 def benchmark(config: Config) -> list[common.Result]:
@@ -32,37 +33,29 @@ def benchmark(config: Config) -> list[common.Result]:
     report.check_csv(config.output_csv, config.mode)
   if config.timm_python:
     peers.check_timm(config.timm_python)
-  results = [{'mode': config.mode, **_MODES[config.mode](config)}]
-  for name in peers_of(config):
-    results.append(_of_peer(config, name))
+  if config.mode in _OTHER_MODES:
+    return [{'mode': config.mode, **_OTHER_MODES[config.mode](config)}]
+  names = peers_of(config)
+  if names:  # all of them are in memory at once
+    os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+  with contextlib.ExitStack() as stack:
+    running = [stack.enter_context(PeerProcess(n, config, common.NUM_CLASSES)) for n in names]
+    ours, others = _NET_MODES[config.mode](config, [peer.program for peer in running])
+    results = [{'mode': config.mode, **ours}]
+    for name, peer, times in zip(names, running, others, strict=True):
+      results.append(_of_peer(config, name, times, peer.end()))
   return results
 
 
-def _of_peer(config: Config, name: str) -> common.Result:
-  found = peers.measure(
-    name,
-    timm_python=config.timm_python,
-    mode=config.mode,
-    model_name=config.model_name,
-    num_classes=common.NUM_CLASSES,
-    image_size=config.image_size,
-    batch_size=config.batch_size,
-    precision=config.precision,
-    on_cpu=config.clone_on_cpu,
-    warmup_steps=config.warmup_steps,
-    num_rounds=config.num_rounds,
-  )
-  times = timing.Times(**found['times'])
+def _of_peer(config: Config, name: str, times: timing.Times, facts: common.Result) -> common.Result:
   return {
     'mode': config.mode,
     **common.facts(config),
     **common.figures(times, config.batch_size),
     'program': name,
     'jit_compile': peers.PEERS[name].compiled,
-    'version': found['version'],
     'first_step_seconds': times.first,
-    'peak_bytes': found['peak_bytes'],
-    'num_parameters': found['num_parameters'],
+    **facts,
   }
 
 

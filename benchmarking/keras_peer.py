@@ -1,6 +1,5 @@
 """Keras Applications under our clock: python keras_peer.py '{"mode": "train", ...}', see peers."""
 
-import dataclasses
 import json
 import sys
 
@@ -9,7 +8,7 @@ import tensorflow as tf
 import timing
 
 
-def main(request: dict) -> dict:
+def main(request: dict) -> None:
   size, batch = request['image_size'], request['batch_size']
   if request['on_cpu']:
     tf.config.set_visible_devices([], 'GPU')
@@ -31,22 +30,20 @@ def main(request: dict) -> dict:
       return model.train_on_batch(images, labels)
     return model.predict_on_batch(images)
 
-  times = timing.measure(
+  gpus = [] if request['on_cpu'] else tf.config.list_logical_devices('GPU')
+  timing.serve(
     step,
     lambda result: result,  # both calls wait by themselves
     warmup_steps=request['warmup_steps'],
-    num_rounds=request['num_rounds'],
+    facts=lambda: {
+      'peak_bytes': tf.config.experimental.get_memory_info('GPU:0')['peak']
+      if gpus
+      else timing.peak_resident_bytes(),
+      'num_parameters': sum(int(tf.size(v)) for v in model.trainable_variables),
+      'version': f'keras {keras.__version__}',
+    },
   )
-  gpus = [] if request['on_cpu'] else tf.config.list_logical_devices('GPU')
-  return {
-    'times': dataclasses.asdict(times),
-    'peak_bytes': tf.config.experimental.get_memory_info('GPU:0')['peak']
-    if gpus
-    else timing.peak_resident_bytes(),
-    'num_parameters': sum(int(tf.size(v)) for v in model.trainable_variables),
-    'version': f'keras {keras.__version__}',
-  }
 
 
 if __name__ == '__main__':
-  print(json.dumps(main(json.loads(sys.argv[1]))))
+  main(json.loads(sys.argv[1]))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -18,8 +18,10 @@ from training.train_step import Batch, TrainStep, make_train_step
 
 _IMAGENET = 1281167  # pictures an epoch, for the schedule
 
+Measured = tuple[Result, list[timing.Times]]  # ours, and of those that took turns with it
 
-def train(config: Config) -> Result:
+
+def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   """The step of training.train_step, on one batch in memory that goes the way of real ones."""
   strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
   replicas = strategy.num_replicas_in_sync
@@ -39,19 +41,19 @@ def train(config: Config) -> Result:
     schedules.learning_rate(run, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
   step = _make_step(strategy, state, run)
-  times = timing.measure(
+  program = timing.prepare(
     lambda: step(next(batches), step_number, rate),
     lambda results: float(results['loss']),
-    warmup_steps=config.warmup_steps,
-    num_rounds=config.num_rounds,
+    config.warmup_steps,
   )
+  times, *others = timing.take_turns([program, *beside], config.num_rounds)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
   # Counted in the graph itself; that of an XLA cluster can not be looked into.
   plain = dataclasses.replace(run, jit_compile=False)
   counted = _make_step(strategy, state, plain) if run.jit_compile else step
   graph = counted.get_concrete_function(next(batches), step_number, rate).graph
   variables = state.model.trainable_variables
-  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables)
+  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
 
 
 def _make_step(
@@ -75,7 +77,7 @@ def _batch(config: Config) -> Batch:
   }
 
 
-def infer(config: Config) -> Result:
+def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   """Logits of pictures in memory; everything is there but reading them."""
   strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
   begin = time.perf_counter()
@@ -97,17 +99,17 @@ def infer(config: Config) -> Result:
 
   images = strategy.experimental_distribute_values_from_function(pictures_of)
   step = make_infer(config.jit_compile)
-  times = timing.measure(
+  program = timing.prepare(
     lambda: step(images),
     lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
-    warmup_steps=config.warmup_steps,
-    num_rounds=config.num_rounds,
+    config.warmup_steps,
   )
+  times, *others = timing.take_turns([program, *beside], config.num_rounds)
   peak_bytes = _peak_bytes(strategy)
   counted = make_infer(False) if config.jit_compile else step
   graph = counted.get_concrete_function(images).graph
   variables = net.trainable_variables
-  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables)
+  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
 
 
 def _of_net(

@@ -1,11 +1,8 @@
-"""Other libraries under the same clock, each in a process of its own."""
+"""The libraries that can be measured beside ours."""
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Peer(NamedTuple):
@@ -38,52 +35,9 @@ def check_timm(python: str) -> None:
   except OSError as error:
     raise ValueError(f'--timm_python={python}: {error.strerror}') from error
   if done.returncode:
-    raise ValueError(f'--timm_python={python} can not import timm: {_last_line(done.stderr)}')
+    raise ValueError(f'--timm_python={python} can not import timm: {last_line(done.stderr)}')
 
 
-def measure(
-  name: str,
-  *,
-  timm_python: str | None,
-  mode: str,
-  model_name: str,
-  num_classes: int,
-  image_size: int,
-  batch_size: int,
-  precision: str,
-  on_cpu: bool,
-  warmup_steps: int,
-  num_rounds: int,
-) -> dict[str, Any]:
-  """Runs a peer; returns what it printed.
-
-  Returns:
-    'times' (what `timing.Times` takes), 'peak_bytes', 'num_parameters' (of the trained
-    variables), 'version'.
-
-  Raises:
-    ValueError: it failed; its last words.
-  """
-  peer = PEERS[name]
-  request = {
-    'mode': mode,
-    'net': peer.nets[model_name],
-    'compiled': peer.compiled,
-    'num_classes': num_classes,
-    'image_size': image_size,
-    'batch_size': batch_size,
-    'precision': precision,
-    'on_cpu': on_cpu,
-    'warmup_steps': warmup_steps,
-    'num_rounds': num_rounds,
-  }
-  script = Path(__file__).parent / peer.script
-  command = [peer.interpreter or timm_python, os.fspath(script), json.dumps(request)]
-  done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    raise ValueError(f'{name} failed: {_last_line(done.stderr)}')
-  return json.loads(done.stdout.splitlines()[-1])
-
-
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+  """The last words of a program that failed."""
   return next((line for line in reversed(text.splitlines()) if line.strip()), 'it said nothing')

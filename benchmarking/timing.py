@@ -1,6 +1,7 @@
 """The clock of all measurements, the peers' too: nothing but the standard library."""
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -8,9 +9,9 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # A round lasts at least this long: on a fast device many steps are then queued before it is waited
 # for, as in training.
@@ -46,20 +47,30 @@ class Times:
     return statistics.median(self.rounds)
 
 
-def measure(
-  start: Callable[[], Pending],
-  finish: Callable[[Pending], object],
-  *,
-  warmup_steps: int,
-  num_rounds: int,
-) -> Times:
-  """Times rounds of steps.
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What is warmed up and waits for its turns.
+
+  Attributes:
+    first: seconds of the first step.
+    steps_per_round: steps of a round.
+    run_round: seconds a step of one more round.
+  """
+
+  first: float
+  steps_per_round: int
+  run_round: Callable[[], float]
+
+
+def prepare(
+  start: Callable[[], Pending], finish: Callable[[Pending], object], warmup_steps: int
+) -> Program:
+  """Warms a program up.
 
   Args:
     start: begins a step; may return before it is done.
     finish: waits for what `start` returned.
     warmup_steps: untimed, the first included; at least 2.
-    num_rounds: timed.
   """
 
   def timed(steps: int) -> float:
@@ -71,8 +82,59 @@ def measure(
 
   first, *others = (timed(1) for _ in range(warmup_steps))
   steps = max(1, math.ceil(ROUND_SECONDS / max(others[-1], 1e-6)))
-  rounds, stolen = zip(*undisturbed(lambda: timed(steps), num_rounds), strict=True)
-  return Times(first, rounds, steps, stolen)
+  return Program(first, steps, lambda: timed(steps))
+
+
+def take_turns(programs: Sequence[Program], num_rounds: int) -> list[Times]:
+  """Rounds of each program, one after the other, so that none has quieter minutes than another."""
+  rounds = undisturbed(lambda: [program.run_round() for program in programs], num_rounds)
+  stolen = [share for _, share in rounds]
+  seconds = zip(*(times for times, _ in rounds), strict=True)
+  return [
+    Times(program.first, own, program.steps_per_round, stolen)
+    for program, own in zip(programs, seconds, strict=True)
+  ]
+
+
+def measure(
+  start: Callable[[], Pending],
+  finish: Callable[[Pending], object],
+  *,
+  warmup_steps: int,
+  num_rounds: int,
+) -> Times:
+  """Times rounds of a program alone, see `prepare`."""
+  return take_turns([prepare(start, finish, warmup_steps)], num_rounds)[0]
+
+
+# A program in a process of its own: a line of JSON once it is warmed up, one for each round that a
+# line on its standard input asks for, and one at the end. Libraries print there too.
+_MARK = 'timed '
+
+
+def serve(
+  start: Callable[[], Pending],
+  finish: Callable[[Pending], object],
+  *,
+  warmup_steps: int,
+  facts: Callable[[], dict[str, Any]],
+) -> None:
+  """Runs rounds when it is told to, then says `facts`."""
+  program = prepare(start, finish, warmup_steps)
+  say(first=program.first, steps_per_round=program.steps_per_round)
+  for _ in sys.stdin:
+    say(seconds=program.run_round())
+  say(**facts())
+
+
+def say(**values: Any) -> None:
+  print(_MARK + json.dumps(values), flush=True)
+
+
+def hear(lines: Iterable[str]) -> dict[str, Any] | None:
+  """What was said next; None if nothing more was."""
+  said = (line.removeprefix(_MARK) for line in lines if line.startswith(_MARK))
+  return next(map(json.loads, said), None)
 
 
 def undisturbed(run_round: Callable[[], Measured], num_rounds: int) -> list[tuple[Measured, float]]:

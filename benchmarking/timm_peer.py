@@ -4,7 +4,6 @@ Nothing of ours is imported but the clock: PYTHON is of an environment with torc
 """
 
 import contextlib
-import dataclasses
 import json
 import sys
 
@@ -16,7 +15,7 @@ import timm
 import torch
 
 
-def main(request: dict) -> dict:
+def main(request: dict) -> None:
   device = 'cuda' if torch.cuda.is_available() and not request['on_cpu'] else 'cpu'
   training, half = request['mode'] == 'train', request['precision'] == 'bfloat16'
   model = timm.create_model(request['net'], num_classes=request['num_classes'])
@@ -43,20 +42,18 @@ def main(request: dict) -> dict:
   def infer():
     return run(images)
 
-  times = timing.measure(
+  on_gpu = device == 'cuda'
+  timing.serve(
     train if training else infer,
     lambda result: result.flatten()[0].item(),  # waits for the device
     warmup_steps=request['warmup_steps'],
-    num_rounds=request['num_rounds'],
+    facts=lambda: {
+      'peak_bytes': torch.cuda.max_memory_allocated() if on_gpu else timing.peak_resident_bytes(),
+      'num_parameters': sum(parameter.numel() for parameter in model.parameters()),
+      'version': f'timm {timm.__version__}, torch {torch.__version__}',
+    },
   )
-  on_gpu = device == 'cuda'
-  return {
-    'times': dataclasses.asdict(times),
-    'peak_bytes': torch.cuda.max_memory_allocated() if on_gpu else timing.peak_resident_bytes(),
-    'num_parameters': sum(parameter.numel() for parameter in model.parameters()),
-    'version': f'timm {timm.__version__}, torch {torch.__version__}',
-  }
 
 
 if __name__ == '__main__':
-  print(json.dumps(main(json.loads(sys.argv[1]))))
+  main(json.loads(sys.argv[1]))

@@ -68,21 +68,21 @@ def main(_: list[str]) -> None:
 
 
 def _profile(config: benchmark_config.Config, folder: str) -> None:
-  def measure(start, finish, **unused):
-    for _ in range(3):
+  def prepare(start, finish, warmup_steps):
+    for _ in range(warmup_steps):
       finish(start())
     with tf.profiler.experimental.Profile(folder):
       for _ in range(_STEPS):
         finish(start())
     raise _Profiled
 
-  timing.measure, clock = measure, timing.measure
+  timing.prepare, clock = prepare, timing.prepare
   try:
     {'train': net_rate.train, 'infer': net_rate.infer}[config.mode](config)
   except _Profiled:
     pass
   finally:
-    timing.measure = clock
+    timing.prepare = clock
 
 
 def _read(folder: str, steps: int) -> tuple[float, dict[str, float], dict[str, float]]:

@@ -15,6 +15,7 @@ from PIL import Image
 import benchmark_image_classifier as script
 from benchmarking import input_rate, net_rate, operations, peers, pictures, report, roofline, timing
 from benchmarking.config import resolve
+from benchmarking.peer_process import PeerProcess
 from datasets import dataset_factory
 from nets import nets_factory
 from tests import tiny
@@ -250,31 +251,45 @@ def test_photographs_are_like_those_of_imagenet(generated):
 # Peers
 
 
-def test_a_peer_beside_ours(small_roofline, monkeypatch, tmp_path):
-  said = {
-    'times': {
-      'first': 9.0,
-      'rounds': [0.5, 0.25, 1.0],
-      'steps_per_round': 1,
-      'stolen': [0.0, 0.02, 0.01],
-    },
-    'peak_bytes': 5e8,
-    'num_parameters': 23851784,
-    'version': 'keras 0',
-  }
-  fake = tmp_path / 'peer.py'
-  fake.write_text(f'import sys; print("chatter"); print({json.dumps(json.dumps(said))})')
-  peer = peers.PEERS['keras']._replace(script=str(fake), nets={tiny.NAME: 'Tiny'})
-  monkeypatch.setitem(peers.PEERS, 'keras', peer)
-  results = script.benchmark(tiny_config('infer', peers='keras'))
+@pytest.fixture
+def fake_peer(monkeypatch, tmp_path):
+  """Makes 'keras' a program of a few lines."""
+
+  def make(*lines):
+    folder = str(pathlib.Path(timing.__file__).parent)
+    path = tmp_path / 'peer.py'
+    head = f'import sys; sys.path.insert(0, {folder!r}); import timing; print("chatter")'
+    path.write_text('\n'.join([head, *lines]))
+    peer = peers.PEERS['keras']._replace(script=str(path), nets={tiny.NAME: 'Tiny'})
+    monkeypatch.setitem(peers.PEERS, 'keras', peer)
+
+  return make
+
+
+WARM = 'timing.say(first=9.0, steps_per_round=1)'
+
+
+def test_a_peer_beside_ours(small_roofline, monkeypatch, fake_peer):
+  fake_peer(
+    WARM,
+    'for line, seconds in zip(sys.stdin, [0.5, 0.25, 1.0]): timing.say(seconds=seconds)',
+    'timing.say(peak_bytes=5e8, num_parameters=23851784, version="keras 0")',
+  )
+  monkeypatch.setattr(timing, '_stolen_seconds', lambda: 0.0)
+  results = script.benchmark(tiny_config('infer', peers='keras', num_rounds=3))
   assert [r['program'] for r in results] == ['slim-inception', 'keras']
+  assert [r['rounds'] for r in results] == [3, 3]
   assert results[1]['images_per_second'] == 4.0  # 2 pictures in the median of the rounds
+  assert results[1]['first_step_seconds'] == 9.0
   lines = report.table(results).splitlines()
   assert lines[0].startswith('infer: inception_tiny, 32 x 32 pixels, batch 2 x 1, float32')
   assert '4.00' in lines[3]
   assert '2.00..8.00' in lines[3]
 
-  fake.write_text('raise RuntimeError("no such net")')
+
+@pytest.mark.parametrize('before', ['', f'{WARM}; sys.stdin.readline()'])
+def test_a_peer_that_fails(small_roofline, fake_peer, before):
+  fake_peer(before, 'raise RuntimeError("no such net")')
   with pytest.raises(ValueError, match='keras failed: RuntimeError: no such net'):
     script.benchmark(tiny_config('infer', peers='keras'))
 
@@ -282,22 +297,24 @@ def test_a_peer_beside_ours(small_roofline, monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('mode', ['train', 'infer'])
 def test_keras_as_a_peer(mode):
-  found = peers.measure(
-    'keras',
-    timm_python=None,
-    mode=mode,
-    model_name='inception_v3',
-    num_classes=1000,
-    image_size=75,
-    batch_size=2,
-    precision='bfloat16',
-    on_cpu=True,
-    warmup_steps=2,
-    num_rounds=2,
+  config = resolve(
+    {
+      'mode': mode,
+      'model_name': 'inception_v3',
+      'image_size': 75,
+      'batch_size': 2,
+      'precision': 'bfloat16',
+      'clone_on_cpu': True,
+      'warmup_steps': 2,
+      'peers': 'keras',
+    }
   )
-  assert found['num_parameters'] == 23817352  # trainable ones of Keras' own summary
-  assert len(found['rounds']) == 2
-  assert min(found['rounds']) > 0
+  with PeerProcess('keras', config, num_classes=1000) as peer:
+    (times,) = timing.take_turns([peer.program], 2)
+    facts = peer.end()
+  assert facts['num_parameters'] == 23817352  # trainable ones of Keras' own summary
+  assert len(times.rounds) == 2
+  assert min(times.rounds) > 0
 
 
 # Files
