@@ -128,6 +128,7 @@ def serve(
 
 
 def say(**values: Any) -> None:
+  """Prints a line for `hear`."""
   print(_MARK + json.dumps(values), flush=True)
 
 
