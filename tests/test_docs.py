@@ -42,6 +42,7 @@ FOREIGN_FLAGS = {
   '--check': 'docs/make_api_reference.py, ruff',
   '--logdir': 'tensorboard',
   '--before': 'benchmarks/compare_checkouts.py',
+  '--profile': 'benchmarks/profile_step.py',
   '--folder': 'benchmarks/benchmark_conversion.py',
   '--index': 'benchmarks/benchmark_conversion.py',
   '--pictures': 'benchmarks/benchmark_conversion.py',
