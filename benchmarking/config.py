@@ -41,7 +41,9 @@ class Config:
   )
 
   peers: str = option(
-    None, f'Libraries to measure beside ours, comma-separated: {", ".join(PEERS)}.'
+    None,
+    f'Libraries that take turns with ours, comma-separated: {", ".join(PEERS)}. All of them are in '
+    'memory at once.',
   )
   timm_python: str = option(None, 'Python interpreter that has timm and torch.')
   output_json: str = option(None, 'File that gets one JSON object a line and result.')

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 # for, as in training.
 ROUND_SECONDS = 0.5
 
-# A virtual machine's neighbours take a share of its time. A round of which they took more than this
-# is measured again, as often as all rounds take `_PATIENCE` times as long as without neighbours.
+# A virtual machine's neighbours take a share of its time. A round of which they took more than
+# `_DISTURBED` is run again, until there are `_PATIENCE` times as many rounds as were asked for.
 _DISTURBED = 0.02
 _PATIENCE = 2
 
