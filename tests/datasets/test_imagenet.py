@@ -12,201 +12,35 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
-from datasets import conversion, dataset_factory, dataset_info, imagenet, imagenet_boxes, records
-from tests.datasets.odd_pictures import JPEG, PNG, digest, encode, lying, tree
-
-TENCH, DOG, TISSUE = 'n01440764', 'n02105855', 'n15075141'  # labels 1, 231, 1000
-GREY, PROGRESSIVE = encode('JPEG', 'L'), encode('JPEG', progressive=True)
-# Class -> file name -> content.
-TRAIN = {
-  TENCH: {f'{TENCH}_{i}.JPEG': JPEG for i in (1, 18, 10026)},
-  DOG: {
-    f'{DOG}_2933.JPEG': PNG,
-    f'{DOG}_1.JPEG': encode('JPEG', 'CMYK'),
-    f'{DOG}_2.JPEG': GREY,
-    f'{DOG}_3.JPEG': PROGRESSIVE,
-    f'{DOG}_4.JPEG': lying(),
-    f'{DOG}_5.JPEG': JPEG[:-60],
-    f'{DOG}_6.JPEG': b'',
-    f'{DOG}_7.JPEG': b'<html>Not found</html>',
-  },
-  TISSUE: {f'{TISSUE}_4.JPEG': JPEG},
-}
-# The first five validation pictures have the labels 66, 971, 231, 810 and 517.
-VALIDATION = [f'ILSVRC2012_val_{i:08d}' for i in range(1, 6)]
-VALIDATION_LABELS = [66, 971, 231, 810, 517]
-SYNSETS = list(imagenet.synsets())
-
-
-def synset_of(stem):
-  return SYNSETS[VALIDATION_LABELS[VALIDATION.index(stem)] - 1]
-
-
-def write(path, content):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
-def tar(path, members, mode='w'):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tarfile.open(path, mode) as archive:
-    for name, content in members:
-      info = tarfile.TarInfo(name)
-      info.size = len(content)
-      archive.addfile(info, io.BytesIO(content))
-
-
-def class_tar(wnid):
-  file = io.BytesIO()
-  with tarfile.open(fileobj=file, mode='w') as archive:
-    for name, content in TRAIN[wnid].items():
-      info = tarfile.TarInfo(name)
-      info.size = len(content)
-      archive.addfile(info, io.BytesIO(content))
-  return file.getvalue()
-
-
-# Layouts: each writes the same pictures below a folder and returns --source.
-
-
-def train_folders(root, name='train'):
-  for wnid, of_class in TRAIN.items():
-    for filename, content in of_class.items():
-      write(root / name / wnid / filename, content)
-
-
-def slim_folders(root):
-  train_folders(root)
-  for stem in VALIDATION:
-    write(root / 'validation' / synset_of(stem) / f'{stem}.JPEG', JPEG)
-  return root
-
-
-def torchvision_folders(root):
-  slim_folders(root)
-  (root / 'validation').rename(root / 'val')
-  return root
-
-
-def two_folders(root):
-  slim_folders(root)
-  return f'{root / "train"},{root / "validation"}'
-
-
-def flat_validation(root):
-  train_folders(root)
-  for stem in VALIDATION:
-    write(root / 'val' / f'{stem}.JPEG', JPEG)
-  return root
-
-
-def official_tars(root):
-  tar(root / 'ILSVRC2012_img_train.tar', [(f'{wnid}.tar', class_tar(wnid)) for wnid in TRAIN])
-  tar(root / 'ILSVRC2012_img_val.tar', [(f'{s}.JPEG', JPEG) for s in reversed(VALIDATION)])
-  return f'{root / "ILSVRC2012_img_train.tar"},{root / "ILSVRC2012_img_val.tar"}'
-
-
-def renamed_tars_in_a_folder(root):
-  official_tars(root)
-  (root / 'ILSVRC2012_img_train.tar').rename(root / 'a.tar')
-  (root / 'ILSVRC2012_img_val.tar').rename(root / 'b.tar')
-  tar(root / 'ILSVRC2012_devkit_t12.tar.gz', [('data/meta.mat', b'x'), ('readme.txt', b'')], 'w:gz')
-  return root
-
-
-def class_tars(root):
-  flat_validation(root)
-  for wnid in TRAIN:
-    for path in (root / 'train' / wnid).iterdir():
-      path.unlink()
-    (root / 'train' / wnid).rmdir()
-    write(root / 'train' / f'{wnid}.tar', class_tar(wnid))
-  return root
-
-
-def kaggle_files():
-  base = 'ILSVRC/Data/CLS-LOC'
-  files = {
-    f'{base}/train/{wnid}/{name}': content
-    for wnid, of_class in TRAIN.items()
-    for name, content in of_class.items()
-  }
-  files |= {f'{base}/val/{stem}.JPEG': JPEG for stem in VALIDATION}
-  files |= {f'{base}/test/ILSVRC2012_test_{i:08d}.JPEG': JPEG for i in (1, 2)}
-  rows = [
-    f'{stem},{synset_of(stem)} 85 1 499 272 {synset_of(stem)} 1 2 3 4 ' for stem in VALIDATION
-  ]
-  files['LOC_val_solution.csv'] = '\n'.join(['ImageId,PredictionString', *reversed(rows)]).encode()
-  files['LOC_train_solution.csv'] = b'ImageId,PredictionString\nn01440764_1,n01440764 1 2 3 4 \n'
-  files['LOC_synset_mapping.txt'] = b'n01440764 tench, Tinca tinca\n'
-  listing = ''.join(f'{stem} {i}\n' for i, stem in enumerate(VALIDATION, start=1))
-  files['ILSVRC/ImageSets/CLS-LOC/val.txt'] = listing.encode()
-  return files
-
-
-def kaggle_tree(root):
-  for name, content in kaggle_files().items():
-    write(root / name, content)
-  return root
-
-
-def kaggle_zip(root):
-  root.mkdir()
-  path = root / 'imagenet-object-localization-challenge.zip'
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('ILSVRC/Data/', b'')
-    for i, (name, content) in enumerate(kaggle_files().items()):
-      kind = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)[i % 2]
-      archive.writestr(zipfile.ZipInfo(name), content, kind)
-    archive.comment = b'PK\x05 not the end'
-  return path
-
-
-def parquet_files(root):
-  """As in Hugging Face's imagenet-1k: the synset is repeated at the end of the name."""
-  rows = {
-    'train-00000-of-00002': [
-      (f'{name[:-5]}_{wnid}.JPEG', SYNSETS.index(wnid), content)
-      for wnid in (TISSUE, TENCH)
-      for name, content in TRAIN[wnid].items()
-    ],
-    'train-00001-of-00002': [
-      (f'{name[:-5]}_{DOG}.JPEG', SYNSETS.index(DOG), content)
-      for name, content in TRAIN[DOG].items()
-    ],
-    'validation-00000-of-00001': [
-      (f'{stem}_{synset_of(stem)}.JPEG', SYNSETS.index(synset_of(stem)), JPEG)
-      for stem in VALIDATION
-    ],
-    'test-00000-of-00001': [('ILSVRC2012_test_00000001.JPEG', -1, JPEG)],
-  }
-  (root / 'data').mkdir(parents=True)
-  for name, of_file in rows.items():
-    images = [{'bytes': content, 'path': path} for path, _, content in of_file]
-    table = pyarrow.table({'image': images, 'label': [label for _, label, _ in of_file]})
-    path = root / 'data' / f'{name}.parquet'
-    pyarrow.parquet.write_table(table, path, row_group_size=3, compression='snappy')
-  return root
-
-
-LAYOUTS = (
-  slim_folders, torchvision_folders, two_folders, flat_validation, official_tars,
-  renamed_tars_in_a_folder, class_tars, kaggle_tree, kaggle_zip, parquet_files,
-)  # fmt: skip
-
-
-def convert(source, out, **options):
-  options = {'train_shards': 3, 'validation_shards': 2} | options
-  return imagenet.convert(str(source), out, conversion.Options(**options))
-
-
-def notes_of(source, tmp_path):
-  return imagenet.make_plan(str(source), conversion.Options(), tmp_path / 'work').notes
-
-
-def without_source(folder):
-  """Digests of all but the report, which names the source."""
-  return {name: d for name, d in digest(folder).items() if name != conversion.REPORT_FILE}
+from datasets import conversion, dataset_factory, dataset_info, imagenet
+from tests.datasets.imagenet_layouts import (
+  DOG,
+  GREY,
+  LAYOUTS,
+  PROGRESSIVE,
+  SYNSETS,
+  TENCH,
+  TISSUE,
+  TRAIN,
+  VALIDATION,
+  VALIDATION_LABELS,
+  class_tar,
+  convert,
+  flat_validation,
+  kaggle_files,
+  kaggle_zip,
+  notes_of,
+  official_tars,
+  parquet_files,
+  read,
+  slim_folders,
+  tar,
+  torchvision_folders,
+  train_folders,
+  without_source,
+  write,
+)
+from tests.datasets.odd_pictures import JPEG, PNG, encode, lying, tree
 
 
 @pytest.fixture(scope='module')
@@ -231,18 +65,6 @@ def test_every_layout_gives_the_same_records(tmp_path, expected, layout):
     'conversion_report.json', 'dataset.json', 'train-00000-of-00003', 'train-00001-of-00003',
     'train-00002-of-00003', 'validation-00000-of-00002', 'validation-00001-of-00002',
   ]  # fmt: skip
-
-
-def read(folder, split):
-  """File name -> features, by TensorFlow."""
-  dataset = dataset_factory.get_dataset('imagenet', split, folder)
-  found = {}
-  for serialized in tf.data.TFRecordDataset(list(dataset.paths)):
-    feature = tf.train.Example.FromString(serialized.numpy()).features.feature
-    kinds = {key: value.WhichOneof('kind') for key, value in feature.items()}
-    values = {key: list(getattr(feature[key], kind).value) for key, kind in kinds.items()}
-    found[values['image/filename'][0].decode()] = values
-  return found
 
 
 def test_records_have_slims_keys_and_values(expected):
@@ -476,100 +298,6 @@ def test_there_is_nothing_to_hold_out(tmp_path):
     convert(tmp_path, tmp_path / 'out', validation_fraction=0.1)
 
 
-# Boxes
-
-
-def xml(boxes, size=(500, 375), filename='%s'):
-  objects = ''.join(
-    f'<object><name>{name}</name><bndbox>'
-    f'<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>'
-    '</bndbox></object>'
-    for name, xmin, ymin, xmax, ymax in boxes
-  )
-  width, height = size
-  return (
-    f'<annotation><filename>{filename}</filename><size><width>{width}</width>'
-    f'<height>{height}</height><depth>3</depth></size>{objects}</annotation>'
-  ).encode()
-
-
-BOXES = {
-  f'{DOG}/{DOG}_2.xml': xml([(DOG, 50, 75, 250, 300), ('Scottish_deerhound', 0, 0, 500, 37.5)]),
-  f'{DOG}/{DOG}_3.xml': xml([(TENCH, 50, 75, 250, 300), (DOG, 10, 10, 10, 20)]),
-  f'{TENCH}/{TENCH}_1.xml': xml([(TENCH, 250, -10, 50, 900)]),
-  f'{TENCH}/{TENCH}_18.xml': b'<annotation><size>',
-  f'{TISSUE}/{TISSUE}_99.xml': xml([(TISSUE, 1, 2, 3, 4)]),  # no such picture
-}
-EXPECTED_BOXES = {  # ymin, xmin, ymax, xmax
-  f'{DOG}_2.JPEG': [(0.2, 0.1, 0.8, 0.5), (0, 0, 0.1, 1)],
-  f'{DOG}_3.JPEG': [],
-  f'{TENCH}_1.JPEG': [(0, 0.1, 1, 0.5)],
-  f'{TENCH}_18.JPEG': [],
-}
-
-
-def xml_tree(root):
-  for name, content in BOXES.items():
-    write(root / 'Annotation' / name, content)
-  return root / 'Annotation'
-
-
-def xml_tar(root):
-  tar(root / 'ILSVRC2012_bbox_train_v2.tar.gz', BOXES.items(), 'w:gz')
-  return root / 'ILSVRC2012_bbox_train_v2.tar.gz'
-
-
-def slims_csv(root):
-  lines = [
-    f'{name},{xmin:.4f},{ymin:.4f},{xmax:.4f},{ymax:.4f}\n'
-    for name, boxes in EXPECTED_BOXES.items()
-    for ymin, xmin, ymax, xmax in boxes
-  ]
-  write(root / 'imagenet_2012_bounding_boxes.csv', ''.join(lines))
-  return root / 'imagenet_2012_bounding_boxes.csv'
-
-
-@pytest.mark.parametrize('boxes', [xml_tree, xml_tar, slims_csv])
-def test_boxes(tmp_path, boxes):
-  source = f'{slim_folders(tmp_path / "pictures")},{boxes(tmp_path / "boxes")}'
-  convert(source, tmp_path / 'out')
-  found = read(tmp_path / 'out', 'train')
-  for name, expected_boxes in EXPECTED_BOXES.items():
-    sides = [found[name].get(f'image/object/bbox/{side}', []) for side in records.BOX_SIDES]
-    np.testing.assert_allclose(np.transpose(sides), np.reshape(expected_boxes, [-1, 4]), atol=1e-6)
-    assert len(found[name].get('image/object/bbox/label', [])) == len(expected_boxes)
-  notes = notes_of(source, tmp_path)
-  if boxes is not slims_csv:
-    assert f'1 annotations that cannot be read: {TENCH}_18.xml' in notes
-    assert 'boxes of 3 pictures, of which 2 are in the source' in notes
-
-
-def test_boxes_of_validation_pictures(tmp_path):
-  """Their class is not in their name: a box of another class of the thousand is left out."""
-  root = kaggle_tree(tmp_path / 'root')
-  stem = VALIDATION[2]  # a Shetland sheepdog
-  annotation = xml([(TENCH, 1, 2, 3, 4), (DOG, 50, 75, 250, 300)])
-  write(root / 'ILSVRC/Annotations/CLS-LOC/val' / f'{stem}.xml', annotation)
-  convert(root, tmp_path / 'out')
-  found = read(tmp_path / 'out', 'validation')[f'{stem}.JPEG']
-  np.testing.assert_allclose(found['image/object/bbox/ymin'], [0.2])
-
-
-def test_csv_with_a_broken_line(tmp_path):
-  csv = slims_csv(tmp_path / 'boxes')
-  csv.write_text(csv.read_text() + 'n01440764_5.JPEG,0.1,0.2\n')
-  source = f'{slim_folders(tmp_path / "pictures")},{csv}'
-  with pytest.raises(
-    ValueError, match=r'bounding_boxes.csv: line 4 is no name,xmin,ymin,xmax,ymax'
-  ):
-    convert(source, tmp_path / 'out')
-
-
-def test_boxes_of_an_annotation_without_size_are_dropped():
-  content = xml([(DOG, 1, 2, 3, 4)], size=(0, 0))
-  assert imagenet_boxes.read_annotation(content, DOG, SYNSETS) == b''
-
-
 # What people's disks look like
 
 
@@ -661,14 +389,6 @@ def test_cut_kaggle_list_and_unrelated_csv(tmp_path, expected):
   write(root / 'results.csv', 'a,"b' + 'x' * 200_000)
   convert(root, tmp_path / 'out')
   assert without_source(tmp_path / 'out') == without_source(expected)
-
-
-def test_boxes_given_twice_are_taken_once(tmp_path):
-  pictures = slim_folders(tmp_path / 'pictures')
-  source = f'{pictures},{xml_tree(tmp_path / "a")},{xml_tar(tmp_path / "b")},{slims_csv(tmp_path)}'
-  convert(source, tmp_path / 'out')
-  assert len(read(tmp_path / 'out', 'train')[f'{DOG}_2.JPEG']['image/object/bbox/ymin']) == 2
-  assert any('pictures whose boxes are given twice' in note for note in notes_of(source, tmp_path))
 
 
 def test_link_within_a_tar_is_listed(tmp_path):
