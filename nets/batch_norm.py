@@ -20,6 +20,7 @@ from nets.layer_support import (
   model_variable,
   shares_arg_scope_with,
 )
+from nets.replicas import sum_over_replicas
 
 
 @shares_arg_scope_with(slim.batch_norm)
@@ -262,7 +263,7 @@ def _moments_of_all_replicas(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, t
   mean, within = tf.nn.moments(images, (0, 1, 2))
   sums = number * tf.concat([mean, within, mean**2, [1.0]], 0)
   with arg_scopes.put_aside():  # the other replicas come here in their own threads
-    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    (sums,) = sum_over_replicas([sums])
   number = sums[-1]
   mean, within, squares = tf.split(sums[:-1] / number, 3)
   between = tf.maximum(squares - mean**2, 0.0)  # a difference: rounding may go below 0

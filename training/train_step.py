@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from nets.replicas import sum_over_replicas
 from preprocessing import mixing
 from preprocessing.inception_preprocessing import Distortion
 from preprocessing.preprocessing_factory import Preprocessing
@@ -77,7 +78,6 @@ def make_train_step(
     return compute(batch, drawn, loss_scale)
 
   def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
-    replica = tf.distribute.get_replica_context()
     scaling, is_finite = state.loss_scale, None
     gradients, metrics = accumulate(
       functools.partial(small_step, loss_scale=scaling and scaling.scale.read_value()),
@@ -85,7 +85,7 @@ def make_train_step(
       trained,
       config,
     )
-    *gradients, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, metrics['loss']])
+    *gradients, loss = sum_over_replicas([*gradients, metrics['loss']])
     if scaling:
       gradients = scaling.unscale(gradients)
       # Where the loss overflows without its scale, batch norm's averages are lost as well. Skipping
