@@ -12,6 +12,8 @@ def sum_over_replicas(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
   through the graph of all the others, in a time that grows with the square of its size: with
   eight replicas of Inception-v3 minutes before the first step.
   """
+  if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    return list(tensors)
 
   def sum_all(strategy: tf.distribute.Strategy, *values) -> list:
     pairs = [(value, value) for value in values]
@@ -25,5 +27,4 @@ def sum_over_replicas(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     # What a replica's summand does, it does to the sum that every replica goes on with.
     return sums, lambda *upstream: sum_over_replicas(upstream)
 
-  alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-  return list(tensors) if alone else summed(*tensors)
+  return summed(*tensors)
