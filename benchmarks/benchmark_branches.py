@@ -18,10 +18,9 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tensorflow as tf
+from slim_inception.nets.convolution import convolve
 
-import quiet_tensorflow  # noqa: F401  before TensorFlow
-from benchmarking import timing
-from nets.convolution import convolve
+from slim_inception.bench import timing
 
 _ROUNDS = 10
 

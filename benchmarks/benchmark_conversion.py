@@ -33,8 +33,9 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, os.fspath(ROOT))
 
-from benchmarking import pictures  # noqa: E402
-from datasets import imagenet  # noqa: E402
+from slim_inception.datasets import imagenet  # noqa: E402
+
+from slim_inception.bench import pictures  # noqa: E402
 
 _CLASSES = 100
 _DISTINCT = 100  # pictures that are generated; the files are copies of these
@@ -81,7 +82,7 @@ def quietly(*command: str | Path) -> None:
 def convert(source: Path, target: Path) -> None:
   pictures = len(list(source.glob('train/*/*')))
   quietly(
-    sys.executable, ROOT / 'download_and_convert_data.py', '--dataset_name=imagenet',
+    sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
     f'--source={source}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
     f'--train_shards={max(2, pictures // _PER_SHARD)}',
   )  # fmt: skip
@@ -180,7 +181,7 @@ def benchmark_index(folder: Path) -> None:
   archive, target = folder / 'ILSVRC2012_img_train.tar', folder / 'target'
   write_archive(archive, FLAGS.pictures)
   command = [
-    sys.executable, ROOT / 'download_and_convert_data.py', '--dataset_name=imagenet',
+    sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
     f'--source={archive}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
   ]  # fmt: skip
   start = time.perf_counter()

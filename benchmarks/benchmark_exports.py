@@ -2,7 +2,7 @@
 
   python benchmarks/benchmark_exports.py --dataset_name=digits --dataset_dir=demo/data FOLDER ...
 
-FOLDERs are outputs of export_image_classifier.py, of one net; the labels are those of the split.
+FOLDERs are outputs of slim-inception export, of one net; the labels are those of the split.
 """
 
 import argparse
@@ -14,13 +14,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from slim_inception.datasets import dataset_factory
+from slim_inception.preprocessing import inception_preprocessing
 
-import quiet_tensorflow  # noqa: F401  before what imports TensorFlow
-from datasets import dataset_factory
-from evaluation import examples
-from exporting.classifier import Pictures
-from exporting.export import FORMATS, METADATA_FILE
-from preprocessing import inception_preprocessing
+from slim_inception.evaluate import examples
+from slim_inception.export.classifier import Pictures
+from slim_inception.export.export import FORMATS, METADATA_FILE
 
 
 def main() -> None:

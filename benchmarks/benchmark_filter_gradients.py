@@ -13,10 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tensorflow as tf
+from slim_inception.nets import convolution
 
-import quiet_tensorflow  # noqa: F401  before TensorFlow
-from benchmarking import timing
-from nets import convolution
+from slim_inception.bench import timing
 
 _BATCH = 16
 _ROUNDS = 12

@@ -4,7 +4,7 @@
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
 Each checkout runs in a process of its own and does a step when it is told to. Flags are those of
-benchmark_image_classifier.py with --mode=train or infer; --num_rounds steps of each. Prints
+slim-inception benchmark with --mode=train or infer; --num_rounds steps of each. Prints
 milliseconds, the ratio of the times, new to old, and its smallest and largest in a round.
 """
 
@@ -19,10 +19,9 @@ sys.path.insert(0, os.environ.get('COMPARED_CHECKOUT', str(Path(__file__).resolv
 
 from absl import flags
 
-import console
-import quiet_tensorflow  # noqa: F401  before TensorFlow
-from benchmarking import config as benchmark_config
-from benchmarking import net_rate, timing
+from slim_inception.bench import config as benchmark_config
+from slim_inception.bench import net_rate, timing
+from slim_inception.cli import console
 
 _HERE = Path(__file__).resolve().parents[1]
 _BEFORE = flags.DEFINE_string('before', None, 'The folder of the other checkout.', required=True)
@@ -93,6 +92,9 @@ def _report(before: tuple[float, ...], after: tuple[float, ...]) -> None:
   )
 
 
-if __name__ == '__main__':
+def define_flags() -> None:
   console.define_flags(benchmark_config.Config, {})
-  console.run(main)
+
+
+if __name__ == '__main__':
+  console.run(sys.modules[__name__], ['compare_checkouts', *sys.argv[1:]])

@@ -5,7 +5,7 @@
   python benchmarks/profile_step.py --num_clones=4 --clone_on_cpu --batch_size=4
   python benchmarks/profile_step.py --profile=TRAIN_DIR   # of a run with --profile_steps
 
-Flags are those of benchmark_image_classifier.py. Two steps under TensorFlow's profiler: operations
+Flags are those of slim-inception benchmark. Two steps under TensorFlow's profiler: operations
 run side by side, so their times add up to more than the step. --top=N names the dearest operations.
 """
 
@@ -21,10 +21,9 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2  # the file format of the profiler
 
-import console
-import quiet_tensorflow  # noqa: F401  before TensorFlow
-from benchmarking import config as benchmark_config
-from benchmarking import net_rate, timing
+from slim_inception.bench import config as benchmark_config
+from slim_inception.bench import net_rate, timing
+from slim_inception.cli import console
 
 _TOP = flags.DEFINE_integer('top', 0, 'Name so many of the dearest operations.')
 _PROFILE = flags.DEFINE_string('profile', None, 'Read the profile in this folder; run nothing.')
@@ -123,6 +122,9 @@ def _report(what: str, step: float, seconds: dict[str, float], counts: dict[str,
     print(f'{time * 1e3:8.1f} ms  {operation}')
 
 
-if __name__ == '__main__':
+def define_flags() -> None:
   console.define_flags(benchmark_config.Config, {})
-  console.run(main)
+
+
+if __name__ == '__main__':
+  console.run(sys.modules[__name__], ['profile_step', *sys.argv[1:]])

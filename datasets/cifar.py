@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import conversion, download, sources
+from . import conversion, download, sources
 
 SIZE = 32
 SPLIT_SIZES = {'train': 50_000, 'test': 10_000}

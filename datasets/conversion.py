@@ -21,8 +21,8 @@ from pathlib import Path
 
 from absl import logging
 
-from datasets import dataset_info, files, runners, shard_job, shards
-from datasets.shard_job import Item, ShardJob, ShardReport
+from . import dataset_info, files, runners, shard_job, shards
+from .shard_job import Item, ShardJob, ShardReport
 
 REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.

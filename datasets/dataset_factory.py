@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from datasets import (
+from . import (
   cifar,
   dataset_info,
   digits,

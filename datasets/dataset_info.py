@@ -5,8 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from datasets import files
-from datasets.shards import Shard, no_split
+from . import files
+from .shards import Shard, no_split
 
 INFO_FILE = 'dataset.json'
 

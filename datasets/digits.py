@@ -8,7 +8,7 @@ import functools
 import io
 from pathlib import Path
 
-from datasets import conversion, sources
+from . import conversion, sources
 
 SIZE = 96
 

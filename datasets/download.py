@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
-from datasets import files
+from . import files
 
 if TYPE_CHECKING:
   from http.client import HTTPResponse

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import conversion, download, sources
+from . import conversion, download, sources
 
 ARCHIVE = download.Download(
   'http://download.tensorflow.org/example_images/flower_photos.tgz',

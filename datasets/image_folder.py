@@ -9,7 +9,7 @@ import functools
 import itertools
 from pathlib import Path
 
-from datasets import conversion, files, sources
+from . import conversion, files, sources
 
 LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
 DEFAULT_VALIDATION_FRACTION = 0.1

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import conversion, files, imagenet_boxes, shard_job, sources
+from . import conversion, files, imagenet_boxes, shard_job, sources
 
 NUM_CLASSES = 1001
 SPLIT_SIZES = {'train': 1_281_167, 'validation': 50_000}
@@ -42,7 +42,7 @@ _NO_PICTURES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
 
 
 def _data(name: str) -> str:
-  return (resources.files('datasets') / 'data' / name).read_text('utf-8')
+  return (resources.files(__package__) / 'data' / name).read_text('utf-8')
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from datasets.records import BOX_SIDES
+from .records import BOX_SIDES
 
 _BOX = struct.Struct('<4f')
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from datasets import conversion, download, files, sources
+from . import conversion, download, files, sources
 
 _BASE = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
 FILES = {  # split -> pictures, labels

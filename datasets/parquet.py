@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import logging
 
-from datasets import files
+from . import files
 
 SUFFIXES = ('.parquet',)
 MAGIC = b'PAR1'

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
 
-from datasets import shard_job
-from datasets.shard_job import ShardJob, ShardReport, write_one_shard
+from . import shard_job
+from .shard_job import ShardJob, ShardReport, write_one_shard
 
 
 def num_cores() -> int:
@@ -89,7 +89,7 @@ def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
   yield from (future.result() for future in futures.as_completed(pending))
 
 
-_IMPORTED = ['console', 'datasets.verification']  # once for all processes
+_IMPORTED = [f'{__package__}.verification']  # once for all processes
 
 _stop: ctypes.c_bool | None = None  # of a process of the pool
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import files, imagenet_boxes, pictures, records, shards
-from datasets.sources import Source
+from . import files, imagenet_boxes, pictures, records, shards
+from .sources import Source
 
 
 class Item(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import google_crc32c
 
-from datasets import files, records
+from . import files, records
 
 EXPECTED_NAMES = 'train-00000-of-00004 or flowers_train_00000-of-00005.tfrecord'
 _SHARD_NAMES = tuple(

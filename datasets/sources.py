@@ -17,8 +17,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from PIL import Image
 
-from datasets import files, parquet
-from datasets.pictures import BadPictureError
+from . import files, parquet
+from .pictures import BadPictureError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
 _TAR_MAGIC_OFFSET = 257

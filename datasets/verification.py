@@ -13,8 +13,8 @@ from typing import Any
 
 import google_crc32c
 
-from datasets import dataset_factory, dataset_info, imagenet, pictures, records, runners, shards
-from datasets.dataset_info import INFO_FILE, DatasetInfo
+from . import dataset_factory, dataset_info, imagenet, pictures, records, runners, shards
+from .dataset_info import INFO_FILE, DatasetInfo
 
 _SYNSET = 'image/class/synset'
 _MOST_PROBLEMS = 20  # of one shard: a shard that is overwritten with noise has thousands

@@ -11,9 +11,9 @@ import argparse
 
 import numpy as np
 import tensorflow as tf
+from slim_inception.nets import inception, nets_factory
 
 from examples import digits
-from nets import inception, nets_factory
 
 BATCH = 32  # pictures of all replicas
 PLACES = 7 * 7  # of stride 8, on pictures of 75 x 75

@@ -9,8 +9,7 @@ Prints how many squares of new pictures are found at the right stride, and how f
 
 import numpy as np
 import tensorflow as tf
-
-from nets import inception, nets_factory
+from slim_inception.nets import inception, nets_factory
 
 SIZE = 107
 SIDES = {8: (9, 16), 16: (22, 34), 32: (46, 64)}  # of the squares that a stride is for, in pixels

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from slim_inception.nets import inception, inception_utils, nets_factory
+from slim_inception.nets.feature_pyramid import FeaturePyramid
 
 from examples import digits
-from nets import inception, inception_utils, nets_factory
-from nets.feature_pyramid import FeaturePyramid
 
 STRIDE = 8
 

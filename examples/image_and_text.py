@@ -9,9 +9,9 @@ pictures are nearest to the right one of ten phrases, whose wording no picture w
 
 import numpy as np
 import tensorflow as tf
+from slim_inception.nets import inception, nets_factory
 
 from examples import digits
-from nets import inception, nets_factory
 
 NAMES = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
 PHRASES = ('a handwritten {}', 'the digit {}', 'this is a {}', '{}', 'somebody wrote {}')

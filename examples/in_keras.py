@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from slim_inception.nets import inception, nets_factory
+from slim_inception.nets.feature_pyramid import FeaturePyramid
 
 from examples import digits
-from nets import inception, nets_factory
-from nets.feature_pyramid import FeaturePyramid
 
 
 class Features(keras.layers.Layer):

@@ -9,8 +9,7 @@ that a resized map lies on the picture. Prints the intersection over union on ne
 
 import numpy as np
 import tensorflow as tf
-
-from nets import inception, nets_factory
+from slim_inception.nets import inception, nets_factory
 
 SIZE = 64
 

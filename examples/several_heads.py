@@ -9,9 +9,9 @@ and error on digits that were not trained on.
 
 import numpy as np
 import tensorflow as tf
+from slim_inception.nets import inception, nets_factory
 
 from examples import digits
-from nets import inception, nets_factory
 
 PLACES = 7 * 7  # of stride 8, on pictures of 75 x 75
 

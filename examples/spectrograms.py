@@ -4,13 +4,12 @@
 
 Synthetic tones in noise: steady, rising, falling or warbling, a second each. Prints the accuracy on
 sounds that were not trained on. Spectrograms stored as grey PNGs train with the scripts as well:
-train_image_classifier.py --input_channels=1 --norandom_flip --nodistort_color (docs/training.md).
+slim-inception train --input_channels=1 --norandom_flip --nodistort_color (docs/training.md).
 """
 
 import numpy as np
 import tensorflow as tf
-
-from nets import inception, nets_factory
+from slim_inception.nets import inception, nets_factory
 
 RATE = 8000  # samples a second
 KINDS = ('steady', 'rising', 'falling', 'warbling')

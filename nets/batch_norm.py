@@ -7,8 +7,8 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import arg_scopes
-from nets.layer_support import (
+from . import arg_scopes
+from .layer_support import (
   ONES,
   ZEROS,
   Collections,
@@ -20,7 +20,7 @@ from nets.layer_support import (
   model_variable,
   shares_arg_scope_with,
 )
-from nets.replicas import sum_over_replicas
+from .replicas import sum_over_replicas
 
 
 @shares_arg_scope_with(slim.batch_norm)

@@ -6,8 +6,8 @@ the nets' tables is in `nets.summary`.
 
 from typing import Any, NamedTuple
 
-from nets import nets_factory, summary
-from nets.summary import columns
+from . import nets_factory, summary
+from .summary import columns
 
 
 class Errors(NamedTuple):

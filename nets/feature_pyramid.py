@@ -7,9 +7,9 @@ import tensorflow as tf
 import tf_slim as slim
 from absl import logging
 
-from nets import checkpoints, inception_blocks, layers
-from nets.inception_blocks import Row, Variant
-from nets.model import NetModule
+from . import checkpoints, inception_blocks, layers
+from .inception_blocks import Row, Variant
+from .model import NetModule
 
 OUTPUT_STRIDES = (8, 16, 32)
 

@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import layers
-from nets.layer_support import ZEROS
+from . import layers
+from .layer_support import ZEROS
 
 _MEAN = '/BatchNorm/moving_mean'
 

@@ -1,17 +1,17 @@
 """The Inception family in one namespace: `from nets import inception`."""
 
-from nets.inception_resnet_v1 import (
+from .inception_resnet_v1 import (
   inception_resnet_v1,
   inception_resnet_v1_arg_scope,
   inception_resnet_v1_base,
 )
-from nets.inception_resnet_v2 import (
+from .inception_resnet_v2 import (
   inception_resnet_v2,
   inception_resnet_v2_arg_scope,
   inception_resnet_v2_base,
 )
-from nets.inception_v3 import inception_v3, inception_v3_arg_scope, inception_v3_base
-from nets.inception_v4 import inception_v4, inception_v4_arg_scope, inception_v4_base
+from .inception_v3 import inception_v3, inception_v3_arg_scope, inception_v3_base
+from .inception_v4 import inception_v4, inception_v4_arg_scope, inception_v4_base
 
 __all__ = [
   'inception_resnet_v1',

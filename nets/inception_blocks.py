@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from nets import layers
+from . import layers
 
 EndPoints = dict[str, tf.Tensor]
 

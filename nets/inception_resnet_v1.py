@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import inception_utils, layers
-from nets.inception_blocks import (
+from . import inception_utils, layers
+from .inception_blocks import (
   Block,
   Branches,
   EndPoints,

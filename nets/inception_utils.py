@@ -8,8 +8,8 @@ import tensorflow as tf
 import tf_slim as slim
 from absl import logging
 
-from nets import layers
-from nets.inception_blocks import AUX_DEPTHS, AUX_POOL, AUX_STRIDE, spatial_size
+from . import layers
+from .inception_blocks import AUX_DEPTHS, AUX_POOL, AUX_STRIDE, spatial_size
 
 ArgScope = dict[str, Any]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import inception_utils, layers
-from nets.inception_blocks import (
+from . import inception_utils, layers
+from .inception_blocks import (
   AUX_DEPTHS,
   AuxiliaryHead,
   Branches,

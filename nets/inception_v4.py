@@ -9,8 +9,8 @@ has some pairs the other way round (7 x 1 before 1 x 7 in the long branch of Fig
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import inception_utils, layers
-from nets.inception_blocks import (
+from . import inception_utils, layers
+from .inception_blocks import (
   AuxiliaryHead,
   Block,
   EndPoints,

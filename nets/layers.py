@@ -20,9 +20,9 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
-from nets.batch_norm import batch_norm
-from nets.convolution import add_biases, convolve
-from nets.layer_support import (
+from .batch_norm import batch_norm
+from .convolution import add_biases, convolve
+from .layer_support import (
   ZEROS,
   Collections,
   Initializer,

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
-from nets import arg_scopes, checkpoints, folding, layers
-from nets.inception_blocks import spatial_size
+from . import arg_scopes, checkpoints, folding, layers
+from .inception_blocks import spatial_size
 
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 

@@ -9,16 +9,16 @@ import tensorflow as tf
 import tf_slim as slim
 from absl import logging
 
-from nets import (
+from . import (
   inception,
   inception_resnet_v1,
   inception_resnet_v2,
   inception_v3,
   inception_v4,
 )
-from nets.feature_pyramid import FeaturePyramid
-from nets.inception_blocks import Head, Row, Variant
-from nets.model import Model, NetworkFn
+from .feature_pyramid import FeaturePyramid
+from .inception_blocks import Head, Row, Variant
+from .model import Model, NetworkFn
 
 
 def _unchanged() -> Variant:
@@ -181,7 +181,7 @@ def create_model(
     raise ValueError('features_only takes no num_classes and no image_size: it has no head')
   source = None
   if weights is not None:
-    from nets.foreign import conversion  # most programs never need it
+    from .convert import conversion  # most programs never need it
 
     source = conversion.read(weights, name)
     kwargs = (source.body_arguments if features_only else source.arguments) | kwargs

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from nets import inception_v3, nets_factory
-from nets.inception_blocks import (
+from . import inception_v3, nets_factory
+from .inception_blocks import (
   AUX_DEPTHS,
   AUX_POOL,
   AUX_STRIDE,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from preprocessing.draws import fold, uniform
+from .draws import fold, uniform
 
 # What each random draw of an image is called; a draw never depends on which others are made.
 _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(8)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from preprocessing.draws import fold, uniform
+from .draws import fold, uniform
 
 _GAMMA, _POWER, _KIND, _CENTRE, _ERASE, _AREA, _RATIO, _TOP, _LEFT, _NOISE = range(100, 110)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from preprocessing import inception_preprocessing
+from . import inception_preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from preprocessing.draws import uniform
+from .draws import uniform
 
 OPS = (
   'identity',

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# Processes that tests start import this checkout, from whichever folder.
+os.environ['PYTHONPATH'] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import pytest
 import tensorflow as tf

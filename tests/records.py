@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
-
-from datasets import records, shards
+from slim_inception.datasets import records, shards
 
 
 def picture(label: int, number: int) -> bytes:

@@ -1,121 +1,157 @@
-"""What pip installs: whole, and found without the checkout."""
+"""What pip installs: one name at the top, whole, and beside other packages."""
 
+import csv
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# What stays in the checkout: tests, and what is run there.
-NOT_INSTALLED = {'benchmarks', 'docs', 'examples', 'tests'}
-
-
-def listed(name: str) -> set[str]:
-  """The strings of a list in pyproject.toml (Python 3.10 has no tomllib)."""
-  text = (ROOT / 'pyproject.toml').read_text()
-  return set(re.findall(r'"([\w.]+)"', re.search(rf'^{name} = \[(.*?)^\]', text, re.M | re.S)[1]))
-
-
-def packages() -> set[str]:
-  paths = {path.parent.relative_to(ROOT) for path in ROOT.glob('[a-z]*/**/__init__.py')}
-  return {'.'.join(path.parts) for path in paths if path.parts[0] not in NOT_INSTALLED}
-
-
-def test_every_package_and_module_is_listed():
-  modules = {path.stem for path in ROOT.glob('*.py')}
-  found = {name for name in packages() if not name.startswith('build.')}
-  assert listed('packages') == found | {'datasets.data'}  # which has no code, so no __init__.py
-  assert listed('py-modules') == modules
-  scripts = re.findall(r'^(\w+) = "(\w+):console"$', (ROOT / 'pyproject.toml').read_text(), re.M)
-  assert {(name, name) for name in modules - {'console', 'quiet_tensorflow'}} == set(scripts)
+CLOSED = ('datasets', 'nets', 'preprocessing')  # lie at the top of the checkout
 
 
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory) -> pathlib.Path:
-  """The folder of an environment with the project in it, which sees what is installed here.
-
-  TensorFlow is not installed again: a .pth file shows this environment's packages, behind its own.
-  The editable installation of the project, if there is one, works by a .pth file of its own, which
-  is not followed from there.
-  """
-  folder = tmp_path_factory.mktemp('install')
-  source = folder / 'source'
-  files = subprocess.run(
+def wheel(tmp_path_factory) -> pathlib.Path:
+  """The wheel of what git knows and does not know yet, built without what lies around."""
+  folder = tmp_path_factory.mktemp('wheel')
+  listed = subprocess.run(
     ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=True,
   ).stdout.splitlines()
-  for name in files:
+  for name in listed:
     if (ROOT / name).is_file():
-      (source / name).parent.mkdir(parents=True, exist_ok=True)
-      (source / name).write_bytes((ROOT / name).read_bytes())
-  environment = folder / 'venv'
-  venv.create(environment, symlinks=True)
-  library = next(environment.glob('lib/python*/site-packages'))
-  (library / 'tensorflow_of_the_tests.pth').write_text(sysconfig.get_paths()['purelib'] + '\n')
-  pip = [sys.executable, '-m', 'pip', '--python', environment / 'bin' / 'python', 'install']
-  done = subprocess.run(
-    [*pip, '--no-deps', '--ignore-installed', source], capture_output=True, text=True, check=False
-  )
+      (folder / 'source' / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / 'source' / name).write_bytes((ROOT / name).read_bytes())
+  command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--wheel-dir', folder]
+  done = subprocess.run([*command, folder / 'source'], capture_output=True, text=True)
   if 'No matching distribution found for setuptools' in done.stderr:
     pytest.skip('pip has no way to get the setuptools that builds the project')
   assert done.returncode == 0, done.stderr
-  return environment
+  return next(folder.glob('*.whl'))
 
 
-def run(installed: pathlib.Path, *command: str, cwd: pathlib.Path) -> str:
+def recorded(wheel: pathlib.Path) -> set[str]:
+  with zipfile.ZipFile(wheel) as archive:
+    (record,) = [name for name in archive.namelist() if name.endswith('.dist-info/RECORD')]
+    return {row[0] for row in csv.reader(archive.read(record).decode().splitlines())}
+
+
+def test_the_wheel_has_one_name_at_the_top(wheel):
+  tops = {name.split('/')[0] for name in recorded(wheel)}
+  assert {top for top in tops if not top.endswith('.dist-info')} == {'slim_inception'}
+  assert len(tops) == 2
+
+
+def test_the_wheel_has_every_file_of_the_packages(wheel):
+  here = set()
+  for folder in (ROOT / 'slim_inception', *(ROOT / name for name in CLOSED)):
+    for path in folder.rglob('*'):
+      if path.is_file() and '__pycache__' not in path.parts:
+        relative = path.relative_to(ROOT).as_posix()
+        here.add(relative if folder.name == 'slim_inception' else f'slim_inception/{relative}')
+  there = {name for name in recorded(wheel) if not name.split('/')[0].endswith('.dist-info')}
+  assert there == here
+
+
+def environment_with(folder: pathlib.Path, *wheels: str | pathlib.Path) -> pathlib.Path:
+  """Makes an environment that sees this one's packages behind its own; its site-packages."""
+  venv.create(folder, symlinks=True)
+  library = next(folder.glob('lib/python*/site-packages'))
+  (library / 'packages_of_the_tests.pth').write_text(sysconfig.get_paths()['purelib'] + '\n')
+  for package in wheels:
+    command = [sys.executable, '-m', 'pip', '--python', folder / 'bin' / 'python', 'install']
+    subprocess.run([*command, '--no-deps', '--ignore-installed', package], check=True)
+  return library
+
+
+def run(folder: pathlib.Path, *command: str, cwd: pathlib.Path) -> str:
   environment = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
   done = subprocess.run(
-    [installed / 'bin' / command[0], *command[1:]],
+    [folder / 'bin' / command[0], *command[1:]],
     cwd=cwd,
     env=environment,
     capture_output=True,
     text=True,
-    check=False,
   )
   assert done.returncode == 0, f'{command}: {done.stderr}'
   return done.stdout
 
 
 @pytest.mark.slow
-def test_nets_are_imported_from_the_installation_and_bring_little(installed, tmp_path):
-  # Keras brings what it finds: scikit-learn, pandas, ... So what counts is what nets adds to it.
-  code = (
-    'import sys, tensorflow, tf_slim; before = set(sys.modules)\n'
-    'from nets import inception; print(inception.__file__)\n'
-    'print(*{name.split(".")[0] for name in set(sys.modules) - before})'
+@pytest.mark.parametrize('ours_first', [True, False])
+def test_beside_hugging_faces_packages_every_file_is_intact(ours_first, wheel, tmp_path):
+  theirs = ('datasets==4.4.1', 'evaluate==0.4.6')
+  library = environment_with(
+    tmp_path / 'env', *((wheel, *theirs) if ours_first else (*theirs, wheel))
   )
-  path, modules = run(installed, 'python', '-c', code, cwd=tmp_path).splitlines()
-  assert pathlib.Path(path).is_relative_to(installed)
-  assert set(modules.split()) <= {'nets', 'tensorflow', 'tf_slim'}
+  for record in library.glob('*.dist-info/RECORD'):
+    if record.parent.name.startswith(('datasets-', 'evaluate-', 'slim_inception-')):
+      for name, digest, size in csv.reader(record.read_text().splitlines()):
+        if digest:
+          assert (library / name).stat().st_size == int(size), name
+  code = 'from slim_inception.nets import inception; print(inception.__file__)'
+  path = run(tmp_path / 'env', 'python', '-c', code, cwd=tmp_path).strip()
+  assert pathlib.Path(path).is_relative_to(library)
 
 
 @pytest.mark.slow
-def test_data_files_are_installed(installed):
-  library = next(installed.glob('lib/python*/site-packages'))
-  for package in packages():
-    folder = pathlib.Path(*package.split('.'))
-    here = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
-    there = {path.name for path in (library / folder).iterdir() if path.is_file()}
-    assert here == there, package
+def test_the_installed_command_helps(wheel, tmp_path):
+  environment_with(tmp_path / 'env', wheel)
+  assert '  train ' in run(tmp_path / 'env', 'slim-inception', '--help', cwd=tmp_path)
+  for command in ('data', 'train', 'list'):
+    helped = run(tmp_path / 'env', 'slim-inception', command, '--help', cwd=tmp_path)
+    assert '\nFlags:\n  --' in helped
 
 
-@pytest.mark.slow
-def test_modules_are_those_of_the_installation(installed, tmp_path):
-  modules = sorted(listed('py-modules'))
-  code = f'import {", ".join(modules)}\nfor m in ({", ".join(modules)}): print(m.__file__)'
-  for path in run(installed, 'python', '-c', code, cwd=tmp_path).splitlines():
-    assert pathlib.Path(path).is_relative_to(installed)
+IN_A_CHECKOUT = """
+from {first} import inception
+from {second} import inception as again
+import {first} as a, {second} as b, datasets.records, slim_inception.datasets.records as records
+import preprocessing, slim_inception.preprocessing
+from nets import nets_factory
+from slim_inception.nets import nets_factory as registry
+assert inception is again and a is b and datasets.records is records
+assert preprocessing is slim_inception.preprocessing
+assert nets_factory.NETS is registry.NETS
+assert inception.inception_v3.__module__ == 'slim_inception.nets.inception_v3'
+"""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('script', sorted(listed('py-modules') - {'console', 'quiet_tensorflow'}))
-def test_scripts_help(script, installed, tmp_path):
-  assert '\nFlags:\n  --' in run(installed, script, '--help', cwd=tmp_path)
+@pytest.mark.parametrize('first', ['nets', 'slim_inception.nets'])
+def test_a_checkout_has_one_module_under_both_names(first, tmp_path):
+  second = {'nets': 'slim_inception.nets', 'slim_inception.nets': 'nets'}[first]
+  code = IN_A_CHECKOUT.format(first=first, second=second)
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+  ('folder', 'code'),
+  [
+    ('nets', 'from nets import inception, nets_factory; import nets as package'),
+    ('datasets', 'from datasets import dataset_factory; import datasets as package'),
+    (
+      'preprocessing',
+      'from preprocessing import preprocessing_factory; import preprocessing as package',
+    ),
+  ],
+)
+def test_each_folder_works_alone_in_another_project(folder, code, tmp_path):
+  target = tmp_path / folder
+  for path in (ROOT / folder).rglob('*'):
+    if path.is_file() and '__pycache__' not in path.parts:
+      copy = target / path.relative_to(ROOT / folder)
+      copy.parent.mkdir(parents=True, exist_ok=True)
+      copy.write_bytes(path.read_bytes())
+  code += f'\nassert package.__file__ == {str(target / "__init__.py")!r}, package'
+  code += '\nimport sys; assert not [name for name in sys.modules if name.split(".")[0] == "slim_inception"]'
+  environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+  subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=environment, check=True)

@@ -5,9 +5,8 @@ Runs of the trainer take seconds with it where Inception-v3 takes half a minute 
 
 import tensorflow as tf
 import tf_slim as slim
-
-from nets import inception_utils, layers, nets_factory
-from nets.inception_blocks import (
+from slim_inception.nets import inception_utils, layers, nets_factory
+from slim_inception.nets.inception_blocks import (
   AuxiliaryHead,
   Head,
   Residual,
@@ -81,7 +80,7 @@ def register() -> None:
 
 def config(**kwargs):
   """The configuration of a step that needs no files: recipe slim, this net."""
-  from training.config import resolve  # lists the nets, so it comes after `register`
+  from slim_inception.train.config import resolve  # lists the nets, so it comes after `register`
 
   return resolve(
     {

@@ -5,8 +5,8 @@ import io
 import tarfile
 
 import tensorflow as tf
+from slim_inception.datasets import conversion, dataset_factory, download, records
 
-from datasets import conversion, dataset_factory, download, records
 from tests.datasets.test_download import sha256
 
 

@@ -7,8 +7,8 @@ import zipfile
 import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
+from slim_inception.datasets import conversion, dataset_factory, imagenet
 
-from datasets import conversion, dataset_factory, imagenet
 from tests.datasets.odd_pictures import JPEG, PNG, digest, encode, lying
 
 TENCH, DOG, TISSUE = 'n01440764', 'n02105855', 'n15075141'  # labels 1, 231, 1000

@@ -6,8 +6,7 @@ import io
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-
-from datasets import dataset_factory, records
+from slim_inception.datasets import dataset_factory, records
 
 RNG = np.random.default_rng(0)
 PIXELS = np.kron(RNG.integers(0, 256, [3, 4, 3]), np.ones([8, 8, 1])).astype(np.uint8)  # 24 x 32

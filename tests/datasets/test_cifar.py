@@ -9,8 +9,8 @@ import struct
 
 import numpy as np
 import pytest
+from slim_inception.datasets import cifar, conversion
 
-from datasets import cifar, conversion
 from tests.datasets.archives import digest, left_in, read, serve, tgz, unpack
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from slim_inception.datasets import cifar, dataset_factory, flowers, mnist
 
-from datasets import cifar, dataset_factory, flowers, mnist
 from tests.datasets import slim_records
 
 

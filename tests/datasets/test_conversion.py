@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
+from slim_inception.datasets import conversion, image_folder, runners, shards
 
-from datasets import conversion, image_folder, runners, shards
 from tests.datasets.odd_pictures import JPEG, digest, tree
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def test_killed_conversion_goes_on(tmp_path):
   root = tree(tmp_path / 'Bilder für später', 'ab', count=1500, content=JPEG * 3)
   out, whole = tmp_path / 'out', tmp_path / 'whole'
   command = [
-    sys.executable, ROOT / 'download_and_convert_data.py', '--dataset_name=image_folder',
+    sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=image_folder',
     f'--source={root}', '--num_processes=2', '--train_shards=60',
   ]  # fmt: skip
   process = subprocess.Popen([*command, f'--dataset_dir={out}'], stderr=subprocess.DEVNULL)
@@ -211,7 +211,7 @@ def test_interrupted_conversion_says_how_to_go_on(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab', count=1500, content=JPEG * 3), tmp_path / 'out'
   process = subprocess.Popen(
     [
-      sys.executable, ROOT / 'download_and_convert_data.py', '--dataset_name=image_folder',
+      sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=image_folder',
       f'--source={root}', f'--dataset_dir={out}', '--num_processes=2', '--train_shards=60',
     ],
     stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -222,7 +222,7 @@ def test_interrupted_conversion_says_how_to_go_on(tmp_path):
   assert process.returncode == 130
   lines = errors.splitlines()
   assert 'shards are finished; the same command goes on from there' in lines[-2]
-  assert lines[-1] == 'download_and_convert_data: interrupted'
+  assert lines[-1] == 'slim-inception data: interrupted'
   assert not list(out.glob('.train-*.partial'))
 
 
@@ -273,5 +273,5 @@ def test_killed_process_of_the_pool_is_an_error():
 
 def test_converting_needs_no_tensorflow():
   """Its import takes seconds and half a gigabyte, in every process of the pool."""
-  code = 'import sys, download_and_convert_data; sys.exit("tensorflow" in sys.modules)'
+  code = 'import sys; from slim_inception.cli import data; sys.exit("tensorflow" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

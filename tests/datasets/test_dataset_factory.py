@@ -2,14 +2,14 @@ import os
 
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import dataset_factory, dataset_info, imagenet, records, shards
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from datasets import dataset_factory, dataset_info, imagenet, records, shards
-from evaluation import examples
-from preprocessing import preprocessing_factory
-from preprocessing.inception_preprocessing import Distortion
+from slim_inception.evaluate import examples
+from slim_inception.input import pipeline as input_pipeline
 from tests import records as make_records
 from tests.datasets.slim_records import example, flowers_example, write
-from training import input_pipeline
 
 
 @pytest.fixture

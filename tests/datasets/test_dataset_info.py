@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
+from slim_inception.datasets import dataset_info, shards
 
-from datasets import dataset_info, shards
 from tests.datasets.slim_records import flowers_example
 
 RECORDS = [[flowers_example(label)] for label in (4, 2, 7)]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from datasets import conversion, digits
+from slim_inception.datasets import conversion, digits
 
 
 def test_digits_split_is_fixed_and_stratified():

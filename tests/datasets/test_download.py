@@ -10,8 +10,7 @@ import socket
 import threading
 
 import pytest
-
-from datasets import download
+from slim_inception.datasets import download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB: more than one block
 

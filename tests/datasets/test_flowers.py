@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from slim_inception.datasets import conversion, flowers
 
-from datasets import conversion, flowers
 from tests.datasets.archives import converting, digest, left_in, read, serve, tgz, unpack
 
 

@@ -5,8 +5,8 @@ import json
 import google_crc32c
 import numpy as np
 import pytest
+from slim_inception.datasets import conversion, dataset_info, image_folder
 
-from datasets import conversion, dataset_info, image_folder
 from tests.datasets.odd_pictures import JPEG, ODD, digest, read_records, tree
 
 

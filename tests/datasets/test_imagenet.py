@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import conversion, dataset_factory, dataset_info, imagenet
 
-from datasets import conversion, dataset_factory, dataset_info, imagenet
 from tests.datasets.imagenet_layouts import (
   DOG,
   GREY,

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from slim_inception.datasets import imagenet_boxes, records
 
-from datasets import imagenet_boxes, records
 from tests.datasets.imagenet_layouts import (
   DOG,
   SYNSETS,

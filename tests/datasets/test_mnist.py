@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import conversion, dataset_factory, mnist, sources
 
-from datasets import conversion, dataset_factory, mnist, sources
 from tests.datasets.archives import converting, digest, left_in, read, serve, unpack
 
 

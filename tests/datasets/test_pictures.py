@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
+from slim_inception.datasets import pictures
 
-from datasets import pictures
 from tests.datasets.odd_pictures import ODD, PIXELS, encode, lying
 
 

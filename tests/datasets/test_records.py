@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import records
 
-from datasets import records
 from tests.datasets.slim_records import flowers_example, imagenet_example, write
 
 

@@ -3,8 +3,8 @@ import resource
 
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import shards
 
-from datasets import shards
 from tests.datasets.slim_records import example, flowers_example, write
 
 

@@ -4,8 +4,15 @@ import json
 import os
 
 import pytest
+from slim_inception.datasets import (
+  conversion,
+  dataset_info,
+  image_folder,
+  records,
+  shards,
+  verification,
+)
 
-from datasets import conversion, dataset_info, image_folder, records, shards, verification
 from tests.datasets.odd_pictures import JPEG, PNG, tree
 from tests.datasets.slim_records import example, write
 

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import nets_factory
 
 from examples import serve
-from exporting import saved_model
-from exporting.classifier import Classifier, Task
-from nets import nets_factory
+from slim_inception.export import saved_model
+from slim_inception.export.classifier import Classifier, Task
 from tests import records, tiny
 
 

@@ -2,7 +2,8 @@
 
 import pathlib
 
-from nets import catalogue, nets_factory
+from slim_inception.nets import catalogue, nets_factory
+
 from tests import tiny
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from nets import checkpoints
+from slim_inception.nets import checkpoints
 
 tf1 = tf.compat.v1
 

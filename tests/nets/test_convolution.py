@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from nets import convolution
+from slim_inception.nets import convolution
 
 _SHAPES = {  # [N, H, W, C], kernel, padding
   '1x1': ((2, 9, 7, 5), (1, 1, 5, 4), 'SAME'),

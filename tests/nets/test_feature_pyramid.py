@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import nets_factory
 
-from nets import nets_factory
 from tests import golden
 
 THIN = {'depth_multiplier': 0.1, 'min_depth': 4}

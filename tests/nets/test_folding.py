@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from nets import inception, layers, nets_factory
-from nets.model import Model
+from slim_inception.nets import inception, layers, nets_factory
+from slim_inception.nets.model import Model
 
 
 def _disturb(model: Model) -> None:

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import nets_factory
+from slim_inception.nets.convert import conversion
 
-from nets import nets_factory
-from nets.foreign import conversion
 from tests import golden
 
 KERAS = {

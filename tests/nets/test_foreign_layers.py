@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from nets.foreign.layers import (
+from slim_inception.nets.convert.layers import (
   EPSILON,
   PREPROCESSINGS,
   Layer,
@@ -12,7 +11,7 @@ from nets.foreign.layers import (
   fold_gamma,
   fold_preprocessing,
 )
-from nets.inception_blocks import Variant, avg_pool, run_branches
+from slim_inception.nets.inception_blocks import Variant, avg_pool, run_branches
 
 
 def random_layer():

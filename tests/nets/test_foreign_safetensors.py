@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets.convert import conversion, slim, torch_family
+from slim_inception.nets.convert.layers import Layer, Norm
 
-from nets.foreign import conversion, slim, torch_family
-from nets.foreign.layers import Layer, Norm
 from tests import golden
 
 # CRC-32 of the sorted lines 'name shape' of the state dicts of timm 1.0.31 with 1001 classes;

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
+from slim_inception.nets import checkpoints, inception, nets_factory
+from slim_inception.nets.convert import conversion
+from slim_inception.nets.convert import slim as foreign_slim
 
-from nets import checkpoints, inception, nets_factory
-from nets.foreign import conversion
-from nets.foreign import slim as foreign_slim
 from tests import golden
 
 v1 = tf.compat.v1

@@ -9,10 +9,10 @@ import pathlib
 
 import numpy as np
 import pytest
+from slim_inception.nets import nets_factory
+from slim_inception.nets.convert import conversion
+from slim_inception.nets.convert.layers import EPSILON
 
-from nets import nets_factory
-from nets.foreign import conversion
-from nets.foreign.layers import EPSILON
 from tests import golden
 from tests.nets.test_foreign_safetensors import DIGESTS, digest
 

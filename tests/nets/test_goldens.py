@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
+from slim_inception.nets import nets_factory, summary
 
-from benchmarking import operations
-from nets import nets_factory, summary
+from slim_inception.bench import operations
 from tests import golden, tiny
 
 tf1 = tf.compat.v1

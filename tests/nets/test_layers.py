@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
-
-from nets import layers
+from slim_inception.nets import layers
 
 tf1 = tf.compat.v1
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
+from slim_inception.nets import inception, nets_factory
 
-from nets import inception, nets_factory
 from tests import golden
 
 tf1 = tf.compat.v1

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_slim as slim
-
-from nets import (
+from slim_inception.nets import (
   inception,
   inception_blocks,
   inception_resnet_v2,
@@ -16,7 +15,8 @@ from nets import (
   inception_v4,
   nets_factory,
 )
-from nets.inception_blocks import Cell
+from slim_inception.nets.inception_blocks import Cell
+
 from tests import golden
 
 tf1 = tf.compat.v1
@@ -57,7 +57,7 @@ def test_unknown_final_endpoint_lists_the_choices(graph):
 
 @pytest.mark.parametrize('name', golden.NAMES)
 def test_smallest_images_are_75_pixels_and_smaller_are_refused(name, graph):
-  body = __import__(f'nets.{name}', fromlist=['BODY']).BODY
+  body = __import__(f'slim_inception.nets.{name}', fromlist=['BODY']).BODY
   assert inception_blocks.smallest_input(body) == 75
   base = getattr(inception, f'{name}_base')
   with pytest.raises(ValueError, match=r'74 x 80 pixels are too small .* smallest .* 75 x 75'):
@@ -370,7 +370,7 @@ import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 import numpy as np
 import tf_slim as slim
-from nets import inception
+from slim_inception.nets import inception
 
 images = tf.placeholder(tf.float32, [None, None, None, 3])
 is_training = tf.placeholder(tf.bool)

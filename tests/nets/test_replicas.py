@@ -2,8 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-
-from nets.replicas import sum_over_replicas
+from slim_inception.nets.replicas import sum_over_replicas
 
 _VALUES = np.float32([[1.0, 2.0], [10.0, 20.0]])  # of the replicas
 

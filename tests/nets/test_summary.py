@@ -5,8 +5,8 @@ import math
 import pytest
 import tensorflow as tf
 import tf_slim as slim
+from slim_inception.nets import inception_v3, nets_factory, summary
 
-from nets import inception_v3, nets_factory, summary
 from tests import tiny
 
 tf1 = tf.compat.v1

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
-from preprocessing import inception_preprocessing as inception
-from preprocessing import preprocessing_factory
-from preprocessing.draws import uniform
+from slim_inception.preprocessing import inception_preprocessing as inception
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.draws import uniform
 
 PLAIN = inception.Distortion()
 FULL = inception.Distortion(fast_mode=False)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from preprocessing import mixing
+from slim_inception.preprocessing import mixing
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-1, 1, (4, 16, 20, 3)).astype(np.float32)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from preprocessing import inception_preprocessing, preprocessing_factory
+from slim_inception.preprocessing import inception_preprocessing, preprocessing_factory
 
 
 @pytest.mark.parametrize('name', sorted(preprocessing_factory.PREPROCESSING))

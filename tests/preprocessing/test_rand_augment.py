@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
-
-from preprocessing import rand_augment
+from slim_inception.preprocessing import rand_augment
 
 SIDE = (20, 28)  # height and width differ, to catch their exchange
 RNG = np.random.default_rng(0)

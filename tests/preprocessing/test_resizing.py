@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-
-from preprocessing import resizing
+from slim_inception.preprocessing import resizing
 
 PILLOW = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
 RNG = np.random.default_rng(0)

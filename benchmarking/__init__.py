@@ -1,1 +1,0 @@
-"""How fast it is: the measurements of benchmark_image_classifier.py."""

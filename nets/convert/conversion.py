@@ -1,0 +1,222 @@
+"""From anyone's weights to a model's variables, and out to other libraries' files."""
+
+import contextlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from . import formats, keras_applications, slim, torch_family
+from .layers import Layer, fold_gamma, fold_preprocessing, has_gamma
+from .structure import structure
+
+
+class Weights(NamedTuple):
+  """What a file gave."""
+
+  path: str
+  format: str  # a key of `formats.SOURCES`
+  net: str
+  layers: dict[str, Layer]  # by our scopes, without the net's own
+  ignored: tuple[str, ...]  # what else was in the file, by its names there
+
+  @property
+  def num_classes(self) -> int | None:
+    """The number of logits, as the file has it; None without classifier."""
+    of_head = [scope for scope in self.layers if scope.startswith('Logits/')]
+    return len(self.layers[of_head[-1]].biases) if of_head else None
+
+  @property
+  def body_arguments(self) -> dict[str, Any]:
+    """What the net's body must be told to give the features of the library the file is of."""
+    if self.net == 'inception_v3' and self.format in ('safetensors', 'pytorch'):
+      return {'count_padding': True}
+    return {}
+
+  @property
+  def arguments(self) -> dict[str, Any]:
+    """The same of the whole net function and its outputs."""
+    if 'Bottleneck' in self.layers:
+      return {'bottleneck_layer_size': self.layers['Bottleneck'].weights.shape[-1]}
+    return self.body_arguments
+
+
+class Filled(NamedTuple):
+  """What `fill` did, by variable name."""
+
+  filled: tuple[str, ...]
+  fresh: tuple[str, ...]  # heads that the file does not have, or for another number of classes
+  unused: tuple[str, ...]  # variables that the file has and the model does not
+  folded: int  # batch norms whose gamma went into weights
+  summed: int  # input channels that became one; 0: as many as the model has
+
+
+def read(
+  path: str | os.PathLike, net: str, *, preprocessing: str = 'inception', averages: str = 'auto'
+) -> Weights:
+  """Reads weights of any format that `formats` knows.
+
+  Args:
+    path: a file, a folder with a checkpoint, or a checkpoint's prefix.
+    net: whose weights they are, e.g. 'inception_v4'.
+    preprocessing: the pictures that they were trained on, a key of `layers.PREPROCESSINGS`; what is
+      not 'inception' is folded into the first layer, so that the result takes pictures in [-1, 1].
+    averages: of a checkpoint: see `slim.AVERAGES`.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError: it is of no known format, damaged, or of another net.
+  """
+  path = os.fspath(path)
+  first = structure(net).first
+  kind = formats.recognise(path)
+  source = formats.SOURCES[kind]
+  tensors = source.read(path, net, averages)
+  try:
+    layers, used = source.layers(tensors, net)
+    layers[first] = fold_preprocessing(layers[first], preprocessing)
+  except ValueError as error:
+    raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
+  return Weights(path, kind, net, layers, tuple(sorted(set(tensors) - used)))
+
+
+def fill(
+  variables: Mapping[str, tf.Variable], weights: Weights, head_scopes: tuple[str, ...]
+) -> Filled:
+  """Assigns weights to a model's variables.
+
+  Where the model's batch norm has no gamma, that of the weights is folded: see `layers.fold_gamma`.
+  A model of one input channel gets the sum over those of the weights, which is exact for pictures
+  whose channels are equal.
+
+  Args:
+    variables: {name: variable} of the model.
+    weights: of the same net.
+    head_scopes: of variables that may stay as they are, if they are missing or of another shape.
+
+  Raises:
+    ValueError: another variable is missing or of another shape. Then none has changed.
+  """
+  wanted = {name: variable.shape.as_list() for name, variable in variables.items()}
+  keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in wanted)
+  layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
+  values = slim.as_variables(layers, wanted, weights.net)
+  first = f'{structure(weights.net).scope}/{structure(weights.net).first}/weights'
+  summed = 0
+  if wanted.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
+    summed = values[first].shape[2]
+    values[first] = values[first].sum(axis=2, keepdims=True)
+  fits = {n for n, shape in wanted.items() if n in values and list(values[n].shape) == shape}
+  for name in wanted:
+    if name not in fits and not name.startswith(head_scopes):
+      there = f'shape {list(values[name].shape)}' if name in values else 'nothing'
+      raise ValueError(
+        f'{weights.path} has {there} for {name}, which has shape {wanted[name]} in this model'
+      )
+  for name in fits:
+    variables[name].assign(values[name])
+  return Filled(
+    tuple(name for name in wanted if name in fits),
+    tuple(name for name in wanted if name not in fits),
+    tuple(name for name in values if name not in wanted),
+    0 if keeps_gamma else sum(map(has_gamma, weights.layers.values())),
+    summed,
+  )
+
+
+def report(weights: Weights, filled: Filled) -> list[str]:
+  """Lines on what was read and what became of it."""
+  scopes = sorted({name.rsplit('/', 2 if '/BatchNorm/' in name else 1)[0] for name in filled.fresh})
+  lines = [
+    about(weights),
+    f'{len(filled.filled)} variables filled, left fresh: {", ".join(scopes) or "none"}',
+  ]
+  if filled.unused:
+    lines.append(f'of no use here: {summarise(filled.unused)}')
+  if filled.summed:
+    lines.append(
+      f'first convolution summed over its {filled.summed} input channels: exact for grey'
+    )
+  if filled.folded:
+    lines.append(
+      f'gamma of {filled.folded} batch norms folded into weights: exact, but not for training with '
+      'the statistics of batches (keep gamma by batch_norm_scale)'
+    )
+  return lines
+
+
+def about(weights: Weights) -> str:
+  """A line on what was read."""
+  ignored = f'; ignored: {summarise(weights.ignored)}' if weights.ignored else ''
+  classes = {
+    None: 'no classifier',
+    1000: '1000 classes, no background among them',
+    1001: '1001 classes, 0 is the background',
+  }.get(weights.num_classes, f'{weights.num_classes} classes')
+  text = formats.SOURCES[weights.format].text
+  return f'{weights.path}: {text}, {weights.net}, {classes}{ignored}'
+
+
+def without_gamma(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+  """See `layers.fold_gamma`."""
+  return {scope: fold_gamma(layer) for scope, layer in layers.items()}
+
+
+def without_auxiliary_head(weights: Weights) -> Weights:
+  """The same without the layers of 'AuxLogits'."""
+  layers = {s: layer for s, layer in weights.layers.items() if not s.startswith('AuxLogits/')}
+  return weights._replace(layers=layers)
+
+
+def write_keras(path: str, weights: Weights) -> list[str]:
+  """Writes a .weights.h5 that Keras Applications' net loads; gamma is folded.
+
+  Returns:
+    The scopes of the layers that the net of Keras does not have.
+
+  Raises:
+    ValueError: Keras Applications does not have the net.
+    OSError: the file can not be written.
+  """
+  layers = without_gamma(weights.layers)
+  with _replacing(path) as temporary:
+    keras_applications.write(temporary, layers, weights.net)
+  return sorted(set(layers) - set(keras_applications.names_for(weights.net)))
+
+
+def write_timm(path: str, weights: Weights) -> list[str]:
+  """Writes a .safetensors with timm's names.
+
+  Returns:
+    The scopes of the layers that the net of timm does not have.
+
+  Raises:
+    ValueError: timm does not have the net, or the package safetensors is not installed.
+    OSError: the file can not be written.
+  """
+  state = torch_family.tensors(weights.layers, weights.net)
+  with _replacing(path) as temporary:
+    torch_family.write_safetensors(temporary, state)
+  return sorted(set(weights.layers) - set(torch_family.names_for(weights.net)))
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+  """A path of the same name in a temporary folder beside; moved to `path` at the end."""
+  folder, name = os.path.split(os.path.abspath(path))
+  with tempfile.TemporaryDirectory(prefix='.', dir=folder) as temporary_folder:
+    temporary = os.path.join(temporary_folder, name)  # Keras looks at the name's end
+    yield temporary
+    with open(temporary, 'rb') as file:
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def summarise(names: Iterable[str]) -> str:
+  """'378 x num_batches_tracked, global_step': names counted by their last part."""
+  counts = Counter(re.split(r'[./]', name)[-1] for name in names)
+  return ', '.join(f'{count} x {name}' if count > 1 else name for name, count in counts.items())

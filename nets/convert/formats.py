@@ -1,0 +1,125 @@
+"""Which kind of file weights are in: told by its content, whatever it is called."""
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from . import keras_applications, slim, torch_family
+from .layers import Layer
+
+
+class Source(NamedTuple):
+  """How to get from a file to layers."""
+
+  text: str  # what it is called
+  read: Callable[[str, str, str], slim.Tensors]  # path, net, which averages
+  layers: Callable[[Mapping[str, np.ndarray], str], tuple[dict[str, Layer], set[str]]]
+
+
+SOURCES: dict[str, Source] = {
+  'checkpoint': Source(
+    'a TensorFlow checkpoint',
+    lambda path, net, averages: slim.read_checkpoint(path, averages),
+    slim.layers,
+  ),
+  'archive': Source(
+    'an archive with a TensorFlow checkpoint or a frozen graph',
+    lambda path, net, averages: slim.read_archive(path, averages),
+    slim.layers,
+  ),
+  'frozen graph': Source(
+    'a frozen TensorFlow graph',
+    lambda path, net, averages: slim.read_frozen_graph(path),
+    slim.layers,
+  ),
+  'h5': Source(
+    'weights of Keras (HDF5)',
+    lambda path, net, averages: keras_applications.read_h5(path, net),
+    keras_applications.layers,
+  ),
+  'keras': Source(
+    'a model of Keras (.keras)',
+    lambda path, net, averages: keras_applications.read_keras(path, net),
+    keras_applications.layers,
+  ),
+  'safetensors': Source(
+    "safetensors with PyTorch's names",
+    lambda path, net, averages: torch_family.read_safetensors(path),
+    torch_family.layers,
+  ),
+  'pytorch': Source(
+    'a file of PyTorch',
+    lambda path, net, averages: torch_family.read_pytorch(path),
+    torch_family.layers,
+  ),
+}
+
+_KNOWN = (
+  "slim's or facenet's checkpoints, archives and frozen graphs, Keras' .h5 and .keras, "
+  '.safetensors, .pth'
+)
+_HDF5 = b'\x89HDF\r\n\x1a\n'
+_TABLE_END = bytes.fromhex('57fb808b247547db')  # of the single-file checkpoints
+_PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
+
+
+def recognise(path: str) -> str:
+  """The key of `SOURCES` that a file or folder is.
+
+  Raises:
+    FileNotFoundError: there is nothing.
+    ValueError: it is of no known kind, or cut short.
+  """
+  if os.path.isdir(path):
+    return 'checkpoint'
+  if not os.path.exists(path):
+    if os.path.exists(path + '.index'):
+      return 'checkpoint'
+    raise FileNotFoundError(f'{path} does not exist')
+  with open(path, 'rb') as file:
+    head = file.read(512)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-min(8, size), os.SEEK_END)
+    end = file.read(8)
+  if not head:
+    raise ValueError(f'{path} is empty')
+  _refuse_text(path, head)
+  if head.startswith(_HDF5):
+    return 'h5'
+  if head.startswith(b'PK\x03\x04'):
+    return _kind_of_zip(path)
+  if head.startswith(_PICKLED_BY_TORCH):
+    return 'pytorch'
+  if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 100 << 20:
+    return 'safetensors'
+  is_part = path.endswith(('.index', '.meta', '.data-00000-of-00001'))
+  if end == _TABLE_END or (is_part and os.path.exists(path.rsplit('.', 1)[0] + '.index')):
+    return 'checkpoint'
+  if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')) or head[257:262] == b'ustar':
+    return 'archive'
+  if head[:1] == b'\x0a':  # the first field of a GraphDef: a node
+    return 'frozen graph'
+  raise ValueError(f'{path} is none of the known formats ({_KNOWN}), or is cut short')
+
+
+def _refuse_text(path: str, head: bytes) -> None:
+  """What servers send in place of a file."""
+  text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+  if text.startswith((b'<!doctype', b'<html', b'<?xml')):
+    raise ValueError(f'{path} is a web page, not weights: download the file itself')
+  if text.startswith(b'version https://git-lfs'):
+    raise ValueError(f'{path} is a Git LFS pointer, not weights: fetch the file with git lfs pull')
+
+
+def _kind_of_zip(path: str) -> str:
+  try:
+    with zipfile.ZipFile(path) as file:
+      names = file.namelist()
+  except zipfile.BadZipFile as error:
+    raise ValueError(f'{path} is a zip file that is cut short: {error}') from error
+  if 'model.weights.h5' in names:
+    return 'keras'
+  return 'pytorch' if any(name.endswith('/data.pkl') for name in names) else 'archive'

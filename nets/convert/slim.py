@@ -1,0 +1,221 @@
+"""Files that have slim's names already: checkpoints, released archives, frozen graphs; facenet's.
+
+facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside the net's scope.
+"""
+
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from .. import checkpoints
+from .layers import Layer, Norm
+from .structure import STRUCTURES, structure
+
+Tensors = dict[str, np.ndarray | None]  # None: there, but of no use to a net
+
+AVERAGES = ('auto', 'ema', 'plain')
+
+_LEAVES = {
+  'weights': 'weights',
+  'biases': 'biases',
+  'beta': 'BatchNorm/beta',
+  'gamma': 'BatchNorm/gamma',
+  'mean': 'BatchNorm/moving_mean',
+  'variance': 'BatchNorm/moving_variance',
+}
+_FACENET_LOGITS = {'Logits/weights', 'Logits/biases'}
+
+
+def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer], set[str]]:
+  """{our scope: layer}, and the names that were used; heads that are not there are left out.
+
+  Raises:
+    ValueError: a variable of the body is missing.
+  """
+  top = structure(net).scope
+  if not any(name.startswith(f'{top}/') for name in tensors):
+    others = [
+      other for other, s in STRUCTURES.items() if any(n.startswith(s.scope) for n in tensors)
+    ]
+    hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
+    raise ValueError(f'it has no {top}/... for {net}, but {hint}')
+  found, used = {}, set()
+  for row, scopes in structure(net).rows():
+    of_row, missing = {}, None
+    for scope in scopes:
+      names = {leaf: f'{top}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+      if net == 'inception_resnet_v1' and row == 'Logits' and set(tensors) >= _FACENET_LOGITS:
+        names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
+      there = {leaf: name for leaf, name in names.items() if name in tensors}
+      missing = missing or next((names[leaf] for leaf in _needed(there) if leaf not in there), None)
+      of_row[scope] = there
+    if missing and row not in structure(net).heads:
+      raise ValueError(f'it has no {missing}')
+    if not missing:
+      for scope, there in of_row.items():
+        found[scope] = _layer({leaf: tensors[name] for leaf, name in there.items()}, row, net)
+        used.update(there.values())
+  return found, used
+
+
+def _needed(there: Mapping[str, str]) -> tuple[str, ...]:
+  return ('weights', 'biases') if 'biases' in there else ('weights', 'beta', 'mean', 'variance')
+
+
+def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
+  values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
+  weights, biases = values.pop('weights'), values.pop('biases', None)
+  if biases is None:
+    return Layer(weights, norm=Norm(**values))
+  if row in structure(net).heads and weights.ndim == 4:  # Inception-v3's are 1 x 1 convolutions
+    weights = weights[0, 0]
+  return Layer(weights, biases=biases)
+
+
+def read_checkpoint(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
+  """{name: array} of a checkpoint; slots of the optimizer and the like are None, unread.
+
+  Args:
+    path: a prefix, slim's single file of 2016, or a folder with one checkpoint.
+    averages: one of `AVERAGES`: 'auto' takes the moving averages of the weights where there are
+      any, 'plain' never, 'ema' wants some.
+
+  Raises:
+    OSError, ValueError: there is none, or it is damaged.
+  """
+  prefix = _in_folder(path) if os.path.isdir(path) else checkpoints.resolve(path)
+  stored = checkpoints.shapes(prefix)
+  endings = tuple(_LEAVES.values())
+  wanted = [name for name in stored if name.endswith(endings)]
+  ema = {name: name + checkpoints.EMA_SUFFIX for name in wanted} if averages != 'plain' else {}
+  sources = {name: ema[name] if ema.get(name) in stored else name for name in wanted}
+  if averages == 'ema' and all(name == source for name, source in sources.items()):
+    raise ValueError(f'{prefix} has no moving averages of the weights: take the plain ones')
+  values = checkpoints.read(prefix, list(sources.values()))
+  others = dict.fromkeys(set(stored) - set(sources) - set(sources.values()))
+  return {name: values[source].numpy() for name, source in sources.items()} | others
+
+
+def _in_folder(folder: str | os.PathLike) -> str:
+  prefix = checkpoints.latest(folder)
+  if prefix is not None:
+    return prefix
+  found = sorted({str(path.with_suffix('')) for path in Path(folder).glob('*.index')})
+  if len(found) != 1:
+    raise ValueError(
+      f'{folder} holds {len(found)} checkpoints: name one ({", ".join(found)})'
+      if found
+      else f'{folder} holds no checkpoint'
+    )
+  return found[0]
+
+
+def read_frozen_graph(path: str | os.PathLike) -> Tensors:
+  """{name: array} of the float constants of a GraphDef; freezing keeps the variables' names.
+
+  Raises:
+    ValueError: it is no GraphDef with constants.
+  """
+  graph = tf.compat.v1.GraphDef()
+  try:
+    graph.ParseFromString(Path(path).read_bytes())
+  except Exception as error:  # protobuf's own error class
+    raise ValueError(f'{path} is damaged: {error}') from error
+  found = {
+    node.name: tf.make_ndarray(node.attr['value'].tensor)
+    for node in graph.node
+    if node.op == 'Const' and tf.as_dtype(node.attr['dtype'].type).is_floating
+  }
+  endings = tuple(_LEAVES.values())
+  found = {name: value for name, value in found.items() if name.endswith(endings)}
+  if not found:
+    raise ValueError(f'{path} is a graph without weights: freeze it first')
+  return found
+
+
+def read_archive(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
+  """{name: array} of the checkpoint, or else the frozen graph, in a .tar.gz, .tar or .zip.
+
+  It is unpacked into a temporary folder, by the base names of its files.
+
+  Raises:
+    ValueError: it is damaged, or holds neither.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      names = _unpack(path, Path(folder))
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+      raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from error
+    prefixes = sorted(name.removesuffix('.index') for name in names if name.endswith('.index'))
+    prefixes += sorted(name for name in names if name.endswith('.ckpt'))
+    graphs = sorted(name for name in names if name.endswith('.pb'))
+    if not prefixes + graphs:
+      raise ValueError(f'{path} holds no checkpoint: {", ".join(sorted(names)[:5])}')
+    if len(prefixes) > 1:
+      raise ValueError(f'{path} holds several checkpoints: unpack it and name one of {prefixes}')
+    try:
+      if prefixes:
+        return read_checkpoint(Path(folder, prefixes[0]), averages)
+      return read_frozen_graph(Path(folder, graphs[0]))
+    except ValueError as error:
+      raise ValueError(str(error).replace(folder, str(path))) from error
+
+
+def _unpack(path: str | os.PathLike, folder: Path) -> list[str]:
+  """The regular files of an archive; base names alone, so that none lands outside the folder."""
+  names = []
+  if zipfile.is_zipfile(path):
+    with zipfile.ZipFile(path) as file:
+      for member in file.infolist():
+        if not member.is_dir():
+          names.append(Path(member.filename).name)
+          with file.open(member) as source:
+            _copy(source, folder / names[-1])
+  else:
+    with tarfile.open(path) as file:
+      for member in file:
+        if member.isfile():
+          names.append(Path(member.name).name)
+          _copy(file.extractfile(member), folder / names[-1])
+  return names
+
+
+def _copy(source, target: Path) -> None:
+  with open(target, 'wb') as file:
+    while block := source.read(1 << 20):
+      file.write(block)
+
+
+def as_variables(
+  layers: Mapping[str, Layer], wanted: Mapping[str, list[int]], net: str
+) -> dict[str, np.ndarray]:
+  """{variable: array} of layers: what `layers` reads, the other way round.
+
+  Args:
+    layers: {scope: layer}; gamma only where the model has it.
+    wanted: {variable: shape} of the model, which decides on gamma and on the shape of heads.
+    net: its name.
+  """
+  values = {}
+  for scope, layer in layers.items():
+    names = {leaf: f'{structure(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+    weights = layer.weights
+    if weights.ndim == 2 and len(wanted.get(names['weights'], ())) == 4:
+      weights = weights[np.newaxis, np.newaxis]
+    leaves = {'weights': weights}
+    if layer.norm is None:
+      leaves['biases'] = layer.biases
+    else:
+      leaves |= layer.norm._asdict()
+      if names['gamma'] not in wanted:
+        del leaves['gamma']  # it is None
+      elif layer.norm.gamma is None:
+        leaves['gamma'] = np.ones_like(layer.norm.beta)
+    values |= {names[leaf]: value for leaf, value in leaves.items()}
+  return values

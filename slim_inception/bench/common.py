@@ -1,0 +1,77 @@
+"""What the measurements share."""
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from slim_inception.bench import pictures, timing
+from slim_inception.bench.config import Config
+from slim_inception.datasets import runners
+from slim_inception.train import config as config_lib
+
+NUM_CLASSES = 1001
+
+Result = dict[str, Any]
+
+
+def facts(config: Config, **more: Any) -> Result:
+  """What was measured, and where."""
+  gpus = [] if config.clone_on_cpu else tf.config.list_physical_devices('GPU')
+  details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+  return {
+    'program': 'slim-inception',
+    'version': f'tensorflow {tf.__version__}',
+    'device': details.get('device_name', f'{runners.num_cores()} cores'),
+    'model_name': config.model_name,
+    'image_size': config.image_size,
+    'batch_size': config.batch_size,
+    'precision': config.precision,
+    'jit_compile': config.jit_compile,
+    **more,
+  }
+
+
+def figures(times: timing.Times, images: int) -> Result:
+  """Rates of steps of so many images: the median, and the slowest and fastest round."""
+  return {
+    'images_per_second': images / times.median,
+    'slowest_images_per_second': images / max(times.rounds),
+    'fastest_images_per_second': images / min(times.rounds),
+    'step_seconds': times.median,
+    'rounds': len(times.rounds),
+    'steps_per_round': times.steps_per_round,
+    'stolen_share': statistics.mean(times.stolen),
+  }
+
+
+def training_config(config: Config, **more: Any) -> config_lib.Config:
+  """The configuration of a run with these flags."""
+  return config_lib.resolve(
+    {
+      'train_dir': 'none',
+      'dataset_dir': 'none',
+      'recipe': config.recipe,
+      'model_name': config.model_name,
+      'preprocessing_name': 'inception',
+      'train_image_size': config.image_size,
+      'batch_size': config.batch_size,
+      'precision': config.precision,
+      'jit_compile': config.jit_compile,
+      **more,
+    }
+  )
+
+
+@contextlib.contextmanager
+def records(config: Config, **generated: int) -> Iterator[tuple[str, str]]:
+  """Name and folder of the records: those given, or generated ones that vanish afterwards."""
+  if config.dataset_dir:
+    yield config.dataset_name, config.dataset_dir
+    return
+  with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
+    pictures.write_records(folder, **generated)
+    yield 'image_folder', folder

@@ -1,0 +1,159 @@
+"""The training step and the net, on pictures in memory."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from slim_inception.bench import operations, roofline, timing
+from slim_inception.bench.common import NUM_CLASSES, Result, facts, figures, training_config
+from slim_inception.bench.config import Config
+from slim_inception.nets import nets_factory
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.train import config as config_lib
+from slim_inception.train import distribution, schedules, trainer
+from slim_inception.train.train_state import TrainState
+from slim_inception.train.train_step import Batch, TrainStep, make_train_step
+
+_IMAGENET = 1281167  # pictures an epoch, for the schedule
+
+Measured = tuple[Result, list[timing.Times]]  # ours, and of those that took turns with it
+
+
+def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
+  """The step of training.train_step, on one batch in memory that goes the way of real ones."""
+  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
+  replicas = strategy.num_replicas_in_sync
+  run = training_config(config)
+  plan = trainer.make_plan(run, _IMAGENET, NUM_CLASSES, replicas)
+  begin = time.perf_counter()
+  with strategy.scope():
+    state = TrainState(run, trainer.make_model(run, plan))
+  build_seconds = time.perf_counter() - begin
+  batches = iter(
+    strategy.distribute_datasets_from_function(
+      lambda _: tf.data.Dataset.from_tensors(_batch(config)).repeat()
+    )
+  )
+  step_number = tf.constant(0, tf.int64)
+  rate = tf.constant(
+    schedules.learning_rate(run, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
+  )
+  step = _make_step(strategy, state, run)
+  program = timing.prepare(
+    lambda: step(next(batches), step_number, rate),
+    lambda results: float(results['loss']),
+    config.warmup_steps,
+  )
+  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
+  # Counted in the graph itself; that of an XLA cluster can not be looked into.
+  plain = dataclasses.replace(run, jit_compile=False)
+  counted = _make_step(strategy, state, plain) if run.jit_compile else step
+  graph = counted.get_concrete_function(next(batches), step_number, rate).graph
+  variables = state.model.trainable_variables
+  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
+
+
+def _make_step(
+  strategy: tf.distribute.Strategy, state: TrainState, run: config_lib.Config
+) -> TrainStep:
+  preprocessing = preprocessing_factory.get(run.preprocessing_name)
+  return make_train_step(strategy, state, run, preprocessing, trainer.make_distortion(run))
+
+
+def _batch(config: Config) -> Batch:
+  """As of `input_pipeline.train_batches`."""
+  size = config.image_size
+  shape = (config.batch_size, size, size, 3)
+  images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
+  numbers = tf.range(config.batch_size)
+  return {
+    'image': tf.cast(images, tf.uint8),
+    'label': numbers % NUM_CLASSES,
+    'seed': tf.stack([tf.zeros_like(numbers), numbers], axis=1),
+    'position': tf.cast(numbers, tf.int64),
+  }
+
+
+def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
+  """Logits of pictures in memory; everything is there but reading them."""
+  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
+  begin = time.perf_counter()
+  with strategy.scope():
+    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
+    model = net.fold_batch_norm()  # as evaluation and exported models do
+  build_seconds = time.perf_counter() - begin
+
+  def make_infer(jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    logits = lambda images: model(images)[0]  # noqa: E731
+    if jit_compile:
+      logits = tf.function(logits, jit_compile=True, autograph=False)
+    return tf.function(lambda images: strategy.run(logits, args=(images,)), autograph=False)
+
+  def pictures_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+    shape = (config.batch_size, config.image_size, config.image_size, 3)
+    images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
+    return tf.cast(images, config.precision)
+
+  images = strategy.experimental_distribute_values_from_function(pictures_of)
+  step = make_infer(config.jit_compile)
+  program = timing.prepare(
+    lambda: step(images),
+    lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
+    config.warmup_steps,
+  )
+  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  peak_bytes = _peak_bytes(strategy)
+  counted = make_infer(False) if config.jit_compile else step
+  graph = counted.get_concrete_function(images).graph
+  variables = net.trainable_variables
+  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
+
+
+def _of_net(
+  config: Config,
+  strategy: tf.distribute.Strategy,
+  times: timing.Times,
+  build_seconds: float,
+  peak_bytes: int,
+  graph: tf.Graph,
+  variables: tuple[tf.Variable, ...],
+) -> Result:
+  replicas = strategy.num_replicas_in_sync
+  images = config.batch_size * replicas
+  multiply_adds = operations.multiply_adds(graph)
+  # Logical processors share the machine that the roofline is of, GPUs are one each.
+  devices = replicas if _gpus(strategy) else 1
+  rates = {
+    'convolution': roofline.convolution_rate(config.precision) * devices,
+    'product': roofline.product_rate(config.precision) * devices,
+  }
+  achieved = 2 * multiply_adds / times.median
+  return {
+    **facts(config, num_replicas=replicas),
+    **figures(times, images),
+    'build_seconds': build_seconds,
+    'first_step_seconds': times.first,
+    'peak_bytes': peak_bytes,
+    'num_parameters': operations.num_parameters(variables),
+    'gmacs_per_image': multiply_adds / images / 1e9,
+    'gflops': achieved / 1e9,
+    'convolution_gflops': rates['convolution'] / 1e9,
+    'product_gflops': rates['product'] / 1e9,
+    'roofline_share': achieved / rates['convolution'],
+  }
+
+
+def _gpus(strategy: tf.distribute.Strategy) -> list[str]:
+  devices = strategy.extended.worker_devices
+  return [device for device in devices if 'GPU' in device]
+
+
+def _peak_bytes(strategy: tf.distribute.Strategy) -> int:
+  """Of one GPU, the fullest; of the process where there is none."""
+  if gpus := _gpus(strategy):
+    names = [f'GPU:{device.rpartition(":")[2]}' for device in gpus]
+    return max(tf.config.experimental.get_memory_info(name)['peak'] for name in names)
+  return timing.peak_resident_bytes()

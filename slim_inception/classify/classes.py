@@ -1,0 +1,59 @@
+"""The names of a net's outputs, where no records are at hand to tell them."""
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from slim_inception.datasets import dataset_factory, imagenet
+from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate import scorer
+from slim_inception.evaluate.config import Member, Runs
+
+_IMAGENET = 'imagenet'
+_IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without background, and with
+
+
+def find(
+  runs: Runs, members: Sequence[Member], prefixes: Sequence[str], labels_path: str | None
+) -> Dataset:
+  """The classes of an ensemble.
+
+  They are those of `labels_path`; else of the runs' records; else ImageNet's, where the first net
+  has as many outputs and its run says of no other data set; else numbers.
+
+  Args:
+    runs: of the checkpoints.
+    members: the nets.
+    prefixes: of the checkpoints themselves.
+    labels_path: a file of lines index:name, or None.
+
+  Raises:
+    OSError, ValueError: `labels_path` can not be read, a checkpoint is damaged, or the runs have
+      different classes.
+  """
+  if labels_path:
+    return dataset_factory.with_names(labels_path, dataset_factory.read_labels(labels_path))
+  known = {
+    directory: found
+    for directory, run in zip(runs.directories, runs.configs, strict=True)
+    if (found := dataset_factory.classes_of(run.get('dataset_name'), run.get('dataset_dir')))
+  }
+  if known:
+    first, *others = known
+    for other in others:
+      if known[other] != known[first]:
+        raise ValueError(
+          f'{first} and {other} are of different classes: --labels=FILE names those of both'
+        )
+    return known[first]
+  outputs = scorer.num_outputs(prefixes[0], members[0]) or 0
+  said = next((run['dataset_name'] for run in runs.configs if run.get('dataset_name')), _IMAGENET)
+  if said == _IMAGENET and outputs in _IMAGENET_OUTPUTS:
+    return dataset_factory.with_names(_IMAGENET, dict(enumerate(imagenet.labels())))
+  logging.info(
+    '%s: nothing here names the %d classes, so they are numbers; --labels=FILE names them',
+    prefixes[0],
+    outputs,
+  )
+  offset = members[0].labels_offset or 0
+  return dataset_factory.without_records('classes', outputs + offset, {}, max(offset, 0))

@@ -1,0 +1,131 @@
+"""What was found, for people and for programs: a text, CSV and JSON, written as it comes."""
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TextIO
+
+from slim_inception.classify.sources import STANDARD_INPUT
+from slim_inception.datasets import files
+
+_DIGITS = 6  # of a probability, where programs read it
+
+
+class Prediction(NamedTuple):
+  """A class that a picture may show."""
+
+  label: int
+  name: str
+  probability: float
+
+
+class Row(NamedTuple):
+  """What became of a picture.
+
+  Attributes:
+    file: as the user knows it.
+    predictions: most probable first; () where there is an error.
+    explained: path of the heat map; '' without.
+    error: why there are no predictions; ''.
+  """
+
+  file: str
+  predictions: tuple[Prediction, ...] = ()
+  explained: str = ''
+  error: str = ''
+
+
+Writer = Callable[[Row], None]
+
+
+def printable(text: str) -> str:
+  """A name as one line of UTF-8, whatever bytes the file system has."""
+  return text.encode('utf-8', 'backslashreplace').decode().replace('\n', r'\n')
+
+
+def lines(predictions: tuple[Prediction, ...]) -> list[str]:
+  """A line for each class: probability, label, name."""
+  return [
+    f'{each.probability:.4f}  {each.label:4d}'
+    + ('' if each.name == str(each.label) else f'  {each.name}')
+    for each in predictions
+  ]
+
+
+def write_text(row: Row) -> None:
+  """Prints a picture with its classes below."""
+  if row.error:
+    return
+  print(printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
+  if row.explained:
+    print(f'  heat map: {printable(row.explained)}')
+
+
+@contextlib.contextmanager
+def csv_writer(path: str, top_k: int) -> Iterator[Writer]:
+  """Writes a table (RFC 4180, UTF-8): file, label_1, name_1, probability_1, ..., explained, error.
+
+  Args:
+    path: of the file, which is there when all is written; '-' is standard output.
+    top_k: classes of a picture.
+  """
+  ranks = range(1, top_k + 1)
+  best = [f'{what}_{rank}' for rank in ranks for what in Prediction._fields]
+  with _open(path) as file:
+    table = csv.writer(file)
+    table.writerow(['file', *best, 'explained', 'error'])
+
+    def write(row: Row) -> None:
+      cells = [
+        cell
+        for label, name, probability in row.predictions
+        for cell in (label, name, f'{probability:.{_DIGITS}g}')
+      ]
+      cells += [''] * (len(best) - len(cells))
+      table.writerow([printable(row.file), *cells, printable(row.explained), row.error])
+
+    yield write
+
+
+@contextlib.contextmanager
+def json_writer(path: str) -> Iterator[Writer]:
+  """Writes a JSON list, in each line the object of a picture.
+
+  {"file": ..., "predictions": [{"label": ..., "name": ..., "probability": ...}, ...]}, with
+  "explained" where a heat map was drawn; or {"file": ..., "error": ...}.
+
+  Args:
+    path: of the file, which is there when all is written; '-' is standard output.
+  """
+  with _open(path) as file:
+    separator = '['
+
+    def write(row: Row) -> None:
+      nonlocal separator
+      predictions = [
+        {**each._asdict(), 'probability': float(f'{each.probability:.{_DIGITS}g}')}
+        for each in row.predictions
+      ]
+      found = {'file': printable(row.file)}
+      found |= {'error': row.error} if row.error else {'predictions': predictions}
+      if row.explained:
+        found['explained'] = printable(row.explained)
+      file.write(f'{separator}\n{json.dumps(found, ensure_ascii=False)}')
+      separator = ','
+
+    yield write
+    file.write('\n]\n' if separator == ',' else '[]\n')
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[TextIO]:
+  if path == STANDARD_INPUT:
+    yield sys.stdout
+    return
+  with (
+    files.atomic_path(path) as temporary,
+    open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file,
+  ):
+    yield file

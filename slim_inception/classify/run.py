@@ -1,0 +1,64 @@
+"""Pictures from the command line to what is written of them."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from slim_inception.classify import drawing, output, sources
+from slim_inception.classify.classifier import Classifier, Result
+from slim_inception.classify.config import Wanted
+from slim_inception.classify.output import Prediction, Row
+from slim_inception.evaluate.metrics import name_of
+
+
+def classify(operands: Sequence[str], wanted: Wanted, complain: Callable[[str], None]) -> int:
+  """Classifies pictures, and writes and prints what was found.
+
+  Args:
+    operands: what pictures, see `sources.expand`.
+    wanted: how.
+    complain: gets a line for each picture that is not classified.
+
+  Returns:
+    How many these are.
+
+  Raises:
+    ValueError, OSError: a checkpoint is not as it should be, or the results can not be written.
+  """
+  config = wanted.config
+  classifier = Classifier(wanted)
+  names, num_classes = classifier.classes.labels_to_names, classifier.classes.num_classes
+  top_k = min(config.top_k, num_classes)
+  failed = 0
+  with contextlib.ExitStack() as stack:
+    writers = []
+    if config.csv:
+      writers.append(stack.enter_context(output.csv_writer(config.csv, top_k)))
+    if config.json:
+      writers.append(stack.enter_context(output.json_writer(config.json)))
+    if sources.STANDARD_INPUT not in (config.csv, config.json):
+      writers.append(output.write_text)
+    for result in classifier.classify(sources.expand(operands, sys.stdin.buffer)):
+      row = _row(result, names, top_k, config.explain)
+      if row.error:
+        failed += 1
+        complain(f'{output.printable(row.file)}: {row.error}')
+      for write in writers:
+        write(row)
+  return failed
+
+
+def _row(result: Result, names: dict[int, str], top_k: int, folder: str | None) -> Row:
+  if result.error:
+    return Row(result.name, error=result.error)
+  best = np.argsort(-result.probabilities, kind='stable')[:top_k].tolist()
+  predictions = tuple(
+    Prediction(label, name_of(names, label), float(result.probabilities[label])) for label in best
+  )
+  explained = ''
+  if result.explanation:
+    lines = output.lines(predictions)
+    explained = drawing.write(folder, result.name, lines, result.explanation)
+  return Row(result.name, predictions, explained)

@@ -1,0 +1,165 @@
+"""What the operands mean: files, folders, glob patterns, addresses on the web, standard input.
+
+Nothing is read here before it is asked for, and nothing that is wrong with one operand stops the
+others: its `Source.read` says what it is.
+"""
+
+import functools
+import glob
+import http.client
+import os
+import re
+import string
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from absl import logging
+
+STANDARD_INPUT = '-'
+EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
+MAX_BYTES = 256 << 20  # of a file
+_SUFFIX = re.compile(
+  r'\.(jpe?g|jpe|jfif|mpo|png|gif|bmp|webp|tiff?|hei[cf]|hif|avif|jp2|p[pgbn]m|tga|ico)$',
+  re.IGNORECASE,
+)
+_URL = re.compile(r'https?://', re.IGNORECASE)
+_GLOB = re.compile(r'[*?[]')
+_NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of picture that begins as text
+_TIMEOUT = 60.0  # seconds without an answer
+# Some servers, Wikipedia's among them, refuse Python's own.
+_HEADERS = {'User-Agent': 'slim-inception/0.1 (classify)', 'Accept': 'image/*,*/*;q=0.5'}
+
+
+class Source(NamedTuple):
+  """One picture, yet to be read.
+
+  Attributes:
+    name: as the user knows it: a path, an address, '-'.
+    read: gives the content of the file; OSError or ValueError says why it can not be had.
+  """
+
+  name: str
+  read: Callable[[], bytes]
+
+
+def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
+  """The pictures that the operands stand for, in their order.
+
+  A path that exists is a file or a folder, which means the pictures in it and in its subfolders, by
+  name and in the order of names, hidden ones left out. Any other with *, ? or [ in it is a pattern
+  (`**` goes through subfolders) and means the files that match. '-' is standard input: one picture,
+  or text with an operand in each line.
+
+  Args:
+    operands: as above.
+    stdin: standard input.
+  """
+  for operand in operands:
+    if operand == STANDARD_INPUT:
+      yield from _standard_input(stdin)
+    else:
+      yield from _expand_one(operand)
+
+
+def _expand_one(operand: str) -> Iterator[Source]:
+  if _URL.match(operand):
+    yield Source(operand, functools.partial(fetch, operand))
+  elif os.path.isdir(operand):
+    yield from _folder(operand)
+  elif os.path.lexists(operand) or not _GLOB.search(operand):
+    yield _file(operand)
+  else:
+    paths = sorted(path for path in glob.iglob(operand, recursive=True) if os.path.isfile(path))
+    yield from map(_file, paths) if paths else [_failing(operand, 'no file matches')]
+
+
+def _folder(folder: str) -> Iterator[Source]:
+  found, left_out = False, 0
+  errors: list[OSError] = []
+  for place, subfolders, names in os.walk(folder, onerror=errors.append):
+    subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+    for name in sorted(name for name in names if not name.startswith('.')):
+      if name.endswith(EXPLAINED) or not _SUFFIX.search(name):
+        left_out += 1
+        continue
+      found = True
+      yield _file(os.path.join(place, name))
+  for error in errors:
+    yield _failing(error.filename, error.strerror)
+  if not (found or errors):
+    yield _failing(folder, 'no picture in this folder')
+  if left_out:
+    logging.info('%s: left out %s that by their names are no pictures', folder, f'{left_out:,}')
+
+
+def _file(path: str) -> Source:
+  return Source(path, functools.partial(read_file, path))
+
+
+def _failing(name: str, reason: str) -> Source:
+  def read() -> bytes:
+    raise ValueError(reason)
+
+  return Source(name, read)
+
+
+def read_file(path: str) -> bytes:
+  """The content of a file.
+
+  Raises:
+    OSError: it can not be read.
+    ValueError: it is larger than `MAX_BYTES`.
+  """
+  with open(path, 'rb') as file:
+    return _read(file)
+
+
+def _read(file: BinaryIO, head: bytes = b'') -> bytes:
+  content = head + file.read(MAX_BYTES + 1 - len(head))
+  if len(content) > MAX_BYTES:
+    raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
+  return content
+
+
+def fetch(url: str) -> bytes:
+  """Downloads a file.
+
+  Raises:
+    OSError: the server can not be reached, refuses, or breaks off.
+    ValueError: the file is larger than `MAX_BYTES`.
+  """
+  quoted = urllib.parse.quote(
+    url, safe=string.punctuation
+  )  # blanks, and letters that are not ASCII
+  try:
+    request = urllib.request.Request(quoted, headers=_HEADERS)
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+      content = response.read(MAX_BYTES + 1)
+      length = int(response.headers.get('Content-Length') or 0)
+  except urllib.error.HTTPError as error:
+    error.close()
+    raise OSError(f'HTTP status {error.code} ({error.reason})') from error
+  except (OSError, http.client.HTTPException, ValueError) as error:
+    reason = getattr(error, 'reason', None) or error
+    raise OSError(f'can not be downloaded: {reason}') from error
+  if len(content) > MAX_BYTES:
+    raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
+  if len(content) < length:
+    raise OSError(f'the connection broke off after {len(content):,} of {length:,} bytes')
+  return content
+
+
+def _standard_input(stdin: BinaryIO) -> Iterator[Source]:
+  head = stdin.read(1024)
+  if not head:
+    yield _failing(STANDARD_INPUT, 'standard input is empty')
+  elif b'\0' in head or _NETPBM.match(head):  # no path has a NUL, every other picture has
+    yield Source(STANDARD_INPUT, functools.partial(_read, stdin, head))
+  else:
+    for lines in ((head + stdin.readline()).splitlines(), stdin):
+      for line in lines:
+        if operand := os.fsdecode(line.rstrip(b'\r\n')):
+          yield from _expand_one(operand)

@@ -1,0 +1,80 @@
+"""`slim-inception COMMAND`: a module of this folder for each command."""
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import slim_inception
+
+
+class Command(NamedTuple):
+  """One command.
+
+  Attributes:
+    module: file of this folder, with `define_flags`, `main` and a docstring, which is the help.
+    summary: what it does, in one line.
+    uses_tensorflow: whether it imports TensorFlow, which takes seconds.
+    operands: what the arguments without `--` are called, of which at least one is needed.
+  """
+
+  module: str
+  summary: str
+  uses_tensorflow: bool = True
+  operands: str | None = None
+
+
+COMMANDS = {
+  'data': Command('data', 'converts a data set to records, or verifies records', False),
+  'train': Command('train', 'trains or fine-tunes a net on records'),
+  'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
+  'compare': Command('compare', 'compares runs: a table, their curves', False, 'RUN'),
+  'classify': Command('classify', 'says what is in images', True, 'IMAGE'),
+  'export': Command('export', 'writes a SavedModel, TFLite or ONNX classifier'),
+  'convert': Command('convert', 'converts weights from and to other libraries'),
+  'show': Command('show', 'draws a net, or prints its table', True, 'NET'),
+  'list': Command('list', 'lists the nets and the released checkpoints'),
+  'benchmark': Command('benchmark', 'measures training, inference, input and start'),
+  'data-service': Command('data_service', 'runs a part of a tf.data service'),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Runs a command and exits.
+
+  Args:
+    arguments: the command and its arguments; `sys.argv`'s by default.
+  """
+  name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['--help']
+  if name in ('--help', '-help', '-h', 'help'):
+    print(_help())
+    sys.exit(0)
+  if name == '--version':
+    print(slim_inception.__version__)
+    sys.exit(0)
+  if name not in COMMANDS:
+    print(f'slim-inception: no command {name!r}: {", ".join(COMMANDS)}', file=sys.stderr)
+    sys.exit(2)
+  command = COMMANDS[name]
+  if command.uses_tensorflow:
+    from slim_inception.cli import quiet
+
+    quiet.import_tensorflow()
+  from slim_inception.cli import console
+
+  module = importlib.import_module(f'slim_inception.cli.{command.module}')
+  console.run(module, [f'slim-inception {name}', *rest], command.operands)
+
+
+def _help() -> str:
+  width = max(map(len, COMMANDS))
+  rows = [f'  {name:{width}}  {command.summary}' for name, command in COMMANDS.items()]
+  return '\n'.join(
+    [
+      'The Inception family in TensorFlow.',
+      '',
+      '  slim-inception COMMAND [--flag=value ...]',
+      '  slim-inception COMMAND --help',
+      '',
+      *rows,
+    ]
+  )

@@ -1,0 +1,72 @@
+"""Measures how fast training, inference, input and start are here, beside other libraries.
+
+  slim-inception benchmark --mode=train --model_name=inception_v3 --batch_size=16
+  slim-inception benchmark --mode=infer --precision=bfloat16 --peers=keras,timm \\
+    --timm_python=/path/to/python
+
+A table on stdout; --output_json and --output_csv add to files. Rates are the median of the rounds,
+with the slowest and the fastest; ours and the peers' take turns, and rounds in which the hypervisor
+gave the machine to others are run again. The roofline is the rate of one large 3 x 3 convolution,
+measured in the same process.
+"""
+
+import contextlib
+import os
+
+from slim_inception.bench import common, input_rate, net_rate, peers, report, startup, timing
+from slim_inception.bench.config import Config, peers_of, resolve
+from slim_inception.bench.peer_process import PeerProcess
+from slim_inception.cli import console as command_line
+
+_NET_MODES = {'train': net_rate.train, 'infer': net_rate.infer}
+_OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}
+
+
+def benchmark(config: Config) -> list[common.Result]:
+  """Our result, then those of the peers.
+
+  Raises:
+    ValueError, OSError: a file, the records or a peer is not as it should be.
+  """
+  if config.output_csv:
+    report.check_csv(config.output_csv, config.mode)
+  if config.timm_python:
+    peers.check_timm(config.timm_python)
+  if config.mode in _OTHER_MODES:
+    return [{'mode': config.mode, **_OTHER_MODES[config.mode](config)}]
+  names = peers_of(config)
+  if names:  # all of them are in memory at once
+    os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+  with contextlib.ExitStack() as stack:
+    running = [stack.enter_context(PeerProcess(n, config, common.NUM_CLASSES)) for n in names]
+    ours, others = _NET_MODES[config.mode](config, [peer.program for peer in running])
+    results = [{'mode': config.mode, **ours}]
+    for name, peer, times in zip(names, running, others, strict=True):
+      results.append(_of_peer(config, name, times, peer.end()))
+  return results
+
+
+def _of_peer(config: Config, name: str, times: timing.Times, facts: common.Result) -> common.Result:
+  return {
+    'mode': config.mode,
+    **common.facts(config),
+    **common.figures(times, config.batch_size),
+    'program': name,
+    'jit_compile': peers.PEERS[name].compiled,
+    'first_step_seconds': times.first,
+    **facts,
+  }
+
+
+def define_flags() -> None:
+  command_line.define_flags(Config, {})
+
+
+def main(_: list[str]) -> None:
+  config = command_line.flag_values(Config, resolve, {})
+  results = benchmark(config)
+  print(report.table(results))
+  if config.output_json:
+    report.append_json(config.output_json, results)
+  if config.output_csv:
+    report.append_csv(config.output_csv, results)

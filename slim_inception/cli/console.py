@@ -1,0 +1,141 @@
+"""What the commands share: one clear line for an error, and exit statuses.
+
+0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from absl import app, flags, logging
+
+
+class Command(Protocol):
+  """What a module of a command has; its docstring is its help."""
+
+  __doc__: str | None
+
+  def define_flags(self) -> None:
+    """Defines the flags."""
+
+  def main(self, argv: list[str], /) -> None:
+    """Does it; gets the command's name and the arguments that are no flags."""
+
+
+def run(command: Command, argv: list[str], operands: str | None = None) -> NoReturn:
+  """Defines and parses the flags of a command, runs its `main` and exits.
+
+  ValueError, OSError and TensorFlow's own errors become `<name>: <message>` on stderr; with
+  `--debug` their traceback is shown. Anything else is a bug and always shows it.
+
+  Args:
+    command: the module.
+    argv: the command's name, as errors show it, and its arguments.
+    operands: what the arguments that are no flags are called, and then there must be at least one;
+      without it there must be none.
+  """
+  before = set(flags.FLAGS)
+  command.define_flags()
+  if 'debug' not in flags.FLAGS:
+    flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+  names = [name for name in flags.FLAGS if name not in before]
+  logging.set_verbosity(logging.INFO)
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(None)  # bare lines, without time and place in the code
+  app.run(
+    lambda rest: _guarded(command.main, rest),
+    argv=argv,
+    flags_parser=lambda argv: _parse(command.__doc__ or '', names, argv, operands),
+  )
+  raise AssertionError('app.run exits')
+
+
+def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | None) -> list[str]:
+  if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
+    print(f'{text.strip()}\n\nFlags:\n{_flag_help(names)}')
+    sys.exit(0)
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(argv, error, 2)
+  if operands and len(rest) == 1:
+    _fail(argv, f'{operands} is missing: at least one is needed (--help shows how)', 2)
+  if len(rest) > 1 and not operands:
+    _fail(argv, f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
+  return rest
+
+
+def _flag_help(names: Sequence[str]) -> str:
+  lines = []
+  for flag in map(flags.FLAGS.__getitem__, sorted(names)):
+    default = '' if flag.default is None else f' (default: {flag.default_as_str})'
+    lines.append(f'  --{flag.name}: {flag.help}{default}')
+  return '\n'.join(lines)
+
+
+def define_flags(config: type, gone: Mapping[str, str]) -> None:
+  """Defines a flag for every field of a dataclass of `train.config.option`s.
+
+  Args:
+    config: the dataclass; defaults are not the flags': what is not given is left to recipes.
+    gone: {flag of slim that is no more: what takes its place}.
+  """
+  define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+  for field in dataclasses.fields(config):
+    text = field.metadata['help']
+    if field.default is not None:
+      text += f' Default: {field.default}'
+    if choices := field.metadata['choices']:
+      flags.DEFINE_enum(field.name, None, choices, f'{text} (one of {", ".join(choices)})')
+    else:
+      define.get(field.type, flags.DEFINE_string)(field.name, None, text)
+  for name, reason in gone.items():
+    flags.DEFINE_string(name, None, f'Gone: {reason}.')
+
+
+Resolved = TypeVar('Resolved')
+
+
+def flag_values(
+  config: type, resolve: Callable[[Mapping[str, Any]], Resolved], gone: Mapping[str, str]
+) -> Resolved:
+  """Hands the flags that were given to `resolve`; its ValueError is an error of the flags."""
+  values = flags.FLAGS.flag_values_dict()
+  for name, reason in gone.items():
+    if values[name] is not None:
+      raise flags.Error(f'--{name} is gone: {reason}')
+  names = [field.name for field in dataclasses.fields(config)]
+  try:
+    return resolve({name: values[name] for name in names if values[name] is not None})
+  except ValueError as error:
+    raise flags.Error(str(error)) from error
+
+
+def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+  try:
+    main(argv)
+  except KeyboardInterrupt as error:
+    _fail(argv, str(error) or 'interrupted', 130)
+  except flags.Error as error:
+    _fail(argv, error, 2)
+  except Exception as error:
+    if flags.FLAGS.debug or not isinstance(error, _users_errors()):
+      raise
+    _fail(argv, error, 1)
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+  """What a user can mend; TensorFlow's are among them where the script has imported it."""
+  tensorflow = sys.modules.get('tensorflow')
+  return (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+
+
+def _fail(argv: list[str], error: object, status: int) -> NoReturn:
+  if isinstance(error, OSError) and error.strerror:
+    message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+  else:
+    message = getattr(error, 'message', None) or str(error)
+  first_line = next(iter(message.strip().splitlines()), type(error).__name__)
+  print(f'{argv[0]}: {first_line}', file=sys.stderr)
+  sys.exit(status)

@@ -1,0 +1,38 @@
+"""Imports TensorFlow without its start-up chatter."""
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow with file descriptor 2 closed to it; for programs, not for libraries.
+
+  Some of its lines do not care for TF_CPP_MIN_LOG_LEVEL, and come from C++, not through sys.stderr.
+  `TF_CPP_MIN_LOG_LEVEL=0` shows everything. Where TensorFlow aborts the process, as on a processor
+  that lacks its instructions, Python still says where on the real stderr.
+  """
+  if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') == '0':
+    return
+  with _silent_stderr():
+    tensorflow = importlib.import_module('tensorflow')
+    tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
+  tensorflow.get_logger().setLevel('ERROR')  # e.g. a line for every reduction over replicas
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+  sys.stderr.flush()
+  saved = os.dup(2)
+  faulthandler.enable(saved)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    faulthandler.disable()
+    os.dup2(saved, 2)
+    os.close(saved)

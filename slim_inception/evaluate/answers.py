@@ -1,0 +1,249 @@
+"""Which pictures count, and what the right answers to them are: lists beside the records.
+
+Pictures are found by name. Lists have names with or without folders, with or without extension, and
+Hugging Face's files of ImageNet have the synset behind theirs; `_Names` compares what both sides
+say: `val/n01751748/ILSVRC2012_val_00000001_n01751748.JPEG` is `ILSVRC2012_val_00000001`.
+"""
+
+import collections
+import json
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from slim_inception.datasets import files, imagenet
+
+IMAGENET_2014 = 'imagenet_2014'
+_IMAGENET_2014_FILE = 'ILSVRC2014_clsloc_validation_blacklist.txt'
+_VALIDATION_NAME = 'ILSVRC2012_val_{:08d}'
+_VALIDATION_SIZE = 50_000
+_EXTENSION = re.compile(r'\.(jpe?g|png|gif|bmp|webp|tiff?|ppm)$', re.IGNORECASE)
+_SYNSET_SUFFIX = re.compile(r'^(ILSVRC2012_(?:val|test)_\d{8}|n\d{8}_\d+)_n\d{8}$')
+
+
+def _parts(name: str) -> tuple[str, ...]:
+  """Folders and file name, this without extension and Hugging Face's suffix."""
+  *folders, last = name.replace('\\', '/').rstrip('/').split('/')
+  last = _SYNSET_SUFFIX.sub(r'\1', _EXTENSION.sub('', last))
+  return (*(folder for folder in folders if folder not in ('', '.')), last)
+
+
+class _Names:
+  """A list of names that pictures are looked up in.
+
+  A name with fewer folders than the other is compared from its end: `1.jpg` in a list stands for
+  the `1.jpg` of every folder, `cats/1.jpg` for one.
+  """
+
+  def __init__(self, names: Iterable[str]):
+    self._by_last: dict[str, list[tuple[int, tuple[str, ...]]]] = collections.defaultdict(list)
+    for index, name in enumerate(names):
+      parts = _parts(name)
+      self._by_last[parts[-1]].append((index, parts))
+
+  def find(self, filename: str) -> list[int]:
+    """The entries that name this file: their numbers in the list."""
+    if not filename:
+      return []
+    mine = _parts(filename)
+    found = []
+    for index, parts in self._by_last.get(mine[-1], ()):
+      length = min(len(parts), len(mine))
+      if parts[-length:] == mine[-length:]:
+        found.append(index)
+    return found
+
+
+# Pictures that are left out
+
+
+class Excluded:
+  """Pictures to be left out, by name.
+
+  Attributes:
+    source: what the user gave, for messages.
+    entries: the names.
+  """
+
+  def __init__(self, source: str, entries: Sequence[str]):
+    self.source = source
+    self.entries = tuple(dict.fromkeys(entries))
+    self._names = _Names(self.entries)
+
+  def is_excluded(self, filenames: Sequence[str]) -> np.ndarray:
+    """[N] bool: which of N files the list names."""
+    return np.array([bool(self._names.find(name)) for name in filenames], bool)
+
+  def check_used(self, filenames: Sequence[str]) -> str:
+    """Compares the list with all pictures of a split.
+
+    Returns:
+      What to tell the user of entries that name no picture; '' where all of them do.
+
+    Raises:
+      ValueError: no entry names a picture.
+    """
+    used = {index for name in filenames for index in self._names.find(name)}
+    if not used:
+      raise ValueError(
+        f'--exclude_list={self.source} names none of the {len(filenames):,} pictures: it has '
+        f'{files.some(self.entries, 2)}, the records have {_examples(filenames)}'
+      )
+    unused = [entry for index, entry in enumerate(self.entries) if index not in used]
+    if not unused:
+      return ''
+    return (
+      f'--exclude_list={self.source}: {len(unused):,} of {len(self.entries):,} entries name no '
+      f'picture: {files.some(unused, 3)}'
+    )
+
+
+def read_exclude_list(name_or_path: str) -> Excluded:
+  """Reads a list of pictures to be left out.
+
+  Args:
+    name_or_path: 'imagenet_2014', the 1,762 validation pictures that the Inception-v4 paper's
+      single-crop table leaves out; or a text file of names, one a line.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError: it is empty or no UTF-8 text.
+  """
+  if name_or_path == IMAGENET_2014:
+    numbers = (resources.files(imagenet.__package__) / 'data' / _IMAGENET_2014_FILE).read_text(
+      'utf-8'
+    )
+    return Excluded(name_or_path, [_VALIDATION_NAME.format(int(n)) for n in numbers.split()])
+  expected = f'{IMAGENET_2014} or a text file of picture names, one a line'
+  text = _read_text(f'--exclude_list={name_or_path}', name_or_path, expected)
+  entries = [line.strip() for line in text.splitlines() if line.strip()]
+  if not entries:
+    raise ValueError(f'--exclude_list={name_or_path} is empty; expected {expected}')
+  return Excluded(name_or_path, entries)
+
+
+# Several right answers
+
+
+class Answers(NamedTuple):
+  """Right answers to pictures.
+
+  Attributes:
+    labels: [N, A] int32, -1 after the last where a picture has fewer than A.
+    counted: [N] bool, False for pictures without any answer.
+    note: what to tell the user of pictures that the list does not have; '' where it has all.
+  """
+
+  labels: np.ndarray
+  counted: np.ndarray
+  note: str
+
+
+class RealLabels:
+  """Right answers by name of the picture; labels are the data set's.
+
+  Attributes:
+    source: what the user gave, for messages.
+    names: of the pictures.
+    labels: of each; () where nobody found an answer.
+  """
+
+  def __init__(self, source: str, names: Sequence[str], labels: Sequence[tuple[int, ...]]):
+    self.source = source
+    self.names = tuple(names)
+    self.labels = tuple(labels)
+    self._index = _Names(self.names)
+
+  def answers(self, filenames: Sequence[str]) -> Answers:
+    """The answers to N pictures, in the order of the file.
+
+    Raises:
+      ValueError: the file names none of them, or one of them twice with different labels.
+    """
+    entries = [self._index.find(name) for name in filenames]
+    if not any(entries):
+      raise ValueError(
+        f'--real_labels={self.source} names none of the {len(filenames):,} pictures: it has '
+        f'{files.some(self.names, 2)}, the records have {_examples(filenames)}'
+      )
+    rows = [self._one(found, name) for found, name in zip(entries, filenames, strict=True)]
+    labels = np.full((len(rows), max(1, *map(len, rows))), -1, np.int32)
+    for row, answers in zip(labels, rows, strict=True):
+      row[: len(answers)] = answers
+    missing = [name or '(no name)' for name, e in zip(filenames, entries, strict=True) if not e]
+    note = (
+      f'--real_labels={self.source} does not have {len(missing):,} of {len(filenames):,} pictures, '
+      f'which do not count: {files.some(missing, 3)}'
+    )
+    return Answers(labels, labels[:, 0] >= 0, note if missing else '')
+
+  def _one(self, found: list[int], filename: str) -> tuple[int, ...]:
+    choices = {self.labels[index] for index in found}
+    if len(choices) > 1:
+      first, second = (self.names[index] for index in found[:2])
+      raise ValueError(
+        f'--real_labels={self.source}: {first} and {second} both name {filename}, with different '
+        'labels: write them with their folders'
+      )
+    return next(iter(choices), ())
+
+
+def read_real_labels(path: str, num_classes: int, label_offset: int = 0) -> RealLabels:
+  """Reads right answers in the form of ReaL (Beyer et al. 2020, arXiv:2006.07159).
+
+  That is a JSON list of 50,000 lists of labels, the first for ILSVRC2012_val_00000001, or a JSON
+  object {file name: [labels]}. A picture whose list is empty has no right answer.
+
+  Args:
+    path: of the file.
+    num_classes: of the data set, background included.
+    label_offset: added to the labels of the file, which count from 0 in the order of the classes:
+      1 where the data set has a background.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError: it has another form or length, or a label outside the classes.
+  """
+  source = f'--real_labels={path}'
+  expected = (
+    f'a JSON list of {_VALIDATION_SIZE:,} lists of labels (real.json of ReaL) or a JSON object '
+    '{file name: [labels]}'
+  )
+  try:
+    content = json.loads(_read_text(source, path, expected))
+  except (json.JSONDecodeError, RecursionError) as error:
+    raise ValueError(f'{source} is no JSON ({error}); expected {expected}') from None
+  if isinstance(content, list):
+    if len(content) != _VALIDATION_SIZE:
+      raise ValueError(f'{source} is a list of {len(content):,}; expected {expected}')
+    content = {_VALIDATION_NAME.format(i): labels for i, labels in enumerate(content, start=1)}
+  if not isinstance(content, dict) or not content:
+    raise ValueError(f'{source} has no labels in it; expected {expected}')
+  last = num_classes - 1 - label_offset
+  for name, labels in content.items():
+    if not isinstance(labels, list) or any(type(label) is not int for label in labels):
+      raise ValueError(f'{source}: {name!r} has {labels!r:.60}; expected a list of whole numbers')
+    if wrong := [label for label in labels if not 0 <= label <= last]:
+      raise ValueError(f'{source}: {name!r} has label {wrong[0]}; expected 0 .. {last}')
+  shifted = [
+    tuple(dict.fromkeys(label + label_offset for label in labels)) for labels in content.values()
+  ]
+  return RealLabels(path, list(content), shifted)
+
+
+def _read_text(what: str, path: str, expected: str) -> str:
+  try:
+    return Path(path).read_text('utf-8-sig')  # Windows' editors write a mark before the text
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{what}: no such file; expected {expected}') from None
+  except UnicodeDecodeError:
+    raise ValueError(f'{what} is no UTF-8 text; expected {expected}') from None
+
+
+def _examples(filenames: Sequence[str]) -> str:
+  named = [name for name in filenames if name]
+  return files.some(named, 2) if named else 'no names (image/filename)'

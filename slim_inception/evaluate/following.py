@@ -1,0 +1,135 @@
+"""Evaluations that follow a run: each of its checkpoints once, as they come."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from slim_inception.datasets import files
+from slim_inception.evaluate import run
+from slim_inception.evaluate.config import Request
+from slim_inception.evaluate.evaluator import Evaluation
+from slim_inception.nets import checkpoints
+from slim_inception.train import config as train_config
+from slim_inception.train import distribution
+from slim_inception.train.distribution import Team
+
+HISTORY_FILE = 'evaluations.jsonl'
+_POLL_SECS = 5.0
+
+
+def wait_for_run(train_dir: str, timeout_secs: float | None) -> None:
+  """Returns when `train_dir` has a configuration.
+
+  Raises:
+    TimeoutError: it has none after `timeout_secs`.
+  """
+  path = os.path.join(train_dir, train_config.CONFIG_FILE)
+  patience = _Patience(timeout_secs)
+  while not os.path.exists(path):
+    if not patience.wait():
+      raise TimeoutError(f'{path} has not appeared in {timeout_secs:g} s (--follow_timeout_secs)')
+
+
+def follow(request: Request) -> Iterator[dict[str, Any]]:
+  """Evaluates each checkpoint of a run once: those that are there, and those to come.
+
+  `eval_dir/evaluations.jsonl` knows what was evaluated, also after a restart; TensorBoard shows it.
+  Ends when the run's last checkpoint has been evaluated, or after `follow_timeout_secs` without a
+  new one.
+
+  Yields:
+    What `metrics.json` holds, for each checkpoint.
+
+  Raises:
+    ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
+    TimeoutError: there was no checkpoint at all.
+  """
+  config, (member,) = request
+  train_dir = member.checkpoint_path
+  done = {entry['step'] for entry in read_history(config.eval_dir)}
+  last_step = ((train_config.read(train_dir) or {}).get('run') or {}).get('total_steps')
+  if last_step in done:
+    return
+  team = Team(distribution.make_strategy(config.num_clones, config.clone_on_cpu))
+  evaluation = Evaluation(request, team)
+  os.makedirs(config.eval_dir, exist_ok=True)
+  writer = tf.summary.create_file_writer(config.eval_dir)
+  patience = _Patience(config.follow_timeout_secs)
+  while True:
+    new = [p for p in checkpoints.numbered(train_dir) if _step_of(p) not in done]
+    for prefix in filter(checkpoints.is_complete, new):
+      try:
+        found = evaluation.evaluate([prefix])
+      except (ValueError, OSError):
+        if checkpoints.is_complete(prefix):
+          raise
+        continue  # deleted by the run, which keeps the newest only
+      metrics = run.write(config, evaluation, found)
+      _remember(config.eval_dir, writer, _step_of(prefix), metrics)
+      done.add(_step_of(prefix))
+      patience.renew()
+      yield metrics
+    if last_step in done or not patience.wait():
+      break
+  if not done:
+    raise TimeoutError(
+      f'{train_dir} had no checkpoint in {config.follow_timeout_secs:g} s (--follow_timeout_secs)'
+    )
+
+
+def read_history(eval_dir: str) -> list[dict[str, Any]]:
+  """The evaluations of `--follow`: step, num_images, top_1, top_5; [] where there is none."""
+  path = os.path.join(eval_dir, HISTORY_FILE)
+  if not os.path.exists(path):
+    return []
+  with open(path) as file:
+    return [json.loads(line) for line in file]
+
+
+def _remember(
+  eval_dir: str, writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any]
+) -> None:
+  reported = {name: metrics[name] for name in ('num_images', 'top_1', 'top_5')}
+  entries = [*read_history(eval_dir), {'step': step, **reported}]
+  with files.atomic_path(os.path.join(eval_dir, HISTORY_FILE)) as temporary:
+    temporary.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
+  logging.info('step %d: top-1 %.4f  top-5 %.4f', step, metrics['top_1'], metrics['top_5'])
+  with writer.as_default():
+    for name in ('top_1', 'top_5'):
+      tf.summary.scalar(f'eval/{name}', metrics[name], step)
+  writer.flush()
+
+
+def _step_of(prefix: str) -> int:
+  return int(prefix.rsplit('-', 1)[1])
+
+
+class _Patience:
+  """Waits between looks, until nothing has happened for too long.
+
+  Args:
+    timeout_secs: how long that is; None: never.
+  """
+
+  def __init__(self, timeout_secs: float | None):
+    self._timeout_secs = timeout_secs
+    self.renew()
+
+  def renew(self) -> None:
+    """Something has happened."""
+    self._since = time.monotonic()
+
+  def wait(self) -> bool:
+    """Waits a while; False at once where it was too long."""
+    left = _POLL_SECS
+    if self._timeout_secs is not None:
+      left = self._since + self._timeout_secs - time.monotonic()
+    if left <= 0:
+      return False
+    time.sleep(min(left, _POLL_SECS))
+    return True

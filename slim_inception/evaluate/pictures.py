@@ -1,0 +1,56 @@
+"""Pictures with their true and predicted labels on one sheet."""
+
+import io
+import os
+from collections.abc import Mapping
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from slim_inception.evaluate.metrics import Predictions, name_of
+
+_TILE = 112  # pixels a side of a picture on the sheet
+_CAPTION = 34  # pixels below it: two lines
+_MARGIN = 6
+_COLUMNS = 8
+_RIGHT, _WRONG, _TEXT = (0, 110, 40), (190, 0, 0), (40, 40, 40)
+
+
+def draw_predictions(
+  path: str | os.PathLike,
+  predictions: Predictions,
+  thumbnails: Mapping[int, bytes],
+  names: Mapping[int, str],
+) -> None:
+  """Writes a PNG: each picture above its true and its predicted label, wrong ones in red.
+
+  Args:
+    path: where to.
+    predictions: of at least one picture.
+    thumbnails: {place: JPEG or PNG file} of those that are drawn; b'' leaves the tile white.
+    names: {label: name}; a label that has none is written as its number.
+  """
+  drawn = [i for i, place in enumerate(predictions.places.tolist()) if place in thumbnails]
+  columns = min(_COLUMNS, len(drawn))
+  rows = -(-len(drawn) // columns)
+  width, height = _TILE + _MARGIN, _TILE + _CAPTION + _MARGIN
+  sheet = Image.new('RGB', (columns * width + _MARGIN, rows * height + _MARGIN), 'white')
+  draw = ImageDraw.Draw(sheet)
+  font = ImageFont.load_default(size=13)
+  for number, i in enumerate(drawn):
+    left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
+    if encoded := thumbnails[int(predictions.places[i])]:
+      with Image.open(io.BytesIO(encoded)) as picture:
+        tile = ImageOps.fit(picture.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
+      sheet.paste(tile, (left, top))
+    true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
+    color = _RIGHT if predictions.right[i] else _WRONG
+    draw.text((left, top + _TILE + 2), _fit(f'true {true}', font), _TEXT, font)
+    draw.text((left, top + _TILE + 17), _fit(f'predicted {predicted}', font), color, font)
+  sheet.save(path)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont) -> str:
+  """Shortens a caption to the width of a picture."""
+  while font.getlength(text) > _TILE and len(text) > 2:
+    text = text[:-2] + '…'
+  return text

@@ -1,0 +1,133 @@
+"""What an evaluation leaves for other programs: `metrics.json` and three tables."""
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slim_inception.datasets import files
+from slim_inception.evaluate import metrics as figures
+from slim_inception.evaluate.metrics import Predictions, name_of
+
+METRICS_FILE = 'metrics.json'
+PREDICTIONS_FILE = 'predictions.csv'
+CLASSES_FILE = 'per_class.csv'
+CONFUSION_FILE = 'confusion.csv'
+SEPARATOR = ' | '  # between the answers to one picture; ImageNet's names have commas in them
+
+
+def write(
+  eval_dir: str | os.PathLike,
+  metrics: Mapping[str, object],
+  predictions: Predictions,
+  num_classes: int,
+  names: Mapping[int, str],
+) -> None:
+  """Writes the four files, each whole or not at all; `metrics.json` is the last.
+
+  Tables are RFC 4180 in UTF-8: commas, CRLF at the end of a line, quotes where needed. A quotient
+  that has nothing below it is null there, and an empty cell here.
+
+  Args:
+    eval_dir: is made where it is missing.
+    metrics: `metrics.summary` and whatever else is to be in `metrics.json`.
+    predictions: of all pictures that count.
+    num_classes: labels are 0 .. num_classes - 1.
+    names: {label: name}.
+
+  Raises:
+    OSError: the disk is full or not writable.
+  """
+  folder = Path(eval_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  _write_csv(
+    folder / PREDICTIONS_FILE,
+    _prediction_header(predictions.top.shape[1]),
+    _prediction_rows(predictions, names),
+  )
+  table = figures.per_class(predictions, num_classes)
+  _write_csv(
+    folder / CLASSES_FILE,
+    ('label', 'name', *table._fields),
+    (
+      (label, name_of(names, label), *map(_cell, row))
+      for label, row in enumerate(zip(*(column.tolist() for column in table), strict=True))
+    ),
+  )
+  _write_csv(
+    folder / CONFUSION_FILE,
+    ('true', 'true_name', 'predicted', 'predicted_name', 'count'),
+    (
+      (true, name_of(names, true), predicted, name_of(names, predicted), count)
+      for true, predicted, count in zip(
+        *(column.tolist() for column in figures.confusion(predictions, num_classes)), strict=True
+      )
+    ),
+  )
+  files.write_json(folder / METRICS_FILE, plain(dict(metrics)))
+
+
+def plain(value: object) -> object:
+  """What JSON can hold: NumPy's numbers and arrays as Python's, None for what is not finite."""
+  if isinstance(value, Mapping):
+    return {str(key): plain(item) for key, item in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [plain(item) for item in value]
+  if isinstance(value, str):
+    return value.encode('utf-8', 'backslashreplace').decode()  # a path of other bytes than UTF-8
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _prediction_header(most: int) -> tuple[str, ...]:
+  ranks = range(1, most + 1)
+  best = (f'{what}_{rank}' for rank in ranks for what in ('label', 'name', 'probability'))
+  return ('filename', 'place', 'true', 'true_names', 'right', *best)
+
+
+def _prediction_rows(predictions: Predictions, names: Mapping[int, str]) -> Iterator[list[object]]:
+  columns = zip(
+    predictions.filenames,
+    predictions.places.tolist(),
+    predictions.answers.tolist(),
+    predictions.right.tolist(),
+    predictions.top.tolist(),
+    predictions.probabilities.tolist(),
+    strict=True,
+  )
+  for filename, place, answers, right, top, probabilities in columns:
+    answers = [answer for answer in answers if answer >= 0]
+    row = [
+      filename,
+      place,
+      SEPARATOR.join(map(str, answers)),
+      SEPARATOR.join(name_of(names, answer) for answer in answers),
+      'yes' if right else 'no',
+    ]
+    for label, probability in zip(top, probabilities, strict=True):
+      row += [label, name_of(names, label), _cell(probability)]
+    yield row
+
+
+def _cell(value: float) -> object:
+  """A number as a table has it: six digits, empty where it is not finite."""
+  if isinstance(value, float):
+    return f'{value:.6g}' if math.isfinite(value) else ''
+  return value
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+  # A name may hold bytes that are no UTF-8: they are written as \udcff, and nothing is lost.
+  with (
+    files.atomic_path(path) as temporary,
+    open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file,
+  ):
+    writer = csv.writer(file)
+    writer.writerow(header)
+    writer.writerows(rows)

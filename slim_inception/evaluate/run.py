@@ -1,0 +1,65 @@
+"""One evaluation from its flags to its files."""
+
+import os
+from typing import Any
+
+from slim_inception.evaluate import pictures, report, results
+from slim_inception.evaluate.config import EvalConfig, Request
+from slim_inception.evaluate.evaluator import Evaluation, Outcome
+from slim_inception.nets import checkpoints
+from slim_inception.train import distribution
+
+REPORT_FILE = 'report.html'
+PICTURE_FILE = 'predictions.png'
+_MISTAKES = 60  # in the report's gallery
+
+
+def evaluate(request: Request) -> dict[str, Any] | None:
+  """Evaluates and writes the results into `eval_dir`.
+
+  Returns:
+    What `metrics.json` holds; None on workers other than the chief.
+
+  Raises:
+    ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
+  """
+  config = request.config
+  team = distribution.make_team(config.num_clones, config.clone_on_cpu)
+  try:
+    evaluation = Evaluation(request, team)
+    found = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in request.members])
+  except distribution.LOST_WORKER_ERRORS as error:
+    if team.count == 1:
+      raise
+    raise ConnectionError('another worker is gone; start the evaluation on all again') from error
+  return found and write(config, evaluation, found)
+
+
+def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[str, Any]:
+  """Writes tables, pictures and report; returns what `metrics.json` holds."""
+  dataset, predictions = evaluation.dataset, found.predictions
+  names = dataset.labels_to_names
+  os.makedirs(config.eval_dir, exist_ok=True)
+  if config.pictures:
+    shown = predictions.places[: config.pictures].tolist()
+    thumbnails = report.make_thumbnails(dataset.paths, dataset.schema, shown)
+    path = os.path.join(config.eval_dir, PICTURE_FILE)
+    pictures.draw_predictions(path, predictions, thumbnails, names)
+  if config.report:
+    shown = report.worst_mistakes(predictions, _MISTAKES)
+    report.write_report(
+      os.path.join(config.eval_dir, REPORT_FILE),
+      found.metrics,
+      predictions,
+      dataset.num_classes,
+      names,
+      report.make_thumbnails(dataset.paths, dataset.schema, shown),
+      title=f'{_nets(found.metrics)} on {dataset.name} {dataset.split_name}',
+    )
+  results.write(config.eval_dir, found.metrics, predictions, dataset.num_classes, names)
+  return results.plain(found.metrics)
+
+
+def _nets(metrics: dict[str, Any]) -> str:
+  members = metrics.get('members', [metrics])
+  return ' + '.join(member['model_name'] for member in members)

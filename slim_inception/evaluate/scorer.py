@@ -1,0 +1,293 @@
+"""A net that gives views of pictures their scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate import calibration, dense, label_spaces
+from slim_inception.evaluate.config import EvalConfig, Member
+from slim_inception.evaluate.views import to_float
+from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets.model import Model
+from slim_inception.preprocessing import preprocessing_factory
+
+if TYPE_CHECKING:
+  from slim_inception.nets.convert.conversion import Weights
+
+
+class Loaded(NamedTuple):
+  """What a scorer works with."""
+
+  prefix: str  # of the checkpoint
+  weights: str  # 'ema' or 'plain'
+  labels_offset: int
+
+
+class Scorer:
+  """One net of an ensemble, for one checkpoint after the other.
+
+  Args:
+    member: the net.
+    config: how it is evaluated.
+    dataset: whose labels its outputs are.
+    strategy: what it computes on.
+  """
+
+  def __init__(
+    self, member: Member, config: EvalConfig, dataset: Dataset, strategy: tf.distribute.Strategy
+  ):
+    self.member = member
+    self._config = config
+    self._dataset = dataset
+    self._strategy = strategy
+    self._made: tuple[Model, int] | None = None  # the net and its labels' offset
+    self._folded: Model | None = None  # what computes: the net with batch norm folded in
+
+  def load(self, prefix: str, train_set: Dataset | None = None) -> Loaded:
+    """Restores a checkpoint, or weights of another library.
+
+    Args:
+      prefix: of the checkpoint, or a file of any kind that `nets.foreign` reads.
+      train_set: to measure batch norm statistics on, for `--calibrate_batches`.
+
+    Raises:
+      ValueError, OSError: the checkpoint does not fit, or the data is damaged.
+    """
+    foreign = read_foreign(prefix, self.member)
+    if self._made is None:
+      self._made = self._make(prefix, foreign)
+    model, labels_offset = self._made
+    if foreign:
+      weights = fill(model, foreign, self.member.model_name)
+    else:
+      weights = load_weights(model, prefix, self.member.weights)
+    if train_set is not None:
+      calibration.calibrate(
+        model,
+        train_set,
+        preprocessing_factory.get(self.member.preprocessing_name, self.member.input_channels),
+        self._config.calibrate_batches,
+        batch_size=self._config.batch_size,
+        labels_offset=labels_offset,
+        dtype=tf.as_dtype(self._config.precision),
+      )
+    if self._folded is None:
+      self._folded = model.fold_batch_norm()
+      self._score = self._compile(self._folded)
+    else:
+      model.fold_batch_norm(into=self._folded)
+    return Loaded(prefix, weights, labels_offset)
+
+  @property
+  def model(self) -> Model:
+    """The net that computes, batch norm folded in, once a checkpoint has been loaded."""
+    if self._folded is None:
+      raise RuntimeError('No checkpoint has been loaded yet')
+    return self._folded
+
+  @property
+  def unfolded(self) -> Model:
+    """The net as the checkpoint has it, once one has been loaded."""
+    if self._made is None:
+      raise RuntimeError('No checkpoint has been loaded yet')
+    return self._made[0]
+
+  def score(self, images: tf.Tensor) -> tf.Tensor:
+    """Scores of views, one row each, before their outputs are put in the labels' places.
+
+    Args:
+      images: [n, H, W, C], uint8 or float in [-1, 1]; with several replicas, each one's own.
+
+    Returns:
+      [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a strategy of
+      several replicas, each one's own.
+    """
+    return self._score(images)
+
+  def _make(self, prefix: str, foreign: Weights | None) -> tuple[Model, int]:
+    member, config = self.member, self._config
+    outputs = _num_outputs(prefix, member, foreign)
+    arguments = foreign.arguments if foreign else {}
+    offset = member.labels_offset
+    if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
+      offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
+    decay = calibration.BATCH_NORM_DECAY if config.calibrate_batches else None
+    with self._strategy.scope():
+      model = make_model(
+        member.model_name,
+        self._dataset.num_classes - offset,
+        member.image_size,
+        member.depth_multiplier,
+        input_channels=member.input_channels,
+        batch_norm_decay=decay,
+        **arguments,
+      )
+      model.build()
+    return model, offset
+
+  def _compile(self, model: Model):
+    config = self._config
+    dtype = tf.as_dtype(config.precision)
+    to_scores = logits_to_scores(config)
+    net = nets_factory.get_net(self.member.model_name)
+
+    def of_replica(images: tf.Tensor) -> tf.Tensor:
+      images = to_float(images, dtype)
+      if config.crops == 'dense':
+        return dense.dense_probabilities(model, net, images, to_scores)
+      logits, _ = model(images)
+      return to_scores(logits)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score(images: tf.Tensor) -> tf.Tensor:
+      return self._strategy.run(of_replica, args=(images,))
+
+    return score
+
+
+def logits_to_scores(config: EvalConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+  """What is averaged over views and nets, of logits: themselves or probabilities."""
+  if config.average == 'logits':
+    return tf.identity
+  return tf.nn.sigmoid if config.loss == 'sigmoid' else tf.nn.softmax
+
+
+def of_labels(
+  scores: np.ndarray, loaded: Loaded, num_classes: int, config: EvalConfig
+) -> np.ndarray:
+  """Scores of a net, [n, outputs], in the labels' places: [n, num_classes].
+
+  Raises:
+    ValueError: one is not a finite number.
+  """
+  if not np.isfinite(scores).all():
+    raise ValueError(f'{loaded.prefix}: the outputs of the net are not finite numbers')
+  absent = -np.inf if config.average == 'logits' else 0.0
+  return label_spaces.of_labels(scores, loaded.labels_offset, num_classes, absent)
+
+
+def mean_to_probabilities(mean: np.ndarray, config: EvalConfig) -> np.ndarray:
+  """Probabilities of averaged scores.
+
+  Args:
+    mean: [num_classes] of `logits_to_scores`.
+    config: says what they are.
+  """
+  if config.average == 'probabilities':
+    return mean
+  if config.loss == 'sigmoid':
+    return 1 / (1 + np.exp(-mean))
+  raised = np.exp(mean - mean.max())
+  return raised / raised.sum()
+
+
+def make_model(
+  name: str,
+  num_classes: int,
+  image_size: int,
+  depth_multiplier: float = 1.0,
+  *,
+  input_channels: int = 3,
+  batch_norm_decay: float | None = None,
+  **kwargs: Any,
+) -> Model:
+  """A net for inference: without the auxiliary head, which only training needs."""
+  kwargs['input_channels'] = input_channels
+  if depth_multiplier != 1:
+    kwargs['depth_multiplier'] = depth_multiplier
+  if batch_norm_decay is not None:
+    net = nets_factory.get_net(name)
+    kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
+  return nets_factory.create_model(
+    name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
+  )
+
+
+def load_weights(model: Model, prefix: str, weights: str) -> str:
+  """Restores `model`.
+
+  Args:
+    model: the net.
+    prefix: of the checkpoint.
+    weights: 'ema', 'plain' or 'auto'.
+
+  Returns:
+    'ema' or 'plain': what was loaded.
+
+  Raises:
+    ValueError: the checkpoint does not fit, or has no moving averages.
+  """
+  has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
+  if weights == 'ema' and not has_averages:
+    raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
+  use_ema = has_averages and weights != 'plain'
+  model.build()
+  try:
+    model.restore(prefix, use_ema=use_ema)
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; --model_name, --input_channels, --labels_offset and the data set decide what is '
+      'looked for'
+    ) from error
+  return 'ema' if use_ema else 'plain'
+
+
+def num_outputs(prefix: str, member: Member) -> int | None:
+  """Outputs of the net that weights are of; None where a checkpoint has no head of the net.
+
+  Raises:
+    ValueError: see `read_foreign`.
+  """
+  return _num_outputs(prefix, member, read_foreign(prefix, member))
+
+
+def _num_outputs(prefix: str, member: Member, foreign: Weights | None) -> int | None:
+  if foreign:
+    return foreign.num_classes
+  return label_spaces.num_outputs(prefix, member.model_name)
+
+
+def read_foreign(path: str, member: Member) -> Weights | None:
+  """Weights that are no checkpoint: Keras', timm's, slim's archives, ...; None for checkpoints.
+
+  Raises:
+    ValueError: they are damaged, of no known kind, of another net or without a classifier.
+  """
+  if os.path.exists(f'{path}.index'):
+    return None
+  from slim_inception.nets.convert import conversion, formats  # few evaluations need it
+
+  if formats.recognise(path) == 'checkpoint':
+    return None
+  weights = conversion.read(path, member.model_name, averages=member.weights)
+  if weights.num_classes is None:
+    raise ValueError(f'{path} has no classifier, only features of {member.model_name}')
+  return weights
+
+
+def fill(model: Model, weights: Weights, model_name: str) -> str:
+  """Assigns weights of another library to `model`, all of it.
+
+  Returns:
+    'plain', as `load_weights`.
+
+  Raises:
+    ValueError: they do not fit.
+  """
+  from slim_inception.nets.convert import conversion
+
+  filled = conversion.fill(
+    model.variables_by_name, weights, nets_factory.get_net(model_name).head_scopes
+  )
+  if filled.fresh:
+    raise ValueError(
+      f'{weights.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
+      'set decide what is looked for'
+    )
+  return 'plain'

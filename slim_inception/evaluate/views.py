@@ -1,0 +1,333 @@
+"""The views of a picture that a net looks at: one, ten, twelve, 144, or all of it.
+
+GoogLeNet (arXiv:1409.4842, section 7) resizes the shorter side of a picture to four scales, takes
+three squares of each (left, centre, right; of upright pictures top, centre, bottom), of each square
+the four corners, the centre and the whole square resized, and of each its mirror image: 4 x 3 x 6 x
+2 = 144 views. The 12 views of arXiv:1512.00567 are those of one square. The 10 views are AlexNet's:
+it cuts the central square out first and takes corners and centre of it, so they are the 12 without
+the whole square (torchvision's TenCrop takes its corners from the whole picture instead).
+
+All but `to_float` runs on the host, in `tf.data`. Views are uint8, except slim's single one.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from slim_inception.input import pipeline as input_pipeline
+from slim_inception.preprocessing import inception_preprocessing, resizing
+
+RESIZES = ('slim', 'aspect')
+_GOOGLENET_SCALES = (256, 288, 320, 352)  # shorter sides, for views of 224 x 224 pixels
+_GOOGLENET_SIZE = 224
+_CROP_FRACTION = 0.875  # slim's, and what 224 is of 256
+_FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in a picture: share of the room that is left before
+_CORNERS_AND_CENTER = (
+  (_FIRST, _FIRST),
+  (_FIRST, _LAST),
+  (_LAST, _FIRST),
+  (_LAST, _LAST),
+  (_CENTER, _CENTER),
+)
+# A picture longer than this is cut to its centre by --crops=dense: at 342 pixels of the shorter
+# side a picture of 1 x 2000 would be a map of 684,000 columns.
+MAX_DENSE_ASPECT = 8
+_BATCHES_AHEAD = (
+  2  # of 27 MB for 100 views of 299 x 299; tf.data's own choice may grow to any number
+)
+
+
+class _Layout(NamedTuple):
+  """What `crops` means."""
+
+  num_views: int | None
+  num_scales: int = 1
+  squares: tuple[float, ...] = ()  # where along the longer side; none: the view is no part of one
+  whole_square: bool = False
+
+
+_LAYOUTS = {
+  '1': _Layout(1),
+  '10': _Layout(10, 1, (_CENTER,)),
+  '12': _Layout(12, 1, (_CENTER,), whole_square=True),
+  '144': _Layout(144, 4, (_FIRST, _CENTER, _LAST), whole_square=True),
+  'dense': _Layout(None),
+}
+CROPS = tuple(_LAYOUTS)
+
+
+def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
+  """The shorter sides that pictures are resized to.
+
+  The papers of the 299-pixel nets do not restate GoogLeNet's scales: we keep their ratio to the
+  view, 342, 384, 427 and 470 for 299. Where one is needed it is the first, the usual 8/7.
+
+  Args:
+    image_size: pixels a side of the view.
+    crops: one of `CROPS`.
+  """
+  scales = _GOOGLENET_SCALES[: _LAYOUTS[crops].num_scales]
+  return tuple(round(scale * image_size / _GOOGLENET_SIZE) for scale in scales)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSpec:
+  """Which views to make of a picture; what is None is filled in.
+
+  Attributes:
+    image_size: pixels a side of a view.
+    crops: how many views; 'dense' is the whole picture at one scale.
+    resize: of the only view: 'slim' cuts out the centre and squashes it to a square, 'aspect' keeps
+      the aspect ratio, as all other views do.
+    interpolation: 'bilinear' or 'bicubic'.
+    crop_fraction: of the only view: 'slim' keeps this share of each side; 'aspect' resizes the
+      shorter side to image_size / crop_fraction, rounded (342 for 299, as torchvision; timm, which
+      cuts off the fraction, has 341), and cuts out the centre.
+    scales: shorter sides, rising or not; see `default_scales`.
+
+  Raises:
+    ValueError: a value is impossible, or belongs to other `crops`.
+  """
+
+  image_size: int
+  crops: str = '1'
+  resize: str | None = None
+  interpolation: str | None = None
+  crop_fraction: float | None = None
+  scales: tuple[int, ...] | None = None
+
+  def __post_init__(self):
+    single = self.crops == '1'
+    _check_choice('--crops', self.crops, CROPS)
+    self._fill('resize', 'slim' if single else 'aspect')
+    self._fill('interpolation', 'bilinear')
+    _check_choice('--resize', self.resize, RESIZES)
+    _check_choice('--interpolation', self.interpolation, resizing.INTERPOLATIONS)
+    if self.image_size < 1:
+      raise ValueError(f'--eval_image_size={self.image_size}: it must be at least 1')
+    if self.resize == 'slim' and not single:
+      raise ValueError(f'--resize=slim is for --crops=1; --crops={self.crops} takes aspect')
+    if self.resize == 'slim' and self.interpolation != 'bilinear':
+      raise ValueError(
+        f'--interpolation={self.interpolation} is for --resize=aspect; slim is bilinear'
+      )
+    if not single and self.crop_fraction is not None:
+      raise ValueError(f'--crop_fraction is for --crops=1; --crops={self.crops} has --crop_scales')
+    self._fill('crop_fraction', _CROP_FRACTION)
+    if not 0 < self.crop_fraction <= 1:
+      raise ValueError(f'--crop_fraction={self.crop_fraction}: it must be above 0, at most 1')
+    if single and self.scales is not None:
+      raise ValueError('--crop_scales is not for --crops=1, which has --crop_fraction')
+    if single:
+      self._fill('scales', (round(self.image_size / self.crop_fraction),))
+    self._fill('scales', default_scales(self.image_size, self.crops))
+    self._check_scales()
+
+  def _fill(self, name: str, value: object) -> None:
+    if getattr(self, name) is None:
+      object.__setattr__(self, name, value)
+
+  def _check_scales(self) -> None:
+    given = ','.join(map(str, self.scales))
+    wanted = _LAYOUTS[self.crops].num_scales
+    if len(self.scales) != wanted:
+      raise ValueError(
+        f'--crop_scales={given}: --crops={self.crops} takes {wanted}, not {len(self.scales)}'
+      )
+    if min(self.scales) < self.image_size:
+      raise ValueError(
+        f'--crop_scales={given}: a shorter side must have the {self.image_size} pixels of a view'
+      )
+
+  @property
+  def num_views(self) -> int | None:
+    """Views a picture; None for 'dense', where it depends on the picture."""
+    return _LAYOUTS[self.crops].num_views
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise ValueError(f'{flag}={value}: choose one of {", ".join(choices)}')
+
+
+# The stream
+
+
+def view_stream(
+  records: tf.data.Dataset,
+  decode: Callable[..., dict[str, tf.Tensor]],
+  spec: ViewSpec,
+  batch_size: int,
+  num_threads: int | None = None,
+  task_size: int = input_pipeline.TASK,
+) -> tf.data.Dataset:
+  """The views of all pictures one after the other, in batches that pay no heed to pictures.
+
+  A picture is decoded once. Its views are made a square (12 of them) at a time, as many squares at
+  once as there are threads: memory does not grow with the number of views.
+
+  Args:
+    records: anything.
+    decode: makes of an element of it {'image': uint8 [h, w, C], ...}; pictures where it fails are
+      missing from the stream, all of their views.
+    spec: which views.
+    batch_size: views a batch; the last is as small as it comes. 'dense' has pictures of all sizes,
+      so there it is always 1.
+    num_threads: of decoding and of cutting views; None lets tf.data find out.
+    task_size: pictures that are decoded in one go, where a picture is one view of a given size.
+
+  Returns:
+    A data set of {'image': [n, image_size, image_size, C] uint8, ...}: the other keys are repeated
+    for each view of their picture. The views of a picture are contiguous, `spec.num_views` of
+    them, and the order is always the same. slim's single view is float32 in [-1, 1], bit for bit
+    that of `inception_preprocessing.eval_image`. 'dense' has [1, h, w, C] uint8, the shorter side
+    at `spec.scales[0]`, the longer at most `MAX_DENSE_ASPECT` times that.
+  """
+  if _LAYOUTS[spec.crops].squares:
+    decoded = input_pipeline.map_skipping_broken(records, decode, num_threads, task_size=1)
+    squares = decoded.flat_map(
+      lambda element: _squares(spec).map(lambda scale, position: (element, scale, position))
+    )
+
+    def cut(element: dict[str, tf.Tensor], scale: tf.Tensor, position: tf.Tensor):
+      views = square_views(element['image'], spec, scale, position)
+      tags = {key: value for key, value in element.items() if key != 'image'}
+      tags = {key: tf.repeat(value[tf.newaxis], len(views), 0) for key, value in tags.items()}
+      return {**tags, 'image': views}
+
+    threads = num_threads or tf.data.AUTOTUNE
+    return (
+      squares.map(cut, threads, deterministic=True).rebatch(batch_size).prefetch(_BATCHES_AHEAD)
+    )
+
+  dense = spec.crops == 'dense'
+  view = dense_view if dense else single_view
+
+  def decode_view(*record: tf.Tensor) -> dict[str, tf.Tensor]:
+    element = decode(*record)
+    return {**element, 'image': view(element['image'], spec)}
+
+  task_size = 1 if dense else task_size
+  views = input_pipeline.map_skipping_broken(records, decode_view, num_threads, task_size)
+  return views.batch(1 if dense else batch_size).prefetch(_BATCHES_AHEAD)
+
+
+def to_float(images: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+  """On the device: uint8 views to [-1, 1]; slim's view, which is there already, only to `dtype`."""
+  if images.dtype == tf.uint8:
+    images = tf.cast(images, tf.float32) / 127.5 - 1.0
+  return tf.cast(images, dtype)
+
+
+# Views of one picture
+
+
+def _squares(spec: ViewSpec) -> tf.data.Dataset:
+  """Scale and position of each square, int32 and float64."""
+  positions = _LAYOUTS[spec.crops].squares
+  pairs = [(scale, position) for scale in spec.scales for position in positions]
+  scales, positions = zip(*pairs, strict=True)
+  return tf.data.Dataset.from_tensor_slices(
+    (tf.constant(scales, tf.int32), tf.constant(positions, tf.float64))
+  )
+
+
+def square_views(
+  image: tf.Tensor, spec: ViewSpec, scale: tf.Tensor, position: tf.Tensor
+) -> tf.Tensor:
+  """The views of one square of a picture.
+
+  Args:
+    image: uint8 [h, w, C].
+    spec: which views.
+    scale: int32, the shorter side to resize the picture to, and the side of the square.
+    position: float64, where along the longer side: 0 is left or top, 1 right or bottom.
+
+  Returns:
+    uint8 [n, image_size, image_size, C]: top left, top right, bottom left, bottom right, centre,
+    the whole square resized (not for '10'); then the mirror images of these.
+  """
+  size = spec.image_size
+  square = _cut(image, scale, (position, position), (scale, scale), spec.interpolation)
+  views = []
+  for place in _CORNERS_AND_CENTER:
+    top, left = (_begin(share, scale, size) for share in place)
+    views.append(square[top : top + size, left : left + size])
+  if _LAYOUTS[spec.crops].whole_square:
+    whole = resizing.resize_window(square, (size, size), (0, 0), (size, size), spec.interpolation)
+    views.append(whole)
+  views = tf.ensure_shape(tf.stack(views), [None, size, size, image.shape[2]])
+  return tf.concat([views, tf.reverse(views, axis=[2])], axis=0)
+
+
+def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
+  """The only view: float32 [image_size, image_size, C] in [-1, 1] for 'slim', uint8 for 'aspect'.
+
+  Args:
+    image: uint8 [h, w, C].
+    spec: how to make it.
+  """
+  size = spec.image_size
+  if spec.resize == 'slim':
+    return inception_preprocessing.eval_decoded(image, size, size, spec.crop_fraction)
+  center = (_CENTER, _CENTER)
+  view = _cut(image, spec.scales[0], center, (size, size), spec.interpolation)
+  return tf.ensure_shape(view, [size, size, image.shape[2]])
+
+
+def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
+  """What `single_view` shows of a picture, in shares of its sides: top, left, bottom, right."""
+  if spec.resize == 'slim':
+    shares = (spec.crop_fraction, spec.crop_fraction)
+  else:
+    shorter = min(height, width)
+    shares = tuple(spec.image_size / (spec.scales[0] * side // shorter) for side in (height, width))
+  before = [(1 - share) / 2 for share in shares]
+  return before[0], before[1], 1 - before[0], 1 - before[1]
+
+
+def dense_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
+  """uint8 [h, w, C]: the whole picture, its shorter side `spec.scales[0]`.
+
+  Args:
+    image: uint8 [h, w, C]; of one longer than `MAX_DENSE_ASPECT` the centre is taken.
+    spec: how to make it.
+  """
+  scale = spec.scales[0]
+  window = tf.minimum(_scaled(image, scale), scale * MAX_DENSE_ASPECT)
+  return _cut(image, scale, (_CENTER, _CENTER), tf.unstack(window), spec.interpolation)
+
+
+def _scaled(image: tf.Tensor, scale: int | tf.Tensor) -> tf.Tensor:
+  """Height and width, int32, once the shorter is `scale`; of the longer the fraction is cut off.
+
+  torchvision's Resize does the same.
+  """
+  size = tf.cast(tf.shape(image)[:2], tf.int64)
+  return tf.cast(tf.cast(scale, tf.int64) * size // tf.reduce_min(size), tf.int32)
+
+
+def _begin(share: float | tf.Tensor, size: int | tf.Tensor, window: int | tf.Tensor) -> tf.Tensor:
+  """Where a window begins, int32: `share` of the room before it, halves to the even number.
+
+  torchvision's CenterCrop rounds so too.
+  """
+  room = tf.cast(size - window, tf.float64)
+  return tf.cast(tf.round(tf.cast(share, tf.float64) * room), tf.int32)
+
+
+def _cut(image, scale, shares, window, interpolation):
+  """A window of the picture whose shorter side is resized to `scale`.
+
+  Args:
+    image: uint8 [h, w, C].
+    scale: pixels.
+    shares: vertical and horizontal place of the window, see `_begin`.
+    window: height and width.
+    interpolation: see `ViewSpec`.
+  """
+  size = tf.unstack(_scaled(image, scale))
+  begin = [_begin(*sides) for sides in zip(shares, size, window, strict=True)]
+  return resizing.resize_window(image, size, begin, window, interpolation)

@@ -1,0 +1,81 @@
+"""A net with what is before and behind it, as every format has it."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from slim_inception.nets.model import Model
+from slim_inception.preprocessing import inception_preprocessing
+
+_NAMED = 5  # labels that a picture gets
+
+
+class Classifier(tf.Module):
+  """A net with preprocessing before it, and behind it probabilities and names of the classes.
+
+  Args:
+    model: the net.
+    names: of its outputs.
+    sigmoid: an output is the probability of one label, whatever the others are.
+  """
+
+  def __init__(self, model: Model, names: list[str], *, sigmoid: bool = False):
+    super().__init__(name='classifier')
+    self.model = model
+    self.image_size = model.image_size
+    self.channels = model.input_channels
+    self.image_shape = (self.image_size, self.image_size, self.channels)
+    self.names = tuple(names)
+    self._names = tf.constant(names)
+    self._to_probabilities = tf.nn.sigmoid if sigmoid else tf.nn.softmax
+
+  def probabilities(self, images: tf.Tensor) -> tf.Tensor:
+    """Of each class, [N, classes]; `images` are [N, image_size, image_size, C] in [-1, 1]."""
+    return self._to_probabilities(self.model(images)[0])
+
+  def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Classifies images, [N, image_size, image_size, C] in [-1, 1].
+
+    Returns:
+      Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.
+    """
+    found = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
+    return {'names': tf.gather(self._names, found.indices), 'probabilities': found.values}
+
+  def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Classifies files, [N] string: JPEG, PNG, GIF or BMP of any size, by slim's central view."""
+    images = tf.map_fn(
+      self.view, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32)
+    )
+    return self.classify(images)
+
+  def view(self, encoded: tf.Tensor) -> tf.Tensor:
+    """What the net sees of a file, string scalar: [image_size, image_size, C] in [-1, 1]."""
+    return inception_preprocessing.eval_image(
+      encoded, self.image_size, self.image_size, channels=self.channels
+    )
+
+
+class Task(NamedTuple):
+  """What a format is to write."""
+
+  classifier: Classifier
+  quantize: str
+  calibration: Callable[[], Iterator[np.ndarray]]  # views [size, size, C] that the net was made for
+
+
+class Pictures(NamedTuple):
+  """Some pictures, as files and as what the net sees of them."""
+
+  files: list[bytes]
+  images: np.ndarray  # [n, image_size, image_size, C] float32 in [-1, 1]
+
+
+class Answers(NamedTuple):
+  """What an exported classifier says of some pictures."""
+
+  best: list[str]  # the name of the most probable class of each
+  probabilities: np.ndarray  # [n, classes], or the largest of each, best first
+  ranked: bool  # the latter

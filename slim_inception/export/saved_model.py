@@ -1,0 +1,49 @@
+"""SavedModel: takes files of pictures, or arrays, and says what is in them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from slim_inception.export.classifier import Answers, Pictures, Task
+
+
+def write(task: Task, folder: Path) -> dict[str, Any]:
+  """Writes the SavedModel into `folder`; returns what export.json says of its signatures."""
+  classifier = task.classifier
+  files = tf.TensorSpec([None], tf.string, 'image_bytes')
+  images = tf.TensorSpec([None, *classifier.image_shape], tf.float32, 'images')
+  signatures = {
+    'serving_default': tf.function(classifier.classify_files, [files], autograph=False),
+    'images': tf.function(classifier.classify, [images], autograph=False),
+  }
+  tf.saved_model.save(classifier, str(folder), signatures)
+  shape = ', '.join(map(str, classifier.image_shape))
+  outputs = {'names': '[N, 5] string', 'probabilities': '[N, 5] float32, best first'}
+  return {
+    'signatures': {
+      'serving_default': {'image_bytes': '[N] string, files of pictures', **outputs},
+      'images': {
+        'images': f'[N, {shape}] float32 in [-1, 1]',
+        **outputs,
+      },
+    }
+  }
+
+
+def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
+  """What the SavedModel answers by each of its signatures."""
+  loaded = tf.saved_model.load(str(folder))
+
+  def answers(found: dict[str, tf.Tensor]) -> Answers:
+    best = [name.decode() for name in found['names'][:, 0].numpy()]
+    return Answers(best, found['probabilities'].numpy(), ranked=True)
+
+  def of_files(pictures: Pictures) -> Answers:
+    return answers(loaded.signatures['serving_default'](tf.constant(pictures.files)))
+
+  def of_images(pictures: Pictures) -> Answers:
+    return answers(loaded.signatures['images'](tf.constant(pictures.images)))
+
+  return [of_files, of_images]

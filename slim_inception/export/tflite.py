@@ -1,0 +1,107 @@
+"""TFLite: a file for LiteRT, on phones and small devices; takes arrays, one picture at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from slim_inception.export import labels
+from slim_inception.export.classifier import Answers, Pictures, Task
+
+FILE = 'model.tflite'
+
+
+def write(task: Task, folder: Path) -> dict[str, Any]:
+  """Writes model.tflite into `folder`; returns what export.json says of its input and output.
+
+  The batch is fixed at one: accelerators take no other.
+  """
+  classifier = task.classifier
+  images = tf.TensorSpec([1, *classifier.image_shape], tf.float32, 'images')
+  classify = tf.function(
+    lambda images: {'probabilities': classifier.probabilities(images)}, [images], autograph=False
+  )
+  converter = tf.lite.TFLiteConverter.from_concrete_functions(
+    [classify.get_concrete_function()], classifier
+  )
+  if task.quantize != 'none':
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+  if task.quantize == 'float16':
+    converter.target_spec.supported_types = [tf.float16]
+  if task.quantize == 'int8':
+    converter.representative_dataset = lambda: _calibration(task.calibration())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+  (folder / FILE).write_bytes(converter.convert())
+  runner = _runner(folder)
+  return {
+    'input': _describe(runner.get_input_details()),
+    'output': _describe(runner.get_output_details()),
+  }
+
+
+def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
+  """What model.tflite answers, through LiteRT's interpreter."""
+  runner = _runner(folder)
+  taken = runner.get_input_details()['images']
+  given = runner.get_output_details()['probabilities']
+
+  def answers(pictures: Pictures) -> Answers:
+    rows = [
+      dequantize(runner(images=quantize(image[np.newaxis], taken))['probabilities'], given)
+      for image in pictures.images
+    ]
+    return labels.name_answers(folder, np.concatenate(rows))
+
+  return [answers]
+
+
+def quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+  """Numbers as an input takes them, whose details LiteRT gives: float32 is left as it is."""
+  if details['dtype'] == np.float32:
+    return values
+  scale, zero_point = details['quantization']
+  limits = np.iinfo(details['dtype'])
+  whole = np.round(values / scale + zero_point)
+  return whole.clip(limits.min, limits.max).astype(details['dtype'])
+
+
+def dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+  """The float32 numbers that an output means, whose details LiteRT gives."""
+  if details['dtype'] == np.float32:
+    return values
+  scale, zero_point = details['quantization']
+  return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _calibration(images: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+  """Batches of one. The first has a black and a white spot, so that the input's range is all of it.
+
+  Then a step of the uint8 input is a step of a pixel, 2 / 255.
+  """
+  for i, image in enumerate(images):
+    if i == 0:
+      image = image.copy()
+      image[0, 0], image[0, 1] = -1, 1
+    yield [image[np.newaxis]]
+
+
+def _runner(folder: Path) -> Any:
+  from ai_edge_litert.interpreter import Interpreter  # of the extra "tflite"
+
+  return Interpreter(model_path=str(folder / FILE)).get_signature_runner('serving_default')
+
+
+def _describe(tensors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  ((name, details),) = tensors.items()
+  described = {
+    'name': name,
+    'shape': details['shape'].tolist(),
+    'type': np.dtype(details['dtype']).name,
+  }
+  if details['dtype'] != np.float32:
+    scale, zero_point = details['quantization']
+    described |= {'scale': float(scale), 'zero_point': int(zero_point)}
+  return described

@@ -1,0 +1,1 @@
+"""Records to batches of images: order, decoding, the tf.data service, noise."""

@@ -1,0 +1,118 @@
+"""Between two steps: whether to save and whether to stop, the same on every worker."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from typing import NamedTuple
+
+from slim_inception.train.distribution import Team
+
+# Workers speak to each other about once in so many seconds, not at every step: it costs
+# milliseconds. A signal is answered that much later.
+_EXCHANGE_SECS = 1.0
+_MAX_STEPS_BETWEEN = 1000
+
+
+class StopSignal:
+  """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is entered; a second one ends at once.
+
+  Python's own handlers run when TensorFlow returns: after a step of a minute, or never where
+  another worker is stuck. So they do nothing here, and a thread reads the signals from the pipe to
+  which Python writes them when they come (`signal.set_wakeup_fd`). Outside of the main thread,
+  where Python takes no signals, nothing is noted.
+  """
+
+  SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+  def __init__(self) -> None:
+    self.received = 0  # number of the signal
+    self._leave = contextlib.ExitStack()
+
+  def __enter__(self) -> 'StopSignal':
+    if threading.current_thread() is threading.main_thread():
+      self._listen()
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self._leave.close()
+
+  def _listen(self) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # as Python demands
+    thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
+    thread.start()
+    # Undone in the opposite order: no signal may find the pipe closed.
+    self._leave.callback(os.close, reader)
+    self._leave.callback(thread.join)
+    self._leave.callback(os.close, writer)  # ends the thread
+    self._leave.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer))
+    for number in self.SIGNALS:
+      before = signal.signal(number, lambda number, frame: None)
+      self._leave.callback(signal.signal, number, before)
+
+  def _read(self, reader: int) -> None:
+    """Until the pipe is closed; it has the numbers of all signals that Python handles, as bytes."""
+    while number := os.read(reader, 1):
+      if number[0] in self.SIGNALS:
+        self._note(signal.Signals(number[0]))
+
+  def _note(self, number: signal.Signals) -> None:
+    # By os.write: what goes through buffers may be in the middle of a line.
+    if self.received:
+      os.write(2, f'{number.name}: ended at once\n'.encode())
+      os._exit(128 + number)  # as a shell says that a signal ended a process
+    self.received = int(number)
+    line = f'{number.name}: saving after this step; a second signal ends the run at once\n'
+    os.write(2, line.encode())
+
+
+class Decision(NamedTuple):
+  """What follows a step."""
+
+  save: bool
+  stop: int  # the signal that ends the run, or 0
+
+
+class Boundary:
+  """Decides after every step what is next. What depends on clocks and signals, which differ
+  between workers, is exchanged; what depends on the step is not.
+
+  Args:
+    team: who has to agree.
+    save_secs: seconds between checkpoints by the chief's clock; None: not by the clock.
+    save_steps: steps between checkpoints; None: not by steps.
+  """
+
+  def __init__(self, team: Team, step: int, save_secs: float | None, save_steps: int | None):
+    self._team = team
+    self._save_secs, self._save_steps = save_secs, save_steps
+    self._saved_at = self._exchanged_at = time.monotonic()
+    self._exchanged_step = self._next_exchange = step
+
+  def after(self, step: int, received: int, is_last: bool) -> Decision:
+    """The decision after `step`, given the signal that this worker has received, or 0."""
+    now = time.monotonic()
+    is_due = self._save_secs is not None and now - self._saved_at >= self._save_secs
+    if self._team.count > 1:
+      is_due, received = self._agree(step, now, is_due, received)
+    save = bool(
+      is_last or is_due or received or (self._save_steps and step % self._save_steps == 0)
+    )
+    if save:
+      self._saved_at = now
+    return Decision(save, received)
+
+  def _agree(self, step: int, now: float, is_due: bool, received: int) -> tuple[bool, int]:
+    """The chief's clock and everyone's signals; nothing between two exchanges."""
+    if step < self._next_exchange:
+      return False, 0
+    passed = max(step - self._exchanged_step, 1)
+    microseconds = round((now - self._exchanged_at) / passed * 1e6)
+    table = self._team.exchange((is_due, received, microseconds))
+    wanted = min(_EXCHANGE_SECS, _EXCHANGE_SECS if self._save_secs is None else self._save_secs)
+    steps = int(wanted * 1e6 / max(table[0, 2], 1))
+    self._next_exchange = step + min(max(steps, 1), _MAX_STEPS_BETWEEN)
+    self._exchanged_step, self._exchanged_at = step, time.monotonic()
+    return bool(table[0, 0]), int(table[:, 1].max())

@@ -1,0 +1,286 @@
+"""slim's seven optimizers in TF1's form (TF1's kernels, slot names and initial values), and three.
+
+Keras' RMSprop is another rule (its epsilon stands outside the root, its averages start at zero):
+with the papers' epsilon of 1.0 the difference is large. The kernels here are those that
+`tf.compat.v1.train` runs; calling them directly leaves out its second sum over the replicas and
+gives the slots the names by which slim's checkpoints know them, e.g. `<variable>/RMSProp_1`.
+
+AdamW, LAMB and LARS apply --weight_decay themselves, in place of the L2 loss, and to the variables
+that would have it: weights, neither biases nor batch norm. LAMB and LARS adapt the length of the
+steps of the same variables.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from slim_inception.train.config import Config
+from slim_inception.train.flag_values import learning_rate_scales
+
+ops = tf.raw_ops
+
+
+class Slot(NamedTuple):
+  """A variable beside each trained variable: `<variable>/<suffix>`."""
+
+  suffix: str
+  initial_value: Callable[[Config], float]
+
+
+class Rule(NamedTuple):
+  """An optimizer."""
+
+  slots: tuple[Slot, ...]
+  # (config, step, handle of the variable, handles of its slots, gradient, learning rate), and with
+  # `own_decay` whether the variable decays
+  apply: Callable[..., tf.Operation]
+  own_decay: bool = False  # applies --weight_decay itself
+
+
+def _zero(config: Config) -> float:
+  return 0.0
+
+
+def _adam(config: Config, step, var, slots, grad, lr, epsilon=None):
+  beta1_power, beta2_power = adam_powers(config, step + 1)
+  return ops.ResourceApplyAdam(
+    var=var,
+    m=slots[0],
+    v=slots[1],
+    beta1_power=beta1_power,
+    beta2_power=beta2_power,
+    lr=lr,
+    beta1=config.adam_beta1,
+    beta2=config.adam_beta2,
+    epsilon=config.opt_epsilon if epsilon is None else epsilon,
+    grad=grad,
+  )
+
+
+def _adamw(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1711.05101 with the learning rate as a factor of the decay, as in Keras and PyTorch."""
+  if decays:
+    _subtract(var, lr * config.weight_decay * _read(var))
+  return _adam(config, step, var, slots, grad, lr, config.adamw_epsilon)
+
+
+def _lamb(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1904.00962 Algorithm 2: Adam's direction plus decay, as long as the weight x lr."""
+  value = _read(var)
+  m = config.adam_beta1 * _read(slots[0]) + (1.0 - config.adam_beta1) * grad
+  v = config.adam_beta2 * _read(slots[1]) + (1.0 - config.adam_beta2) * tf.square(grad)
+  beta1_power, beta2_power = adam_powers(config, step + 1)
+  direction = m / (1.0 - beta1_power)
+  direction /= tf.sqrt(v / (1.0 - beta2_power)) + config.adamw_epsilon
+  if decays:
+    direction += config.weight_decay * value
+    direction *= _ratio(tf.norm(value), tf.norm(direction))
+  ops.AssignVariableOp(resource=slots[0], value=m)
+  ops.AssignVariableOp(resource=slots[1], value=v)
+  return _subtract(var, lr * direction)
+
+
+def _lars(config: Config, step, var, slots, grad, lr, decays):
+  """arXiv:1708.03888 Algorithm 1: momentum of steps that are a share of the weight long."""
+  if decays:
+    value = _read(var)
+    length = tf.norm(value)
+    lr *= _ratio(
+      config.lars_trust_coefficient * length, tf.norm(grad) + config.weight_decay * length
+    )
+    grad += config.weight_decay * value
+  momentum = config.momentum * _read(slots[0]) + lr * grad
+  ops.AssignVariableOp(resource=slots[0], value=momentum)
+  return _subtract(var, momentum)
+
+
+def _ratio(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:
+  """1 where either is 0: at a weight of 0, or without a gradient."""
+  is_usual = tf.logical_and(numerator > 0.0, denominator > 0.0)
+  return tf.where(is_usual, tf.math.divide_no_nan(numerator, denominator), 1.0)
+
+
+def _read(handle: tf.Tensor) -> tf.Tensor:
+  return ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+
+
+def _subtract(handle: tf.Tensor, value: tf.Tensor) -> tf.Operation:
+  return ops.AssignSubVariableOp(resource=handle, value=value)
+
+
+def adam_powers(config: Config, updates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """beta1 and beta2 to the power of `updates`: 'beta1_power' and 'beta2_power' of a checkpoint."""
+  exponent = tf.cast(updates, tf.float32)
+  return tf.pow(config.adam_beta1, exponent), tf.pow(config.adam_beta2, exponent)
+
+
+RULES: dict[str, Rule] = {
+  'adadelta': Rule(
+    (Slot('Adadelta', _zero), Slot('Adadelta_1', _zero)),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyAdadelta(
+      var=var,
+      accum=slots[0],
+      accum_update=slots[1],
+      lr=lr,
+      rho=c.adadelta_rho,
+      epsilon=c.opt_epsilon,
+      grad=grad,
+    ),
+  ),
+  'adagrad': Rule(
+    (Slot('Adagrad', lambda c: c.adagrad_initial_accumulator_value),),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyAdagrad(
+      var=var, accum=slots[0], lr=lr, grad=grad
+    ),
+  ),
+  'adam': Rule((Slot('Adam', _zero), Slot('Adam_1', _zero)), _adam),
+  'adamw': Rule((Slot('AdamW', _zero), Slot('AdamW_1', _zero)), _adamw, own_decay=True),
+  'ftrl': Rule(
+    (Slot('Ftrl', lambda c: c.ftrl_initial_accumulator_value), Slot('Ftrl_1', _zero)),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyFtrl(
+      var=var,
+      accum=slots[0],
+      linear=slots[1],
+      grad=grad,
+      lr=lr,
+      l1=c.ftrl_l1,
+      l2=c.ftrl_l2,
+      lr_power=c.ftrl_learning_rate_power,
+    ),
+  ),
+  'lamb': Rule((Slot('LAMB', _zero), Slot('LAMB_1', _zero)), _lamb, own_decay=True),
+  'lars': Rule((Slot('LARS', _zero),), _lars, own_decay=True),
+  'momentum': Rule(
+    (Slot('Momentum', _zero),),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyMomentum(
+      var=var, accum=slots[0], lr=lr, grad=grad, momentum=c.momentum
+    ),
+  ),
+  'rmsprop': Rule(
+    (Slot('RMSProp', lambda config: 1.0), Slot('RMSProp_1', _zero)),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyRMSProp(
+      var=var,
+      ms=slots[0],
+      mom=slots[1],
+      lr=lr,
+      rho=c.rmsprop_decay,
+      momentum=c.rmsprop_momentum,
+      epsilon=c.opt_epsilon,
+      grad=grad,
+    ),
+  ),
+  'sgd': Rule(
+    (),
+    lambda c, step, var, slots, grad, lr: ops.ResourceApplyGradientDescent(
+      var=var, alpha=lr, delta=grad
+    ),
+  ),
+}
+
+
+class Optimizer(tf.Module):
+  """Applies gradients to variables; create it in `strategy.scope()`.
+
+  Args:
+    config: chooses the rule and its numbers.
+    variables: {name: variable} to train.
+    decayed: names of the variables that weight decay is for.
+
+  Raises:
+    ValueError: --learning_rate_scales names a scope without variables.
+  """
+
+  def __init__(
+    self,
+    config: Config,
+    variables: Mapping[str, tf.Variable],
+    decayed: Collection[str] = (),
+  ):
+    super().__init__()
+    self._config = config
+    self._rule = RULES[config.optimizer]
+    self._variables = dict(variables)
+    self._decayed = frozenset(decayed)
+    self._scales = scale_learning_rates(config, self._variables)
+    self.slots: dict[str, tf.Variable] = {}  # by checkpoint name
+    for name, variable in self._variables.items():
+      for slot in self._rule.slots:
+        slot_name = f'{name}/{slot.suffix}'
+        value = tf.fill(variable.shape, slot.initial_value(config))
+        self.slots[slot_name] = tf.Variable(value, trainable=False, name=slot_name)
+
+  def apply(
+    self,
+    gradients: Sequence[tf.Tensor],
+    step: tf.Tensor,
+    learning_rate: tf.Tensor,
+    is_wanted: tf.Tensor | None = None,
+    names: Collection[str] | None = None,
+  ) -> None:
+    """Updates the variables; called in replica context.
+
+    Args:
+      gradients: of the variables in their order, already summed over the replicas.
+      step: int64 scalar, from 0.
+      learning_rate: float32 scalar.
+      is_wanted: bool scalar; False leaves everything as it is.
+      names: of the variables that the gradients are of; None: all.
+    """
+    update = functools.partial(
+      self._update, [name for name in self._variables if names is None or name in names]
+    )
+    replica_context = tf.distribute.get_replica_context()
+    replica_context.merge_call(update, args=(list(gradients), step, learning_rate, is_wanted))
+
+  def _update(
+    self,
+    names: Sequence[str],
+    strategy: tf.distribute.Strategy,
+    gradients,
+    step,
+    learning_rate,
+    is_wanted,
+  ) -> None:
+    def update_if_wanted(variable, name, is_wanted, *arguments):
+      if is_wanted is None:
+        return update(variable, name, *arguments)
+
+      def updated():
+        update(variable, name, *arguments)
+        return True
+
+      return tf.cond(is_wanted, updated, lambda: False)
+
+    def update(variable, name, gradient, step, learning_rate, *slots):
+      if name in self._scales:
+        learning_rate *= self._scales[name]
+      arguments = [slot.handle for slot in slots], gradient, learning_rate
+      if self._rule.own_decay:
+        arguments += (name in self._decayed,)
+      return self._rule.apply(self._config, step, variable.handle, *arguments)
+
+    for name, gradient in zip(names, gradients, strict=True):
+      slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]
+      arguments = name, is_wanted, gradient, step, learning_rate, *slots
+      strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
+
+
+def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, float]:
+  """The factors of --learning_rate_scales by variable; those that have none are left out.
+
+  Raises:
+    ValueError: no variable is in one of its scopes.
+  """
+  names = list(names)
+  factors: dict[str, float] = {}
+  for scope, factor in learning_rate_scales(config.learning_rate_scales):
+    inside = [name for name in names if name.startswith(scope)]
+    if not inside:
+      known = sorted({'/'.join(name.split('/')[:2]) for name in names})
+      raise ValueError(
+        f'--learning_rate_scales: {scope} has no variable to train; scopes are {", ".join(known)}'
+      )
+    factors = {**dict.fromkeys(inside, factor), **factors}  # the first that fits stays
+  return factors

@@ -1,0 +1,63 @@
+"""Learning rates as functions of where a run is, in plain numbers."""
+
+import math
+
+from slim_inception.train.config import Config
+from slim_inception.train.flag_values import epochs
+
+
+def learning_rate(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  """The learning rate of a step.
+
+  It follows the epochs, which are those of the global batch and go on where they were when the
+  batch changes: slim's schedules forgot the clones and decayed too late. Only a cosine that ends at
+  --max_number_of_steps follows the steps.
+
+  Args:
+    config: see the flags of the learning rate.
+    step: from 0.
+    epoch: in which the step begins, with its fraction.
+    steps_per_epoch: pictures of the split / global batch.
+  """
+  if epoch < config.warmup_epochs:
+    return config.learning_rate * min(1, (epoch + 1 / steps_per_epoch) / config.warmup_epochs)
+  return _SCHEDULES[config.learning_rate_decay_type](config, step, epoch, steps_per_epoch)
+
+
+def _fixed(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  return config.learning_rate
+
+
+def _exponential(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  stairs = math.floor(epoch / config.num_epochs_per_decay)
+  return config.learning_rate * config.learning_rate_decay_factor**stairs
+
+
+def _polynomial(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  left = 1 - min(1, epoch / config.num_epochs_per_decay)
+  return config.end_learning_rate + left * (config.learning_rate - config.end_learning_rate)
+
+
+def _cosine(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  """Half a cosine from the end of the warm-up to the end of the run (arXiv:1608.03983)."""
+  now, start, end = epoch, config.warmup_epochs, config.num_epochs
+  if config.max_number_of_steps:
+    now, start, end = step, config.warmup_epochs * steps_per_epoch, config.max_number_of_steps
+  done = min(1, (now - start) / (end - start)) if start < end else 1
+  factor = (1 + math.cos(math.pi * done)) / 2
+  return config.end_learning_rate + factor * (config.learning_rate - config.end_learning_rate)
+
+
+def _step(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+  """Stairs at given epochs, as of arXiv:1706.02677 (30, 60 and 80 of 90, by 0.1)."""
+  stairs = sum(epoch >= stair for stair in epochs(config.learning_rate_steps))
+  return config.learning_rate * config.learning_rate_decay_factor**stairs
+
+
+_SCHEDULES = {
+  'cosine': _cosine,
+  'exponential': _exponential,
+  'fixed': _fixed,
+  'polynomial': _polynomial,
+  'step': _step,
+}

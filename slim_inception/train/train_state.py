@@ -1,0 +1,130 @@
+"""The variables of a run, by the names that they have in slim's checkpoints."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from slim_inception.nets import checkpoints
+from slim_inception.nets.model import Model
+from slim_inception.train.config import Config
+from slim_inception.train.flag_values import scopes
+from slim_inception.train.loss_scale import LossScale, all_finite
+from slim_inception.train.optimizers import Optimizer, adam_powers
+
+POSITION = 'input_position'
+IMAGES = 'trained_images'
+
+
+class Counters(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    step: updates made.
+    position: records gone through, over all epochs: where the data go on.
+    images: pictures trained on, by which epochs are counted. They are the position without what
+      was skipped: broken pictures and, after going back, bad batches. Unlike the position they are
+      known before a step without waiting for the one before.
+  """
+
+  step: int = 0
+  position: int = 0
+  images: int = 0
+
+
+class TrainState(tf.Module):
+  """Model, slots of the optimizer and moving averages; create it in `strategy.scope()`."""
+
+  def __init__(self, config: Config, model: Model):
+    super().__init__()
+    self._config = config
+    self.model = model
+    self.trained = trained_variables(config, model)
+    self.optimizer = Optimizer(config, self.trained, model.regularized_names)
+    self.loss_scale = LossScale() if config.precision == 'float16' else None
+    self.averages: dict[str, tf.Variable] = {}  # by the variable's name
+    if config.moving_average_decay:
+      for name, variable in model.variables_by_name.items():
+        self.averages[name] = tf.Variable(
+          variable.read_value(),
+          trainable=False,
+          name=name + checkpoints.EMA_SUFFIX,
+          # As the variable: moving statistics belong to a replica, weights are mirrored.
+          synchronization=variable.synchronization,
+          aggregation=variable.aggregation,
+        )
+
+  def named_variables(self) -> dict[str, tf.Variable]:
+    """Everything that a checkpoint holds in variables."""
+    averages = {name + checkpoints.EMA_SUFFIX: v for name, v in self.averages.items()}
+    scale = self.loss_scale.named_variables() if self.loss_scale else {}
+    return {**self.model.variables_by_name, **self.optimizer.slots, **averages, **scale}
+
+  def is_finite(self) -> bool:
+    """Whether no weight or moving statistic of the net has an infinity or a NaN."""
+    return bool(all_finite([v.read_value() for v in self.model.variables]))
+
+  def restart_averages(self) -> None:
+    """Sets the moving averages to the variables, as after loading a checkpoint without them."""
+    for name, average in self.averages.items():
+      average.assign(self.model.variables_by_name[name].read_value())
+
+  def save(self, prefix: str, counters: Counters) -> None:
+    """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
+    numbers = dict(zip(_COUNTERS, (tf.constant(n, tf.int64) for n in counters), strict=True))
+    if self._config.optimizer == 'adam':
+      powers = adam_powers(self._config, tf.constant(counters.step + 1))
+      numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
+    checkpoints.save(prefix, {**self.named_variables(), **numbers})
+
+  def restore(self, prefix: str) -> tuple[str, ...]:
+    """Loads a checkpoint of this run, or of slim's.
+
+    Returns:
+      The names of slots and averages that it does not have: another optimizer's, say.
+
+    Raises:
+      ValueError: it is damaged or another net's.
+    """
+    checkpoints.restore(self.model.variables_by_name, prefix)
+    stored = checkpoints.shapes(prefix)
+    rest = {
+      name: variable
+      for name, variable in self.named_variables().items()
+      if name not in self.model.variables_by_name
+    }
+    fresh = tuple(name for name in rest if name not in stored)
+    if len(fresh) < len(rest):
+      checkpoints.restore(rest, prefix, ignore_missing=True)
+    if self.averages and not any(name + checkpoints.EMA_SUFFIX in stored for name in self.averages):
+      self.restart_averages()
+    return fresh
+
+
+_COUNTERS = ('global_step', POSITION, IMAGES)
+
+
+def read_counters(prefix: str, global_batch_size: int) -> Counters:
+  """How far a run was at its checkpoint; slim's know the step alone: all had this batch."""
+  stored = checkpoints.shapes(prefix)
+  found = checkpoints.read(prefix, [name for name in _COUNTERS if name in stored])
+  step = int(found.get('global_step', 0))
+  position = int(found.get(POSITION, step * global_batch_size))
+  return Counters(step, position, int(found.get(IMAGES, position)))
+
+
+def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]:
+  """{name: variable} that --trainable_scopes leaves to train.
+
+  Raises:
+    ValueError: no variable is in one of those scopes.
+  """
+  wanted = scopes(config.trainable_scopes)
+  trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
+  for scope in wanted:
+    if not any(name.startswith(scope) for name in trainable):
+      known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
+      raise ValueError(
+        f'--trainable_scopes: {scope} has no variable; scopes are {", ".join(known)}'
+      )
+  return {n: v for n, v in trainable.items() if not wanted or n.startswith(wanted)}

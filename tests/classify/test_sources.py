@@ -1,0 +1,88 @@
+"""What the operands mean."""
+
+import io
+import os
+import threading
+
+import pytest
+
+from slim_inception.classify import sources
+from tests.datasets.odd_pictures import JPEG, encode
+from tests.datasets.test_download import Server
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+  for name in ('b.jpg', 'a.PNG', 'sub/c.heic', 'sub/d[1].jpg', '.hidden/e.jpg', 'notes.txt'):
+    path = tmp_path / 'photos' / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(name.encode())
+  (tmp_path / 'photos' / '.f.jpg').write_bytes(b'')
+  (tmp_path / 'photos' / 'b.explain.png').write_bytes(b'')
+  monkeypatch.chdir(tmp_path)
+
+
+def names(*operands, stdin=b''):
+  return [source.name for source in sources.expand(operands, io.BytesIO(stdin))]
+
+
+def reason(*operands, stdin=b''):
+  (source,) = sources.expand(operands, io.BytesIO(stdin))
+  with pytest.raises((ValueError, OSError)) as error:
+    source.read()
+  return str(error.value)
+
+
+def test_files_folders_and_patterns(tree):
+  everything = ['photos/a.PNG', 'photos/b.jpg', 'photos/sub/c.heic', 'photos/sub/d[1].jpg']
+  assert names('photos') == everything
+  assert names('photos/notes.txt', 'photos/b.jpg') == ['photos/notes.txt', 'photos/b.jpg']
+  assert names('photos/*.jpg', 'photos/**/*.jpg') == [
+    'photos/b.jpg', 'photos/b.jpg', 'photos/sub/d[1].jpg',
+  ]  # fmt: skip
+  assert names('photos/sub/d[1].jpg') == ['photos/sub/d[1].jpg']  # it is there: no pattern
+  (source,) = sources.expand(['photos/b.jpg'], io.BytesIO())
+  assert source.read() == b'b.jpg'
+
+
+def test_nothing_there(tree, tmp_path, monkeypatch):
+  (tmp_path / 'empty').mkdir()
+  assert reason('empty') == 'no picture in this folder'
+  assert reason('photos/*.gif') == 'no file matches'
+  assert 'No such file' in reason('none.jpg')
+  monkeypatch.setattr(sources, 'MAX_BYTES', 1 << 20)
+  (tmp_path / 'large.jpg').write_bytes(bytes((1 << 20) + 1))
+  assert reason('large.jpg') == 'larger than 1 MB'
+
+
+def test_standard_input_is_a_picture_or_a_list(tree):
+  for content in (JPEG, encode('GIF'), encode('PPM'), encode('WEBP'), bytes(5000)):
+    (source,) = sources.expand(['-'], io.BytesIO(content))
+    assert source.name == '-'
+    assert source.read() == content
+  listed = b'photos/b.jpg\r\n\nphotos/sub\nhttp://x/y\n' + b'f\xff.jpg\n' + b'a.jpg\n' * 1000
+  found = names('photos/a.PNG', '-', 'last.jpg', stdin=listed)
+  assert found[:5] == [
+    'photos/a.PNG', 'photos/b.jpg', 'photos/sub/c.heic', 'photos/sub/d[1].jpg', 'http://x/y',
+  ]  # fmt: skip
+  assert os.fsencode(found[5]) == b'f\xff.jpg'
+  assert found[6:] == ['a.jpg'] * 1000 + ['last.jpg']
+  assert reason('-') == 'standard input is empty'
+
+
+def test_addresses(tree):
+  with Server() as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.files = {'a.jpg': JPEG, 'a%20b%C3%BC.jpg': JPEG}
+    for name in ('a.jpg', 'a bü.jpg'):
+      (source,) = sources.expand([server.url(name)], io.BytesIO())
+      assert source.name == server.url(name)
+      assert source.read() == JPEG
+    assert reason(server.url('none.jpg')) == 'HTTP status 404 (Not Found)'
+    server.cuts = [100]
+    assert reason(server.url('a.jpg')) == (
+      f'the connection broke off after 100 of {len(JPEG)} bytes'
+    )
+    server.shutdown()
+  assert reason(server.url('a.jpg')).startswith('can not be downloaded: [Errno 111] Connection ref')
+  assert reason('http://[::1/a.jpg').startswith('can not be downloaded: ')

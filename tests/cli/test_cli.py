@@ -1,0 +1,92 @@
+"""The training and evaluation scripts as a user starts them: messages and exit statuses."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
+  """Exit status, the lines of stderr, stdout."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'slim_inception', script, *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return done.returncode, done.stderr.splitlines(), done.stdout
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'message'),
+  [
+    (
+      ['--optimizer=lion'],
+      2,
+      'slim-inception train: flag --optimizer=lion: value should be one of <adadelta|',
+    ),
+    (
+      ['--sync_replicas=true'],
+      2,
+      'slim-inception train: --sync_replicas is gone: training is always synchronous',
+    ),
+    (
+      ['--train_dir=run', '--dataset_dir=no/such/place'],
+      1,
+      f"train_image_classifier: dataset_dir '{pathlib.Path.cwd()}/no/such/place' is no folder",
+    ),
+  ],
+)
+def test_training_says_what_is_wrong_in_one_line(arguments, status, message):
+  code, lines, _ = run('train', *arguments)
+  assert code == status
+  assert len(lines) == 1
+  assert lines[0].startswith(message)
+
+
+def test_evaluation_without_a_checkpoint(tmp_path):
+  code, lines, _ = run('eval', f'--checkpoint_path={tmp_path}/none')
+  assert code == 1
+  (line,) = lines
+  assert line.startswith(f'slim-inception eval: No checkpoint {tmp_path}/none')
+
+
+def test_help_lists_the_flags():
+  code, _, text = run('train', '--help')
+  assert code == 0
+  assert 'goes on where it stopped' in text
+  assert '--learning_rate_decay_type' in text
+
+
+def test_a_net_is_drawn_and_its_table_printed(tmp_path):
+  code, lines, text = run(
+    'show',
+    'inception_v4',
+    '--json',
+    f'--output={tmp_path}/v4.svg',
+    '--image_size=160',
+  )
+  assert (code, lines) == (0, [])
+  assert json.loads(text)['image_size'] == 160
+  assert 'picture of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
+
+
+@pytest.mark.slow
+def test_an_unknown_net_is_one_line():
+  code, lines, _ = run('show', 'inception_v5')
+  assert code == 1
+  assert lines == [
+    "slim-inception show: Unknown net 'inception_v5'; choose one of inception_v3, inception_v4, "
+    'inception_resnet_v1, inception_resnet_v2'
+  ]
+
+
+def test_the_nets_are_listed():
+  code, lines, text = run('list')
+  assert (code, lines) == (0, [])
+  assert 'inception_v4          299  46,009,106  42,649,769  12.25  arXiv:1602.07261' in text
+  assert 'inception_v4_2016_09_09' in text

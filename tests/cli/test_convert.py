@@ -1,0 +1,159 @@
+"""slim-inception convert as a user starts it, and what it says of bad input."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets.convert import conversion, keras_applications
+
+from slim_inception.cli import convert as convert_checkpoint
+from tests import golden
+from tests.test_scripts import run
+
+NAME = 'inception_v3'
+STATISTICS = ('moving_mean', 'moving_variance')
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  """A checkpoint of Inception-v3 without auxiliary head, 1000 classes, with gamma."""
+  prefix = tmp_path_factory.mktemp('source') / 'v3.ckpt'
+  tensors = {}
+  for name, shape, *_ in golden.reference(NAME)['variables']:
+    if 'AuxLogits' in name:
+      continue
+    shape = tuple(1000 if side == 1001 else side for side in shape)
+    tensors[name] = golden.weights(name, shape)
+    if name.endswith('beta'):
+      gamma = name.replace('beta', 'gamma')
+      tensors[gamma] = golden.weights(gamma, shape)
+  checkpoints.save(prefix, {**tensors, 'global_step': tf.constant(7)})
+  return str(prefix), tensors
+
+
+def files(folder):
+  return sorted(os.listdir(folder))
+
+
+def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
+  prefix, tensors = source
+  output = str(tmp_path / 'out.ckpt')
+  code, errors, text = run(
+    'slim-inception convert',
+    f'--model_name={NAME}',
+    f'--source={prefix}',
+    f'--output={output}',
+  )
+  assert (code, errors) == (0, [])
+  lines = text.splitlines()
+  assert lines[0] == (
+    f'{prefix}: a TensorFlow checkpoint, inception_v3, 1000 classes, no background among them; '
+    'ignored: global_step'
+  )
+  assert lines[1] == (
+    '378 variables filled, left fresh: InceptionV3/AuxLogits/Conv2d_1b_1x1, '
+    'InceptionV3/AuxLogits/Conv2d_2a_5x5, InceptionV3/AuxLogits/Conv2d_2b_1x1'
+  )
+  assert lines[2].startswith('gamma of 94 batch norms folded into weights: exact, but not for ')
+  assert lines[-1] == f'written to {output}'
+  assert files(tmp_path) == ['out.ckpt.data-00000-of-00001', 'out.ckpt.index']
+
+  scope = 'InceptionV3/Mixed_5c/Branch_1/Conv_1_0c_5x5'
+  names = [f'{scope}/{leaf}' for leaf in ('weights', *map('BatchNorm/{}'.format, STATISTICS))]
+  weights, mean, variance = checkpoints.read(output, names).values()
+  gamma = tensors[f'{scope}/BatchNorm/gamma']
+  np.testing.assert_array_equal(weights, tensors[names[0]] * gamma)
+  np.testing.assert_array_equal(mean, tensors[names[1]] * gamma)
+  np.testing.assert_array_equal(variance, tensors[names[2]])
+  assert f'{scope}/BatchNorm/gamma' not in checkpoints.shapes(output)
+  assert 'InceptionV3/AuxLogits/Conv2d_2b_1x1/biases' in checkpoints.shapes(output)
+
+
+def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
+  prefix, _ = source
+  output = tmp_path / 'out.weights.h5'
+  output.write_text('precious')
+  with pytest.raises(ValueError, match=r'out.weights.h5 exists: --overwrite replaces it'):
+    convert_checkpoint.convert(prefix, str(output), NAME)
+
+  def fails(path, *_):
+    pathlib.Path(path).write_text('half')
+    raise OSError(28, 'No space left on device', path)
+
+  monkeypatch.setattr(keras_applications, 'write', fails)
+  with pytest.raises(OSError, match='No space left'):
+    convert_checkpoint.convert(prefix, str(output), NAME, overwrite=True)
+  assert output.read_text() == 'precious'
+  assert files(tmp_path) == ['out.weights.h5']
+
+
+@pytest.mark.parametrize(
+  ('output', 'options', 'message'),
+  [
+    ('a.keras', {}, r'a.keras: choose .weights.h5, .safetensors or the prefix of a TensorFlow'),
+    ('none/a.ckpt', {}, 'a.ckpt: there is no folder .*none'),
+    ('a.weights.h5', {'batch_norm_scale': True}, '--batch_norm_scale is for TensorFlow checkpoi'),
+    ('', {}, 'is a folder: name a file in it'),
+  ],
+)
+def test_bad_output(output, options, message, source, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    convert_checkpoint.convert(source[0], str(tmp_path / output), NAME, **options)
+  assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'\n<!DOCTYPE html><html>Sign in</html>', 'is a web page, not weights: download the file'),
+    (b'version https://git-lfs.github.com/spec/v1\n', 'is a Git LFS pointer, not weights'),
+    (b'', 'is empty'),
+    (b'\x89HDF\r\n\x1a\n' + bytes(100), 'is damaged: '),
+    (b'PK\x03\x04' + bytes(100), 'is a zip file that is cut short'),
+    (b'\x1f\x8b\x08' + bytes(100), 'is damaged: '),
+    (b'\x0a\x05hello', 'is damaged: |is a graph without weights'),
+    (bytes(range(100)), 'is none of the known formats .* or is cut short'),
+  ],
+)
+def test_bad_source(content, message, tmp_path):
+  path = tmp_path / 'inception_v3.h5'
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=message) as error:
+    convert_checkpoint.convert(str(path), str(tmp_path / 'out.ckpt'), NAME)
+  assert len(str(error.value).splitlines()) == 1
+  assert files(tmp_path) == [path.name]
+
+
+def test_another_net_a_cut_checkpoint_and_no_file(source, tmp_path):
+  prefix, _ = source
+  with pytest.raises(ValueError, match='not of inception_v4: it has no InceptionV4/... .* but is '):
+    convert_checkpoint.convert(prefix, str(tmp_path / 'out.ckpt'), 'inception_v4')
+  with pytest.raises(FileNotFoundError, match='none.ckpt does not exist'):
+    convert_checkpoint.convert('none.ckpt', str(tmp_path / 'out.ckpt'), NAME)
+  for suffix in ('.index', '.data-00000-of-00001'):
+    content = pathlib.Path(prefix + suffix).read_bytes()
+    (tmp_path / f'cut.ckpt{suffix}').write_bytes(content[: min(len(content), 1_000_000)])
+  with pytest.raises(ValueError, match='cut.ckpt is'):
+    convert_checkpoint.convert(str(tmp_path / 'cut.ckpt'), str(tmp_path / 'out.ckpt'), NAME)
+  assert files(tmp_path) == ['cut.ckpt.data-00000-of-00001', 'cut.ckpt.index']
+
+
+def test_classes_of_ones_own_start_fresh_and_other_shapes_do_not_pass(source):
+  scale = nets_factory.NETS[NAME].arg_scope(batch_norm_scale=True)
+  model = nets_factory.create_model(
+    NAME, 5, weights=source[0], arg_scope=scale, create_aux_logits=False
+  )
+  for name, variable in model.variables_by_name.items():
+    if 'Logits' in name:
+      assert variable.shape[-1] == 5
+    else:
+      np.testing.assert_array_equal(variable, source[1][name])  # gamma is kept
+
+  name = 'InceptionV3/Conv2d_1a_3x3/weights'
+  weights = conversion.read(source[0], NAME)
+  message = r'has shape \[3, 3, 3, 32\] for .*weights, which has shape \[3, 3, 3, 16\] in'
+  with pytest.raises(ValueError, match=message):
+    conversion.fill({name: tf.Variable(tf.zeros((3, 3, 3, 16)))}, weights, ())

@@ -1,0 +1,127 @@
+"""Drawings: all of the net is there, nothing lies over anything else, both formats are alike."""
+
+import itertools
+import pathlib
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from slim_inception.nets import catalogue, summary
+
+from slim_inception.draw import blocks, files, layout, png, svg
+from slim_inception.draw.shapes import Line, Rectangle, Text, text_width
+from tests import tiny
+
+DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'
+VIEWS = list(itertools.product([*catalogue.PAPERS, tiny.NAME], [True, False]))
+
+
+def draw(name, compressed=True, **kwargs):
+  net = summary.summarize(name, **kwargs)
+  return layout.draw_net(net, catalogue.title(name), compressed=compressed)
+
+
+def boxes(drawing):
+  """The boxes of layers: those that say what they are."""
+  return [shape for shape in drawing.shapes if isinstance(shape, Rectangle) and shape.tip]
+
+
+@pytest.mark.parametrize(('name', 'compressed'), VIEWS)
+def test_every_layer_is_drawn_once(name, compressed):
+  net = summary.summarize(name)
+  drawn = [box.tip.partition(': ')[0] for box in boxes(draw(name, compressed))]
+  layers = [layer for block in net.blocks for layer in block.layers]
+  if not compressed:
+    assert sorted(drawn) == sorted(layer.scope for layer in layers)
+  else:
+    assert len(drawn) == len(set(drawn)) + sum(
+      layer.kind == summary.RESIDUAL and layer.scope in drawn for layer in layers
+    )  # a sum has the scope of the concatenation
+
+
+@pytest.mark.parametrize(
+  ('name', 'numbers'),
+  [
+    ('inception_v3', [2, 2, 2]),
+    ('inception_v4', [4, 7, 3]),
+    ('inception_resnet_v1', [5, 10, 5]),
+    ('inception_resnet_v2', [10, 20, 9]),
+  ],
+)
+def test_equal_blocks_are_counted(name, numbers):
+  bold = [s.text for s in draw(name).shapes if isinstance(s, Text) and s.bold]
+  assert [int(text[2:]) for text in bold if text.startswith('x ')] == numbers
+
+
+def rectangle_of(shape):
+  """(left, top, right, bottom) of a box or a text."""
+  if isinstance(shape, Rectangle):
+    return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
+  width = text_width(shape.text, shape.size, shape.bold) * 0.9  # it is rather too large
+  left = shape.x - width / 2 if shape.centred else shape.x
+  return left, shape.y - shape.size * 0.75, left + width, shape.y + shape.size * 0.2
+
+
+def overlap(one, other):
+  return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@pytest.mark.parametrize(('name', 'compressed'), VIEWS)
+def test_nothing_lies_over_anything_else(name, compressed):
+  drawing = draw(name, compressed)
+  rectangles = [rectangle_of(s) for s in drawing.shapes if isinstance(s, Rectangle)]
+  texts = [rectangle_of(s) for s in drawing.shapes if isinstance(s, Text)]
+  for left, top, right, bottom in rectangles + texts:
+    assert left > 0 and top > 0 and right < drawing.width and bottom < drawing.height
+  for group in (rectangles, texts):
+    assert not [pair for pair in itertools.combinations(group, 2) if overlap(*pair)]
+  for text in texts:  # in a box or outside, not across its rim
+    for box in (box for box in rectangles if overlap(text, box)):
+      assert box[0] <= text[0] and text[2] <= box[2] and box[1] <= text[1] and text[3] <= box[3]
+  for line in (s for s in drawing.shapes if isinstance(s, Line) and s.color == blocks.WIRE):
+    for (x1, y1), (x2, y2) in itertools.pairwise(line.points):
+      wire = min(x1, x2), min(y1, y2), max(x1, x2) + 0.01, max(y1, y2) + 0.01
+      assert not [text for text in texts if overlap(wire, text)], line
+
+
+def test_svg_and_png_show_the_same(tmp_path):
+  drawing = draw(tiny.NAME)
+  root = ElementTree.fromstring(svg.render(drawing))
+  tag = '{http://www.w3.org/2000/svg}'
+  shown = [e.find(f'{tag}title') for e in root.iter(f'{tag}rect')]
+  assert [t.text for t in shown if t is not None] == [box.tip for box in boxes(drawing)]
+  texts = [e.text for e in root.iter(f'{tag}text')]
+  assert texts == [s.text for s in drawing.shapes if isinstance(s, Text)]
+  files.write(drawing, str(tmp_path / 'new' / 'tiny.png'))
+  with Image.open(tmp_path / 'new' / 'tiny.png') as image:
+    assert image.size == (round(drawing.width * 2), round(drawing.height * 2))
+    pixels = image.convert('RGB')
+  for box in boxes(drawing):
+    if box.width > 20:  # a layer, beside its text
+      colour = pixels.getpixel((round(2 * box.x + 6), round(2 * box.y + 6)))
+      expected = tuple(bytes.fromhex(box.fill[1:]))
+      assert max(abs(a - b) for a, b in zip(colour, expected, strict=True)) < 6, box.tip
+  assert list((tmp_path / 'new').iterdir()) == [tmp_path / 'new' / 'tiny.png']
+
+
+def test_png_has_letters():
+  drawing = draw(tiny.NAME)
+  without = drawing._replace(shapes=tuple(s for s in drawing.shapes if not isinstance(s, Text)))
+  dark = [
+    png.render(d, 1).convert('L').point(lambda v: v < 128).getbbox() for d in (drawing, without)
+  ]
+  assert dark[0] != dark[1]
+
+
+@pytest.mark.parametrize('name', ['net.gif', 'net', '.svg', ''])
+def test_other_formats_are_refused(name, tmp_path):
+  with pytest.raises(ValueError, match='expected the name of a file that ends in .svg or .png'):
+    files.write(draw(tiny.NAME), str(tmp_path / name))
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', catalogue.PAPERS)
+def test_the_page_has_the_drawings_as_they_are(name):
+  command = f'slim-inception show {name} --output=docs/img/{name}.svg'
+  assert (DOCS / 'img' / f'{name}.svg').read_text('utf-8') == svg.render(draw(name)), command
+  assert f'(img/{name}.svg)' in (DOCS / 'nets.md').read_text('utf-8')

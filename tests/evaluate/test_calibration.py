@@ -1,0 +1,85 @@
+"""Batch statistics measured anew."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.datasets import dataset_factory
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+from slim_inception.evaluate import calibration, scorer
+from slim_inception.input import pipeline as input_pipeline
+from tests import records, tiny
+
+INCEPTION = preprocessing_factory.get('inception')
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  directory = records.write_set(tmp_path_factory.mktemp('data'))
+  return dataset_factory.get_dataset('image_folder', 'train', directory)
+
+
+@pytest.fixture
+def model():
+  made = scorer.make_model(tiny.NAME, 3, 32, batch_norm_decay=calibration.BATCH_NORM_DECAY)
+  made.build()
+  return made
+
+
+def statistics(model):
+  return {
+    name: variable.numpy()
+    for name, variable in model.variables_by_name.items()
+    if '/moving_' in name
+  }
+
+
+def test_one_batch_makes_inference_what_training_was(dataset, model):
+  """Up to the kernel's factor n / (n - 1) of the variance."""
+  calibration.calibrate(model, dataset, INCEPTION, 1, batch_size=8)
+  batches = input_pipeline.train_batches(
+    dataset, INCEPTION, Distortion(), image_size=32, batch_size=8
+  )
+  (batch,) = itertools.islice(batches, 1)
+  images = INCEPTION.train_device(batch['image'], batch['seed'], Distortion())
+  measured = statistics(model)
+  _, inference = model(images, training=False)
+  _, training = model(images, training=True)
+  for end_point in ('Conv2d_1a_3x3', 'Mixed_3a'):
+    np.testing.assert_allclose(inference[end_point], training[end_point], rtol=0.02, atol=0.01)
+  for name, value in statistics(model).items():  # the training call has set them to its own
+    np.testing.assert_allclose(measured[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_several_batches_are_averaged(dataset, model):
+  calibration.calibrate(model, dataset, INCEPTION, 1, batch_size=8)
+  first = statistics(model)
+  calibration.calibrate(model, dataset, INCEPTION, 2, batch_size=8)
+  both = statistics(model)
+  name = next(iter(first))
+  assert not np.allclose(first[name], both[name], rtol=1e-3)
+  batches = input_pipeline.train_batches(
+    dataset, INCEPTION, Distortion(), image_size=32, batch_size=8
+  )
+  second = list(itertools.islice(batches, 2))[1]
+  model(INCEPTION.train_device(second['image'], second['seed'], Distortion()), training=True)
+  for name, value in statistics(model).items():
+    np.testing.assert_allclose(both[name], (first[name] + value) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_more_batches_than_pictures(dataset, model):
+  with pytest.raises(ValueError, match=r'--calibrate_batches=4 of 8 pictures: image_folder train'):
+    calibration.calibrate(model, dataset, INCEPTION, 4, batch_size=8)
+
+
+def test_models_keep_slims_decay_unless_calibrated():
+  plain = scorer.make_model(tiny.NAME, 3, 32)
+  plain.build()
+  before = statistics(plain)
+  plain(tf.random.uniform((4, 32, 32, 3)), training=True)
+  moved = statistics(plain)
+  for name, value in before.items():
+    np.testing.assert_allclose(moved[name], value, atol=0.01)

@@ -1,0 +1,236 @@
+"""Views against a reading of the papers in NumPy and Pillow."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from slim_inception.preprocessing import inception_preprocessing
+
+from slim_inception.evaluate import views
+from slim_inception.evaluate.views import ViewSpec
+
+PILLOW = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
+SIZE = 24
+SCALES = (27, 31, 34, 38)  # 256, 288, 320, 352 of 224
+SHAPES = {
+  'landscape': (40, 61),
+  'portrait': (57, 40),
+  'square': (35, 35),
+  'smaller than every scale': (20, 26),
+  'larger than every scale': (150, 200),
+  'a line': (1, 300),
+  'a column': (400, 3),
+}
+SPECS = {
+  '10': ViewSpec(SIZE, '10', interpolation='bicubic'),
+  '12': ViewSpec(SIZE, '12', scales=(30,)),
+  '144': ViewSpec(SIZE, '144'),
+}
+
+
+def noise(*shape):
+  return np.random.default_rng(sum(shape)).integers(0, 256, [*shape, 3]).astype(np.uint8)
+
+
+# GoogLeNet, section 7; and what is cut out of the resized picture, counted from its middle
+
+
+def resized(picture, scale, interpolation):
+  width, height = picture.size
+  longer = int(scale * max(width, height) / min(width, height))
+  size = (longer, scale) if width > height else (scale, longer)
+  return picture.resize(size, PILLOW[interpolation])
+
+
+def centered(picture, width, height):
+  left = round((picture.width - width) / 2)
+  top = round((picture.height - height) / 2)
+  return picture.crop((left, top, left + width, top + height))
+
+
+def squares_of(picture):
+  """Left, centre, right; top, centre, bottom."""
+  side = min(picture.size)
+  yield picture.crop((0, 0, side, side))
+  yield centered(picture, side, side)
+  right, bottom = picture.size
+  yield picture.crop((right - side, bottom - side, right, bottom))
+
+
+def six_of(square, interpolation):
+  far = square.width - SIZE
+  for left, top in [(0, 0), (far, 0), (0, far), (far, far)]:
+    yield square.crop((left, top, left + SIZE, top + SIZE))
+  yield centered(square, SIZE, SIZE)
+  yield square.resize((SIZE, SIZE), PILLOW[interpolation])
+
+
+def expected_views(image, crops):
+  picture, found = Image.fromarray(image), []
+  scales = {'10': (27,), '12': (30,), '144': SCALES}[crops]
+  interpolation = 'bicubic' if crops == '10' else 'bilinear'
+  for scale in scales:
+    squares = list(squares_of(resized(picture, scale, interpolation)))
+    for square in squares if crops == '144' else squares[1:2]:
+      six = list(six_of(square, interpolation))
+      found += six[:5] if crops == '10' else six
+  found = np.stack([np.asarray(view) for view in found])
+  return np.concatenate([found, found[:, :, ::-1]])
+
+
+def decode(place, encoded):
+  return {'image': inception_preprocessing.decode(encoded), 'place': place}
+
+
+def png(image):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'PNG')
+  return file.getvalue()
+
+
+def stream(files, spec, batch_size, **kwargs):
+  records = tf.data.Dataset.from_tensor_slices(files).enumerate()
+  return views.view_stream(records, decode, spec, batch_size, **kwargs)
+
+
+def ordered(pictures):
+  return sorted(picture.tobytes() for picture in pictures)
+
+
+@pytest.mark.parametrize('crops', SPECS)
+def test_views_are_those_of_the_papers(crops):
+  pictures = [noise(*shape) for shape in SHAPES.values()]
+  spec = SPECS[crops]
+  batches = list(stream([png(p) for p in pictures], spec, 50).as_numpy_iterator())
+  found = np.concatenate([batch['image'] for batch in batches])
+  places = np.concatenate([batch['place'] for batch in batches])
+  assert found.dtype == np.uint8
+  assert spec.num_views == int(crops)
+  np.testing.assert_array_equal(places, np.repeat(np.arange(len(pictures)), spec.num_views))
+  assert [len(batch['image']) for batch in batches[:-1]] == [50] * (len(batches) - 1)
+  for name, picture, views_of_it in zip(
+    SHAPES, pictures, np.split(found, len(pictures)), strict=True
+  ):
+    assert ordered(views_of_it) == ordered(expected_views(picture, crops)), name
+
+
+def test_aspect_keeps_the_aspect_ratio():
+  spec = ViewSpec(SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
+  pictures = [noise(*shape) for shape in SHAPES.values()]
+  found = next(stream([png(p) for p in pictures], spec, 100).as_numpy_iterator())['image']
+  for name, picture, view in zip(SHAPES, pictures, found, strict=True):
+    expected = centered(resized(Image.fromarray(picture), 30, 'bicubic'), SIZE, SIZE)
+    np.testing.assert_array_equal(view, expected, err_msg=name)
+
+
+def test_slims_view_is_the_same_to_the_bit():
+  files = [png(noise(*shape)) for shape in SHAPES.values()]
+  found = next(stream(files, ViewSpec(SIZE), 100).as_numpy_iterator())['image']
+  for file, view in zip(files, found, strict=True):
+    np.testing.assert_array_equal(view, inception_preprocessing.eval_image(file, SIZE, SIZE))
+
+
+def test_dense_is_the_whole_picture_unless_it_is_a_line():
+  spec = ViewSpec(SIZE, 'dense')
+  pictures = [noise(*shape) for shape in SHAPES.values()]
+  found = [b['image'] for b in stream([png(p) for p in pictures], spec, 7).as_numpy_iterator()]
+  for name, picture, view in zip(SHAPES, pictures, found, strict=True):
+    whole = resized(Image.fromarray(picture), 27, 'bilinear')
+    most = 27 * views.MAX_DENSE_ASPECT
+    expected = centered(whole, min(whole.width, most), min(whole.height, most))
+    np.testing.assert_array_equal(view, np.asarray(expected)[np.newaxis], err_msg=name)
+  assert max(view.size for view in found) == 27 * 27 * views.MAX_DENSE_ASPECT * 3
+
+
+@pytest.mark.parametrize('crops', ['1', '10'])
+def test_broken_pictures_are_missing_and_the_order_stays(crops):
+  files = [png(noise(8, 8 + i)) for i in range(40)]
+  broken = (0, 1, 7, 16, 39)
+  for i in broken:
+    files[i] = b'no picture'
+  spec = ViewSpec(4, crops)
+  batches = stream(files, spec, 30, num_threads=3)
+  places = np.concatenate([batch['place'] for batch in batches])
+  kept = [i for i in range(40) if i not in broken]
+  np.testing.assert_array_equal(places, np.repeat(kept, spec.num_views))
+
+
+def test_a_picture_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monkeypatch):
+  decoded, made = [], []
+
+  def counting(place):
+    note = tf.py_function(lambda n: decoded.append(int(n)), [place], [])
+    with tf.control_dependencies([note]):
+      return {'image': tf.zeros([30, 40, 3], tf.uint8), 'place': tf.identity(place)}
+
+  def square_views(image, spec, scale, position):
+    note = tf.py_function(lambda *square: made.append(square), [scale, position], [])
+    with tf.control_dependencies([note]):
+      return tf.zeros([12, 24, 24, 3], tf.uint8)
+
+  monkeypatch.setattr(views, 'square_views', square_views)
+  pictures = tf.data.Dataset.range(9)
+  found = iter(views.view_stream(pictures, counting, ViewSpec(24, '144'), 12, num_threads=1))
+  assert len(next(found)['image']) == 12
+  time.sleep(0.5)  # what runs ahead has time to
+  first = len(made)
+  assert sum(1 for _ in found) == 9 * 12 - 1
+  assert sorted(decoded) == list(range(9))
+  assert len(made) == 9 * 12
+  assert first < 12
+
+
+@pytest.mark.parametrize('shape', [(1, 60000), (60000, 3)])
+def test_an_extreme_picture_is_cut_before_it_is_resized(shape):
+  picture = noise(*shape)
+  spec = ViewSpec(75, '12', scales=(86,))
+  found = views.square_views(picture, spec, tf.constant(86), tf.constant(0.5, tf.float64))
+  near = slice(29985, 30015)
+  near = picture[near] if shape[0] > 1 else picture[:, near]
+  square = centered(resized(Image.fromarray(near), 86, 'bilinear'), 86, 86)
+  np.testing.assert_array_equal(found[4], centered(square, 75, 75))
+
+
+def test_default_scales_keep_googlenets_ratio():
+  assert views.default_scales(224, '144') == (256, 288, 320, 352)
+  assert views.default_scales(299, '144') == (342, 384, 427, 470)
+  assert views.default_scales(299, '12') == views.default_scales(299, 'dense') == (342,)
+
+
+def test_to_float_is_slims_scaling():
+  values = np.arange(256, dtype=np.uint8)
+  scaled = views.to_float(tf.constant(values))
+  np.testing.assert_allclose(scaled, (values / 255 - 0.5) * 2, atol=1e-7)
+  same = tf.constant([-1.0, 0.3])
+  np.testing.assert_array_equal(views.to_float(same), same)
+  assert views.to_float(same, tf.bfloat16).dtype == tf.bfloat16
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'crops': '11'}, '--crops=11: choose one of 1, 10, 12, 144, dense'),
+    ({'resize': 'pad'}, '--resize=pad: choose one of slim, aspect'),
+    (
+      {'resize': 'aspect', 'interpolation': 'area'},
+      '--interpolation=area: choose one of bilinear, bicubic',
+    ),
+    ({'interpolation': 'bicubic'}, '--interpolation=bicubic is for --resize=aspect'),
+    ({'crops': '12', 'resize': 'slim'}, '--resize=slim is for --crops=1; --crops=12 takes aspect'),
+    ({'scales': (342,)}, '--crop_scales is not for --crops=1, which has --crop_fraction'),
+    ({'crops': '144', 'scales': (342,)}, '--crop_scales=342: --crops=144 takes 4, not 1'),
+    (
+      {'crops': '10', 'scales': (298,)},
+      '--crop_scales=298: a shorter side must have the 299 pixels of a view',
+    ),
+    ({'crop_fraction': 0.0}, '--crop_fraction=0.0: it must be above 0'),
+    ({'crops': 'dense', 'crop_fraction': 0.5}, '--crop_fraction is for --crops=1'),
+    ({'image_size': 0}, '--eval_image_size=0: it must be at least 1'),
+  ],
+)
+def test_impossible_values_name_the_flag(values, message):
+  with pytest.raises(ValueError, match=message):
+    ViewSpec(**{'image_size': 299, **values})

@@ -1,0 +1,260 @@
+"""Batches from real records on disk."""
+
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.datasets import dataset_factory
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+from slim_inception.input import pipeline as input_pipeline
+from tests import records
+from tests.datasets import slim_records
+
+INCEPTION = preprocessing_factory.get('inception')
+
+
+def dataset(directory, split='train'):
+  return dataset_factory.get_dataset('image_folder', split, directory)
+
+
+def batches(directory, number, **kwargs):
+  kwargs = {'image_size': 32, 'batch_size': 4, 'shuffle_buffer': 10, **kwargs}
+  found = input_pipeline.train_batches(dataset(directory), INCEPTION, Distortion(), **kwargs)
+  return list(itertools.islice(found.as_numpy_iterator(), number))
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('records'))
+
+
+def test_an_epoch_has_every_record_once(directory):
+  found = batches(directory, 12)
+  positions = np.concatenate([batch['position'] for batch in found])
+  np.testing.assert_array_equal(positions, np.arange(48))
+  first, second = (np.concatenate([b['image'] for b in found])[s] for s in (np.s_[:24], np.s_[24:]))
+  assert first.shape == (24, 32, 32, 3)
+  assert first.dtype == np.uint8
+  labels = np.concatenate([batch['label'] for batch in found])
+  np.testing.assert_array_equal(np.bincount(labels[:24]), [8, 8, 8])
+  assert np.any(labels[:24] != labels[24:])  # another order in the second epoch
+  assert np.any(first != second)
+  colors = first.astype(float).mean((1, 2)).argmax(1)
+  np.testing.assert_array_equal(colors, labels[:24])  # each picture has its own label
+
+
+def test_the_same_seed_gives_the_same_batches(directory):
+  one, same, other = (batches(directory, 8, seed=seed) for seed in (1, 1, 2))
+  for a, b in zip(one, same, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+  assert any(np.any(a['image'] != b['image']) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize('consumed', [3, 6, 8])
+def test_going_on_at_a_position_gives_the_rest(directory, consumed):
+  whole = batches(directory, 10)
+  rest = batches(directory, 10 - consumed, position=4 * consumed)
+  for a, b in zip(whole[consumed:], rest, strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_workers_take_what_replicas_of_one_process_take(directory):
+  """Four replicas, of one process and of two workers: the same batches, to the bit."""
+  position = 7
+  whole = batches(directory, 12, batch_size=3, replicas=4, position=position)
+  places = np.stack([batch['position'] for batch in whole]).reshape(3, 4, 3)
+  np.testing.assert_array_equal(places[0, :, 0], position + np.arange(4))
+  np.testing.assert_array_equal(places[:, 0].ravel(), position + np.arange(0, 36, 4))
+  for worker in range(2):
+    own = batches(
+      directory, 6, batch_size=3, replicas=2, position=position, worker=worker, num_workers=2
+    )
+    first = (worker - position) % 2
+    expected = [whole[4 * step + replica] for step in range(3) for replica in (first, first + 2)]
+    for a, b in zip(own, expected, strict=True):
+      assert set(a['position'] % 2) == {worker}
+      for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_broken_pictures_are_missed_by_all_replicas_alike(tmp_path):
+  """A step takes all that is before its last place, as it does with one replica."""
+  directory = records.write_set(tmp_path, broken=(5, 11))
+  alone = np.stack([batch['position'] for batch in batches(directory, 4, batch_size=8)])
+  dealt = np.stack([batch['position'] for batch in batches(directory, 8, replicas=2)])
+  np.testing.assert_array_equal(dealt, np.concatenate([(s[0::2], s[1::2]) for s in alone]))
+
+
+def test_the_global_seed_does_not_matter(directory):
+  tf.random.set_seed(0)
+  one = batches(directory, 3)
+  tf.random.set_seed(7)
+  np.testing.assert_array_equal(one[2]['image'], batches(directory, 3)[2]['image'])
+
+
+def test_broken_pictures_are_skipped_and_leave_gaps(tmp_path):
+  directory = records.write_set(tmp_path, broken=(5, 11))
+  found = batches(directory, 11)
+  positions = np.concatenate([batch['position'] for batch in found])
+  assert len(positions) == 44
+  assert positions[-1] + 1 - len(positions) == 4  # two pictures in each of two epochs
+  labels = np.concatenate([batch['label'] for batch in found])
+  np.testing.assert_array_equal(np.bincount(labels[:22]), [8, 8, 6])
+
+
+def test_a_cut_off_shard_stops_and_is_named(tmp_path):
+  directory = records.write_set(tmp_path)
+  data = dataset(directory)
+  path = directory / 'train-00001-of-00003'
+  path.write_bytes(path.read_bytes()[:-100])
+  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.DataLossError) as caught:
+    for _ in itertools.islice(found, 10):
+      pass
+  assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, 0, caught.value))
+
+
+def test_records_that_are_gone_stop_and_are_missed(tmp_path):
+  data = dataset(records.write_set(tmp_path))
+  records.write_set(tmp_path, count=22)
+  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.FailedPreconditionError) as caught:
+    next(iter(found))
+  message = str(input_pipeline.read_error(data, 0, caught.value))
+  assert message == 'image_folder train has other records than it had at the start'
+
+
+def test_labels_outside_the_head_are_named(directory):
+  assert input_pipeline.check_labels(dataset(directory), 0) == 3
+  with pytest.raises(ValueError, match=r'are 0\.\.2; with --labels_offset=1 .* -1\.\.1.*0\.\.1'):
+    input_pipeline.check_labels(dataset(directory), 1)
+
+
+def test_a_label_that_the_sample_missed_stops_the_run(directory):
+  narrow = dataclasses.replace(dataset(directory), num_classes=2)
+  found = input_pipeline.train_batches(narrow, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+    next(iter(found))
+  message = str(input_pipeline.read_error(narrow, 0, caught.value))
+  assert re.search(r'train-0000\d-of-00003 has labels 2\.\.2; those of image_folder are', message)
+  offset = input_pipeline.train_batches(
+    dataset(directory), INCEPTION, Distortion(), image_size=32, batch_size=4, labels_offset=1
+  )
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    next(iter(offset))
+
+
+def test_a_set_without_a_sound_picture_is_refused(tmp_path, directory):
+  broken = records.write_set(tmp_path, broken=tuple(range(24)))
+  with pytest.raises(ValueError, match='None of the first 64 pictures of image_folder train'):
+    input_pipeline.check_pictures(dataset(broken), INCEPTION, Distortion(), 32)
+  input_pipeline.check_pictures(dataset(directory), INCEPTION, Distortion(), 32)
+
+
+@pytest.mark.parametrize(
+  ('name', 'shard', 'classes', 'extra'),
+  [
+    ('flowers', 'flowers_train_{:05d}-of-00002.tfrecord', 5, {}),
+    (
+      'imagenet',
+      'train-{:05d}-of-00002',
+      1001,
+      {
+        'image_object_bbox_ymin': [0.1],
+        'image_object_bbox_xmin': [0.2],
+        'image_object_bbox_ymax': [0.6],
+        'image_object_bbox_xmax': [0.9],
+        'image_filename': b'n02105855_2933.JPEG',
+      },
+    ),
+  ],
+)
+def test_slims_own_records_need_no_conversion(tmp_path, name, shard, classes, extra):
+  for i in range(2):
+    examples = [
+      slim_records.example(
+        image_encoded=records.picture(label, label),
+        image_format=b'jpg',
+        image_class_label=label,
+        image_height=40,
+        image_width=48,
+        **extra,
+      )
+      for label in (2 * i + 1, 2 * i + 2)
+    ]
+    slim_records.write(tmp_path / shard.format(i), examples)
+  found = dataset_factory.get_dataset(name, 'train', tmp_path)
+  assert (found.num_samples, found.num_classes) == (4, classes)
+  (batch,) = itertools.islice(
+    input_pipeline.train_batches(
+      found, INCEPTION, Distortion(), image_size=32, batch_size=4, shuffle_buffer=1
+    ).as_numpy_iterator(),
+    1,
+  )
+  assert sorted(batch['label']) == [1, 2, 3, 4]
+  colors = batch['image'].astype(float).mean((1, 2)).argmax(1)
+  np.testing.assert_array_equal(colors, batch['label'] % 3)
+
+
+def write_several(directory, labels):
+  """A set of pictures with several labels each."""
+  examples = [
+    slim_records.example(
+      image_encoded=records.picture(i, i), **({'image_class_label': each} if each else {})
+    )
+    for i, each in enumerate(labels)
+  ]
+  directory.mkdir(exist_ok=True)
+  slim_records.write(directory / 'train-00000-of-00001', examples)
+  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n3:d\n')
+  return directory
+
+
+def first_batch(found, size, **kwargs):
+  batches = input_pipeline.train_batches(
+    found, INCEPTION, Distortion(), image_size=32, batch_size=size, shuffle_buffer=1, **kwargs
+  )
+  return next(batches.as_numpy_iterator())
+
+
+def test_several_labels_become_targets(tmp_path):
+  found = dataset(write_several(tmp_path, [[1, 3], [2], [3, 3, 1]]))
+  expected = np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1]], np.float32)
+  labels = first_batch(found, 3, multi_label=True)['label']
+  assert labels.dtype == np.float32
+  np.testing.assert_array_equal(labels, expected)
+  labels = first_batch(found, 3, multi_label=True, labels_offset=1)['label']
+  np.testing.assert_array_equal(labels, expected[:, 1:])
+  input_pipeline.check_pictures(found, INCEPTION, Distortion(), 32)
+
+
+def test_one_label_is_a_target_too(directory):
+  several = batches(directory, 3, multi_label=True)
+  for one, more in zip(batches(directory, 3), several, strict=True):
+    np.testing.assert_array_equal(np.eye(3)[one['label']], more['label'])
+
+
+@pytest.mark.parametrize('label', [[0, 4], [-1, 2], []])
+def test_each_of_several_labels_is_checked(tmp_path, label):
+  found = dataset(write_several(tmp_path, [[1]]))
+  found = dataclasses.replace(found, num_samples=2, shard_sizes=(2,))
+  write_several(tmp_path, [[1], label])
+  with pytest.raises(tf.errors.InvalidArgumentError, match='is outside the classes'):
+    first_batch(found, 2, multi_label=True)
+
+
+def test_several_labels_name_the_loss_that_they_need(tmp_path):
+  found = dataset(write_several(tmp_path, [[1, 3], [2]]))
+  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+    first_batch(found, 2)
+  message = str(input_pipeline.read_error(found, 0, caught.value))
+  assert message == (
+    'image_folder train has a record without a label or with several; several need --loss=sigmoid'
+  )

@@ -1,0 +1,97 @@
+"""Training without data."""
+
+import itertools
+
+import numpy as np
+import pytest
+from slim_inception.datasets import dataset_factory
+
+from slim_inception.evaluate.config import resolve as resolve_eval
+from slim_inception.input import synthetic
+from slim_inception.train import trainer
+from slim_inception.train.config import resolve
+from tests import tiny
+from tests.training import processes
+
+
+def batches(number, **kwargs):
+  found = synthetic.train_batches(
+    dataset_factory.synthetic('train'), image_size=8, batch_size=5, **kwargs
+  )
+  return list(itertools.islice(found.as_numpy_iterator(), number))
+
+
+def test_batches_are_a_function_of_the_position():
+  whole = batches(300)
+  places = np.concatenate([batch['position'] for batch in whole])
+  np.testing.assert_array_equal(places, np.arange(1500))
+  labels = np.concatenate([batch['label'] for batch in whole])
+  assert (labels.min(), labels.max()) == (1, 1000)
+  assert np.bincount(labels).max() < 10
+  image = whole[0]['image']
+  assert (image.shape, image.dtype) == ((5, 8, 8, 3), np.uint8)
+  assert image.std() > 50
+  for a, b in zip(whole[7:], batches(3, position=35), strict=False):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+  shifted = np.concatenate([batch['label'] for batch in batches(300, labels_offset=1)])
+  np.testing.assert_array_equal(shifted, labels - 1)
+  assert batches(1, channels=1)[0]['image'].shape == (5, 8, 8, 1)
+  several = batches(1, multi_label=True)[0]['label']
+  np.testing.assert_array_equal(several, np.eye(1001)[labels[:5]])
+
+
+def test_workers_and_replicas_share_the_positions():
+  whole = batches(8, position=7, replicas=4)
+  for worker in range(2):
+    own = batches(4, position=7, replicas=2, worker=worker, num_workers=2)
+    first = (worker - 7) % 2
+    matching = [whole[4 * i + j] for i in (0, 1) for j in (first, first + 2)]
+    for batch, expected in zip(own, matching, strict=True):
+      for key in batch:
+        np.testing.assert_array_equal(batch[key], expected[key])
+  places = np.concatenate([batch['position'] for batch in whole])
+  np.testing.assert_array_equal(np.sort(places), 7 + np.arange(40))
+
+
+def config(train_dir, **kwargs):
+  return resolve(
+    {
+      'dataset_name': 'synthetic',
+      'train_dir': str(train_dir),
+      'model_name': tiny.NAME,
+      'preprocessing_name': 'inception',
+      'batch_size': 4,
+      'log_every_n_steps': 1,
+      'max_number_of_steps': 3,
+      **kwargs,
+    }
+  )
+
+
+def test_a_run_needs_no_data_and_goes_on(tmp_path, caplog):
+  for steps in (2, 3):
+    trainer.train(config(tmp_path / 'resumed', max_number_of_steps=steps))
+  trainer.train(config(tmp_path / 'whole'))
+  resumed, whole = (processes.metrics(tmp_path / run) for run in ('resumed', 'whole'))
+  assert [entry['step'] for entry in resumed] == [1, 2, 3]
+  assert resumed[2]['loss'] == pytest.approx(whole[2]['loss'], rel=1e-3)
+  assert whole[2]['epoch'] == round(12 / 1281167, 4)
+  with pytest.raises(ValueError, match='synthetic pictures are for training alone: --dataset_name'):
+    resolve_eval({'checkpoint_path': str(tmp_path / 'whole')})
+
+
+@pytest.mark.parametrize(
+  'flag', [{'dataset_dir': 'data'}, {'eval_interval_epochs': 1.0}, {'class_weights': 'balanced'}]
+)
+def test_what_needs_records_is_refused(flag):
+  (name,) = flag
+  with pytest.raises(
+    ValueError, match=f'--{name} needs records; --dataset_name=synthetic has none'
+  ):
+    config('run', **flag)
+
+
+def test_records_of_it_do_not_exist():
+  with pytest.raises(ValueError, match='synthetic pictures are for training alone'):
+    dataset_factory.get_dataset('synthetic', 'train', '.')

@@ -1,0 +1,260 @@
+"""Gradient accumulation, float16 with loss scaling, XLA: the step by other ways."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.nets import checkpoints
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+from slim_inception.train import loss_scale, trainer
+from slim_inception.train.train_state import Counters, TrainState, read_counters
+from slim_inception.train.train_step import make_train_step
+from tests import tiny
+
+INCEPTION = preprocessing_factory.get('inception')
+PLAIN = Distortion()
+SIDE = 16
+RATE = 0.1
+
+
+def config(**kwargs):
+  return tiny.config(
+    **{
+      'optimizer': 'momentum',
+      'train_image_size': SIDE,
+      'batch_size': 4,
+      'batch_norm_decay': 0.5,
+      **kwargs,
+    }
+  )
+
+
+def batch(count: int) -> dict[str, tf.Tensor]:
+  rng = np.random.default_rng(0)
+  return {
+    'image': tf.constant(rng.integers(0, 256, (count, SIDE, SIDE, 3)), tf.uint8),
+    'label': tf.constant(np.arange(count) % 3, tf.int32),
+    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
+    'position': tf.constant(np.arange(count), tf.int64),
+  }
+
+
+class Linear(tf.Module):
+  """A net without batch norm and dropout, by the interface of `nets.model.Model`."""
+
+  def __init__(self):
+    super().__init__()
+    start = np.random.default_rng(1).standard_normal((SIDE * SIDE * 3, 3)).astype(np.float32)
+    self.variables_by_name = {'Net/weights': tf.Variable(start / SIDE, name='Net/weights')}
+    self.regularized_names = frozenset(self.variables_by_name)
+
+  def __call__(self, images, training, dropout_seed):
+    assert training
+    weights = self.variables_by_name['Net/weights']
+    flat = tf.reshape(images, (images.shape[0], -1))
+    logits = tf.linalg.matmul(flat, tf.cast(weights, images.dtype))
+    return tf.cast(logits, tf.float32), {}
+
+  def regularization_loss(self):
+    return 0.001 * tf.nn.l2_loss(self.variables_by_name['Net/weights'])
+
+
+def make(settings, model=None, strategy=None):
+  strategy = strategy or tf.distribute.get_strategy()
+  tf.random.set_seed(0)
+  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
+  with strategy.scope():
+    state = TrainState(settings, model() if model else trainer.make_model(settings, plan))
+  return state, make_train_step(strategy, state, settings, INCEPTION, PLAIN)
+
+
+def run(train_step, value, steps: int = 1):
+  for step in range(steps):
+    results = train_step(value, tf.constant(step, tf.int64), tf.constant(RATE))
+  return {name: float(value) for name, value in results.items()}
+
+
+def assert_equal(one: TrainState, other: TrainState, **tolerance):
+  for name, variable in one.named_variables().items():
+    np.testing.assert_allclose(
+      variable, other.named_variables()[name].read_value(), err_msg=name, **tolerance
+    )
+
+
+def test_small_batches_equal_a_large_one():
+  flags = {'clip_gradient_norm': 1.0, 'moving_average_decay': 0.9}
+  large, large_step = make(config(batch_size=12, **flags), Linear)
+  small, small_step = make(config(batch_size=4, accumulate_steps=3, **flags), Linear)
+  expected, results = run(large_step, batch(12), 3), run(small_step, batch(12), 3)
+  assert results == pytest.approx(expected, rel=1e-4)
+  assert results['position'] == 11
+  assert_equal(small, large, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_moves_with_every_small_batch():
+  """Twice the same pictures, without distortion of them or dropout."""
+  settings = config(accumulate_steps=2, dropout_keep_prob=1.0)
+  state, train_step = make(settings)
+  half = batch(4)
+  run(train_step, {name: tf.concat([value, value], 0) for name, value in half.items()})
+  once, single_step = make(config(dropout_keep_prob=1.0))
+  run(single_step, half)
+  name = 'InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_mean'
+  mean = once.model.variables_by_name[name].numpy()  # from 0 with decay 0.5: half of the batch's
+  np.testing.assert_allclose(state.model.variables_by_name[name], 1.5 * mean, rtol=1e-4, atol=1e-6)
+  for name, variable in once.trained.items():
+    np.testing.assert_allclose(state.trained[name], variable, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_the_global_batch_counts_the_small_ones():
+  plan = trainer.make_plan(config(accumulate_steps=3, num_epochs=2.0), 120, 3, 2)
+  assert (plan.global_batch_size, plan.steps_per_epoch, plan.total_steps) == (24, 5, 10)
+
+
+def test_a_batch_of_another_size_is_refused():
+  _, train_step = make(config(accumulate_steps=3), Linear)
+  message = '--accumulate_steps=3 with --batch_size=4 takes 12 pictures a replica and step, not 8'
+  with pytest.raises(ValueError, match=message):
+    run(train_step, batch(8))
+
+
+def mirrored_values(mirrored, value):
+  return {
+    key: mirrored.experimental_distribute_values_from_function(lambda _, v=v: v)
+    for key, v in value.items()
+  }
+
+
+@pytest.mark.parametrize(
+  ('flags', 'model'),
+  [
+    ({'accumulate_steps': 2}, None),
+    ({'jit_compile': True}, Linear),
+    pytest.param({'jit_compile': True}, None, marks=pytest.mark.slow),
+  ],
+)
+def test_replicas(mirrored, flags, model):
+  """The same pictures on both replicas are one."""
+  count = 4 * flags.get('accumulate_steps', 1)
+  settings = config(mixup_alpha=0.2, **flags)
+  single, single_step = make(settings, model)
+  both, step_of_both = make(settings, model, mirrored)
+  for name, variable in both.named_variables().items():
+    variable.assign(single.named_variables()[name].read_value())
+  expected = run(single_step, batch(count))
+  assert run(step_of_both, mirrored_values(mirrored, batch(count))) == pytest.approx(
+    expected, rel=1e-3
+  )
+  assert_equal(single, both, rtol=1e-2, atol=1e-3)
+
+
+def test_float16_with_two_replicas(mirrored):
+  state, train_step = make(config(precision='float16'), Linear, mirrored)
+  results = run(train_step, mirrored_values(mirrored, batch(4)), 2)
+  assert (results['overflow_steps'], results['loss_scale']) == (0, 2**15)
+  copies = mirrored.experimental_local_results(state.trained['Net/weights'])
+  np.testing.assert_array_equal(copies[0], copies[1])
+
+
+def test_float16_is_float32_within_rounding():
+  half, half_step = make(config(precision='float16', dropout_keep_prob=1.0))
+  full, full_step = make(config(dropout_keep_prob=1.0))
+  results, expected = run(half_step, batch(4)), run(full_step, batch(4))
+  assert results.pop('overflow_steps') == 0
+  assert results.pop('loss_scale') == 2**15
+  assert results == pytest.approx(expected, rel=0.02)
+  for name, slot in full.optimizer.slots.items():  # momentum after one step is the gradient
+    error = np.linalg.norm(half.optimizer.slots[name].numpy() - slot.numpy())
+    assert error <= 0.05 * np.linalg.norm(slot.numpy()) + 1e-3, name
+
+
+def test_overflow_skips_the_update_and_halves_the_scale(tmp_path):
+  settings = config(precision='float16', clip_gradient_norm=1.0)
+  state, train_step = make(settings, Linear)
+  state.loss_scale.scale.assign(2.0**100)
+  before = {name: v.numpy() for name, v in state.named_variables().items()}
+  results = run(train_step, batch(4), 3)
+  assert np.isfinite(results['loss'])
+  assert (results['overflow_steps'], results['loss_scale']) == (3, 2.0**97)
+  for name in ('Net/weights', 'Net/weights/Momentum'):
+    np.testing.assert_array_equal(before[name], state.named_variables()[name])
+  state.loss_scale.scale.assign(1024.0)
+  results = run(train_step, batch(4))
+  assert (results['overflow_steps'], results['loss_scale']) == (3, 1024)
+  assert np.any(before['Net/weights'] != state.trained['Net/weights'].numpy())
+  prefix = str(tmp_path / 'model.ckpt-4')
+  state.save(prefix, Counters(4, 16, 15))
+  other, _ = make(settings, Linear)
+  assert other.restore(prefix) == ()
+  assert read_counters(prefix, 5) == (4, 16, 15)
+  numbers = [int(v) for v in other.loss_scale.named_variables().values()]
+  assert numbers == [1024, 1, 3]
+  assert 'loss_scale' in checkpoints.shapes(prefix)
+
+
+def test_a_loss_that_overflows_without_the_scale_is_not_skipped():
+  """Batch norm's averages would be lost, and the next loss as good as if nothing had been."""
+  state, train_step = make(config(precision='float16', weight_decay=0.0), Linear)
+  weights = state.trained['Net/weights']
+  weights.assign(1e5 * weights)
+  results = run(train_step, batch(4))
+  assert not np.isfinite(results['loss'])
+  assert (results['overflow_steps'], results['loss_scale']) == (0, 2**15)
+  assert not np.isfinite(weights.numpy()).all()
+  assert not state.is_finite()
+
+
+def test_the_scale_grows_after_good_steps():
+  scaling = loss_scale.LossScale()
+  scaling.good_steps.assign(loss_scale.GROWTH_STEPS - 2)
+  found = []
+  for is_finite in (True, True, True, False, True):
+    scaling.update(tf.constant(is_finite))
+    found.append([int(v) for v in scaling.named_variables().values()])
+  assert found == [
+    [2**15, 1999, 0],
+    [2**16, 0, 0],
+    [2**16, 1, 0],
+    [2**15, 0, 1],
+    [2**15, 1, 1],
+  ]
+  scaling.scale.assign(1.0)
+  scaling.update(tf.constant(False))
+  assert float(scaling.scale) == 1.0
+
+
+def test_other_precisions_have_no_scale():
+  state, _ = make(config(precision='bfloat16'), Linear)
+  assert state.loss_scale is None
+  assert 'loss_scale' not in state.named_variables()
+
+
+AUGMENTED = {
+  'mixup_alpha': 0.2,
+  'cutmix_alpha': 1.0,
+  'random_erasing': 1e-9,  # compiled; but noise is another generator's under XLA
+  'randaugment_layers': 1,
+}
+
+
+@pytest.mark.parametrize(
+  ('flags', 'model', 'op'),
+  [
+    (AUGMENTED, Linear, 'MatMul'),
+    ({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'),
+  ],
+)
+def test_compiled_by_xla(flags, model, op):
+  """The same numbers; dropout, whose bits are another generator's under XLA, is off."""
+  count = 4 * flags.get('accumulate_steps', 1)
+  plain, plain_step = make(config(dropout_keep_prob=1.0, **flags), model)
+  compiled, compiled_step = make(config(dropout_keep_prob=1.0, jit_compile=True, **flags), model)
+  expected, results = run(plain_step, batch(count)), run(compiled_step, batch(count))
+  assert results == pytest.approx(expected, rel=1e-2)
+  assert_equal(compiled, plain, rtol=0.05, atol=0.01)
+  graph = compiled_step.get_concrete_function(
+    batch(count), tf.constant(0, tf.int64), tf.constant(RATE)
+  ).graph.as_graph_def()
+  functions = [f for f in graph.library.function if '_XlaMustCompile' in f.attr]
+  assert functions and any(node.op == op for f in functions for node in f.node_def)

@@ -1,0 +1,96 @@
+"""The flags of augmentation, as the step applies them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.preprocessing import mixing, preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+from slim_inception.train.train_state import TrainState
+from slim_inception.train.train_step import augment, draw_mix, make_train_step
+from slim_inception.train.trainer import make_model, make_plan
+from tests import tiny
+
+INCEPTION = preprocessing_factory.get('inception')
+PLAIN = Distortion(random_flip=False, color=False)
+SIDE = 16
+FLAGS = (
+  {'mixup_alpha': 1.0},
+  {'cutmix_alpha': 1.0},
+  {'random_erasing': 1.0},
+  {'randaugment_layers': 2},
+)
+
+
+def config(**kwargs):
+  return tiny.config(**{'optimizer': 'sgd', 'train_image_size': SIDE, **kwargs})
+
+
+def batch(start: int = 0) -> dict[str, tf.Tensor]:
+  rng = np.random.default_rng(0)
+  return {
+    'image': tf.constant(rng.integers(0, 256, (4, SIDE, SIDE, 3)), tf.uint8),
+    'label': tf.constant([0, 1, 2, 0], tf.int32),
+    'seed': tf.constant([[0, start + i] for i in range(4)], tf.int32),
+    'position': tf.constant(np.arange(4), tf.int64),
+  }
+
+
+def augmented(settings, value):
+  return augment(settings, INCEPTION, PLAIN, value, draw_mix(settings, value))
+
+
+@pytest.mark.parametrize('flags', FLAGS, ids=lambda flags: next(iter(flags)))
+def test_each_flag_changes_the_pictures_by_their_seeds_alone(flags):
+  plain, share = augmented(config(), batch())
+  assert share is None
+  np.testing.assert_allclose(plain, batch()['image'].numpy() / 127.5 - 1, atol=1e-6)
+  one, again, other = (augmented(config(**flags), batch(start))[0] for start in (0, 0, 4))
+  np.testing.assert_array_equal(one, again)
+  assert np.mean(one.numpy() != plain.numpy()) > 0.01
+  assert np.mean(one.numpy() != other.numpy()) > 0.01
+  assert one.dtype == tf.float32
+  assert augmented(config(precision='bfloat16', **flags), batch())[0].dtype == tf.bfloat16
+
+
+def test_magnitude_is_taken():
+  weak, strong = (
+    augmented(config(randaugment_layers=1, randaugment_magnitude=m), batch())[0] for m in (1.0, 9.0)
+  )
+  assert np.any(weak.numpy() != strong.numpy())
+
+
+def test_the_step_mixes_targets_as_pictures():
+  """Dropout off and fixed weights: the step's loss is that of the mixed batch by hand."""
+  settings = config(mixup_alpha=1.0, cutmix_alpha=1.0, dropout_keep_prob=1.0, weight_decay=0.0)
+  strategy = tf.distribute.get_strategy()
+  state = TrainState(settings, make_model(settings, make_plan(settings, 8, 3, 1)))
+  step = make_train_step(strategy, state, settings, INCEPTION, PLAIN)
+  kinds = set()
+  for start in range(8):
+    drawn = mixing.draw(tf.constant([0, start]), 1.0, 1.0)
+    kinds.add(bool(drawn.is_cut))
+    images, share = mixing.mix(tf.cast(batch()['image'], tf.float32) / 127.5 - 1, drawn)
+    targets = np.eye(3)[batch()['label']]
+    targets = float(share) * targets + (1 - float(share)) * targets[::-1]
+    logits, _ = state.model(images, training=True)
+    expected = -np.mean(np.sum(targets * tf.nn.log_softmax(logits).numpy(), 1))
+    results = step(batch(start), tf.constant(0, tf.int64), tf.constant(0.0))
+    assert float(results['cross_entropy']) == pytest.approx(expected, rel=1e-4)
+  assert kinds == {False, True}
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'mixup_alpha': -0.1}, '--mixup_alpha=-0.1: must be at least 0'),
+    ({'random_erasing': 1.5}, '--random_erasing=1.5: must be at least 0, at most 1'),
+    (
+      {'randaugment_magnitude': 31.0},
+      '--randaugment_magnitude=31.0: must be at least 0, at most 30',
+    ),
+  ],
+)
+def test_ranges(given, message):
+  with pytest.raises(ValueError, match=message):
+    config(**given)

@@ -1,0 +1,133 @@
+"""Signals and clocks between two steps."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from slim_inception.nets import checkpoints
+
+from slim_inception.train import boundary
+from tests import records
+from tests.training import processes
+
+
+def test_a_signal_is_noted():
+  before = signal.getsignal(signal.SIGTERM)
+  with boundary.StopSignal() as stop:
+    assert stop.received == 0
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while not stop.received and time.monotonic() < deadline:
+      time.sleep(0.01)
+    assert stop.received == signal.SIGTERM
+  assert signal.getsignal(signal.SIGTERM) == before
+  assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+  assert signal.set_wakeup_fd(-1) == -1
+
+
+class Team:
+  """Of two workers; the other says `other`."""
+
+  count = 2
+
+  def __init__(self, other):
+    self.other, self.exchanges = other, 0
+
+  def exchange(self, values):
+    self.exchanges += 1
+    return np.array([values, self.other])
+
+
+class Alone:
+  count = 1
+
+
+def test_saving_by_steps_and_by_the_clock():
+  by_steps = boundary.Boundary(Alone(), 0, 1000.0, 3)
+  assert [by_steps.after(step, 0, False).save for step in range(1, 7)] == [0, 0, 1, 0, 0, 1]
+  by_clock = boundary.Boundary(Alone(), 0, 0.0, None)
+  assert by_clock.after(1, 0, False).save
+  neither = boundary.Boundary(Alone(), 0, 1000.0, None)
+  assert neither.after(1, 0, False) == (False, 0)
+  assert neither.after(2, 0, True) == (True, 0)
+  assert neither.after(3, signal.SIGTERM, False) == (True, signal.SIGTERM)
+
+
+def test_a_signal_to_one_worker_stops_all():
+  team = Team((0, signal.SIGTERM, 0))
+  found = boundary.Boundary(team, 0, 1000.0, None).after(1, 0, False)
+  assert found == (True, signal.SIGTERM)
+
+
+def test_quick_steps_are_not_all_exchanged():
+  team = Team((1, 0, 0))  # the other's clock does not count
+  quick = boundary.Boundary(team, 0, 1000.0, None)
+  assert not any(quick.after(step, 0, False).save for step in range(1, 500))
+  assert team.exchanges < 10
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('data'))
+
+
+ENDLESS = {'max_number_of_steps': 100000, 'log_every_n_steps': 1}
+
+
+def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
+  run = processes.start(tmp_path, data, **ENDLESS)
+  processes.wait_for_step(tmp_path, 5, run)
+  run.send_signal(signal.SIGTERM)
+  ((status, output),) = processes.finish(run)
+  assert status == 0, output
+  first = checkpoints.latest(tmp_path)
+  last = processes.metrics(tmp_path)[-1]['step']
+  assert first == str(tmp_path / f'model.ckpt-{last}')
+  assert f'interrupted; started again it goes on from {first}' in output
+
+  run = processes.start(tmp_path, data, **ENDLESS)
+  processes.wait_for_step(tmp_path, last + 5, run)
+  run.send_signal(signal.SIGINT)
+  ((status, output),) = processes.finish(run)
+  assert status == 130
+  assert f'Going on from {first}' in output
+  second = checkpoints.latest(tmp_path)
+  assert second != first
+  assert output.endswith(f'driver: interrupted; started again it goes on from {second}\n')
+  assert 'Traceback' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_long_step_at_once(data, tmp_path, number):
+  """TensorFlow computes: Python's own handlers would have to wait. The checkpoint before stays."""
+  run = processes.start(
+    tmp_path, data, **ENDLESS, save_interval_steps=1, batch_size=64, accumulate_steps=64
+  )
+  processes.wait_until(lambda: len(checkpoints.numbered(tmp_path)) > 0, run)
+  time.sleep(1)  # into the second step
+  saved = checkpoints.numbered(tmp_path)
+  run.send_signal(number)
+  line = next(line for line in run.stdout if line.startswith('SIG'))
+  assert line.endswith('saving after this step; a second signal ends the run at once\n')
+  sent = time.monotonic()
+  run.send_signal(number)
+  ((status, output),) = processes.finish(run)
+  assert time.monotonic() - sent < 1
+  assert status == 128 + number
+  assert output == f'{number.name}: ended at once\n'
+  assert checkpoints.numbered(tmp_path) == saved
+  assert checkpoints.latest_sound(tmp_path) == saved[-1]
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_workers_saves_and_ends_both(data, tmp_path):
+  with processes.team(tmp_path, data, **ENDLESS) as workers:
+    processes.wait_for_step(tmp_path, 5, *workers)
+    workers[1].send_signal(signal.SIGTERM)
+    for status, output in processes.finish(*workers):
+      assert status == 0, output
+  last = processes.metrics(tmp_path)[-1]['step']
+  assert checkpoints.latest(tmp_path) == str(tmp_path / f'model.ckpt-{last}')

@@ -1,0 +1,282 @@
+"""Several processes that train together, on this machine."""
+
+import json
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.nets import checkpoints
+
+from slim_inception.evaluate import during_training
+from slim_inception.train import distribution, trainer
+from slim_inception.train.config import resolve
+from tests import records
+from tests.training import overflow, processes
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('data'))
+
+
+def losses(train_dir):
+  return {e['step']: e['loss'] for e in processes.metrics(train_dir) if 'loss' in e}
+
+
+def weights(train_dir):
+  stored = checkpoints.shapes(train_dir)
+  return {name: value.numpy() for name, value in checkpoints.read(train_dir, stored).items()}
+
+
+def check_same(found_dir, expected_dir):
+  assert list(losses(found_dir)) == list(losses(expected_dir))
+  for step, loss in losses(expected_dir).items():
+    assert losses(found_dir)[step] == pytest.approx(loss, rel=1e-3), step
+  found, expected = weights(found_dir), weights(expected_dir)
+  assert found['input_position'] == expected['input_position']
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=0.05, atol=0.01, err_msg=name)
+
+
+def test_two_workers_do_what_two_replicas_do(data, tmp_path):
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  flags = {'max_number_of_steps': 4, 'moving_average_decay': 0.5}
+  with processes.team(two, data, **flags) as workers:
+    trainer.train(resolve(processes.flags_of(one, data, num_clones=2, **flags)))
+    (status, chief), (_, other) = processes.finish(*workers)
+  assert status == 0, chief
+  assert 'step 4/4' in chief
+  assert 'step' not in other
+  names = sorted(path.name.split('.')[0] for path in two.iterdir())
+  assert names == ['checkpoint', 'config', 'events', 'metrics', 'model', 'model']
+  check_same(two, one)
+
+
+@pytest.mark.slow
+def test_two_workers_started_again_go_on(data, tmp_path):
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  for steps in (3, 6):
+    with processes.team(two, data, max_number_of_steps=steps) as workers:
+      (status, chief), (other_status, _) = processes.finish(*workers)
+      assert status == other_status == 0, chief
+  assert f'Going on from {two}/model.ckpt-3' in chief
+  trainer.train(resolve(processes.flags_of(one, data, num_clones=2, max_number_of_steps=6)))
+  check_same(two, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dead', [0, 1])
+def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
+  endless = {'max_number_of_steps': 100000, 'log_every_n_steps': 10, 'save_interval_steps': 20}
+  with processes.team(tmp_path, data, **endless) as workers:
+    processes.wait_for_step(tmp_path, 30, *workers)
+    workers[dead].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    ((status, output),) = processes.finish(workers[1 - dead])
+    assert time.monotonic() - killed < 60
+  assert status == 1
+  (line,) = [line for line in output.splitlines() if line.startswith('driver: ')]
+  assert 'is gone (its own output may say why); start the same command on all' in line
+  assert f'go on from {tmp_path}/model.ckpt-' in line
+  assert 'Traceback' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_busy_port_ends_the_worker_with_a_line(data, tmp_path, index):
+  ports = processes.free_ports(2)
+  with socket.socket() as other:
+    other.bind(('127.0.0.1', ports[index]))
+    other.listen()
+    worker = processes.start(tmp_path / 'run', data, processes.task(ports, index))
+    ((status, output),) = processes.finish(worker)
+  assert status == 1
+  assert output.endswith(
+    f'\ndriver: Worker {index} can not listen at 127.0.0.1:{ports[index]}: Address already in use; '
+    'has it been started twice? Else give it another port, on all workers\n'
+  )
+  assert 'Traceback' not in output
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_and_accumulate(data, tmp_path):
+  """As two replicas of one process do, to the stop at a target that the chief sees."""
+  two, one = tmp_path / 'two', tmp_path / 'one'
+  records.write_set(data, count=9, split='validation')
+  flags = {'accumulate_steps': 2, 'eval_interval_epochs': 1.0, 'batch_size': 2}
+  flags |= {'max_number_of_steps': 9, 'patience': 1}
+  with processes.team(two, data, **flags) as workers:
+    settings = resolve(processes.flags_of(one, data, num_clones=2, **flags))
+    trainer.train(settings, during_training.evaluator_of(settings))
+    (status, chief), (other_status, other) = processes.finish(*workers)
+  assert status == other_status == 0, chief + other
+  check_same(two, one)
+  found, expected = ([e for e in processes.metrics(d) if 'eval_top_1' in e] for d in (two, one))
+  assert [entry['step'] for entry in found] == [entry['step'] for entry in expected]
+  assert {entry['eval_num_images'] for entry in found} == {9}
+  assert checkpoints.latest(two / 'best') is not None
+  assert 'eval' not in other
+
+
+@pytest.mark.slow
+def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
+  """A picture that one of them has makes the loss NaN: both go back and skip it."""
+  data, run = tmp_path / 'data', tmp_path / 'run'
+  flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
+  flags |= {'on_nan': 'rollback', 'accumulate_steps': 2, 'batch_size': 2}
+  flags |= {'eval_interval_epochs': 1.0, 'eval_split_name': 'train'}
+  overflow.write_set(data, ())
+  trainer.train(
+    resolve(processes.flags_of(run, data, **flags, num_clones=2, max_number_of_steps=2))
+  )
+  overflow.write_set(data, (5,))
+  with processes.team(run, data, **flags, max_number_of_steps=8) as workers:
+    (status, chief), (other_status, other) = processes.finish(*workers)
+  assert status == other_status == 0, chief + other
+  skipped = chief.count('and skipping the batches since')
+  assert skipped == other.count('and skipping the batches since') > 0
+  assert list(losses(run)) == [1, 2, 3, 4, 5, 6, 7, 8]
+  assert np.isfinite(list(losses(run).values())).all()
+  assert all(np.isfinite(value).all() for value in weights(run).values())
+  assert weights(run)['input_position'] == 8 * (8 + skipped)
+  assert [e['step'] for e in processes.metrics(run) if 'eval_top_1' in e][-1] == 8
+
+
+@pytest.mark.slow
+def test_workers_with_different_flags_are_refused(data, tmp_path):
+  with processes.team(
+    tmp_path / 'run', data, of_worker=({}, {'learning_rate': 0.5, 'dataset_dir': data})
+  ) as workers:
+    for status, output in processes.finish(*workers):
+      assert status == 1
+      assert '--learning_rate is 0.045 on worker 0 and 0.5 on worker 1' in output
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_team_of_one_exchanges_with_itself():
+  team = distribution.Team(tf.distribute.get_strategy())
+  assert team.is_chief
+  np.testing.assert_array_equal(team.exchange([3, 4]), [[3, 4]])
+  assert team.exchange_facts({'a': None, 'b': 'ü'}) == [{'a': None, 'b': 'ü'}]
+  distribution.check_same(team, {'a': 1}, '--')
+
+
+CLUSTER = {'worker': ['a:1', 'b:2']}
+
+
+def tf_config(task, cluster=CLUSTER):
+  return {'TF_CONFIG': json.dumps({'cluster': cluster, 'task': task})}
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, (None, 'worker', 0)),
+    ({'SLURM_NTASKS': '1'}, (None, 'worker', 0)),
+    (tf_config({'type': 'worker', 'index': 0}, {'worker': ['a:1']}), (None, 'worker', 0)),
+    (tf_config({'type': 'worker', 'index': 1}), (CLUSTER, 'worker', 1)),
+    (
+      tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:3'], 'worker': ['a:1']}),
+      ({'chief': ['c:3'], 'worker': ['a:1']}, 'chief', 0),
+    ),
+  ],
+)
+def test_the_environment_names_the_workers(environment, expected):
+  assert distribution.find_cluster(environment) == expected
+
+
+def test_slurm_names_the_workers(monkeypatch):
+  step = {
+    'SLURM_PROCID': '2',
+    'SLURM_NTASKS': '3',
+    'SLURM_STEP_ID': '0',
+    'SLURM_STEP_NUM_TASKS': '3',
+    'SLURM_STEP_NODELIST': 'node[07-08]',
+    'SLURM_STEP_TASKS_PER_NODE': '2,1',
+    'SLURM_JOB_ID': '20005',
+  }
+  for name, value in step.items():
+    monkeypatch.setenv(name, value)
+  cluster, task_type, task_id = distribution.find_cluster(step)
+  assert cluster == {'worker': ['node07:10005', 'node07:10006', 'node08:10005']}
+  assert (task_type, task_id) == ('worker', 2)
+
+
+@pytest.mark.parametrize(
+  ('environment', 'message'),
+  [
+    ({'TF_CONFIG': '{'}, 'TF_CONFIG can not be read'),
+    (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
+    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be host:port, with a port of 1"),
+    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be host:port"),
+    (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
+    ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
+  ],
+)
+def test_an_environment_without_sense_is_refused(environment, message):
+  with pytest.raises(ValueError, match=message):
+    distribution.find_cluster(environment)
+
+
+def test_too_many_replicas_of_a_worker_are_refused(monkeypatch):
+  for name, value in tf_config({'type': 'worker', 'index': 0}).items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(ValueError, match='--num_clones=2: this worker has 0 GPUs; .* more workers'):
+    distribution.make_team(2, clone_on_cpu=True)
+
+
+def test_workers_that_share_lanes_are_told_how_not_to():
+  assert trainer.shared_lanes(4, 1) == trainer.shared_lanes(4, 4) == ''
+  assert trainer.shared_lanes(4, 3).startswith(
+    '--num_readers=4 is no multiple of the 3 workers: each reads all records to keep 1/3; with '
+    '--num_readers=6 it'
+  )
+  assert 'each reads 1/4 of the records to keep 1/8; with --num_readers=8' in (
+    trainer.shared_lanes(4, 8)
+  )
+
+
+def test_a_global_batch_that_does_not_divide_is_refused():
+  def config(**kwargs):
+    return resolve({'train_dir': 'run', 'dataset_dir': 'data', **kwargs})
+
+  assert trainer.batch_size(config(global_batch_size=12), 3) == 4
+  assert trainer.batch_size(config(batch_size=5), 3) == 5
+  with pytest.raises(ValueError, match='--global_batch_size=13 .* to 3 replicas: .* 12 or 15'):
+    trainer.batch_size(config(global_batch_size=13), 3)
+  with pytest.raises(ValueError, match='--global_batch_size=2 .* to 3 replicas: choose 3'):
+    trainer.batch_size(config(global_batch_size=2), 3)
+
+
+def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, caplog):
+  schedule = {
+    'learning_rate_decay_type': 'step',
+    'learning_rate_steps': '0.3,0.6,1.2',
+    'learning_rate_decay_factor': 0.5,
+    'learning_rate': 1.0,
+  }
+
+  def train(replicas, **flags):
+    flags = {'num_clones': replicas, 'max_number_of_steps': None, **schedule, **flags}
+    trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+    return int(checkpoints.read(tmp_path, ['input_position'])['input_position'])
+
+  assert train(1, max_number_of_steps=2) == 8  # of 24
+  with caplog.at_level('INFO', 'absl'):
+    assert train(2, num_epochs=1.3) == 8 + 3 * 8
+  message = '1 replica(s) and 4 pictures a step, now 2 and 8; data and schedules go on where they'
+  assert message in caplog.text
+  entries = processes.metrics(tmp_path)
+  epochs = [round(n / 24, 4) for n in (4, 8, 16, 24, 32)]
+  assert [entry['epoch'] for entry in entries] == epochs
+  assert [entry['learning_rate'] for entry in entries] == [1, 1, 0.5, 0.25, 0.25]
+
+
+def test_accumulated_steps_take_a_batch_that_is_as_large(data, tmp_path):
+  flags = {'accumulate_steps': 2, 'global_batch_size': 8, 'max_number_of_steps': 1}
+  trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+  assert int(checkpoints.read(tmp_path, ['input_position'])['input_position']) == 8

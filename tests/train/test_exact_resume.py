@@ -1,0 +1,41 @@
+"""Killed at any moment and started again, a run comes to the same bits."""
+
+import signal
+
+import numpy as np
+from slim_inception.nets import checkpoints
+
+from tests import records
+from tests.training import processes
+
+
+def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path):
+  """With dropout, distortions and an epoch of which the batch is no part."""
+  data = records.write_set(tmp_path / 'data', count=22)
+  flags = {
+    'deterministic': True,
+    'max_number_of_steps': 40,
+    'save_interval_steps': 3,
+    'dropout_keep_prob': 0.5,
+    'moving_average_decay': 0.9,
+  }
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  first = processes.start(whole, data, **flags)
+  second = processes.start(killed, data, **flags)
+  processes.wait_until(lambda: list(killed.glob('model.ckpt-6.index')), second)
+  second.send_signal(signal.SIGKILL)
+  ((status, _),) = processes.finish(second)
+  assert status == -signal.SIGKILL
+  (status, output), (resumed, said) = processes.finish(
+    first, processes.start(killed, data, **flags)
+  )
+  assert status == 0, output
+  assert resumed == 0, said
+  assert 'Going on from' in said
+  losses = [[(e['step'], e['loss']) for e in processes.metrics(run)] for run in (whole, killed)]
+  assert len(losses[0]) == 40
+  assert losses[0] == losses[1]
+  names = list(checkpoints.shapes(whole))
+  expected, found = (checkpoints.read(run, names) for run in (whole, killed))
+  for name in names:
+    np.testing.assert_array_equal(found[name], expected[name], err_msg=name)

@@ -1,0 +1,212 @@
+"""What goes wrong around a run: disks fill, files break and vanish; nothing good is lost."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+from slim_inception.datasets import shards
+from slim_inception.nets import checkpoints
+
+from slim_inception.train import trainer
+from slim_inception.train.config import resolve
+from tests import records, tiny
+from tests.training import overflow
+
+
+@pytest.fixture
+def data(tmp_path) -> pathlib.Path:
+  return records.write_set(tmp_path / 'data')
+
+
+def config(data, train_dir, steps, **kwargs):
+  return resolve(
+    {
+      'train_dir': str(train_dir),
+      'dataset_dir': str(data),
+      'dataset_name': 'image_folder',
+      'model_name': tiny.NAME,
+      'preprocessing_name': 'inception',
+      'recipe': 'slim',
+      'batch_size': 8,
+      'log_every_n_steps': 1,
+      'max_number_of_steps': steps,
+      **kwargs,
+    }
+  )
+
+
+def steps_of(train_dir) -> list[int]:
+  return [entry['step'] for entry in metrics(train_dir)]
+
+
+def metrics(train_dir) -> list[dict]:
+  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def saved(train_dir) -> dict[str, bytes]:
+  return {path.name: path.read_bytes() for path in train_dir.glob('model.ckpt-*')}
+
+
+def test_full_disk_while_saving(data, small_disk):
+  """The checkpoint before stays whole, and with room again the run goes on from it."""
+  run = small_disk / 'run'
+  trainer.train(config(data, run, 1))
+  before = saved(run)
+  free = shutil.disk_usage(small_disk).free
+  size = sum(map(len, before.values()))
+  (small_disk / 'others').write_bytes(b'x' * (free - size // 2))
+  with pytest.raises(OSError, match='No space left on device') as error:
+    trainer.train(config(data, run, 2))
+  assert error.value.filename == str(run / 'model.ckpt-2')
+  assert saved(run) == before
+  (small_disk / 'others').unlink()
+  trainer.train(config(data, run, 2))
+  assert steps_of(run) == [1, 2]
+  assert checkpoints.latest(run) == str(run / 'model.ckpt-2')
+
+
+def flip(path, position):
+  content = bytearray(path.read_bytes())
+  content[position] ^= 0x10
+  path.write_bytes(content)
+
+
+def flip_in_the_middle(path):
+  flip(path, path.stat().st_size // 2)
+
+
+def cut_short(path):
+  os.truncate(path, min(30, path.stat().st_size // 2))
+
+
+@pytest.mark.parametrize(
+  ('suffix', 'damage'),
+  [
+    ('.data-00000-of-00001', flip_in_the_middle),
+    pytest.param('.data-00000-of-00001', cut_short, marks=pytest.mark.slow),
+    pytest.param('.index', flip_in_the_middle, marks=pytest.mark.slow),
+    ('.index', cut_short),
+  ],
+)
+def test_damaged_checkpoint_falls_back_to_the_one_before(data, tmp_path, caplog, suffix, damage):
+  run = tmp_path / 'run'
+  for steps in (1, 2):
+    trainer.train(config(data, run, steps))
+  damage(run / f'model.ckpt-2{suffix}')
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, run, 3))
+  assert 'model.ckpt-2 is damaged' in caplog.text
+  assert f'Going on from {run}/model.ckpt-1' in caplog.text
+  assert steps_of(run) == [1, 2, 3]
+
+
+def test_all_checkpoints_damaged(data, tmp_path):
+  """A run is not begun anew over the remains of another."""
+  run = tmp_path / 'run'
+  trainer.train(config(data, run, 1))
+  flip(run / 'model.ckpt-1.data-00000-of-00001', 1000)
+  with pytest.raises(ValueError, match=r'model.ckpt-1 is damaged.*no other checkpoint'):
+    trainer.train(config(data, run, 2))
+  assert (run / 'model.ckpt-1.index').exists()
+
+
+def big_set(tmp_path):
+  """More records than tf.data reads ahead of the first steps."""
+  return records.write_set(tmp_path / 'big', count=3000, num_shards=6)
+
+
+def test_records_that_break_during_a_run(tmp_path):
+  data, run = big_set(tmp_path), tmp_path / 'run'
+  settings = {'shuffle_buffer': 1, 'num_readers': 1, 'save_interval_secs': 0.0}
+  trainer.train(config(data, run, 1, **settings))
+  for path in sorted(data.glob('train-*')):
+    (*_, (offset, _)) = shards.walk_shard(path)
+    flip(path, offset + 20)
+  with pytest.raises(
+    ValueError, match=r'train-0000\d-of-00006: record 499 at byte \d+ does not mat'
+  ):
+    trainer.train(config(data, run, 400, batch_size=16, **settings))
+  assert checkpoints.latest(run) is not None
+  assert np.isfinite([entry['loss'] for entry in metrics(run)]).all()
+
+
+def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
+  data, run = big_set(tmp_path), tmp_path / 'run'
+  original = trainer.make_train_step
+
+  def make(*args, **kwargs):
+    step = original(*args, **kwargs)
+
+    def and_then_lose_the_disk(*args):
+      for path in data.glob('train-*'):
+        path.unlink()
+      return step(*args)
+
+    return and_then_lose_the_disk
+
+  monkeypatch.setattr(trainer, 'make_train_step', make)
+  settings = {'shuffle_buffer': 1, 'num_readers': 1, 'save_interval_secs': 0.0}
+  with pytest.raises((ValueError, OSError), match=r'train-0000\d-of-00006'):
+    trainer.train(config(data, run, 400, batch_size=16, **settings))
+  assert checkpoints.latest(run) is not None
+
+
+@pytest.mark.slow
+def test_a_picture_that_makes_the_loss_not_finite(tmp_path, caplog):
+  """It stops the run, which names what is known; or its batch is skipped. Grey ones do no harm."""
+  data, run = tmp_path / 'data', tmp_path / 'run'
+  flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
+  overflow.write_set(data, ())
+  trainer.train(config(data, run, 2, **flags))
+  overflow.write_set(data, (5,))
+  with pytest.raises(ValueError) as error:
+    trainer.train(config(data, run, 8, **flags))
+  (step, good) = re.fullmatch(
+    r'The loss is nan at step (\d) \(learning rate 0.01\): try .*; the last good checkpoint is '
+    r'(.*); --on_nan=rollback goes back there and skips these batches',
+    str(error.value),
+  ).groups()
+  assert good == checkpoints.latest(run) == str(run / f'model.ckpt-{int(step) - 1}')
+  assert steps_of(run) == list(range(1, int(step)))
+
+  with caplog.at_level('WARNING', 'absl'):
+    trainer.train(config(data, run, 8, **flags, on_nan='rollback'))
+  skipped = caplog.text.count('and skipping the batches since')
+  assert skipped
+  assert steps_of(run) == list(range(1, 9))
+  assert np.isfinite([entry['loss'] for entry in metrics(run)]).all()
+  stored = checkpoints.read(run, checkpoints.shapes(run))
+  assert int(stored['input_position']) == 8 * (8 + skipped)
+  assert all(np.isfinite(value).all() for value in stored.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(data, tmp_path):
+  """The loss is that of before the update: the first step's is good, what it leads to is not."""
+  run = tmp_path / 'run'
+  settings = {'optimizer': 'sgd', 'learning_rate': 1e39}
+  with pytest.raises(
+    ValueError, match=r'Weights are not finite at step 1 \(learning rate 1e\+39\)'
+  ):
+    trainer.train(config(data, run, 1, **settings))
+  assert checkpoints.latest(run) is None
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_explodes(data, tmp_path):
+  run = tmp_path / 'run'
+  settings = {'optimizer': 'sgd', 'save_interval_steps': 1}
+  trainer.train(config(data, run, 2, **settings))
+  before = saved(run)
+  settings |= {'learning_rate': 1e12, 'save_interval_steps': 100}
+  expected = (
+    r'at step [34] \(learning rate 1e\+12\): try .*; the last good checkpoint is .*ckpt-2; '
+  )
+  with pytest.raises(ValueError, match=expected):
+    trainer.train(config(data, run, 6, **settings))
+  with pytest.raises(ValueError, match='went back to .*model.ckpt-2 3 times without help'):
+    trainer.train(config(data, run, 40, **settings, on_nan='rollback'))
+  assert saved(run) == before

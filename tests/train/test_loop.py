@@ -1,0 +1,380 @@
+"""What a run does besides training: evaluating itself, stopping early, surviving a bad loss."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.nets import checkpoints
+
+from slim_inception.evaluate import during_training
+from slim_inception.evaluate.config import resolve as resolve_eval
+from slim_inception.evaluate.run import evaluate as run_evaluation
+from slim_inception.train import loop, train_state, train_step, trainer
+from slim_inception.train.config import resolve
+from tests import records, tiny
+from tests.datasets import slim_records
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('data')
+  records.write_set(directory)
+  return records.write_set(directory, count=9, split='validation')
+
+
+def config(data, train_dir, **kwargs):
+  return resolve(
+    {
+      'train_dir': str(train_dir),
+      'dataset_dir': str(data),
+      'dataset_name': 'image_folder',
+      'model_name': tiny.NAME,
+      'preprocessing_name': 'inception',
+      'batch_size': 8,
+      'log_every_n_steps': 1,
+      'learning_rate_decay_type': 'fixed',
+      'max_number_of_steps': 6,
+      'batch_norm_decay': 0.5,
+      'moving_average_decay': 0.5,
+      **kwargs,
+    }
+  )
+
+
+def train(settings):
+  trainer.train(settings, during_training.evaluator_of(settings))
+
+
+def metrics(train_dir):
+  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def evaluations(train_dir):
+  return {e['step']: e['eval_top_1'] for e in metrics(train_dir) if 'eval_top_1' in e}
+
+
+@pytest.fixture(scope='module')
+def run(data, tmp_path_factory):
+  """Three steps an epoch; evaluated after each epoch and at the end."""
+  train_dir = tmp_path_factory.mktemp('run')
+  train(config(data, train_dir, eval_interval_epochs=1.0, max_number_of_steps=7, max_to_keep=9))
+  return train_dir
+
+
+def evaluate(checkpoint, folder):
+  settings = {'checkpoint_path': str(checkpoint), 'eval_dir': str(folder / 'eval')}
+  return run_evaluation(resolve_eval(settings))
+
+
+def test_a_run_evaluates_itself(run, tmp_path):
+  found = evaluations(run)
+  assert list(found) == [3, 6, 7]
+  for step, top_1 in found.items():
+    assert evaluate(run / f'model.ckpt-{step}', tmp_path)['top_1'] == top_1
+  entry = next(e for e in metrics(run) if 'eval_top_1' in e)
+  assert (entry['eval_num_images'], entry['epoch']) == (9, 1.0)
+  steps = [e['step'] for e in metrics(run) if 'loss' in e]
+  assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_best_checkpoint_is_kept_and_can_be_evaluated(run, tmp_path):
+  found = evaluations(run)
+  best = max(found, key=lambda step: (found[step], -step))
+  names = sorted(path.name for path in (run / 'best').iterdir())
+  assert names == [
+    'checkpoint', 'config.json', 'metrics.json', f'model.ckpt-{best}.data-00000-of-00001',
+    f'model.ckpt-{best}.index',
+  ]  # fmt: skip
+  kept = json.loads((run / 'best' / 'metrics.json').read_text())
+  assert (kept['top_1'], kept['checkpoint']) == (found[best], f'model.ckpt-{best}')
+  assert evaluate(run / 'best', tmp_path)['top_1'] == found[best]
+
+
+def test_epochs_are_counted_by_pictures(data, tmp_path):
+  """Ten steps of 16 pictures, and then steps of 8, of which an epoch has 2.5."""
+  settings = config(
+    data, tmp_path, max_number_of_steps=None, num_epochs=11.0, eval_interval_epochs=0.1
+  )
+  plan = trainer.make_plan(settings, 20, 3, 1)
+  assert plan.total_steps == 28  # 27.5
+  plan = trainer.start_from(plan, train_state.Counters(10, 170, 160), settings)
+  assert [plan.epoch(step) for step in (10, 11, 15)] == [8.0, 8.4, 10.0]
+  assert plan.total_steps == 10 + 8  # 60 of 220 pictures are left
+  assert [plan.steps_until(epoch) for epoch in (8.0, 8.1, 10.0)] == [10, 11, 15]
+  assert trainer.start_from(plan, plan.start, config(data, tmp_path)).total_steps == 6
+
+  def evaluated(every):
+    each = dataclasses.replace(settings, eval_interval_epochs=every)
+    steps = range(11, 19)
+    return [step for step in steps if loop.what_is_due(each, plan, step, False).evaluate]
+
+  assert evaluated(1.0) == [13, 15, 18]  # at 9.2, 10, and 11.2, the end
+  assert evaluated(0.1) == list(range(11, 19))
+  assert evaluated(2.0) == [15, 18]
+
+
+@pytest.mark.parametrize(
+  ('stored', 'expected'),
+  [
+    ((), (6, 48, 48)),
+    (('input_position',), (6, 50, 50)),
+    (('input_position', 'trained_images'), (6, 50, 40)),
+  ],
+)
+def test_older_checkpoints_say_less(tmp_path, stored, expected):
+  values = {'global_step': 6, 'input_position': 50, 'trained_images': 40}
+  numbers = {name: tf.constant(values[name], tf.int64) for name in ('global_step', *stored)}
+  checkpoints.save(tmp_path / 'model.ckpt-6', numbers)
+  assert train_state.read_counters(str(tmp_path / 'model.ckpt-6'), 8) == expected
+
+
+def test_stops_at_a_target(data, tmp_path, caplog):
+  with caplog.at_level('INFO', 'absl'):
+    train(config(data, tmp_path, eval_interval_epochs=1.0, stop_at_top_1=0.0))
+  assert [e['step'] for e in metrics(tmp_path) if 'loss' in e] == [1, 2, 3]
+  assert 'has reached --stop_at_top_1=0.0' in caplog.text
+
+
+def history(*values):
+  return loop.EvaluationHistory(enumerate(values, start=1))
+
+
+@pytest.mark.parametrize(
+  ('values', 'stops'),
+  [([0.1, 0.2, 0.3], False), ([0.3, 0.2], False), ([0.1, 0.3, 0.2, 0.3], True)],
+)
+def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
+  settings = config(data, tmp_path, patience=2, eval_interval_epochs=1.0)
+  reason = history(*values).reason_to_stop(settings)
+  assert bool(reason) == stops
+  if stops:
+    assert reason.startswith('2 evaluations without a top-1 better than 0.3000 of step 2')
+
+
+def test_patience_counts_on_after_a_restart(tmp_path):
+  lines = [{'step': 3, 'eval_top_1': 0.5}, {'step': 6, 'eval_top_1': 0.4}, {'step': 9, 'loss': 1}]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  found = loop.EvaluationHistory.read(str(tmp_path), 6)
+  assert not found.add(9, 0.45)
+  assert found.add(12, 0.6)
+
+
+def test_a_split_that_is_not_there_is_said_before_the_first_step(data, tmp_path):
+  with pytest.raises(ValueError, match="no split 'test' in .*it has: train, validation"):
+    train(config(data, tmp_path / 'never', eval_interval_epochs=1.0, eval_split_name='test'))
+  assert not (tmp_path / 'never').exists()
+
+
+@pytest.mark.parametrize(
+  ('kwargs', 'message'),
+  [
+    ({'stop_at_top_1': 0.5}, '--stop_at_top_1 needs --eval_interval_epochs'),
+    ({'patience': 3}, '--patience needs --eval_interval_epochs'),
+    ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST, 10,20 say'),
+    ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
+  ],
+)
+def test_impossible_flags(data, tmp_path, kwargs, message):
+  with pytest.raises(ValueError, match=message):
+    config(data, tmp_path, **kwargs)
+
+
+# A loss that goes wrong
+
+
+@pytest.fixture
+def poison(monkeypatch):
+  """Makes the losses of some batches wrong: those that hold these positions of the data."""
+
+  def add(value, *positions):
+    original = train_step.make_train_step
+
+    def make(*args):
+      step = original(*args)
+
+      def poisoned(batch, *rest):
+        results = step(batch, *rest)
+        if set(np.ravel(batch['position'])) & set(positions):
+          results = {**results, 'loss': tf.constant(value)}
+        return results
+
+      return poisoned
+
+    monkeypatch.setattr(trainer, 'make_train_step', make)
+
+  return add
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, 1e9])
+def test_a_bad_loss_stops_the_run(data, tmp_path, poison, value):
+  train(config(data, tmp_path, max_number_of_steps=2))
+  poison(value, 24)  # the fourth batch
+  with pytest.raises(ValueError) as error:
+    train(config(data, tmp_path))
+  message = str(error.value)
+  assert message.startswith(f'The loss is {value:.4g} at step 4 (learning rate 0.045): try a small')
+  assert f'the last good checkpoint is {tmp_path}/model.ckpt-2; --on_nan=rollback' in message
+
+
+def test_rollback_skips_the_batches_since(data, tmp_path, poison, caplog):
+  train(config(data, tmp_path, max_number_of_steps=2))
+  poison(math.nan, 24)
+  with caplog.at_level('INFO', 'absl'):
+    train(config(data, tmp_path, on_nan='rollback'))
+  assert f'going back to {tmp_path}/model.ckpt-2 and skipping the batches since' in caplog.text
+  entries = metrics(tmp_path)
+  assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
+  assert all(np.isfinite(entry['loss']) for entry in entries)
+  position = tf.train.load_variable(str(tmp_path / 'model.ckpt-6'), 'input_position')
+  assert position == 8 * (6 + 2)  # two batches were seen for nothing
+
+
+def test_rollback_that_does_not_help_ends(data, tmp_path, poison):
+  train(config(data, tmp_path, max_number_of_steps=1))
+  poison(math.nan, *range(8, 1000))
+  with pytest.raises(ValueError, match='went back to .*model.ckpt-1 3 times without help'):
+    train(config(data, tmp_path, on_nan='rollback'))
+
+
+def test_out_of_memory_says_what_to_try(data, tmp_path, monkeypatch):
+  def make(*args):
+    def step(*args):
+      raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating\nand a page')
+
+    return step
+
+  monkeypatch.setattr(trainer, 'make_train_step', make)
+  with pytest.raises(ValueError) as error:
+    train(config(data, tmp_path))
+  assert str(error.value) == (
+    'Out of memory with --batch_size=8 pictures a replica: try --batch_size=4, which with '
+    '--accumulate_steps=2 is the same global batch, or --precision=bfloat16 (OOM when allocating)'
+  )
+
+
+def test_profile(data, tmp_path):
+  train(config(data, tmp_path, profile_steps='2,3', max_number_of_steps=4))
+  assert list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
+
+
+def test_tensorboard_shows_pictures_as_the_net_sees_them(data, tmp_path):
+  train(config(data, tmp_path, max_number_of_steps=2, save_summaries_secs=0.0, histograms=True))
+  tags = {}
+  for event in next(tmp_path.glob('events.out.tfevents*')).parent.glob('events*'):
+    for record in tf.data.TFRecordDataset(str(event)):
+      for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+        tags.setdefault(value.tag, tf.make_ndarray(value.tensor))
+  width, height, *pictures = tags['train/images']
+  assert (int(width), int(height), len(pictures)) == (32, 32, 8)
+  pixels = tf.stack([tf.io.decode_png(picture) for picture in pictures]).numpy()
+  assert pixels.shape == (8, 32, 32, 3)
+  assert pixels.std() > 10
+  names = tags['train/labels'].item().decode().split(', ')
+  assert len(names) == 8
+  assert set(names) == {'color 0', 'color 1', 'color 2'}
+  assert tags['InceptionTiny/Conv2d_1a_3x3/weights'].shape[1] == 3  # buckets: left, right, count
+
+
+# Fine-tuning
+
+
+def test_frozen_batch_norm_stays_as_it_was_restored(run, data, tmp_path):
+  """slim's --trainable_scopes let the moving averages of frozen layers drift."""
+  start = str(run / 'model.ckpt-7')
+  train(
+    config(
+      data,
+      tmp_path,
+      recipe='finetune',
+      checkpoint_path=start,
+      freeze_batch_norm=True,
+      max_number_of_steps=2,
+      moving_average_decay=None,
+      warmup_epochs=0.0,
+      learning_rate_decay_type='fixed',
+    )
+  )
+  before = checkpoints.read(start, list(checkpoints.shapes(start)))
+  after = checkpoints.read(tmp_path, list(checkpoints.shapes(tmp_path)))
+  averaged = {n: before.get(n + checkpoints.EMA_SUFFIX) for n in after}  # what is restored
+  names = [name for name, value in averaged.items() if value is not None]
+  norms = [name for name in names if '/BatchNorm/' in name]
+  assert len(norms) > 10
+  for name in norms:
+    np.testing.assert_array_equal(after[name], averaged[name])
+  changed = [n for n in names if n not in norms and not np.array_equal(after[n], averaged[n])]
+  assert len(changed) > 5
+
+
+def test_what_a_checkpoint_gave_is_a_short_table(run, data, tmp_path, caplog):
+  directory = records.write_set(tmp_path / 'data', classes=2)
+  with caplog.at_level('INFO', 'absl'):
+    train(config(directory, tmp_path / 'run', checkpoint_path=str(run), max_number_of_steps=1))
+  messages = [record.getMessage().strip() for record in caplog.records]
+  assert 'restored: 38 of 42 variables' in messages
+  assert 'ignored: 0 that the net does not have' in messages
+  fresh = [message for message in messages if message.startswith('fresh: ')]
+  assert len(fresh) == 4
+
+
+def weights_of(checkpoint):
+  stored = checkpoints.read(checkpoint, list(checkpoints.shapes(checkpoint)))
+  return {name: value.numpy() for name, value in stored.items() if name.endswith('/weights')}
+
+
+def test_heads_are_trained_first(run, data, tmp_path):
+  """slim's flowers script in one command: the new heads, then everything."""
+  start = str(run / 'model.ckpt-7')
+  settings = config(
+    data,
+    tmp_path,
+    recipe='finetune',
+    checkpoint_path=start,
+    checkpoint_exclude_scopes='InceptionTiny/Logits',
+    head_epochs=1.0,  # of three steps
+    max_number_of_steps=4,
+    save_interval_steps=1,
+    moving_average_decay=None,
+  )
+  train(settings)
+  stored = checkpoints.read(start, list(checkpoints.shapes(start)))
+  before = {n: stored.get(n + checkpoints.EMA_SUFFIX) for n in stored}
+  heads, rest = weights_of(tmp_path / 'model.ckpt-3'), weights_of(tmp_path / 'model.ckpt-4')
+  of_heads = ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits')
+  assert len(heads) > 8
+  for name, value in heads.items():
+    is_head = name.startswith(of_heads)
+    assert np.array_equal(value, before[name]) != is_head, name
+    assert not np.array_equal(rest[name], value), name
+
+
+def test_without_a_checkpoint_there_is_no_head_first(data, tmp_path, caplog):
+  with caplog.at_level('INFO', 'absl'):
+    train(config(data, tmp_path, recipe='finetune', max_number_of_steps=1))
+  assert '--head_epochs' not in caplog.text
+
+
+def test_several_labels_a_picture(tmp_path):
+  """Pictures of two classes each; the whole way from records to the evaluation."""
+  directory = tmp_path / 'data'
+  directory.mkdir()
+  for split, count in (('train', 16), ('validation', 6)):
+    examples = [
+      slim_records.example(
+        image_encoded=records.picture(i, i), image_class_label=[i % 3, 3], image_format=b'JPEG'
+      )
+      for i in range(count)
+    ]
+    slim_records.write(directory / f'{split}-00000-of-00001', examples)
+  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n3:all\n')
+  run = tmp_path / 'run'
+  kwargs = {'loss': 'sigmoid', 'max_number_of_steps': 2, 'accumulate_steps': 2, 'batch_size': 4}
+  train(config(directory, run, **kwargs, eval_interval_epochs=1.0, save_summaries_secs=0.0))
+  assert all(np.isfinite(entry['loss']) for entry in metrics(run) if 'loss' in entry)
+  found = evaluate(run, tmp_path)
+  assert (found['num_images'], found['top_5']) == (6, 1.0)  # of four classes
+  with pytest.raises(ValueError, match='sigmoid'):
+    train(config(directory, tmp_path / 'other', max_number_of_steps=2))

@@ -1,0 +1,209 @@
+"""The synchronous step, alone and over two logical processors."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from slim_inception.nets import nets_factory
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+from slim_inception.train import losses, trainer
+from slim_inception.train.train_state import TrainState, trained_variables
+from slim_inception.train.train_step import (
+  averaging_decay,
+  batch_losses,
+  make_train_step,
+  regularization_loss,
+)
+from tests import records, tiny
+
+INCEPTION = preprocessing_factory.get('inception')
+SIDE = 32
+
+
+def config(**kwargs):
+  return tiny.config(**{'optimizer': 'momentum', 'batch_norm_decay': 0.5, **kwargs})
+
+
+def batch(count: int = 4) -> dict[str, tf.Tensor]:
+  rng = np.random.default_rng(0)
+  return {
+    'image': tf.constant(rng.integers(0, 256, (count, SIDE, SIDE, 3)), tf.uint8),
+    'label': tf.constant(np.arange(count) % 3, tf.int32),
+    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
+    'position': tf.constant(np.arange(count), tf.int64),
+  }
+
+
+def make(strategy: tf.distribute.Strategy, settings):
+  tf.random.set_seed(0)
+  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
+  with strategy.scope():
+    state = TrainState(settings, trainer.make_model(settings, plan))
+  return state, make_train_step(strategy, state, settings, INCEPTION, Distortion())
+
+
+def run(train_step, value, steps: int):
+  for step in range(steps):
+    results = train_step(value, tf.constant(step, tf.int64), tf.constant(0.01))
+  return {name: float(value) for name, value in results.items()}
+
+
+@pytest.fixture(scope='module')
+def single():
+  """Two steps on one device, with averages; the state before and after, the last results."""
+  settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  before = {name: variable.numpy() for name, variable in state.named_variables().items()}
+  first = run(train_step, batch(), 1)
+  middle = {name: variable.numpy() for name, variable in state.named_variables().items()}
+  return state, before, middle, first
+
+
+@pytest.mark.usefixtures('seed')
+def test_two_replicas_on_the_same_pictures_are_one(single, mirrored):
+  """The same batch on both: sums, means, clipping and statistics come out as on one device."""
+  settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
+  state, train_step = make(mirrored, settings)
+  _, before, after, expected = single
+  for name, variable in state.named_variables().items():
+    variable.assign(before[name])
+  values = {
+    key: mirrored.experimental_distribute_values_from_function(lambda _, v=value: v)
+    for key, value in batch().items()
+  }
+  results = run(train_step, values, 1)
+  assert results == pytest.approx(expected, rel=1e-4)
+  for name, variable in state.named_variables().items():
+    np.testing.assert_allclose(
+      variable.read_value(), after[name], rtol=1e-3, atol=1e-4, err_msg=name
+    )
+    if variable.trainable:
+      copies = [copy.numpy() for copy in mirrored.experimental_local_results(variable)]
+      np.testing.assert_array_equal(copies[0], copies[1])
+
+
+def test_loss_has_all_its_terms(single):
+  _, _, _, results = single
+  auxiliary = results['loss'] - results['cross_entropy'] - results['regularization_loss']
+  assert 0.4 * np.log(3) * 0.5 < auxiliary < 0.4 * np.log(3) * 3  # its weight is 0.4
+  assert results['position'] == 3
+  assert np.log(3) * 0.5 < results['cross_entropy'] < np.log(3) * 3
+
+
+@pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])
+def test_both_heads_have_the_loss_of_the_flags(loss):
+  settings = config(loss=loss, label_smoothing=0.1, aux_loss_weight=0.5)
+  rng = np.random.default_rng(0)
+  main, auxiliary = (tf.constant(rng.standard_normal((4, 3)), tf.float32) for _ in range(2))
+  labels, weights = tf.constant([0, 1, 2, 0]), [1.0, 2.0, 0.5]
+  results = batch_losses(settings, main, {'AuxLogits': auxiliary}, labels, weights)
+  expected, other = (
+    float(losses.LOSSES[loss](logits, labels, 0.1, tf.constant(weights)))
+    for logits in (main, auxiliary)
+  )
+  assert float(results['cross_entropy']) == pytest.approx(expected)
+  assert float(results['loss']) == pytest.approx(expected + 0.5 * other)
+
+
+def test_the_step_takes_several_labels_and_class_weights(tmp_path):
+  """Classes of weight 0 do not move."""
+  path = tmp_path / 'weights.txt'
+  path.write_text('1:0\n2:0\n')
+  records.write_set(tmp_path / 'data')
+  settings = config(
+    loss='sigmoid',
+    class_weights=str(path),
+    dataset_dir=str(tmp_path / 'data'),
+    dataset_name='image_folder',
+    optimizer='sgd',
+    weight_decay=0.0,
+  )
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  biases = state.model.variables_by_name['InceptionTiny/Logits/Logits/biases']
+  targets = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 1]], np.float32)
+  results = run(train_step, {**batch(), 'label': tf.constant(targets)}, 1)
+  assert np.isfinite(results['loss'])
+  moved = biases.numpy() != 0
+  np.testing.assert_array_equal(moved, [True, False, False])
+
+
+def test_averages_follow_tf1s_formula(single):
+  _, before, after, _ = single
+  decay = min(0.9, 1 / 10)
+  for leaf in ('weights', 'BatchNorm/moving_mean'):
+    name = f'InceptionTiny/Conv2d_1a_3x3/{leaf}'
+    expected = decay * before[name] + (1 - decay) * after[name]
+    average = after[f'{name}/ExponentialMovingAverage']
+    np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-6)
+  assert float(averaging_decay(0.9999, tf.constant(90))) == pytest.approx(91 / 100)
+  assert float(averaging_decay(0.9999, tf.constant(10**6))) == pytest.approx(0.9999)
+
+
+def test_clipping_bounds_the_step(single):
+  """Momentum's first step is learning rate x gradient, whose norm is at most 2."""
+  state, before, after, _ = single
+  moved = [after[name] - before[name] for name in state.trained]
+  assert np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved)) <= 0.01 * 2.0 * 1.001
+
+
+def test_gradient_norm_is_that_before_clipping():
+  """Plain gradient descent moves by learning rate x clipped gradient."""
+  state, train_step = make(tf.distribute.OneDeviceStrategy('/CPU:0'), config(optimizer='sgd'))
+  before = {name: variable.numpy() for name, variable in state.trained.items()}
+  results = run(train_step, batch(), 1)
+  moved = [(variable.numpy() - before[name]) / 0.01 for name, variable in state.trained.items()]
+  norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
+  assert results['gradient_norm'] == pytest.approx(norm, rel=1e-3)
+
+
+def test_batch_norm_statistics_move(single):
+  _, before, after, _ = single
+  name = 'InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_variance'
+  assert np.all(before[name] == 1)
+  assert np.all(after[name] != 1)
+
+
+def test_recipe_modern_steps():
+  """All of it at once, its weight decay for weights alone."""
+  settings = config(recipe='modern', optimizer='momentum')
+  state, train_step = make(tf.distribute.get_strategy(), settings)
+  weights = {name for name in state.trained if name.endswith('/weights')}
+  assert state.model.regularized_names == weights
+  assert len(weights) < len(state.trained)
+  before = {name: variable.numpy() for name, variable in state.trained.items()}
+  results = run(train_step, batch(), 2)
+  assert all(np.isfinite(value) for value in results.values())
+  assert results['regularization_loss'] > 0
+  for name, variable in state.trained.items():
+    assert np.any(variable.numpy() != before[name]), name
+
+
+@pytest.mark.parametrize('optimizer', ['momentum', 'adamw', 'lamb'])
+def test_weight_decay_is_for_weights_alone(optimizer):
+  """Without gradients: the rate x decay of each weight is gone, biases and batch norm stay."""
+  settings = config(optimizer=optimizer, weight_decay=0.5)
+  plan = trainer.make_plan(settings, 100, 3, 1)
+  state = TrainState(settings, trainer.make_model(settings, plan))
+  for variable in state.trained.values():
+    variable.assign(tf.ones_like(variable))
+  with tf.GradientTape() as tape:
+    loss = regularization_loss(settings, state)
+  gradients = tape.gradient(loss, list(state.trained.values()), unconnected_gradients='zero')
+  state.optimizer.apply(gradients, tf.constant(0, tf.int64), tf.constant(0.1))
+  # LAMB's step is the rate x the weight, whatever the decay.
+  kept = 0.9 if optimizer == 'lamb' else 0.95
+  for name, variable in state.trained.items():
+    expected = kept if name.endswith('/weights') else 1.0
+    np.testing.assert_allclose(variable, np.full(variable.shape, expected), rtol=1e-5, err_msg=name)
+
+
+def test_trainable_scopes():
+  settings = config(trainable_scopes='InceptionTiny/Logits')
+  model = nets_factory.create_model(tiny.NAME, 3)
+  assert list(trained_variables(settings, model)) == [
+    'InceptionTiny/Logits/Logits/weights',
+    'InceptionTiny/Logits/Logits/biases',
+  ]
+  with pytest.raises(ValueError, match='--trainable_scopes: Logit has no variable; scopes are'):
+    trained_variables(config(trainable_scopes='InceptionTiny/Logits,Logit'), model)

@@ -1,0 +1,298 @@
+"""Whole runs, small: records on disk, the real loop, files in train_dir."""
+
+import contextlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_slim as slim
+from slim_inception.datasets import dataset_factory
+from slim_inception.nets import checkpoints, inception
+
+from slim_inception.evaluate import scorer
+from slim_inception.evaluate.config import resolve as resolve_eval
+from slim_inception.evaluate.run import evaluate as run_evaluation
+from slim_inception.train import distribution, keeper, trainer
+from slim_inception.train.config import resolve
+from slim_inception.train.train_state import Counters
+from tests import records, tiny
+
+tf1 = tf.compat.v1
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> pathlib.Path:
+  directory = tmp_path_factory.mktemp('data')
+  records.write_set(directory)
+  return records.write_set(directory, count=23, split='validation')
+
+
+def config(data, train_dir, **kwargs):
+  return resolve(
+    {
+      'train_dir': str(train_dir),
+      'dataset_dir': str(data),
+      'dataset_name': 'image_folder',
+      'model_name': tiny.NAME,
+      'preprocessing_name': 'inception',
+      'recipe': 'paper',
+      'batch_size': 8,
+      'clone_on_cpu': True,
+      'log_every_n_steps': 1,
+      'learning_rate_decay_type': 'fixed',
+      'max_number_of_steps': 6,
+      'batch_norm_decay': 0.5,
+      **kwargs,
+    }
+  )
+
+
+def metrics(train_dir) -> list[dict]:
+  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def run(data, tmp_path_factory) -> pathlib.Path:
+  """A run of six steps that nothing disturbed."""
+  train_dir = tmp_path_factory.mktemp('run')
+  trainer.train(config(data, train_dir))
+  return train_dir
+
+
+def test_files_of_a_run(run, data):
+  names = {path.name for path in run.iterdir()}
+  assert {'checkpoint', 'config.json', 'metrics.jsonl', 'model.ckpt-6.index'} <= names
+  assert any(name.startswith('events.out.tfevents') for name in names)
+  assert not [name for name in names if '.part' in name]
+  saved = json.loads((run / 'config.json').read_text())
+  assert saved['recipe'] == 'paper'
+  assert saved['run']['num_classes'] == 3
+  assert saved['run']['steps_per_epoch'] == 3.0
+
+
+def test_metrics(run):
+  entries = metrics(run)
+  assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
+  assert entries[2]['epoch'] == 1.0
+  for key in ('loss', 'cross_entropy', 'regularization_loss', 'top_1', 'learning_rate'):
+    assert all(np.isfinite(entry[key]) for entry in entries)
+  assert all(entry['images_per_second'] > 0 for entry in entries[1:])
+
+
+def test_tensorboard_gets_the_same(run):
+  events = next(run.glob('events.out.tfevents*'))
+  tags = {}
+  for record in tf.data.TFRecordDataset(str(events)):
+    event = tf1.Event.FromString(record.numpy())
+    for value in event.summary.value:
+      if value.metadata.plugin_data.plugin_name == 'scalars':  # there are pictures too
+        tags[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
+  last = metrics(run)[-1]
+  assert tags['loss'] == (6, pytest.approx(last['loss'], rel=1e-5))
+  assert tags['learning_rate'] == (6, pytest.approx(last['learning_rate']))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, data, tmp_path):
+  trainer.train(config(data, tmp_path, max_number_of_steps=4))
+  with (tmp_path / 'metrics.jsonl').open('a') as file:  # killed after the checkpoint, in a line
+    file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+  trainer.train(config(data, tmp_path))
+  expected, resumed = metrics(run), metrics(tmp_path)
+  assert [entry['step'] for entry in resumed] == [1, 2, 3, 4, 5, 6]
+  for a, b in zip(expected, resumed, strict=True):
+    assert a['loss'] == pytest.approx(b['loss'], rel=1e-3), a['step']
+
+
+def test_a_finished_run_is_left_alone(run, data, caplog):
+  before = {path.name: path.stat().st_mtime_ns for path in run.glob('model.ckpt*')}
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, run))
+  assert 'Nothing to do' in caplog.text
+  assert before == {path.name: path.stat().st_mtime_ns for path in run.glob('model.ckpt*')}
+
+
+def test_slims_training_graph_opens_the_checkpoint(run):
+  """Every variable that slim's script would have made is there, under its name."""
+  with tf.Graph().as_default(), tf1.Session() as session:
+    with slim.arg_scope(inception.inception_v3_arg_scope()):
+      logits, end_points = tiny.inception_tiny(tf.zeros((1, 32, 32, 3)), 3, is_training=True)
+    global_step = tf1.train.get_or_create_global_step()
+    model_variables = slim.get_model_variables()
+    averages = tf1.train.ExponentialMovingAverage(0.9999, global_step)
+    averages.apply(model_variables)
+    optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1.0)
+    loss = tf.reduce_sum(logits) + tf.reduce_sum(end_points['AuxLogits'])
+    optimizer.minimize(loss, global_step)
+    wanted = tf1.global_variables()
+    stored = checkpoints.shapes(run)
+    assert {v.op.name for v in wanted} == set(stored) - {'input_position', 'trained_images'}
+    tf1.train.Saver(wanted).restore(session, tf.train.latest_checkpoint(str(run)))
+    assert session.run(global_step) == 6
+
+
+def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
+  other = records.write_set(tmp_path / 'other', classes=2)
+  settings = config(
+    other,
+    tmp_path / 'tuned',
+    recipe='finetune',
+    checkpoint_path=str(run),
+    max_number_of_steps=1,
+    num_clones=2,
+    precision='bfloat16',
+  )
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(settings)
+  assert 'Starting from' in caplog.text
+  for head, width in (('Logits', 40), ('AuxLogits', 768)):
+    fresh = f'fresh: InceptionTiny/{head}/Logits/weights [{width}, 2] (checkpoint: [{width}, 3])'
+    assert fresh in caplog.text
+  (entry,) = metrics(tmp_path / 'tuned')
+  assert np.isfinite(entry['loss'])
+  assert 'images_per_second' not in entry  # one step, which was spent on tracing
+
+
+def test_start_refuses_what_does_not_fit(run, data, tmp_path):
+  stored = checkpoints.shapes(run)
+  name = 'InceptionTiny/Conv2d_1a_3x3/weights'
+  other = checkpoints.read(run, [n for n in stored if not n.endswith(checkpoints.EMA_SUFFIX)])
+  other[name] = tf.zeros((1, 1, 3, 8))
+  checkpoints.save(tmp_path / 'other.ckpt', other)
+  settings = config(data, tmp_path / 'a', checkpoint_path=str(tmp_path / 'other.ckpt'))
+  with pytest.raises(ValueError, match=rf'{name} has shape .* but .*--checkpoint_exclude_scopes'):
+    trainer.train(settings)
+  settings = config(
+    data, tmp_path / 'b', checkpoint_path=str(run), checkpoint_exclude_scopes='Nothing'
+  )
+  with pytest.raises(ValueError, match='inception_tiny has no scope Nothing'):
+    trainer.train(settings)
+
+
+def test_a_refused_start_leaves_the_run_as_it_was(run, data):
+  before = {path.name: path.read_bytes() for path in run.iterdir()}
+  for kwargs in ({'max_number_of_steps': 3}, {'trainable_scopes': 'Nothing'}):
+    with contextlib.suppress(ValueError):
+      trainer.train(config(data, run, batch_norm_decay=0.1, **kwargs))
+  assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def test_a_lost_checkpoint_falls_back_to_the_one_before(data, tmp_path):
+  for steps in (1, 2):
+    trainer.train(config(data, tmp_path, max_number_of_steps=steps))
+  (tmp_path / 'model.ckpt-2.index').unlink()
+  (tmp_path / 'model.ckpt-9.part-77.index').write_text('of a killed run')
+  trainer.train(config(data, tmp_path, max_number_of_steps=3, optimizer='momentum'))
+  assert [entry['step'] for entry in metrics(tmp_path)] == [1, 2, 3]
+  names = {path.name for path in tmp_path.iterdir()}
+  assert {'model.ckpt-1.index', 'model.ckpt-3.index'} <= names
+  assert not {'model.ckpt-2.index', 'model.ckpt-9.part-77.index'} & names
+
+
+def test_a_train_dir_of_another_net_is_refused(run, data):
+  with pytest.raises(ValueError, match='model_name inception_tiny, not inception_v4'):
+    trainer.train(config(data, run, model_name='inception_v4'))
+
+
+def test_labels_that_do_not_fit_are_named_before_the_first_step(data, tmp_path):
+  with pytest.raises(ValueError, match='--labels_offset=1'):
+    trainer.train(config(data, tmp_path / 'never', labels_offset=1))
+  assert not (tmp_path / 'never').exists()
+
+
+def test_too_many_gpus_are_refused(data, tmp_path):
+  with pytest.raises(ValueError, match='--num_clones=8: this machine has 0 GPUs; --clone_on_cpu'):
+    trainer.train(config(data, tmp_path, num_clones=8, clone_on_cpu=False))
+
+
+def test_keeper_deletes_the_oldest(tmp_path):
+  class State:
+    def save(self, prefix, counters):
+      checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
+
+  alone = distribution.Team(tf.distribute.get_strategy())
+  for step in range(1, 4):  # a new one each time, as after restarts
+    keeper.Keeper(str(tmp_path), 2, alone).save(State(), Counters(step))
+  assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
+  assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
+  moved = tmp_path.rename(tmp_path.with_name('moved'))
+  assert tf.train.latest_checkpoint(str(moved)) == str(moved / 'model.ckpt-3')
+
+
+# Evaluation of the same run.
+
+
+def evaluate(run, tmp_path, **kwargs):
+  return run_evaluation(
+    resolve_eval({'checkpoint_path': str(run), 'eval_dir': str(tmp_path / 'eval'), **kwargs})
+  )
+
+
+@pytest.mark.parametrize('weights', ['ema', 'plain'])
+def test_evaluation_counts_every_picture_once(run, data, tmp_path, weights):
+  found = evaluate(run, tmp_path, batch_size=5, weights=weights, pictures=9)
+  assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+  assert found['num_images'] == 23
+  assert found['skipped_images'] == 0
+  assert found['weights'] == weights
+  assert found['top_5'] == 1.0  # of three classes
+  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, weights == 'ema'))
+
+
+def _top_1_one_by_one(run, data, use_ema: bool) -> float:
+  """By a graph of slim's, a picture at a time."""
+  paths = dataset_factory.get_dataset('image_folder', 'validation', data).paths
+  right = 0
+  with tf.Graph().as_default(), tf1.Session() as session:
+    image = tf1.placeholder(tf.uint8, (None, None, 3))
+    pixels = tf.image.convert_image_dtype(image, tf.float32)
+    pixels = tf.image.central_crop(pixels, 0.875)[tf.newaxis]
+    pixels = tf1.image.resize_bilinear(pixels, (32, 32), align_corners=False)
+    with slim.arg_scope(inception.inception_v3_arg_scope()):
+      logits, _ = tiny.inception_tiny(
+        (pixels - 0.5) * 2, 3, is_training=False, create_aux_logits=False
+      )
+    variables = slim.get_model_variables()
+    averages = tf1.train.ExponentialMovingAverage(0.9)
+    names = {averages.average_name(v) if use_ema else v.op.name: v for v in variables}
+    tf1.train.Saver(names).restore(session, tf.train.latest_checkpoint(str(run)))
+    for path in paths:
+      for record in tf1.io.tf_record_iterator(path):
+        features = tf.train.Example.FromString(record).features.feature
+        encoded = features['image/encoded'].bytes_list.value[0]
+        decoded = session.run(tf.io.decode_jpeg(encoded, channels=3))
+        prediction = session.run(logits, {image: decoded}).argmax()
+        right += int(prediction == features['image/class/label'].int64_list.value[0])
+  return right / 23
+
+
+def test_evaluation_draws_pictures(run, tmp_path):
+  from PIL import Image
+
+  evaluate(run, tmp_path, batch_size=5, pictures=9)
+  with Image.open(tmp_path / 'eval' / 'predictions.png') as sheet:
+    assert sheet.size == (8 * 118 + 6, 2 * 152 + 6)
+
+
+def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
+  two = records.write_set(tmp_path / 'two', classes=2, split='validation')
+  with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --input_channels'):
+    evaluate(run, tmp_path, dataset_dir=str(two))
+  with pytest.raises(ValueError, match='has nothing for this net'):
+    evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
+  other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
+  assert other.members[0].depth_multiplier == 1.0
+  with pytest.raises(ValueError, match='--eval_image_size=-3: must be a whole number'):
+    resolve_eval({'checkpoint_path': str(run), 'eval_image_size': -3})
+  checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
+  with pytest.raises(ValueError, match='--dataset_name must be given: .* has no config.json'):
+    resolve_eval({'checkpoint_path': str(tmp_path / 'model.ckpt'), 'model_name': 'inception_v3'})
+
+
+def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
+  model = scorer.make_model(tiny.NAME, 3, 32)
+  model.save(str(tmp_path / 'plain.ckpt'))
+  with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
+    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
+  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'
