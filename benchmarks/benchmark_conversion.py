@@ -1,14 +1,14 @@
-"""How fast pictures become records, against `cp -r` of the same files; and what the index costs.
+"""How fast images become records, against `cp -r` of the same files; and what the index costs.
 
-  python benchmarks/benchmark_conversion.py --folder=DIR [--pictures=40000] [--rounds=3]
-  python benchmarks/benchmark_conversion.py --folder=DIR --index [--pictures=1281167]
+  python benchmarks/benchmark_conversion.py --folder=DIR [--images=40000] [--rounds=3]
+  python benchmarks/benchmark_conversion.py --folder=DIR --index [--images=1281167]
 
 The first writes JPEGs of about 110 kB into synset folders. Each round copies them with `cp -r`,
 without and with a sync at the end, converts them with the command that users type, and does the
-least that any converter has to in as many processes: a bare loop over shuffled pictures that reads
+least that any converter has to in as many processes: a bare loop over shuffled images that reads
 them, sums their CRC and writes them into files as large as shards. Each starts from the page cache,
-after a sync. What starting and ending the conversion takes is measured with 100 pictures. The
-second writes a training archive with that many members, tiny pictures, and measures time and
+after a sync. What starting and ending the conversion takes is measured with 100 images. The
+second writes a training archive with that many members, tiny images, and measures time and
 memory of converting it.
 """
 
@@ -35,27 +35,27 @@ sys.path.insert(0, os.fspath(ROOT))
 
 from slim_inception.datasets import imagenet  # noqa: E402
 
-from slim_inception.bench import pictures  # noqa: E402
+from slim_inception.bench import photographs  # noqa: E402
 
 _CLASSES = 100
-_DISTINCT = 100  # pictures that are generated; the files are copies of these
+_DISTINCT = 100  # images that are generated; the files are copies of these
 _PER_SHARD = 1251  # as many as ImageNet has
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  flags.DEFINE_string('folder', None, 'Where to write, about 3 x 110 kB a picture.', required=True)
-  flags.DEFINE_integer('pictures', None, 'How many; 40,000 or 1,281,167.', lower_bound=1000)
+  flags.DEFINE_string('folder', None, 'Where to write, about 3 x 110 kB an image.', required=True)
+  flags.DEFINE_integer('images', None, 'How many; 40,000 or 1,281,167.', lower_bound=1000)
   flags.DEFINE_integer('rounds', 3, 'Times that each is measured.', lower_bound=1)
   flags.DEFINE_integer('num_processes', 2, 'Processes of the conversion.', lower_bound=1)
   flags.DEFINE_bool('index', False, 'Measure the index of a training archive.')
 
 
-def write_pictures(folder: Path, count: int) -> float:
+def write_images(folder: Path, count: int) -> float:
   """Writes `train/<wnid>/*.JPEG`; returns the mean size in bytes."""
   wnids = list(imagenet.synsets())[:_CLASSES]
-  contents = [pictures.photograph(number) for number in range(_DISTINCT)]
+  contents = [photographs.photograph(number) for number in range(_DISTINCT)]
   for wnid in wnids:
     (folder / 'train' / wnid).mkdir(parents=True)
   for number in range(count):
@@ -80,16 +80,16 @@ def quietly(*command: str | Path) -> None:
 
 
 def convert(source: Path, target: Path) -> None:
-  pictures = len(list(source.glob('train/*/*')))
+  images = len(list(source.glob('train/*/*')))
   quietly(
     sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
     f'--source={source}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
-    f'--train_shards={max(2, pictures // _PER_SHARD)}',
+    f'--train_shards={max(2, images // _PER_SHARD)}',
   )  # fmt: skip
 
 
 def bare_loop(paths: list[Path], target: Path) -> None:
-  """Reads, sums and writes the pictures by as many processes as the conversion has."""
+  """Reads, sums and writes the images by as many processes as the conversion has."""
   target.mkdir()
   fork = multiprocessing.get_context('fork')
   shares = [paths[index :: FLAGS.num_processes] for index in range(FLAGS.num_processes)]
@@ -118,11 +118,11 @@ def bare_share(paths: list[Path], target: str) -> None:
 
 
 def benchmark_rate(folder: Path) -> None:
-  source = folder / 'pictures'
-  size = write_pictures(source, FLAGS.pictures)
-  print(f'{FLAGS.pictures} pictures of {size / 1e3:.1f} kB on average', flush=True)
+  source = folder / 'images'
+  size = write_images(source, FLAGS.images)
+  print(f'{FLAGS.images} images of {size / 1e3:.1f} kB on average', flush=True)
   few = folder / 'few'
-  write_pictures(few, _CLASSES)
+  write_images(few, _CLASSES)
   paths = list(source.glob('train/*/*'))
   random.Random(0).shuffle(paths)
   target = folder / 'target'
@@ -141,7 +141,7 @@ def benchmark_rate(folder: Path) -> None:
       print(f'{name}: {seconds[name][-1]:.2f} s', flush=True)
   report('start and end: {} s', seconds.pop('start and end'), '.2f')
   for name, of_run in seconds.items():
-    report(f'{name}: {{}} pictures/s', [FLAGS.pictures / each for each in of_run], '.0f')
+    report(f'{name}: {{}} images/s', [FLAGS.images / each for each in of_run], '.0f')
   for name in ('cp -r', 'cp -r, sync', 'bare loop'):
     pairs = zip(seconds[name], seconds['convert'], strict=True)
     report(f'convert / {name}: {{}}', [theirs / ours for theirs, ours in pairs], '.2f')
@@ -179,7 +179,7 @@ def member(name: str, size: int) -> tarfile.TarInfo:
 def benchmark_index(folder: Path) -> None:
   """Times the index, which ends when the first shard is begun, and the whole."""
   archive, target = folder / 'ILSVRC2012_img_train.tar', folder / 'target'
-  write_archive(archive, FLAGS.pictures)
+  write_archive(archive, FLAGS.images)
   command = [
     sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
     f'--source={archive}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
@@ -191,7 +191,7 @@ def benchmark_index(folder: Path) -> None:
   watcher.start()
   while not (target / '.conversion' / 'fingerprint').exists() and process.poll() is None:
     time.sleep(0.1)
-  print(f'index of {FLAGS.pictures} pictures: {time.perf_counter() - start:.1f} s')
+  print(f'index of {FLAGS.images} images: {time.perf_counter() - start:.1f} s')
   process.wait()
   watcher.join()
   print(f'whole conversion: {time.perf_counter() - start:.1f} s')
@@ -218,8 +218,8 @@ def resident(pid: int) -> float:
 
 
 def main(_: list[str]) -> None:
-  if FLAGS.pictures is None:
-    FLAGS.pictures = imagenet.SPLIT_SIZES['train'] if FLAGS.index else 40_000
+  if FLAGS.images is None:
+    FLAGS.images = imagenet.SPLIT_SIZES['train'] if FLAGS.index else 40_000
   folder = Path(FLAGS.folder) / 'benchmark_conversion'
   folder.mkdir(parents=True)
   try:

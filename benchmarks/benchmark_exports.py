@@ -18,7 +18,7 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.preprocessing import inception_preprocessing
 
 from slim_inception.evaluate import examples
-from slim_inception.export.classifier import Pictures
+from slim_inception.export.classifier import Images
 from slim_inception.export.export import FORMATS, METADATA_FILE
 
 
@@ -39,9 +39,9 @@ def main() -> None:
     said = json.loads((folder / METADATA_FILE).read_text())
     size = said['image_size']
     views = [inception_preprocessing.eval_image(file, size, size).numpy() for file in files]
-    pictures = Pictures(files, np.stack(views))
+    images = Images(files, np.stack(views))
     answers_of = FORMATS[said['format']].read(folder)[-1]  # of a SavedModel: of arrays
-    ones = [Pictures([file], view[np.newaxis]) for file, view in zip(*pictures, strict=True)]
+    ones = [Images([file], view[np.newaxis]) for file, view in zip(*images, strict=True)]
     answers_of(ones[0])
     start = time.perf_counter()
     best = [answers_of(one).best[0] for one in ones]
@@ -50,8 +50,8 @@ def main() -> None:
     print(
       f'{said["format"]} {said["quantize"]}: {stored / 1e6:.1f} MB, '
       f'top-1 {np.mean([a == b for a, b in zip(best, truth, strict=True)]):.4f}, '
-      f'{1000 * seconds / len(ones):.1f} ms a picture, '
-      f'difference {said["comparison"]["difference"]:.2g} on {said["comparison"]["pictures"]}',
+      f'{1000 * seconds / len(ones):.1f} ms an image, '
+      f'difference {said["comparison"]["difference"]:.2g} on {said["comparison"]["images"]}',
       flush=True,
     )
 

@@ -38,7 +38,7 @@ _KINDS = (
   ('gradients of relu', r'ReluGrad'),
   ('relu', r'Relu$'),
   ('pooling', r'Pool'),
-  ('waiting for pictures', r':\w*IteratorGetNext'),
+  ('waiting for images', r':\w*IteratorGetNext'),
   ('communication', r'Collective|Nccl|:_Send$|:_Recv$|:_HostSend$|:_HostRecv$'),
   ('optimizer', r':ResourceApply'),
   ('L2 and norms', r':L2Loss'),

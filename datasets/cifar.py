@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 (A. Krizhevsky, 2009): 60,000 pictures of 32 x 32, for train and test.
+"""CIFAR-10 and CIFAR-100 (A. Krizhevsky, 2009): 60,000 images of 32 x 32, for train and test.
 
 What is downloaded is the binary version. A local copy may also be the Python version, which
 torchvision and Keras download; it is rewritten as the binary one and gives the same records.
-Pictures are stored as PNG, without loss; those of CIFAR-100 under their fine label.
+Images are stored as PNG, without loss; those of CIFAR-100 under their fine label.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Kind:
     archive: the binary version.
     places: names that a local copy may have in a folder that is given.
     batches: files of each split, in order, without the '.bin' of the binary version.
-    label_bytes: before the pixels of each picture; the last of them is its label.
+    label_bytes: before the pixels of each image; the last of them is its label.
     labels_key: of the labels in the Python version.
     names_text: file of the class names in the binary version.
     names_pickle: file of the class names, and their key, in the Python version.
@@ -182,25 +182,25 @@ def _checked_names(copy: _Copy, file: str, names: list[str]) -> tuple[str, ...]:
 
 
 def _items(copy: _Copy, split: str) -> Iterator[conversion.Item]:
-  """Numbers the pictures through all files of a split."""
+  """Numbers the images through all files of a split."""
   kind, number = copy.kind, 0
   for batch in copy.kind.batches[split]:
     content = copy.read(f'{batch}.bin')
     if not content or len(content) % kind.record_bytes:
       raise ValueError(
         f'{copy.path}: {batch}.bin has {len(content)} bytes, expected '
-        f'{kind.record_bytes} for each picture'
+        f'{kind.record_bytes} for each image'
       )
     place = copy.members[f'{batch}.bin']
     for index, label in enumerate(content[kind.label_bytes - 1 :: kind.record_bytes]):
       if label >= kind.num_classes:
         raise ValueError(
-          f'{copy.path}: picture {index} of {batch}.bin has label {label}, expected '
+          f'{copy.path}: image {index} of {batch}.bin has label {label}, expected '
           f'0 .. {kind.num_classes - 1}'
         )
       start = place.offset + index * kind.record_bytes + kind.label_bytes
-      picture = sources.RawPicture(sources.Slice(place.path, start, _PIXELS), SIZE, SIZE)
-      yield conversion.Item(f'{split}_{number:05d}.png', label, picture)
+      image = sources.RawImage(sources.Slice(place.path, start, _PIXELS), SIZE, SIZE)
+      yield conversion.Item(f'{split}_{number:05d}.png', label, image)
       number += 1
 
 
@@ -223,14 +223,14 @@ def _as_binary(copy: _Copy, folder: Path) -> _Copy:
   for batch in (name for of_split in copy.kind.batches.values() for name in of_split):
     path = folder / f'{batch}.bin'
     with open(path, 'wb') as file:
-      for label, pixels in _pickled_pictures(copy, batch):
+      for label, pixels in _pickled_images(copy, batch):
         file.write(label.to_bytes(copy.kind.label_bytes, 'big') + pixels)
     members[path.name] = sources.Slice(str(path), 0, path.stat().st_size)
   return dataclasses.replace(copy, members=members)
 
 
-def _pickled_pictures(copy: _Copy, batch: str) -> Iterator[tuple[int, bytes]]:
-  """Yields the label and the 3 * 32 * 32 bytes of each picture of a batch."""
+def _pickled_images(copy: _Copy, batch: str) -> Iterator[tuple[int, bytes]]:
+  """Yields the label and the 3 * 32 * 32 bytes of each image of a batch."""
   content = _unpickle(copy, batch)
   labels, pixels = content.get(copy.kind.labels_key), content.get('data')
   if not isinstance(labels, list) or not isinstance(pixels, _Array) or not labels:

@@ -1,4 +1,4 @@
-"""From pictures to records: what all converters share.
+"""From images to records: what all converters share.
 
 A converter says what there is (a `Plan`). This module puts it in order, cuts it into jobs of one
 shard each, has a runner do them, and writes a report and at last `dataset.json`. The jobs are a
@@ -66,10 +66,10 @@ class Plan:
     splits: the items of each, in any order that does not change from run to run.
     labels: name of every label from 0.
     num_shards: of each split unless the user chooses.
-    label_offset: 1 where label 0 is a background that no picture has.
+    label_offset: 1 where label 0 is a background that no image has.
     synsets: WordNet id of every label, '' for the background; () where there are none.
     boxes: file name without extension -> boxes, packed by `imagenet_boxes`.
-    upright: turn pictures as their EXIF orientation says.
+    upright: turn images as their EXIF orientation says.
     keep_png: False makes JPEGs of PNGs.
     folders: whatever appears in them is taken as source, so no records may be written there.
     notes: what the user should know about the source.
@@ -107,12 +107,12 @@ def convert(
 ) -> Conversion:
   """Converts a source to shards, `conversion_report.json` and `dataset.json` in `dataset_dir`.
 
-  The same source and seed give the same bytes, whoever runs the jobs. Pictures that cannot be used
+  The same source and seed give the same bytes, whoever runs the jobs. Images that cannot be used
   are skipped and listed in the report. Whatever stops the conversion, no half shard and no
   `dataset.json` is left, and started again it goes on after the shards that are finished.
 
   Raises:
-    ValueError: the source is not laid out as the data set expects, or holds no usable picture.
+    ValueError: the source is not laid out as the data set expects, or holds no usable image.
     OSError: something cannot be read or written, another conversion is writing there, or
       `dataset_dir` holds records already and `options.overwrite` is not set.
   """
@@ -136,7 +136,7 @@ def convert(
     _write_report(conversion, plan, source, options, dataset_dir)
     for name, split in conversion.info.splits.items():
       if not split.num_images:
-        raise ValueError(f'no usable picture for {name!r}; see {dataset_dir / REPORT_FILE}')
+        raise ValueError(f'no usable image for {name!r}; see {dataset_dir / REPORT_FILE}')
     dataset_info.write_info(dataset_dir, conversion.info)
     (work_dir / _FINGERPRINT).unlink()  # from here on this is a finished set
     shutil.rmtree(work_dir)
@@ -162,9 +162,9 @@ def refuse(options: Options, names: Iterable[str], reason: str) -> None:
 def size_notes(
   name: str, splits: Mapping[str, list[Item]], sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
-  """What to say of splits that do not have as many pictures as is known of the data set."""
+  """What to say of splits that do not have as many images as is known of the data set."""
   return tuple(
-    f'{split} of {name} has {sizes[split]:,} pictures, not {len(items):,}'
+    f'{split} of {name} has {sizes[split]:,} images, not {len(items):,}'
     for split, items in splits.items()
     if len(items) != sizes[split]
   )
@@ -218,7 +218,7 @@ def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
       raise ValueError(f'{dataset_dir} lies within the source {folder}: choose another folder')
   for split, items in plan.splits.items():
     if not items:
-      raise ValueError(f'no pictures for {split!r} in {source}')
+      raise ValueError(f'no images for {split!r} in {source}')
 
 
 def _take_up(
@@ -274,7 +274,7 @@ def _fingerprint(jobs: dict[str, list[ShardJob]], plan: Plan) -> str:
 def _jobs(
   plan: Plan, split: str, items: list[Item], dataset_dir: Path, options: Options
 ) -> list[ShardJob]:
-  """Cuts a split, in an order that the seed fixes, into shards that differ by one picture."""
+  """Cuts a split, in an order that the seed fixes, into shards that differ by one image."""
   chosen = {'train': options.train_shards, 'validation': options.validation_shards}.get(split)
   items = shuffled(items, options.seed, 'order')
   count = min(chosen or plan.num_shards[split], len(items))
@@ -320,7 +320,7 @@ def _run(
   else:
     done = runners.run(rest, processes, options.num_processes)
   try:
-    with contextlib.closing(done), tqdm(total=total, unit=' pictures', disable=None) as bar:
+    with contextlib.closing(done), tqdm(total=total, unit=' images', disable=None) as bar:
       for report in done:
         reports[os.path.join(os.path.dirname(everything[0].path), report.shard.name)] = report
         bar.update(sum(report.label_counts.values()) + len(report.skipped))

@@ -117,7 +117,7 @@ def get_dataset(
   if name not in DATASETS:
     raise ValueError(f'unknown data set {name!r}; valid: {", ".join(sorted(DATASETS))}')
   if name == SYNTHETIC:
-    raise ValueError('synthetic pictures are for training alone: there are no records of them')
+    raise ValueError('synthetic images are for training alone: there are no records of them')
   if not os.path.isdir(dataset_dir):
     raise FileNotFoundError(f'dataset_dir {os.fspath(dataset_dir)!r} is no folder')
   info = dataset_info.read_info(dataset_dir)
@@ -159,7 +159,7 @@ def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Datas
 
 
 def with_names(name: str, names: dict[int, str]) -> Dataset:
-  """A data set of classes alone; label 0 is no picture's where it is called background."""
+  """A data set of classes alone; label 0 is no image's where it is called background."""
   return without_records(name, max(names) + 1, names, int(names.get(0) == _BACKGROUND))
 
 
@@ -188,7 +188,7 @@ def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
   dataset_info.check_sizes(dataset_dir, info, split_name)
   split = info.splits[split_name]
   pattern = (file_pattern or '*').replace('%s', split_name)
-  # A shard whose pictures were all skipped is an empty file.
+  # A shard whose images were all skipped is an empty file.
   matching = [s for s in split.shards if s.num_images and fnmatch.fnmatch(s.name, pattern)]
   if not matching:
     raise FileNotFoundError(f'no {split_name!r} shard in {dataset_dir} matches {pattern!r}')

@@ -30,7 +30,7 @@ class DatasetInfo:
     splits: by name.
     num_classes: width of a classifier's head, background included.
     labels: name of each label, 0 .. num_classes - 1.
-    label_offset: the first label that pictures have: 1 where 0 is the background.
+    label_offset: the first label that images have: 1 where 0 is the background.
   """
 
   name: str

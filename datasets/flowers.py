@@ -1,6 +1,6 @@
 """3,670 photos of flowers in five classes (The TensorFlow Team, 2019): slim's tutorial data set.
 
-Labels are 0 .. 4 in the order of the class names. As in slim, 350 pictures, taken from all at
+Labels are 0 .. 4 in the order of the class names. As in slim, 350 images, taken from all at
 random, are for validation; which ones, the seed says.
 """
 
@@ -29,24 +29,24 @@ def make_plan(
   work_dir: Path,
   archive: download.Download = ARCHIVE,
 ) -> conversion.Plan:
-  """Downloads the archive, or finds the pictures in a local copy, packed or unpacked.
+  """Downloads the archive, or finds the images in a local copy, packed or unpacked.
 
   Raises:
-    ValueError: a class has no pictures, the archive is damaged, or a fraction to hold out is given.
+    ValueError: a class has no images, the archive is damaged, or a fraction to hold out is given.
     OSError: the download failed, or the source does not exist.
   """
-  conversion.refuse(options, ['validation_fraction'], 'flowers hold out 350 of 3,670 pictures')
+  conversion.refuse(options, ['validation_fraction'], 'flowers hold out 350 of 3,670 images')
   with download.scratch(work_dir) as folder:
     path = download.locate(source, EXPECTED, _NAMES) if source else archive.fetch(work_dir)
     items = list(_items(download.unzip(path, folder), folder))
     present = {item.label for item in items}
     missing = [name for label, name in enumerate(CLASSES) if label not in present]
     if missing:
-      raise ValueError(f'no pictures of {", ".join(missing)} in {path}; expected {EXPECTED}')
+      raise ValueError(f'no images of {", ".join(missing)} in {path}; expected {EXPECTED}')
   total = sum(SPLIT_SIZES.values())
   count = max(1, round(len(items) * SPLIT_SIZES['validation'] / total))
   ordered = conversion.shuffled(items, options.seed, 'split')
-  note = f'flowers are {total:,} pictures, {path} holds {len(items):,}: {count} are for validation'
+  note = f'flowers are {total:,} images, {path} holds {len(items):,}: {count} are for validation'
   return conversion.Plan(
     name='flowers',
     splits={'train': ordered[count:], 'validation': ordered[:count]},
@@ -58,7 +58,7 @@ def make_plan(
 
 
 def _items(root: Path, work_dir: Path) -> Iterator[conversion.Item]:
-  """Pictures are called <class>/<file>, wherever they lie: the same split from every copy."""
+  """Images are called <class>/<file>, wherever they lie: the same split from every copy."""
   for entry in _entries(root, work_dir):
     *_, folder, name = ('', *entry.path.split('/'))
     if folder in CLASSES:

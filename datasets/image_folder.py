@@ -1,4 +1,4 @@
-"""Anyone's own pictures: one folder a class, no code.
+"""Anyone's own images: one folder a class, no code.
 
 Either `root/<class>/*.jpg`, of which a share is held out for validation, or `root/train/<class>/`
 and `root/validation/<class>/` (also `val/`), which are used as they are. Classes are numbered
@@ -13,17 +13,17 @@ from . import conversion, files, sources
 
 LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
 DEFAULT_VALIDATION_FRACTION = 0.1
-_PICTURES_PER_SHARD = 1000
+_IMAGES_PER_SHARD = 1000
 
 
 def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
-  """Finds classes and pictures.
+  """Finds classes and images.
 
   Raises:
     ValueError: no class folders, the splits differ in their classes, or a fraction is asked of a
-      source that has its own validation pictures.
+      source that has its own validation images.
     OSError: the source is no folder.
   """
   root = files.source_folder(source, LAYOUT)
@@ -31,7 +31,7 @@ def make_plan(
   classes = _classes(train)
   items = _items(train, classes, root)
   notes = [
-    f'no pictures in class folder {files.readable(name)!r}'
+    f'no images in class folder {files.readable(name)!r}'
     for name, of_class in items.items()
     if not of_class
   ]
@@ -57,7 +57,7 @@ def make_plan(
     labels=tuple(map(files.readable, classes)),
     # Several files even for a small training set, so that several readers and workers share it.
     num_shards={
-      name: max(4 if name == 'train' else 1, size // _PICTURES_PER_SHARD)
+      name: max(4 if name == 'train' else 1, size // _IMAGES_PER_SHARD)
       for name, size in sizes.items()
     },
     upright=True,
@@ -113,7 +113,7 @@ def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conve
 
 
 def _hold_out(items: dict[str, list], fraction: float, seed: int) -> tuple[dict, dict]:
-  """Holds a share of each class out: at least one picture where it has two or more."""
+  """Holds a share of each class out: at least one image where it has two or more."""
   train, validation = {}, {}
   for name, of_class in items.items():
     count = round(len(of_class) * fraction)

@@ -1,7 +1,7 @@
 """ImageNet (ILSVRC 2012), in whatever form people have it.
 
 The official tars, synset folders (slim's raw layout, torchvision's), Kaggle's tree or zip, a flat
-folder of the validation pictures, Hugging Face's parquet files: `sources.walk` makes one tree of
+folder of the validation images, Hugging Face's parquet files: `sources.walk` makes one tree of
 paths of any of them, and the rules of `_place` say of each path which split and class it is.
 
 Labels are 1 .. 1000 in the order of the synset list, 0 is the background; they come from the
@@ -35,10 +35,10 @@ _WNID_SUFFIX = re.compile(r'_(n\d{8})(?=\.\w+$)')  # Hugging Face: n01440764_100
 _KAGGLE_LABELS, _CAFFE_LABELS, _SLIM_LABELS = (
   'LOC_val_solution.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt',
 )  # fmt: skip
-_PICTURES = ('.jpeg', '.jpg', '.png')
-_CONTRADICTION = 'pictures whose folder is of another class than their name; the folder counts'
-_BOXES_TWICE = 'pictures whose boxes are given twice; the first are taken'
-_NO_PICTURES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
+_IMAGES = ('.jpeg', '.jpg', '.png')
+_CONTRADICTION = 'images whose folder is of another class than their name; the folder counts'
+_BOXES_TWICE = 'images whose boxes are given twice; the first are taken'
+_NO_IMAGES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
 
 
 def _data(name: str) -> str:
@@ -67,7 +67,7 @@ def labels() -> tuple[str, ...]:
 
 
 class _Place(NamedTuple):
-  """What the path of a picture says: split, folder of the split, class and file name."""
+  """What the path of an image says: split, folder of the split, class and file name."""
 
   split: str | None
   root: str
@@ -114,11 +114,11 @@ class _Found:
 
   Attributes:
     items: of each split.
-    flat: validation pictures whose class no folder says, with the folder that their paths begin in.
-    names: of the pictures of each split.
-    roots: split -> the one place where its pictures lie -> the first of them.
-    given: validation picture, without extension -> synset, from a list among the sources.
-    boxes: picture, without extension -> packed boxes.
+    flat: validation images whose class no folder says, with the folder that their paths begin in.
+    names: of the images of each split.
+    roots: split -> the one place where its images lie -> the first of them.
+    given: validation image, without extension -> synset, from a list among the sources.
+    boxes: image, without extension -> packed boxes.
     ignored: reason -> names.
   """
 
@@ -140,14 +140,14 @@ class _Found:
 
 
 def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
-  """Finds the pictures, their classes and boxes in all of the sources.
+  """Finds the images, their classes and boxes in all of the sources.
 
   Raises:
     ValueError: there are none, two sources hold the same split, lists contradict each other, an
       archive is damaged, or a fraction to hold out is given.
     OSError: a source is not there.
   """
-  conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation pictures')
+  conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation images')
   paths = _paths(source)
   found = _Found()
   for path in paths:
@@ -155,7 +155,7 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   _add_flat_validation(found)
   splits = {split: items for split, items in found.items.items() if items}
   if not splits:
-    raise ValueError(f'no pictures of ImageNet in {source}; expected {EXPECTED}')
+    raise ValueError(f'no images of ImageNet in {source}; expected {EXPECTED}')
   return conversion.Plan(
     name='imagenet',
     splits=splits,
@@ -176,7 +176,7 @@ def _paths(source: str | None) -> list[Path]:
 
 
 def _sort(entries: Iterable[sources.Entry], base: str, found: _Found) -> None:
-  """Puts every file where it belongs; what is no picture is recognised by its name.
+  """Puts every file where it belongs; what is no image is recognised by its name.
 
   Args:
     entries: of one source.
@@ -186,19 +186,19 @@ def _sort(entries: Iterable[sources.Entry], base: str, found: _Found) -> None:
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
   for entry in entries:
     place = _place(entry.path)
-    if place.filename.endswith(_NO_PICTURES):
+    if place.filename.endswith(_NO_IMAGES):
       _read_list(entry, place.filename, found)
       continue
     if entry.archive and place.split:
       raise ValueError(
-        f'{entry.archive} is compressed, so that its pictures cannot be read in place: '
+        f'{entry.archive} is compressed, so that its images cannot be read in place: '
         f'unpack it (tar -xzf) and give the folder'
       )
     wnid = place.wnid
     if entry.label is not None and entry.label >= 0:
       wnid = _synset_of(entry, place.wnid)
     if place.split == 'test':
-      found.ignored['test pictures, which have no labels'].append(place.filename)
+      found.ignored['test images, which have no labels'].append(place.filename)
     elif place.split == 'validation' and not wnid:
       found.flat.append((base, place, entry))
     elif place.split and wnid in label:
@@ -206,22 +206,22 @@ def _sort(entries: Iterable[sources.Entry], base: str, found: _Found) -> None:
         found.ignored[_CONTRADICTION].append(place.filename)
       _add(found, base, place, entry, label[wnid])
     elif place.split:
-      found.ignored['pictures in folders that are no class of ImageNet'].append(wnid or entry.path)
-    elif place.filename.lower().endswith(_PICTURES):
-      found.ignored['pictures whose split and class nothing says'].append(entry.path)
+      found.ignored['images in folders that are no class of ImageNet'].append(wnid or entry.path)
+    elif place.filename.lower().endswith(_IMAGES):
+      found.ignored['images whose split and class nothing says'].append(entry.path)
 
 
 def _add(found: _Found, base: str, place: _Place, entry: sources.Entry, label: int) -> None:
   root, roots = f'{base}/{place.root}', found.roots[place.split]
   if roots and root not in roots:
     raise ValueError(
-      f'more than one source holds {place.split!r} pictures: {next(iter(roots))}, {root}: '
+      f'more than one source holds {place.split!r} images: {next(iter(roots))}, {root}: '
       'give one of them'
     )
   if place.filename in found.names[place.split]:
     raise ValueError(
       f'{place.filename} is there twice for {place.split!r}, the second time as '
-      f'{base}/{entry.path}: give each picture once'
+      f'{base}/{entry.path}: give each image once'
     )
   found.names[place.split].add(place.filename)
   roots.setdefault(root, f'{base}/{entry.path}')
@@ -239,7 +239,7 @@ def _synset_of(entry: sources.Entry, wnid: str | None) -> str:
 
 
 def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
-  """Reads annotations, boxes and lists of the validation pictures; other texts are passed over."""
+  """Reads annotations, boxes and lists of the validation images; other texts are passed over."""
   stem = shard_job.stem(name)
   if name.endswith('.xml'):
     try:
@@ -265,18 +265,18 @@ def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
 
 
 def _add_boxes(entry: sources.Entry, found: _Found) -> None:
-  """Takes slim's CSV, but for pictures that have boxes already."""
+  """Takes slim's CSV, but for images that have boxes already."""
   boxes: dict[str, bytes] = collections.defaultdict(bytes)
   try:
-    for picture, box in imagenet_boxes.read_csv(entry.source.read()):
-      boxes[shard_job.stem(picture)] += box
+    for image, box in imagenet_boxes.read_csv(entry.source.read()):
+      boxes[shard_job.stem(image)] += box
   except ValueError as error:
     raise ValueError(f'{entry.path}: {error}') from error
   found.ignored[_BOXES_TWICE] += boxes.keys() & found.boxes.keys()
   found.boxes = {**boxes, **found.boxes}
 
 
-# Validation pictures: ImageNet numbers them, and says apart what they show.
+# Validation images: ImageNet numbers them, and says apart what they show.
 
 
 def _official_synset(stem: str) -> str | None:
@@ -310,12 +310,12 @@ def _caffe_labels(content: bytes) -> dict[str, str]:
 
 
 def _add_given(path: str, given: Mapping[str, str], found: _Found) -> None:
-  """Takes a list of the classes of validation pictures, if it agrees with ImageNet's."""
+  """Takes a list of the classes of validation images, if it agrees with ImageNet's."""
   for stem, wnid in given.items():
     official = _official_synset(stem)
     if wnid not in synsets() or official not in (None, wnid):
       raise ValueError(
-        f'{path} says {stem} is {wnid}; it is {official or "no picture of ImageNet"} '
+        f'{path} says {stem} is {wnid}; it is {official or "no image of ImageNet"} '
         "(the devkit's own numbering is not alphabetical)"
       )
   found.given.update(given)
@@ -341,16 +341,16 @@ def _notes(found: _Found) -> list[str]:
   notes = []
   for split, items in found.items.items():
     if not items:
-      notes.append(f'no {split} pictures in the source: {split!r} is not written')
+      notes.append(f'no {split} images in the source: {split!r} is not written')
       continue
     ((root, first),) = found.roots[split].items()
-    notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} pictures')
+    notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} images')
     if len(items) != SPLIT_SIZES[split]:
-      notes.append(f'{split} of ImageNet has {SPLIT_SIZES[split]:,} pictures, not {len(items):,}')
+      notes.append(f'{split} of ImageNet has {SPLIT_SIZES[split]:,} images, not {len(items):,}')
     present = {item.label for item in items}
     missing = [wnid for index, wnid in enumerate(synsets(), 1) if index not in present]
     if missing:
-      notes.append(f'no {split} pictures of {len(missing)} of 1000 classes: {files.some(missing)}')
+      notes.append(f'no {split} images of {len(missing)} of 1000 classes: {files.some(missing)}')
   order = list(synsets())
   elsewhere = [
     item.filename
@@ -359,7 +359,7 @@ def _notes(found: _Found) -> list[str]:
   ]
   if elsewhere:
     notes.append(
-      f'{len(elsewhere)} validation pictures lie in folders of another class than ImageNet says; '
+      f'{len(elsewhere)} validation images lie in folders of another class than ImageNet says; '
       f'the folder counts: {files.some(elsewhere)}'
     )
   for reason, names in found.ignored.items():
@@ -372,9 +372,7 @@ def _notes(found: _Found) -> list[str]:
       for items in found.items.values()
       for item in items
     )
-    notes.append(
-      f'boxes of {len(found.boxes):,} pictures, of which {with_boxes:,} are in the source'
-    )
+    notes.append(f'boxes of {len(found.boxes):,} images, of which {with_boxes:,} are in the source')
   return notes
 
 

@@ -1,7 +1,7 @@
 """ImageNet's bounding boxes: the official XML annotations, and slim's CSV made of them.
 
-A box is relative to its picture and packed as four float32, ymin, xmin, ymax, xmax; half a million
-pictures have some.
+A box is relative to its image and packed as four float32, ymin, xmin, ymax, xmax; half a million
+images have some.
 """
 
 import collections
@@ -21,13 +21,13 @@ def unpack(boxes: bytes) -> list[tuple[float, float, float, float]]:
 def read_annotation(content: bytes, wnid: str | None, wnids: collections.abc.Container) -> bytes:
   """The boxes of one XML annotation (PASCAL VOC's form).
 
-  They are divided by the size in the XML: it is that of the picture as the annotator saw it, not
+  They are divided by the size in the XML: it is that of the image as the annotator saw it, not
   that of the file. Many boxes of dogs bear the name of another word ('Scottish_deerhound'), so a
   box is left out only if its name is another of the 1000 classes.
 
   Args:
     content: of the file.
-    wnid: class of the picture.
+    wnid: class of the image.
     wnids: all classes.
 
   Raises:

@@ -1,6 +1,6 @@
 """MNIST (Y. LeCun, C. Cortes, C. Burges): 70,000 handwritten digits, grey, 28 x 28.
 
-Split into train and test as it comes; pictures are stored as greyscale PNG, without loss.
+Split into train and test as it comes; images are stored as greyscale PNG, without loss.
 """
 
 import functools
@@ -12,7 +12,7 @@ from pathlib import Path
 from . import conversion, download, files, sources
 
 _BASE = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
-FILES = {  # split -> pictures, labels
+FILES = {  # split -> images, labels
   'train': (
     download.Download(
       f'{_BASE}train-images-idx3-ubyte.gz',
@@ -96,16 +96,16 @@ def _local(source: str, name: str) -> Path:
 
 def _items(split: str, images: Path, labels: Path, folder: Path) -> Iterator[conversion.Item]:
   pixels = _values(images, _IMAGES, (SIZE, SIZE), folder)
-  of_pictures = _values(labels, _LABELS, (), folder)
-  if pixels.size != of_pictures.size * _PIXELS:
+  of_images = _values(labels, _LABELS, (), folder)
+  if pixels.size != of_images.size * _PIXELS:
     raise ValueError(
-      f'{images} has {pixels.size // _PIXELS} pictures, {labels} has {of_pictures.size} labels'
+      f'{images} has {pixels.size // _PIXELS} images, {labels} has {of_images.size} labels'
     )
-  for index, label in enumerate(of_pictures.read()):
+  for index, label in enumerate(of_images.read()):
     if label >= len(CLASSES):
       raise ValueError(f'{labels}: label {index} is {label}, expected 0 .. {len(CLASSES) - 1}')
     place = sources.Slice(pixels.path, pixels.offset + index * _PIXELS, _PIXELS)
-    yield conversion.Item(f'{split}_{index:05d}.png', label, sources.RawPicture(place, SIZE, SIZE))
+    yield conversion.Item(f'{split}_{index:05d}.png', label, sources.RawImage(place, SIZE, SIZE))
 
 
 def _values(path: Path, magic: int, dimensions: tuple[int, ...], folder: Path) -> sources.Slice:

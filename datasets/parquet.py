@@ -1,9 +1,9 @@
-"""Pictures in parquet files, as Hugging Face stores imagenet-1k.
+"""Images in parquet files, as Hugging Face stores imagenet-1k.
 
-A parquet file has no bytes of a single picture to point at: rows are packed, mostly compressed, in
-groups of hundreds. The pictures of each file are therefore written out once, one after the other,
-into a work folder, from which shards that take their pictures from all files are then written.
-This takes as much disk again as the pictures; they are removed when the records are done.
+A parquet file has no bytes of a single image to point at: rows are packed, mostly compressed, in
+groups of hundreds. The images of each file are therefore written out once, one after the other,
+into a work folder, from which shards that take their images from all files are then written.
+This takes as much disk again as the images; they are removed when the records are done.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _COLUMNS = ('image', 'label')
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A picture of a parquet file, and where its bytes were put."""
+  """An image of a parquet file, and where its bytes were put."""
 
   split: str | None  # as the name of the file says
   name: str
@@ -37,27 +37,27 @@ class Row:
 
 
 def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
-  """Yields the pictures of a file, unpacking it first if need be.
+  """Yields the images of a file, unpacking it first if need be.
 
   Raises:
-    ValueError: pyarrow is not installed, the file is damaged or holds no pictures with labels.
+    ValueError: pyarrow is not installed, the file is damaged or holds no images with labels.
     OSError: the disk is full.
   """
   status = path.stat()
   # Files of several folders may have the same name.
   place = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
-  unpacked = work_dir / f'{path.stem}-{place}.pictures'
+  unpacked = work_dir / f'{path.stem}-{place}.images'
   index_path = work_dir / f'{path.stem}-{place}.json'
   signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
   index = json.loads(index_path.read_text('utf-8')) if index_path.exists() else {}
   if index.get('source') != signature:
     logging.info('Unpacking %s', path)
     work_dir.mkdir(parents=True, exist_ok=True)
-    index = {'source': signature, 'pictures': _write_out(path, unpacked)}
+    index = {'source': signature, 'images': _write_out(path, unpacked)}
     files.write_json(index_path, index)
   match = _NAME.fullmatch(path.name)
   split, offset = match['split'] if match else None, 0
-  for number, (name, label, size) in enumerate(index['pictures']):
+  for number, (name, label, size) in enumerate(index['images']):
     if not isinstance(label, int):
       raise ValueError(f'{path}: label {label!r} of row {number} is no number')
     name = os.path.basename(name or f'{path.stem}_{number:08d}')
@@ -66,7 +66,7 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
 
 
 def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
-  """Writes the pictures one after the other; returns name, label and size of each."""
+  """Writes the images one after the other; returns name, label and size of each."""
   try:
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -86,5 +86,5 @@ def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
             file.write(content)
             found.append((row['image'].get('path'), row['label'], len(content)))
   except (pyarrow.ArrowException, ValueError, TypeError, KeyError) as error:
-    raise ValueError(f'{path} is no parquet file of labelled pictures: {error}') from error
+    raise ValueError(f'{path} is no parquet file of labelled images: {error}') from error
   return found

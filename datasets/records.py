@@ -1,4 +1,4 @@
-"""Records: one labelled picture as a tf.train.Example, under TF-Slim's keys.
+"""Records: one labelled image as a tf.train.Example, under TF-Slim's keys.
 
 Writing and looking into records needs no TensorFlow: the processes of a conversion start in a
 tenth of a second, and the bytes do not depend on the version of a protobuf library.
@@ -52,21 +52,21 @@ def encode_example(
   filename: str | None = None,
   boxes: Sequence[Sequence[float]] = (),
 ) -> list[bytes]:
-  """Serializes one labelled picture under slim's keys; what a data set has not is left out.
+  """Serializes one labelled image under slim's keys; what a data set has not is left out.
 
-  Returns the parts of the message, to be written one after the other: the picture is one of them,
+  Returns the parts of the message, to be written one after the other: the image is one of them,
   and joining them would copy it.
 
   Args:
-    encoded: the file of the picture.
+    encoded: the file of the image.
     label: class number, background included where the data set has one.
     image_format: 'JPEG' or 'PNG'.
     height, width: in pixels.
-    colorspace, channels: of the encoded picture ('RGB' 3, 'Grayscale' 1, ...).
+    colorspace, channels: of the encoded image ('RGB' 3, 'Grayscale' 1, ...).
     text: name of the class.
     synset: WordNet id of the class.
-    filename: what reports and lists call the picture.
-    boxes: [ymin, xmin, ymax, xmax] each, relative to the picture, in [0, 1].
+    filename: what reports and lists call the image.
+    boxes: [ymin, xmin, ymax, xmax] each, relative to the image, in [0, 1].
   """
   before = _features(
     ('image/channels', channels),
@@ -107,7 +107,7 @@ def parse_example(
     multi_label: take any number of labels; otherwise a record has one.
 
   Returns:
-    encoded: string scalar, the file of the picture.
+    encoded: string scalar, the file of the image.
     label: int64 scalar, or [num_labels] with `multi_label`.
     bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; boxes without area are left
       out, because TensorFlow's box sampler refuses them.
@@ -138,7 +138,7 @@ def parse_example(
 def parse_labels(
   serialized: tf.Tensor, schema: Schema = SLIM, multi_label: bool = False
 ) -> tf.Tensor | tf.RaggedTensor:
-  """`label` of `parse_example` of [N] records, [N] or ragged [N, None]; pictures are not copied."""
+  """`label` of `parse_example` of [N] records, [N] or ragged [N, None]; images are not copied."""
   import tensorflow as tf
 
   feature = tf.io.RaggedFeature(tf.int64) if multi_label else _label_feature(multi_label)
@@ -194,7 +194,7 @@ def _entry(key: str, values: Sequence[bytes | str | int | float]) -> bytes:
 
 
 def _bytes_head(key: str, length: int) -> bytes:
-  """What an entry of one value of `length` bytes has before these: joining copies a picture."""
+  """What an entry of one value of `length` bytes has before these: joining copies an image."""
   value = _field(2, _field(_BYTES, _field(1, b'', length), length), length)
   return _field(1, _field(1, key.encode()) + value, length)
 
@@ -207,7 +207,7 @@ def _field(number: int, content: bytes, rest: int = 0) -> bytes:
 def _varint(value: int) -> bytes:
   if 0 <= value < 0x80:
     return bytes((value,))
-  if 0x4000 <= value < 0x200000:  # most pictures
+  if 0x4000 <= value < 0x200000:  # most images
     return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
   value &= (1 << 64) - 1  # two's complement
   encoded = bytearray()

@@ -120,7 +120,7 @@ def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator
   """Runs the jobs by Apache Beam; the workers must see the same folders as this machine.
 
   The jobs are written to files, since runners limit the size of the graph that they accept (a
-  list of 1.28 million pictures is 200 MB).
+  list of 1.28 million images is 200 MB).
 
   Args:
     jobs: what to run.

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from . import files, imagenet_boxes, pictures, records, shards
+from . import files, imagenet_boxes, images, records, shards
 from .sources import Source
 
 
 class Item(NamedTuple):
-  """One picture to be converted.
+  """One image to be converted.
 
   Attributes:
     filename: what the record and the report call it.
@@ -34,11 +34,11 @@ class ShardJob:
   Attributes:
     path: of the shard.
     report_path: of the report; where it stands, the shard stands.
-    items: the pictures, in order.
+    items: the images, in order.
     classes: label -> text and synset ('' where there are none) of the labels in `items`.
     boxes: file name without extension -> packed boxes.
-    upright, keep_png: see `pictures.read_picture`.
-    skip_bad: list pictures that cannot be used, and go on.
+    upright, keep_png: see `images.read_image`.
+    skip_bad: list images that cannot be used, and go on.
   """
 
   path: str
@@ -69,7 +69,7 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
   """Writes a shard and its report, each whole or not at all.
 
   Raises:
-    ValueError: a picture cannot be used and `skip_bad` is not set.
+    ValueError: an image cannot be used and `skip_bad` is not set.
     OSError: something cannot be read or written.
     StoppedError: `is_stopped` said so.
   """
@@ -81,16 +81,16 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
         raise StoppedError
       try:
         content = item.source.read()
-        picture = pictures.read_picture(content, upright=job.upright, keep_png=job.keep_png)
-      except pictures.BadPictureError as error:
+        image = images.read_image(content, upright=job.upright, keep_png=job.keep_png)
+      except images.BadImageError as error:
         if not job.skip_bad:
           raise ValueError(f'{item.filename}: {error} (--on_bad_image=fail)') from None
         skipped.append({'file': item.filename, 'reason': str(error)})
         continue
-      if picture.change:
-        changed.append({'file': item.filename, 'change': picture.change})
+      if image.change:
+        changed.append({'file': item.filename, 'change': image.change})
       label_counts[item.label] += 1
-      yield _example(item, picture, job)
+      yield _example(item, image, job)
 
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
@@ -100,16 +100,16 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
   return report
 
 
-def _example(item: Item, picture: pictures.Picture, job: ShardJob) -> bytes:
+def _example(item: Item, image: images.Image, job: ShardJob) -> bytes:
   text, synset = job.classes[item.label]
   return records.encode_example(
-    picture.encoded,
+    image.encoded,
     label=item.label,
-    image_format=picture.image_format,
-    height=picture.height,
-    width=picture.width,
-    colorspace=picture.colorspace,
-    channels=picture.channels,
+    image_format=image.image_format,
+    height=image.height,
+    width=image.width,
+    colorspace=image.colorspace,
+    channels=image.channels,
     text=text,
     synset=synset or None,
     filename=item.filename,
@@ -118,7 +118,7 @@ def _example(item: Item, picture: pictures.Picture, job: ShardJob) -> bytes:
 
 
 def stem(filename: str) -> str:
-  """File name without its extension: what annotations and lists call a picture."""
+  """File name without its extension: what annotations and lists call an image."""
   return filename.rsplit('.', 1)[0]
 
 

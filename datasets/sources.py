@@ -1,4 +1,4 @@
-"""Where pictures lie, and finding them: folders, tars, tars of tars, zips, parquet files.
+"""Where images lie, and finding them: folders, tars, tars of tars, zips, parquet files.
 
 `walk` lists all of these as one tree of paths, with a source for every file in it. Archives are
 read in place: what is listed is where the bytes are, and nothing is unpacked to disk (parquet
@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from PIL import Image
 
 from . import files, parquet
-from .pictures import BadPictureError
+from .images import BadImageError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
 _TAR_MAGIC_OFFSET = 257
@@ -32,7 +32,7 @@ class Source(Protocol):
   size: int  # bytes that it takes where it lies
 
   def read(self) -> bytes:
-    """Raises OSError where it cannot be read, BadPictureError where its archive says it broke."""
+    """Raises OSError where it cannot be read, BadImageError where its archive says it broke."""
 
 
 class Content(NamedTuple):
@@ -88,9 +88,9 @@ class ZipMember(NamedTuple):
     try:
       content = zlib.decompress(content, -zlib.MAX_WBITS) if self.method else content
     except zlib.error as error:
-      raise BadPictureError(f'damaged in its zip: {error}') from None
+      raise BadImageError(f'damaged in its zip: {error}') from None
     if zlib.crc32(content) != self.crc:
-      raise BadPictureError('damaged in its zip: does not match its checksum')
+      raise BadImageError('damaged in its zip: does not match its checksum')
     return content
 
 
@@ -101,10 +101,10 @@ class Unreadable(NamedTuple):
   size: int = 0
 
   def read(self) -> bytes:
-    raise BadPictureError(self.reason)
+    raise BadImageError(self.reason)
 
 
-class RawPicture(NamedTuple):
+class RawImage(NamedTuple):
   """Pixels as they are, one plane of bytes a channel, which are read as a PNG."""
 
   planes: Slice
@@ -161,7 +161,7 @@ def walk(path: Path, work_dir: Path) -> Iterator[Entry]:
 
   Args:
     path: a folder, an archive, or any other file.
-    work_dir: where `parquet` puts pictures that cannot be read in place.
+    work_dir: where `parquet` puts images that cannot be read in place.
 
   Raises:
     ValueError: an archive is damaged or cut short.
@@ -261,7 +261,7 @@ def _walk_compressed_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Ent
     raise ValueError(f'{path} is cut short or damaged: {error}') from error
 
 
-# Zips. The library's ZipFile holds 0.7 kB a member, 1.4 GB for Kaggle's two million; a picture has
+# Zips. The library's ZipFile holds 0.7 kB a member, 1.4 GB for Kaggle's two million; an image has
 # to be found by a process that has not read that directory. (PKWARE's APPNOTE, sections 4.3, 4.5.)
 
 _LOCAL_BYTES, _CENTRAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 46, 22, 20

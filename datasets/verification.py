@@ -1,7 +1,7 @@
 """Reading a set of records again, to say whether all is well.
 
 Every record: both CRCs, that it is an Example with the keys that training reads, the header of its
-picture against the stored size, its label against the synset and the classes. Every shard: size,
+image against the stored size, its label against the synset and the classes. Every shard: size,
 CRC and number of records against `dataset.json`; the whole: counts of each class.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import google_crc32c
 
-from . import dataset_factory, dataset_info, imagenet, pictures, records, runners, shards
+from . import dataset_factory, dataset_info, imagenet, images, records, runners, shards
 from .dataset_info import INFO_FILE, DatasetInfo
 
 _SYNSET = 'image/class/synset'
@@ -177,7 +177,7 @@ def _check_record(data: bytes, check: _Check) -> int:
   """Returns the label; raises ValueError with what is wrong."""
   features = records.decode_features(data)
   schema = check.schema
-  _check_picture(_value(features, schema.encoded, bytes), features)
+  _check_image(_value(features, schema.encoded, bytes), features)
   label = _value(features, schema.label, int) + schema.label_offset
   if check.num_classes is not None and not 0 <= label < check.num_classes:
     raise ValueError(f'label {label} is outside the classes 0..{check.num_classes - 1}')
@@ -200,12 +200,12 @@ def _value(features: dict, key: str, kind: type) -> Any:
   return values[0]
 
 
-def _check_picture(encoded: bytes, features: dict) -> None:
-  """Compares the picture with the size stored beside it."""
-  picture = pictures.read_picture(encoded)
-  if picture.change:
-    raise ValueError(f'the picture is not as training wants it: {picture.change}')
+def _check_image(encoded: bytes, features: dict) -> None:
+  """Compares the image with the size stored beside it."""
+  image = images.read_image(encoded)
+  if image.change:
+    raise ValueError(f'the image is not as training wants it: {image.change}')
   for side in ('height', 'width'):
     stored = features.get(f'image/{side}')
-    if stored and stored[0] != getattr(picture, side):
-      raise ValueError(f'{side} is stored as {stored[0]}, the picture has {getattr(picture, side)}')
+    if stored and stored[0] != getattr(image, side):
+      raise ValueError(f'{side} is stored as {stored[0]}, the image has {getattr(image, side)}')

@@ -2,7 +2,7 @@
 
   python -m examples.custom_training_loop [--replicas=2]
 
-The net is created in the strategy's scope; each replica takes its share of the pictures, and
+The net is created in the strategy's scope; each replica takes its share of the images, and
 gradients are summed. Without GPU the replicas are logical processors. Prints the accuracy on digits
 that were not trained on.
 """
@@ -15,8 +15,8 @@ from slim_inception.nets import inception, nets_factory
 
 from examples import digits
 
-BATCH = 32  # pictures of all replicas
-PLACES = 7 * 7  # of stride 8, on pictures of 75 x 75
+BATCH = 32  # images of all replicas
+PLACES = 7 * 7  # of stride 8, on images of 75 x 75
 
 
 def main(strategy: tf.distribute.Strategy, steps: int = 40) -> float:

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn as pictures of any size: what the examples learn."""
+"""The 1,797 handwritten digits of scikit-learn as images of any size: what the examples learn."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 
 class Digits(NamedTuple):
-  """Pictures of some digits and what they show."""
+  """Images of some digits and what they show."""
 
   images: np.ndarray  # [N, size, size, channels] float32 in [-1, 1]
   labels: np.ndarray  # [N] int32, 0 to 9

@@ -2,9 +2,9 @@
 
   python -m examples.feature_pyramid
 
-Each picture has one bright square; which stride finds it depends on its size, as in detectors. The
+Each image has one bright square; which stride finds it depends on its size, as in detectors. The
 cells of all levels compete for it, and the one that wins says how far the centre is from its own.
-Prints how many squares of new pictures are found at the right stride, and how far off.
+Prints how many squares of new images are found at the right stride, and how far off.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ SIDES = {8: (9, 16), 16: (22, 34), 32: (46, 64)}  # of the squares that a stride
 WIDTH = 32
 
 
-def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """[count, SIZE, SIZE, 3] in [-1, 1], and [count, 3]: y and x of the centre, stride."""
   rng = np.random.default_rng(seed)
   images = rng.uniform(-1.0, 0.0, (count, SIZE, SIZE, 3)).astype(np.float32)
@@ -31,7 +31,7 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Detector(tf.Module):
-  """Pictures -> [N, cells, 3]: a score, and how many strides the centre is from the cell's."""
+  """Images -> [N, cells, 3]: a score, and how many strides the centre is from the cell's."""
 
   def __init__(self):
     super().__init__()
@@ -98,8 +98,8 @@ def main(steps: int = 100) -> tuple[float, float]:
     return loss
 
   for number in range(steps):
-    loss = step(*pictures(16, seed=1 + number))
-  images, objects = pictures(64, seed=0)
+    loss = step(*make_images(16, seed=1 + number))
+  images, objects = make_images(64, seed=0)
   found = model(images).numpy()
   best = found[..., 0].argmax(1)
   centres = cells[best, :2] + found[np.arange(64), best, 1:] * cells[best, 2:]

@@ -1,10 +1,10 @@
-"""Pictures and words in one space: an image net and a text tower, trained by contrast.
+"""Images and words in one space: an image net and a text tower, trained by contrast.
 
   python -m examples.image_and_text
 
-As CLIP (arXiv:2103.00020): a picture is near the phrase that tells what it shows, far from those of
-the other pictures of its batch. The tower averages embeddings of words. Prints how many new
-pictures are nearest to the right one of ten phrases, whose wording no picture was trained with.
+As CLIP (arXiv:2103.00020): an image is near the phrase that tells what it shows, far from those of
+the other images of its batch. The tower averages embeddings of words. Prints how many new
+images are nearest to the right one of ten phrases, whose wording no image was trained with.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ NAMES = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight',
 PHRASES = ('a handwritten {}', 'the digit {}', 'this is a {}', '{}', 'somebody wrote {}')
 NEW_PHRASE = 'this handwritten digit is a {}'
 WIDTH = 64
-PLACES = 7 * 7  # of stride 8, on pictures of 75 x 75
+PLACES = 7 * 7  # of stride 8, on images of 75 x 75
 WORDS = sorted({word for phrase in PHRASES for word in phrase.split()} | {*NAMES})
 
 
@@ -28,7 +28,7 @@ def words_of(texts: list[str]) -> np.ndarray:
 
 
 class Both(tf.Module):
-  """Pictures and texts -> [N, WIDTH] each, of length 1."""
+  """Images and texts -> [N, WIDTH] each, of length 1."""
 
   def __init__(self):
     super().__init__()
@@ -53,7 +53,7 @@ class Both(tf.Module):
 
 
 def main(steps: int = 40) -> float:
-  """Trains both; returns the share of new pictures that are nearest to the right phrase."""
+  """Trains both; returns the share of new images that are nearest to the right phrase."""
   train, test = digits.load()
   model = Both()
   variables = model.trainable_variables
@@ -80,7 +80,7 @@ def main(steps: int = 40) -> float:
   phrases = model.of_texts(words_of([NEW_PHRASE.format(name) for name in NAMES]))
   nearness = tf.matmul(model.of_images(test.images), phrases, transpose_b=True)
   accuracy = float(np.mean(np.argmax(nearness, 1) == test.labels))
-  print(f'{steps} steps: loss {loss:.3f}, right phrase for {accuracy:.3f} of the pictures')
+  print(f'{steps} steps: loss {loss:.3f}, right phrase for {accuracy:.3f} of the images')
   return accuracy
 
 

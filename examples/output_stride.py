@@ -2,9 +2,9 @@
 
   python -m examples.output_stride
 
-With `output_stride=8` the end of the net has 1/8 of the picture's rows, not 1/32, with the same
+With `output_stride=8` the end of the net has 1/8 of the image's rows, not 1/32, with the same
 weights: a checkpoint of the classifier fits. `align_feature_maps=True` makes that 1/8 exact, so
-that a resized map lies on the picture. Prints the intersection over union on new pictures.
+that a resized map lies on the image. Prints the intersection over union on new images.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from slim_inception.nets import inception, nets_factory
 SIZE = 64
 
 
-def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """[count, SIZE, SIZE, 3] in [-1, 1], and whether a pixel is of a disc, [count, SIZE, SIZE]."""
   rng = np.random.default_rng(seed)
   images = rng.uniform(-1.0, 0.0, (count, SIZE, SIZE, 3)).astype(np.float32)
@@ -27,7 +27,7 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Segmenter(tf.Module):
-  """Pictures -> logits of ground and disc for each pixel, [N, SIZE, SIZE, 2]."""
+  """Images -> logits of ground and disc for each pixel, [N, SIZE, SIZE, 2]."""
 
   def __init__(self):
     super().__init__()
@@ -64,8 +64,8 @@ def main(steps: int = 50) -> float:
     return loss
 
   for number in range(steps):
-    loss = step(*pictures(8, seed=1 + number))
-  images, labels = pictures(64, seed=0)
+    loss = step(*make_images(8, seed=1 + number))
+  images, labels = make_images(64, seed=0)
   found = np.argmax(model(images), -1)
   overlap = float(np.sum(found & labels) / np.sum(found | labels))
   print(f'{steps} steps: loss {loss:.3f}, intersection over union {overlap:.3f}')

@@ -110,7 +110,7 @@ class Served:
     tensors = {name: _tensor(name, columns[name], spec) for name, spec in specs.items()}
     try:
       outputs = self._signatures[name](**tensors)
-    except tf.errors.InvalidArgumentError as error:  # e.g. a file that is no picture
+    except tf.errors.InvalidArgumentError as error:  # e.g. a file that is no image
       raise _bad(_reason(error)) from error
     found = {name: _plain(name, tensor.numpy().tolist()) for name, tensor in outputs.items()}
     if not by_rows:

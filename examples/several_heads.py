@@ -13,17 +13,17 @@ from slim_inception.nets import inception, nets_factory
 
 from examples import digits
 
-PLACES = 7 * 7  # of stride 8, on pictures of 75 x 75
+PLACES = 7 * 7  # of stride 8, on images of 75 x 75
 
 
 def fade(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-  """Pictures with ink of random brightness, and that brightness, [N] from 0.2 to 1."""
+  """Images with ink of random brightness, and that brightness, [N] from 0.2 to 1."""
   brightness = rng.uniform(0.2, 1.0, len(images)).astype(np.float32)
   return (images + 1) * brightness[:, np.newaxis, np.newaxis, np.newaxis] - 1, brightness
 
 
 class TwoHeads(tf.Module):
-  """Pictures -> logits of the digit [N, 10], of the brightness [N]."""
+  """Images -> logits of the digit [N, 10], of the brightness [N]."""
 
   def __init__(self):
     super().__init__()

@@ -1,4 +1,4 @@
-"""Sounds as pictures of one channel: log-mel spectrograms into a net of `input_channels=1`.
+"""Sounds as images of one channel: log-mel spectrograms into a net of `input_channels=1`.
 
   python -m examples.spectrograms
 

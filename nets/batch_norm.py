@@ -67,7 +67,7 @@ def batch_norm(
     frozen: normalizes with the moving averages in training too, moves them no more, and trains
       neither `beta` nor `gamma`. (slim's `trainable=False` lets the averages move.)
     synchronized: training takes the statistics of the batches of all replicas together: R of N
-      pictures are as one of R * N. For layers of a `Model`, in the replica context of a strategy.
+      images are as one of R * N. For layers of a `Model`, in the replica context of a strategy.
     scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
 
   Returns:

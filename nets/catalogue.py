@@ -22,9 +22,9 @@ class Paper(NamedTuple):
 
   title: str  # of the net, for people
   reference: str
-  one_crop: Errors  # 48,238 pictures: without the 1,762 of the exclude list
-  crops_12: Errors  # 50,000 pictures
-  crops_144: Errors  # 50,000 pictures
+  one_crop: Errors  # 48,238 images: without the 1,762 of the exclude list
+  crops_12: Errors  # 50,000 images
+  crops_144: Errors  # 50,000 images
   source: str
 
 
@@ -34,11 +34,11 @@ class Checkpoint(NamedTuple):
   net: str
   name: str
   by: str
-  top_1: float | None  # accuracy in %, one crop, 50,000 pictures of ImageNet's validation set
+  top_1: float | None  # accuracy in %, one crop, 50,000 images of ImageNet's validation set
   top_5: float | None
   outputs: int  # 1001: with the background as class 0; 512: an embedding
   image_size: int
-  pictures: str  # what the net was evaluated on
+  images: str  # what the net was evaluated on
   remark: str
   source: str
 
@@ -90,9 +90,9 @@ _FACENET = '(x - 127.5) / 128 of 0..255, aligned faces'
 _FACENET_PAGE = 'davidsandberg/facenet, README.md, Pre-trained models'
 
 
-def _timm(name: str, top_1: float, top_5: float, pictures: str, remark: str = '') -> Checkpoint:
+def _timm(name: str, top_1: float, top_5: float, images: str, remark: str = '') -> Checkpoint:
   net = name.partition('.')[0]
-  return Checkpoint(net, name, 'timm', top_1, top_5, 1000, 299, pictures, remark, _TIMM_PAGE)
+  return Checkpoint(net, name, 'timm', top_1, top_5, 1000, 299, images, remark, _TIMM_PAGE)
 
 
 # fmt: off
@@ -161,8 +161,8 @@ def as_text() -> list[str]:
   """Two tables, of the nets and of the checkpoints."""
   return [
     'Nets: parameters with and without the auxiliary head, for 1001 classes; G: billions of',
-    "multiply-adds for one picture; the paper's errors in % on ImageNet's validation set, top-1 /",
-    'top-5 (one crop: 48,238 pictures, else 50,000)',
+    "multiply-adds for one image; the paper's errors in % on ImageNet's validation set, top-1 /",
+    'top-5 (one crop: 48,238 images, else 50,000)',
     '',
     *columns(net_rows(), right=(1, 2, 3, 4)),
     '',
@@ -203,7 +203,7 @@ def net_rows() -> list[tuple[str, ...]]:
 
 def checkpoint_rows() -> list[tuple[str, ...]]:
   """The head and a row for each checkpoint."""
-  head = ('checkpoint', 'net', 'by', 'top-1', 'top-5', 'outputs', 'size', 'pictures', 'remark')
+  head = ('checkpoint', 'net', 'by', 'top-1', 'top-5', 'outputs', 'size', 'images', 'remark')
   return [
     head,
     *(
@@ -215,7 +215,7 @@ def checkpoint_rows() -> list[tuple[str, ...]]:
         _shown(c.top_5),
         str(c.outputs),
         str(c.image_size),
-        c.pictures,
+        c.images,
         c.remark,
       )
       for c in CHECKPOINTS

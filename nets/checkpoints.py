@@ -218,8 +218,8 @@ def restore(
     ignore_missing: variables that are not in the checkpoint are left as they are.
     ignore_mismatched: so are variables that have another shape there.
     use_ema: take `<name>/ExponentialMovingAverage` where the checkpoint has it.
-    sum_channels: the variable that sees the picture, [h, w, 1, c]. If it is [h, w, n, c] in the
-      checkpoint, the sum over the n channels is taken, and that is logged: exact for pictures whose
+    sum_channels: the variable that sees the image, [h, w, 1, c]. If it is [h, w, n, c] in the
+      checkpoint, the sum over the n channels is taken, and that is logged: exact for images whose
       channels are equal.
 
   Returns:

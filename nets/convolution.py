@@ -19,7 +19,7 @@ def convolve(
 
   Args:
     inputs: [N, C, H, W] with `data_format` 'NCHW'.
-    weights: what the picture is multiplied with.
+    weights: what the image is multiplied with.
     stride: down and across.
     padding: 'SAME' or 'VALID'.
     rate: dilation; goes with stride 1 only.
@@ -39,7 +39,7 @@ def convolve(
 
 
 def _sees_all(inputs: tf.Tensor, weights: tf.Tensor, padding: str) -> bool:
-  """Whether the kernel is as large as the picture, as in the heads: there is one place to be at."""
+  """Whether the kernel is as large as the image, as in the heads: there is one place to be at."""
   kernel = weights.shape[:2]
   return inputs.shape[1:3] == kernel and (padding == 'VALID' or kernel == (1, 1))
 

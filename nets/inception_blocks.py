@@ -426,7 +426,7 @@ def _pool_with_holes(
 
   pooled = pool(net, scope)
   if kind == 'AVG' and padding == 'SAME' and not variant.count_padding:
-    pooled /= pool(tf.ones_like(net[:1, :, :, :1]))  # the share of the window within the picture
+    pooled /= pool(tf.ones_like(net[:1, :, :, :1]))  # the share of the window within the image
   return pooled
 
 

@@ -137,7 +137,7 @@ def fully_connected_auxiliary_head(
   """The auxiliary classifier of Inception-v4 and Inception-ResNet-v2; scopes as given.
 
   Args:
-    net: [N, 17, 17, C] at 299 x 299. Where height or width is unknown the pictures must be at
+    net: [N, 17, 17, C] at 299 x 299. Where height or width is unknown the images must be at
       least 299 x 299; the logits of larger ones are averages over all places.
     num_classes: the number of logits.
     pool: scope of the 5 x 5 pooling.

@@ -157,7 +157,7 @@ def inception_v3_base(
     min_depth: no convolution gets fewer filters than this.
     depth_multiplier: factor of the filters of every convolution, above 0.
     scope: variable scope, 'InceptionV3' by default.
-    count_padding: average pools count the zeros around the picture, as torchvision's and timm's
+    count_padding: average pools count the zeros around the image, as torchvision's and timm's
       Inception-v3 do; slim's and Keras' do not.
 
   Returns:
@@ -289,7 +289,7 @@ def _auxiliary_head(
 
 
 def _squeeze(logits: tf.Tensor, what: str) -> tf.Tensor:
-  """[N, 1, 1, C] -> [N, C]; a clear error where the pictures are too large for that."""
+  """[N, 1, 1, C] -> [N, C]; a clear error where the images are too large for that."""
   height, width = spatial_size(logits)
   if (height or 1, width or 1) != (1, 1):
     raise ValueError(f'Images so large leave {height} x {width} places of {what}')

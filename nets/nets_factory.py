@@ -48,7 +48,7 @@ class Net(NamedTuple):
 
   @property
   def first_weights(self) -> str:
-    """The name of the weights that see the picture, [3, 3, channels, 32]."""
+    """The name of the weights that see the image, [3, 3, channels, 32]."""
     return f'{self.scope}/{self.body[0].scope}/weights'
 
 
@@ -155,9 +155,9 @@ def create_model(
     weights: a file, folder or checkpoint of any kind that `nets.foreign` reads: slim's checkpoints
       and archives, Keras' .h5 and .keras, timm's .safetensors, ... A head for another number of
       classes starts fresh, as does an auxiliary head that is not there; the log says so. A net of
-      one input channel gets the sum over theirs: grey pictures give the same features.
+      one input channel gets the sum over theirs: grey images give the same features.
     image_size: pixels a side to train at; the net's own by default. It matters for the auxiliary
-      head alone, whose last convolution spans the picture: at inference other sizes work too,
+      head alone, whose last convolution spans the image: at inference other sizes work too,
       without that head.
     input_channels: of the images: 3 for colours, 1 for grey, any other number for what you have.
     features_only: a net without head, whose call gives {stride: features}: see `FeaturePyramid`,

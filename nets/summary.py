@@ -43,7 +43,7 @@ _KIND_OF_OP = {'Conv2d': CONVOLUTION, 'MaxPool': MAX_POOL, 'AvgPool': AVG_POOL}
 
 
 class Layer(NamedTuple):
-  """One operation with its output; for one picture."""
+  """One operation with its output; for one image."""
 
   kind: str  # one of `KINDS`
   scope: str  # InceptionV4/Mixed_5b/Branch_1/Conv2d_0a_1x1; that of the block where it has none
@@ -80,7 +80,7 @@ class Block(NamedTuple):
 
   @property
   def multiply_adds(self) -> int:
-    """Its multiply-adds for one picture."""
+    """Its multiply-adds for one image."""
     return sum(layer.multiply_adds for layer in self.layers)
 
   def looks_like(self, other: 'Block') -> bool:
@@ -89,7 +89,7 @@ class Block(NamedTuple):
 
 
 class Summary(NamedTuple):
-  """A net at one size of picture."""
+  """A net at one size of image."""
 
   name: str
   scope: str  # of all its variables
@@ -112,7 +112,7 @@ class Summary(NamedTuple):
 
   @property
   def multiply_adds(self) -> int:
-    """Multiply-adds of a prediction: one picture, without the auxiliary head, as published."""
+    """Multiply-adds of a prediction: one image, without the auxiliary head, as published."""
     return sum(block.multiply_adds for block in (*self.body, *self.head))
 
 
@@ -126,7 +126,7 @@ def summarize(
 
   Args:
     name: of the net, see `nets_factory.NETS`.
-    image_size: pixels a side of the square RGB picture; the net's own by default.
+    image_size: pixels a side of the square RGB image; the net's own by default.
     num_classes: the number of logits, at least 1.
     depth_multiplier: factor of the filters of every convolution, of nets that have it.
 
@@ -387,7 +387,7 @@ def as_text(summary: Summary) -> list[str]:
   rows += [(name, '', '', f'{parameters:,}', f'{adds:,}') for name, parameters, adds in totals]
   lines = columns(rows, right=(3, 4))
   size = summary.image_size
-  title = f'{summary.name}, {size} x {size} pixels, {summary.num_classes} classes, one picture'
+  title = f'{summary.name}, {size} x {size} pixels, {summary.num_classes} classes, one image'
   return [title, '', *lines[: len(lines) - len(totals)], '', *lines[len(lines) - len(totals) :]]
 
 

@@ -1,4 +1,4 @@
-"""From the file of a picture to what a net takes: pure functions."""
+"""From the file of an image to what a net takes: pure functions."""
 
 from pathlib import Path as _Path
 

@@ -1,9 +1,9 @@
 """Inception preprocessing, as TF-Slim's, in two halves.
 
-The host half decodes, crops and resizes one picture to uint8, which is a quarter of the memory
+The host half decodes, crops and resizes one image to uint8, which is a quarter of the memory
 and of the traffic of float32. The device half flips, recolours and scales a whole batch inside the
 training step. All randomness is a function of a seed per image: the same seed gives the same
-picture wherever it stands in a batch and whenever a run is resumed.
+image wherever it stands in a batch and whenever a run is resumed.
 
 Differs from slim: the aspect ratio reaches 4/3 as the paper has it (slim: 1.33), and the resized
 crop is rounded to uint8 before the colours change.
@@ -22,7 +22,7 @@ _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = ra
 # A crop is converted to float32 to be resized if it has at most so many times the result's pixels.
 _MAX_COPIES = 16
 
-CHANNELS = (1, 3)  # what pictures are decoded to: grey, RGB
+CHANNELS = (1, 3)  # what images are decoded to: grey, RGB
 
 _RESIZE_METHODS = (
   tf.compat.v1.image.ResizeMethod.BILINEAR,
@@ -34,13 +34,13 @@ _RESIZE_METHODS = (
 
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-  """How training pictures are distorted.
+  """How training images are distorted.
 
   Attributes:
     min_object_covered: least share of some box that a crop must show.
     aspect_ratio_range: of the crop, width over height.
-    area_range: of the crop, as a share of the picture.
-    random_flip: mirror half of the pictures.
+    area_range: of the crop, as a share of the image.
+    random_flip: mirror half of the images.
     color: change colours.
     fast_mode: bilinear resizing, and brightness and saturation only; otherwise one of four resize
       methods and one of four orderings of brightness, saturation, hue and contrast.
@@ -54,14 +54,14 @@ class Distortion:
   fast_mode: bool = True
 
 
-# Host: one picture
+# Host: one image
 
 
 def decode(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
   """Decodes JPEG, PNG, GIF (first frame) or BMP to uint8 [height, width, channels].
 
   Args:
-    encoded: string scalar, the file of the picture.
+    encoded: string scalar, the file of the image.
     channels: 3 for RGB, where grey becomes three equal channels; 1 for grey, which of colours is
       the luma (ITU-R 601-2).
   """
@@ -91,12 +91,12 @@ def train_host(
   distortion: Distortion,
   channels: int = 3,
 ) -> tf.Tensor:
-  """Decodes a random crop of a picture and resizes it, ignoring its aspect ratio.
+  """Decodes a random crop of an image and resizes it, ignoring its aspect ratio.
 
   Args:
-    encoded: string scalar, the file of the picture.
+    encoded: string scalar, the file of the image.
     height, width: of the result.
-    bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; the whole picture if none.
+    bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; the whole image if none.
     seed: [2] int32.
     distortion: see there.
     channels: 3 or 1, see `decode`.
@@ -123,7 +123,7 @@ def _random_crop(image, bbox, seed, distortion):
 
 
 def _crop_window(shape, bbox, seed, distortion):
-  """Samples [top, left, height, width] for a picture of shape [height, width, channels]."""
+  """Samples [top, left, height, width] for an image of shape [height, width, channels]."""
   begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
     shape,
     bbox[tf.newaxis],
@@ -140,7 +140,7 @@ def _crop_window(shape, bbox, seed, distortion):
 def _resize(image, height, width, seed, distortion):
   """Resizes with TensorFlow 1's kernels, which released checkpoints were trained on."""
   # These kernels convert each value of uint8 up to four times: on float32 the whole host's work is
-  # 10 to 20 % less. Of pictures far larger than the result they leave most out; no copy of those.
+  # 10 to 20 % less. Of images far larger than the result they leave most out; no copy of those.
   is_small = tf.size(image) <= _MAX_COPIES * height * width * image.shape[2]
 
   def kernel(method, pixels):
@@ -332,7 +332,7 @@ def eval_image(
   """Decodes, crops the centre and resizes, as slim evaluates.
 
   Args:
-    encoded: string scalar, the file of the picture.
+    encoded: string scalar, the file of the image.
     height, width: of the result; its aspect ratio is not kept.
     central_fraction: share of each side that the crop keeps; None keeps all.
     channels: 3 or 1, see `decode`.
@@ -346,7 +346,7 @@ def eval_image(
 def eval_decoded(
   image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875
 ) -> tf.Tensor:
-  """`eval_image` of a decoded picture.
+  """`eval_image` of a decoded image.
 
   Args:
     image: [h, w, C], uint8, or float in [0, 1].
@@ -374,16 +374,16 @@ def preprocess_image(
   seed: tf.Tensor | None = None,
   crop_image: bool = True,
 ) -> tf.Tensor:
-  """Slim's entry: preprocesses one decoded picture for training or evaluation.
+  """Slim's entry: preprocesses one decoded image for training or evaluation.
 
   Args:
     image: [height, width, 3 or 1], uint8, or float in [0, 1].
     height, width: of the result; None keeps the size in evaluation.
     is_training: distort, or crop the centre.
-    bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole picture if None.
+    bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole image if None.
     fast_mode: see Distortion.
     seed: [2] int32; None draws one from TensorFlow's global generator.
-    crop_image: False resizes the whole picture.
+    crop_image: False resizes the whole image.
 
   Returns:
     float32 [height, width, 3 or 1] in [-1, 1].

@@ -1,8 +1,8 @@
-"""Pictures of a batch mixed with each other or blotted out: mixup, cutmix, random erasing.
+"""Images of a batch mixed with each other or blotted out: mixup, cutmix, random erasing.
 
-All of it runs on the device, on what `train_device` returns. The partner of a picture is the one at
+All of it runs on the device, on what `train_device` returns. The partner of an image is the one at
 the same place from the end of the batch of its replica. What is drawn for a batch is a function of
-the seed of its first picture.
+the seed of its first image.
 """
 
 import math
@@ -14,7 +14,7 @@ from .draws import fold, uniform
 
 _GAMMA, _POWER, _KIND, _CENTRE, _ERASE, _AREA, _RATIO, _TOP, _LEFT, _NOISE = range(100, 110)
 
-# arXiv:1708.04896 section 4: share of the picture, and height over width.
+# arXiv:1708.04896 section 4: share of the image, and height over width.
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_RATIO = (0.3, 1 / 0.3)
 
@@ -22,7 +22,7 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 class Mix(NamedTuple):
   """What is drawn for one batch."""
 
-  share: tf.Tensor  # of a picture in its mixture, float32 scalar
+  share: tf.Tensor  # of an image in its mixture, float32 scalar
   is_cut: tf.Tensor  # cutmix rather than mixup, bool scalar
   centre: tf.Tensor  # of the window that is cut, [2] float32 y, x in [0, 1)
 
@@ -55,14 +55,14 @@ def _beta(seed: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
 
 def mix(images: tf.Tensor, drawn: Mix) -> tuple[tf.Tensor, tf.Tensor]:
-  """Mixes each picture with its partner.
+  """Mixes each image with its partner.
 
   Args:
     images: [N, H, W, C], any float type.
     drawn: from `draw`.
 
   Returns:
-    The mixed pictures, and the share of each in its mixture, float32 scalar: where a window was
+    The mixed images, and the share of each in its mixture, float32 scalar: where a window was
     cut, what is left of the area.
   """
   window = _window(images.shape[1], images.shape[2], drawn)
@@ -73,7 +73,7 @@ def mix(images: tf.Tensor, drawn: Mix) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def mix_targets(targets: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-  """Mixes targets [N, K] as `mix` mixed their pictures."""
+  """Mixes targets [N, K] as `mix` mixed their images."""
   return share * targets + (1.0 - share) * tf.reverse(targets, [0])
 
 
@@ -91,15 +91,15 @@ def _window(height: int, width: int, drawn: Mix) -> tf.Tensor:
 
 
 def erase(images: tf.Tensor, seeds: tf.Tensor, probability: float) -> tf.Tensor:
-  """Fills a random rectangle of some pictures with noise (arXiv:1708.04896, variant RE-R).
+  """Fills a random rectangle of some images with noise (arXiv:1708.04896, variant RE-R).
 
-  Differs from the paper: a rectangle that does not fit is cut to the picture's side, not drawn
+  Differs from the paper: a rectangle that does not fit is cut to the image's side, not drawn
   again, and the logarithm of its ratio is what is uniform, so that tall and wide are alike.
 
   Args:
     images: [N, H, W, C] in [-1, 1], any float type.
-    seeds: [N, 2] int32; each picture has its own rectangle.
-    probability: that a picture has one.
+    seeds: [N, 2] int32; each image has its own rectangle.
+    probability: that an image has one.
   """
   _, height, width, _ = images.shape
   area = uniform(seeds, _AREA, *_ERASED_AREA)

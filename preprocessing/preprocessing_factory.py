@@ -13,10 +13,10 @@ from . import inception_preprocessing
 class Preprocessing:
   """The parts of one way of preprocessing; `inception_preprocessing` documents the signatures."""
 
-  train_host: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, channels]
+  train_host: Callable[..., tf.Tensor]  # file of an image -> uint8 [h, w, channels]
   train_device: Callable[..., tf.Tensor]  # uint8 [N, h, w, C] -> [N, h, w, C] in [-1, 1]
-  decode: Callable[..., tf.Tensor]  # file of a picture -> uint8 [h, w, channels], for evaluation
-  preprocess_image: Callable[..., tf.Tensor]  # slim's entry, on a decoded picture
+  decode: Callable[..., tf.Tensor]  # file of an image -> uint8 [h, w, channels], for evaluation
+  preprocess_image: Callable[..., tf.Tensor]  # slim's entry, on a decoded image
 
 
 _INCEPTION = Preprocessing(
@@ -35,7 +35,7 @@ PREPROCESSING = {
 
 
 def get(name: str, channels: int = 3) -> Preprocessing:
-  """A way of preprocessing that decodes pictures to `channels`: 3 for RGB, 1 for grey.
+  """A way of preprocessing that decodes images to `channels`: 3 for RGB, 1 for grey.
 
   Raises:
     ValueError: `name` is none of those there are; lists them.
@@ -53,5 +53,5 @@ def get(name: str, channels: int = 3) -> Preprocessing:
 
 
 def get_preprocessing(name: str, is_training: bool = False) -> Callable[..., tf.Tensor]:
-  """Slim's signature: returns fn(image, height, width, **kwargs) on one decoded picture."""
+  """Slim's signature: returns fn(image, height, width, **kwargs) on one decoded image."""
   return functools.partial(get(name).preprocess_image, is_training=is_training)

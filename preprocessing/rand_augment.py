@@ -1,8 +1,8 @@
 """RandAugment (arXiv:1909.13719) of a batch, on the device.
 
-A map of single pictures would run one operation each; a batch runs all, so they are grouped into
-four that are cheap together: a warp by a matrix per picture, a table of 256 values per picture and
-channel, and blends with a grey and with a smoothed picture. Arithmetic is Pillow's.
+A map of single images would run one operation each; a batch runs all, so they are grouped into
+four that are cheap together: a warp by a matrix per image, a table of 256 values per image and
+channel, and blends with a grey and with a smoothed image. Arithmetic is Pillow's.
 
 Differs from the paper's code: solarize and posterize grow stronger with the magnitude (there:
 weaker), and colour, contrast, brightness and sharpness move from 1 in both directions by 0.09 a
@@ -34,11 +34,11 @@ OPS = (
 )
 MAX_MAGNITUDE = 30
 _FIRST_DRAW = 200
-_FILL = 128  # what a warp brings into the picture
+_FILL = 128  # what a warp brings into the image
 
 
 def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
-  """Applies `layers` operations, drawn for each picture from `OPS`, one after the other.
+  """Applies `layers` operations, drawn for each image from `OPS`, one after the other.
 
   Args:
     images: [N, H, W, 3] uint8, or [N, H, W, 1], which become what each of three equal channels
@@ -46,7 +46,7 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: fl
     seeds: [N, 2] int32.
     layers: the paper's N.
     magnitude: the paper's M, 0 to 30; at 10 a rotation is of 30 degrees. What has a direction has
-      either for half of the pictures.
+      either for half of the images.
 
   Returns:
     The same shape, uint8.
@@ -60,7 +60,7 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: fl
 
 
 def apply(images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-  """Applies one operation to each picture.
+  """Applies one operation to each image.
 
   Args:
     images: [N, H, W, 3] or [N, H, W, 1] uint8.
@@ -126,7 +126,7 @@ def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
   return tf.where(inside, tf.reshape(moved, (-1, height, width, channels)), _FILL)
 
 
-# Tables: for each picture and channel what becomes of the values 0 to 255, [N, 1, C, 256] int32
+# Tables: for each image and channel what becomes of the values 0 to 255, [N, 1, C, 256] int32
 
 
 def _tables(values, luma, op, amount):
@@ -196,7 +196,7 @@ def _factor(amount: tf.Tensor) -> tf.Tensor:
 
 
 def _blend(degenerate: tf.Tensor, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-  """Between two pictures, or beyond the second, int32 in 0..255."""
+  """Between two images, or beyond the second, int32 in 0..255."""
   degenerate, values = tf.cast(degenerate, tf.float32), tf.cast(values, tf.float32)
   blended = degenerate + factor * (values - degenerate)
   return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.int32)

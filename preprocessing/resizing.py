@@ -4,7 +4,7 @@ What torchvision and timm publish numbers with. `tf.image.resize(antialias=True)
 kernels but does not round and clip to uint8 between its two passes: on noise it is up to 1 grey
 level away from Pillow with bilinear (in a sixth of all values) and up to 31 with bicubic, whose
 overshoot Pillow clips twice. (tf.raw_ops.ScaleAndTranslate, once for each pass, is faster and comes
-within 2: a picture would still depend on who resized it.)
+within 2: an image would still depend on who resized it.)
 """
 
 from collections.abc import Callable, Sequence
@@ -47,14 +47,14 @@ def resize_window(
   window: Sequence[Side],
   interpolation: str,
 ) -> tf.Tensor:
-  """A window of the resized picture; only the pixels that it depends on are touched.
+  """A window of the resized image; only the pixels that it depends on are touched.
 
-  So a square of a picture of 1 x 2000 pixels takes no more time or memory than one of 1 x 3.
+  So a square of an image of 1 x 2000 pixels takes no more time or memory than one of 1 x 3.
 
   Args:
     image: uint8 [h, w, channels].
-    size: height and width that the whole picture is resized to.
-    begin: top and left of the window in the resized picture.
+    size: height and width that the whole image is resized to.
+    begin: top and left of the window in the resized image.
     window: height and width of the window, which must lie inside.
     interpolation: one of `INTERPOLATIONS`.
 
@@ -66,7 +66,7 @@ def resize_window(
   top, rows = _weights(height, size[0], begin[0], window[0], kernel)
   left, columns = _weights(width, size[1], begin[1], window[1], kernel)
   image = image[top : top + rows.dense_shape[1], left : left + columns.dense_shape[1]]
-  # Horizontally first, as Pillow. Each product turns the picture: [channels, h, w] becomes
+  # Horizontally first, as Pillow. Each product turns the image: [channels, h, w] becomes
   # [window w, channels, h] and that [window h, window w, channels].
   planes = tf.stack(tf.unstack(tf.cast(image, tf.int32), axis=2))
   mixed = _mix_last_axis(rows, _mix_last_axis(columns, planes))
@@ -90,7 +90,7 @@ def _weights(
   """
   source, size, begin, window = (tf.cast(n, tf.float64) for n in (source, size, begin, window))
   step = source / size
-  stretch = tf.maximum(step, 1.0)  # widens the kernel where the picture shrinks: antialiasing
+  stretch = tf.maximum(step, 1.0)  # widens the kernel where the image shrinks: antialiasing
   radius = kernel.radius * stretch
   centers = (tf.range(begin, begin + window) + 0.5) * step
   taps = tf.range(tf.math.ceil(2.0 * radius))

@@ -9,7 +9,7 @@ from PIL import Image
 from slim_inception.datasets import records, shards
 
 
-def picture(label: int, number: int) -> bytes:
+def image(label: int, number: int) -> bytes:
   """A JPEG whose colour tells its label, with noise that tells its number."""
   rng = np.random.default_rng(number)
   pixels = rng.integers(0, 60, (40, 48, 3)) + np.eye(3)[label % 3] * 190
@@ -26,16 +26,16 @@ def write_set(
   classes: int = 3,
   split: str = 'train',
   broken: tuple[int, ...] = (),
-  picture_of: Callable[[int, int], bytes] = picture,
+  image_of: Callable[[int, int], bytes] = image,
 ) -> pathlib.Path:
   """Writes shards and labels.txt, as slim's sets have them; labels cycle through the classes.
 
-  The pictures whose numbers are in `broken` can not be decoded; `picture_of` makes the others.
+  The images whose numbers are in `broken` can not be decoded; `image_of` makes the others.
   """
   directory.mkdir(exist_ok=True)
   examples = [
     records.encode_example(
-      b'no picture' if i in broken else picture_of(i % classes, i),
+      b'no image' if i in broken else image_of(i % classes, i),
       label=i % classes,
       image_format='JPEG',
       height=40,

@@ -63,8 +63,8 @@ def read(
   Args:
     path: a file, a folder with a checkpoint, or a checkpoint's prefix.
     net: whose weights they are, e.g. 'inception_v4'.
-    preprocessing: the pictures that they were trained on, a key of `layers.PREPROCESSINGS`; what is
-      not 'inception' is folded into the first layer, so that the result takes pictures in [-1, 1].
+    preprocessing: the images that they were trained on, a key of `layers.PREPROCESSINGS`; what is
+      not 'inception' is folded into the first layer, so that the result takes images in [-1, 1].
     averages: of a checkpoint: see `slim.AVERAGES`.
 
   Raises:
@@ -90,7 +90,7 @@ def fill(
   """Assigns weights to a model's variables.
 
   Where the model's batch norm has no gamma, that of the weights is folded: see `layers.fold_gamma`.
-  A model of one input channel gets the sum over those of the weights, which is exact for pictures
+  A model of one input channel gets the sum over those of the weights, which is exact for images
   whose channels are equal.
 
   Args:

@@ -4,7 +4,7 @@ Read with h5py alone: nothing that the file's configuration describes is built o
 its layers in the order of making them, which is slim's; whole models and weights, of Keras 2 and 3,
 with and without top, alone or within another model differ only in where the arrays lie.
 
-As in slim's nets batch norm has epsilon 0.001 and no gamma, pictures are in [-1, 1] and average
+As in slim's nets batch norm has epsilon 0.001 and no gamma, images are in [-1, 1] and average
 pools do not count the padding. There is no auxiliary head.
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 
 EPSILON = 0.001  # of batch norm: slim's, facenet's, Keras', torchvision's and timm's nets agree
 
-# A picture p in [0, 1] is given to a net as (p - mean) / std.
+# An image p in [0, 1] is given to a net as (p - mean) / std.
 PREPROCESSINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
   'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]: ours
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -61,7 +61,7 @@ def fold_gamma(layer: Layer) -> Layer:
 
 
 def fold_preprocessing(layer: Layer, preprocessing: str) -> Layer:
-  """The first layer for pictures in [-1, 1] rather than of `preprocessing`, a key of the table.
+  """The first layer for images in [-1, 1] rather than of `preprocessing`, a key of the table.
 
   It was trained on u = (p - mean) / std with p in [0, 1], and gets v = 2 p - 1. Per channel
   u = a v + d with a = 1 / (2 std), d = (0.5 - mean) / std, hence
@@ -69,7 +69,7 @@ def fold_preprocessing(layer: Layer, preprocessing: str) -> Layer:
       W u - m  =  (a W) v - (m - sum(d W))    the sum over kernel and input channels
 
   Exact, in training too, because the first convolution of all four nets is VALID: with padding the
-  zeros around the picture would have been zeros of u.
+  zeros around the image would have been zeros of u.
   """
   mean, std = (np.asarray(values) for values in PREPROCESSINGS[preprocessing])
   if preprocessing == 'inception' or layer.norm is None:

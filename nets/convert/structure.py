@@ -23,7 +23,7 @@ class Structure(NamedTuple):
 
   @property
   def first(self) -> str:
-    """The scope of the layer that sees the picture."""
+    """The scope of the layer that sees the image."""
     return self.body[0].scope
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from slim_inception.bench import pictures, timing
+from slim_inception.bench import photographs, timing
 from slim_inception.bench.config import Config
 from slim_inception.datasets import runners
 from slim_inception.train import config as config_lib
@@ -73,5 +73,5 @@ def records(config: Config, **generated: int) -> Iterator[tuple[str, str]]:
     yield config.dataset_name, config.dataset_dir
     return
   with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
-    pictures.write_records(folder, **generated)
+    photographs.write_records(folder, **generated)
     yield 'image_folder', folder

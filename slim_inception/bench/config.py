@@ -18,13 +18,13 @@ class Config:
 
   mode: str = option(
     'train',
-    'train: the training step on pictures in memory; infer: the net; input: reading, decoding and '
+    'train: the training step on images in memory; infer: the net; input: reading, decoding and '
     'cropping records; startup: from the command to the first training step.',
     MODES,
   )
   model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
   image_size: int = option(None, "Pixels a side; the net's by default (299).")
-  batch_size: int = option(32, 'Pictures a replica and step.')
+  batch_size: int = option(32, 'Images a replica and step.')
   precision: str = option('float32', 'Type of the computation.', PRECISIONS)
   num_clones: int = option(None, 'Replicas; all GPUs by default, or 1 without one.')
   clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')

@@ -12,7 +12,7 @@ from slim_inception.train import trainer
 
 
 def input_rate(config: Config) -> Result:
-  """The real training pipeline on the processors alone, beside plain decoding of its pictures."""
+  """The real training pipeline on the processors alone, beside plain decoding of its images."""
   with records(config) as (name, directory):
     dataset = dataset_factory.get_dataset(name, 'train', directory)
     run = training_config(config)
@@ -29,8 +29,8 @@ def input_rate(config: Config) -> Result:
     peak_bytes = timing.peak_resident_bytes()
     plain = _iterate(_decode_alone(dataset, config.batch_size), config)
     return {
-      **facts(config, dataset=f'{dataset.name}, {dataset.num_samples} pictures'),
-      'picture_bytes': _mean_picture_bytes(dataset),
+      **facts(config, dataset=f'{dataset.name}, {dataset.num_samples} images'),
+      'image_bytes': _mean_image_bytes(dataset),
       **figures(whole, config.batch_size),
       'first_step_seconds': whole.first,
       'peak_bytes': peak_bytes,
@@ -50,7 +50,7 @@ def _iterate(batches: tf.data.Dataset, config: Config) -> timing.Times:
 
 
 def _decode_alone(dataset: dataset_factory.Dataset, batch_size: int) -> tf.data.Dataset:
-  """Endless batches of the decoded pictures' sizes, decoded whole and one to a core."""
+  """Endless batches of the decoded images' sizes, decoded whole and one to a core."""
 
   def decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.shape(tf.io.decode_image(encoded, channels=3, expand_animations=False))
@@ -65,7 +65,7 @@ def _decode_alone(dataset: dataset_factory.Dataset, batch_size: int) -> tf.data.
 
 
 def _encoded(dataset: dataset_factory.Dataset, count: int = 512) -> tf.data.Dataset:
-  """The files of the first pictures, from memory."""
+  """The files of the first images, from memory."""
   key = dataset.schema.encoded
   feature = {key: tf.io.FixedLenFeature((), tf.string)}
   return (
@@ -76,6 +76,6 @@ def _encoded(dataset: dataset_factory.Dataset, count: int = 512) -> tf.data.Data
   )
 
 
-def _mean_picture_bytes(dataset: dataset_factory.Dataset) -> float:
+def _mean_image_bytes(dataset: dataset_factory.Dataset) -> float:
   sizes = [len(encoded) for encoded in _encoded(dataset).as_numpy_iterator()]
   return sum(sizes) / len(sizes)

@@ -1,4 +1,4 @@
-"""The training step and the net, on pictures in memory."""
+"""The training step and the net, on images in memory."""
 
 import dataclasses
 import time
@@ -16,7 +16,7 @@ from slim_inception.train import distribution, schedules, trainer
 from slim_inception.train.train_state import TrainState
 from slim_inception.train.train_step import Batch, TrainStep, make_train_step
 
-_IMAGENET = 1281167  # pictures an epoch, for the schedule
+_IMAGENET = 1281167  # images an epoch, for the schedule
 
 Measured = tuple[Result, list[timing.Times]]  # ours, and of those that took turns with it
 
@@ -78,7 +78,7 @@ def _batch(config: Config) -> Batch:
 
 
 def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
-  """Logits of pictures in memory; everything is there but reading them."""
+  """Logits of images in memory; everything is there but reading them."""
   strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
   begin = time.perf_counter()
   with strategy.scope():
@@ -92,12 +92,12 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
       logits = tf.function(logits, jit_compile=True, autograph=False)
     return tf.function(lambda images: strategy.run(logits, args=(images,)), autograph=False)
 
-  def pictures_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+  def images_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
     shape = (config.batch_size, config.image_size, config.image_size, 3)
     images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
     return tf.cast(images, config.precision)
 
-  images = strategy.experimental_distribute_values_from_function(pictures_of)
+  images = strategy.experimental_distribute_values_from_function(images_of)
   step = make_infer(config.jit_compile)
   program = timing.prepare(
     lambda: step(images),

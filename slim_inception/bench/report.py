@@ -31,7 +31,7 @@ _INPUT_COLUMNS = (
   ('stolen', lambda r: _stolen(r)),
   ('decoding alone', lambda r: f'{r["decode_images_per_second"]:.0f}'),
   ('of decoding', lambda r: f'{r["decode_share"]:.0%}'),
-  ('picture', lambda r: f'{r["picture_bytes"] / 1e3:.0f} kB'),
+  ('image', lambda r: f'{r["image_bytes"] / 1e3:.0f} kB'),
   ('peak memory', lambda r: f'{r["peak_bytes"] / _MB:.0f} MB'),
   ('first batch', lambda r: f'{r["first_step_seconds"]:.1f} s'),
 )
@@ -80,7 +80,7 @@ def table(results: Sequence[Result]) -> str:
     lines.append('  '.join([row[0].ljust(len(name)), *values]))
   if 'gflops' in first:
     lines.append(
-      f'{first["gmacs_per_image"]:.2f} G multiply-adds a picture; the machine does '
+      f'{first["gmacs_per_image"]:.2f} G multiply-adds an image; the machine does '
       f'{first["convolution_gflops"]:.0f} GFLOP/s in a 3 x 3 convolution (the roofline), '
       f'{first["product_gflops"]:.0f} in a matrix product'
     )

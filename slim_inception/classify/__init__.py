@@ -1,1 +1,1 @@
-"""Naming what is in picture files."""
+"""Naming what is in image files."""

@@ -1,6 +1,6 @@
-"""Pictures to probabilities: one net or an ensemble, a stream in and a stream out.
+"""Images to probabilities: one net or an ensemble, a stream in and a stream out.
 
-Views, nets and averages are the evaluation's own, so that a picture has the same probabilities here
+Views, nets and averages are the evaluation's own, so that an image has the same probabilities here
 and there.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.classify import activation_maps, classes, ordered, pictures
+from slim_inception.classify import activation_maps, classes, image_files, ordered
 from slim_inception.classify.config import Wanted
 from slim_inception.classify.sources import Source
 from slim_inception.evaluate import config as eval_config
@@ -35,14 +35,14 @@ _NOT_DECODED = 'does not decode: it is damaged or cut short'
 
 
 class Evidence(NamedTuple):
-  """What a net says of one class of a picture.
+  """What a net says of one class of an image.
 
   Attributes:
     net: its name.
     map: [h, w] float32, each place's part in the logit.
     bias: of the class; the logit is the mean of `map`, plus it.
     logit: of the class.
-    window: what the net saw, in shares of the picture: top, left, bottom, right.
+    window: what the net saw, in shares of the image: top, left, bottom, right.
   """
 
   net: str
@@ -53,10 +53,10 @@ class Evidence(NamedTuple):
 
 
 class Explanation(NamedTuple):
-  """What there is to draw of a picture.
+  """What there is to draw of an image.
 
   Attributes:
-    thumbnail: PNG, RGB, the whole picture.
+    thumbnail: PNG, RGB, the whole image.
     evidence: of each net that knows the class.
   """
 
@@ -65,7 +65,7 @@ class Explanation(NamedTuple):
 
 
 class Result(NamedTuple):
-  """What became of a picture.
+  """What became of an image.
 
   Attributes:
     name: as the user knows it.
@@ -81,7 +81,7 @@ class Result(NamedTuple):
 
 
 class _Seen(NamedTuple):
-  """What a net saw and said of a picture, kept until the ensemble has decided."""
+  """What a net saw and said of an image, kept until the ensemble has decided."""
 
   logits: np.ndarray  # [outputs]
   maps: np.ndarray  # [h, w, outputs]
@@ -90,7 +90,7 @@ class _Seen(NamedTuple):
 
 
 class _Scored(NamedTuple):
-  """A picture as some of the nets, which look at the same views, have scored it."""
+  """An image as some of the nets, which look at the same views, have scored it."""
 
   place: int
   means: np.ndarray  # [nets, num_classes]
@@ -98,7 +98,7 @@ class _Scored(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-  """A picture on its way through the nets."""
+  """An image on its way through the nets."""
 
   name: str
   error: str = ''
@@ -137,7 +137,7 @@ class Classifier:
       self._explainers = [_explainer(s, self._request.config) for s in self._scorers]
 
   def classify(self, sources: Iterable[Source]) -> Iterator[Result]:
-    """Classifies pictures as they come; no more than a few batches of them are in memory.
+    """Classifies images as they come; no more than a few batches of them are in memory.
 
     Yields:
       A result for each source, in the order of these.
@@ -162,24 +162,24 @@ class Classifier:
         for part, indices in zip(parts, passes.values(), strict=True)
       )
       probabilities = mean_to_probabilities(weighted, self._request.config)
-      picture = waiting.pop(place)
+      pending = waiting.pop(place)
       seen = {number: of_net for part in parts for number, of_net in part.seen.items()}
       explanation = None
       if self._explainers:
         evidence = self._evidence(seen, int(probabilities.argmax()))
-        explanation = Explanation(picture.thumbnail, evidence)
-      yield Result(picture.name, '', probabilities, explanation)
+        explanation = Explanation(pending.thumbnail, evidence)
+      yield Result(pending.name, '', probabilities, explanation)
     yield from _failed(waiting, range(awaited, awaited + len(waiting)))
 
   def _prepare_all(
     self, sources: Iterable[Source], waiting: dict[int, _Waiting]
   ) -> Iterator[tuple[int, bytes]]:
-    """Places and contents of the pictures that can be decoded; `waiting` gets all of them."""
+    """Places and contents of the images that can be decoded; `waiting` gets all of them."""
     side = THUMBNAIL_SIDE if self._config.explain else None
     prepare = functools.partial(_prepare, thumbnail_side=side)
     prepared = ordered.map_ahead(prepare, sources, self._num_threads)
-    for place, (picture, encoded) in enumerate(prepared):
-      waiting[place] = picture
+    for place, (pending, encoded) in enumerate(prepared):
+      waiting[place] = pending
       if encoded:
         yield place, encoded
 
@@ -191,7 +191,7 @@ class Classifier:
     indices: Sequence[int],
     stream: Iterator[tuple[int, bytes]],
   ) -> Iterator[_Scored]:
-    """Scores of all pictures by the nets that look at the same views."""
+    """Scores of all images by the nets that look at the same views."""
     decode = preprocessing_factory.get(preprocessing, channels).decode
 
     def decoded(place: tf.Tensor, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -205,7 +205,7 @@ class Classifier:
     batch_size, threads = self._config.batch_size, self._num_threads
     means = Means()
     seen: dict[int, dict[int, _Seen]] = {}
-    # Tasks of one picture: photos are large, and few of them should wait.
+    # Tasks of one image: photos are large, and few of them should wait.
     for batch in view_stream(records, decoded, spec, batch_size, threads, task_size=1):
       places, rows = batch['place'].numpy(), []
       for i in indices:
@@ -238,9 +238,9 @@ class Classifier:
 
 
 def _prepare(source: Source, thumbnail_side: int | None) -> tuple[_Waiting, bytes]:
-  """The picture and what TensorFlow is to decode; b'' where it can not be had."""
+  """The image and what TensorFlow is to decode; b'' where it can not be had."""
   try:
-    encoded, thumbnail = pictures.prepare(source.read(), thumbnail_side)
+    encoded, thumbnail = image_files.prepare(source.read(), thumbnail_side)
   except OSError as error:
     return _Waiting(source.name, error.strerror or str(error)), b''
   except ValueError as error:
@@ -249,7 +249,7 @@ def _prepare(source: Source, thumbnail_side: int | None) -> tuple[_Waiting, byte
 
 
 def _failed(waiting: dict[int, _Waiting], places: range) -> Iterator[Result]:
-  """Takes out pictures that no net has seen."""
+  """Takes out images that no net has seen."""
   for place in places:
     name, error, _ = waiting.pop(place)
     yield Result(name, error or _NOT_DECODED)

@@ -24,7 +24,7 @@ def _as_evaluation(name: str, **other: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ClassifyConfig:
-  """How pictures are classified; what is not given comes from the config.json of the run.
+  """How images are classified; what is not given comes from the config.json of the run.
 
   Those of the first group take one value, or in an ensemble one for each checkpoint, with commas.
   """
@@ -58,12 +58,12 @@ class ClassifyConfig:
   crop_fraction: float = _as_evaluation('crop_fraction')
   average: str = _as_evaluation('average')
 
-  top_k: int = option(5, 'How many classes of a picture are given, the most probable ones.')
-  csv: str = option(None, 'File for a table, a row for each picture; - is standard output.')
-  json: str = option(None, 'File for a JSON list, an object for each picture; - likewise.')
+  top_k: int = option(5, 'How many classes of an image are given, the most probable ones.')
+  csv: str = option(None, 'File for a table, a row for each image; - is standard output.')
+  json: str = option(None, 'File for a JSON list, an object for each image; - likewise.')
   explain: str = option(
     None,
-    'Folder for a PNG of each picture: where in it its most probable class was seen.',
+    'Folder for a PNG of each image: where in it its most probable class was seen.',
   )
 
   batch_size: int = _as_evaluation('batch_size', default=32, text='Views a step.')

@@ -1,4 +1,4 @@
-"""A picture beside the heat maps of what its class was seen by, as one PNG."""
+"""An image beside the heat maps of what its class was seen by, as one PNG."""
 
 import io
 import os
@@ -19,7 +19,7 @@ _BAR = 12  # pixels that the colour bar is high
 _LEAST_WIDTH = 260  # pixels of a column, for the text
 _LONGEST_NAME = 100  # characters of a file's
 _BACKGROUND, _TEXT = 'white', (40, 40, 40)
-_OPACITY = 0.55  # of the colours over the picture
+_OPACITY = 0.55  # of the colours over the image
 _OUTSIDE = 0.35  # brightness that is left of what the net did not see
 # From little to much: dark blue, blue, green, yellow, red; lighter in the middle of the scale only
 # as far as the eye still takes red for more than yellow.
@@ -29,12 +29,12 @@ _COLORS = np.array(
 
 
 def write(folder: str, name: str, lines: Sequence[str], explanation: Explanation) -> str:
-  """Draws a picture and writes it under a name that is free.
+  """Draws an image and writes it under a name that is free.
 
   Args:
     folder: is made where it is missing.
-    name: of the picture, a path or an address.
-    lines: of text below the picture.
+    name: of the image, a path or an address.
+    lines: of text below the image.
     explanation: what to draw.
 
   Returns:
@@ -56,7 +56,7 @@ def _free_path(folder: str, name: str) -> Path:
     name = 'stdin'
   elif '://' in name:
     name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
-  stem = os.path.splitext(os.path.basename(name.rstrip('/')))[0][:_LONGEST_NAME] or 'picture'
+  stem = os.path.splitext(os.path.basename(name.rstrip('/')))[0][:_LONGEST_NAME] or 'image'
   number = 1
   while True:
     path = Path(folder, stem + (f'.{number}' if number > 1 else '') + EXPLAINED)
@@ -66,20 +66,20 @@ def _free_path(folder: str, name: str) -> Path:
 
 
 def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Image:
-  """The picture, and one heat map for each net, side by side; arguments as `write`."""
+  """The image, and one heat map for each net, side by side; arguments as `write`."""
   font = ImageFont.load_default(size=14)
-  with Image.open(io.BytesIO(explanation.thumbnail)) as picture:
-    picture = picture.convert('RGB')
-  panels = [(picture, None), *((overlay(picture, e), e) for e in explanation.evidence)]
-  width = max(picture.width, _LEAST_WIDTH)
+  with Image.open(io.BytesIO(explanation.thumbnail)) as image:
+    image = image.convert('RGB')
+  panels = [(image, None), *((overlay(image, e), e) for e in explanation.evidence)]
+  width = max(image.width, _LEAST_WIDTH)
   text_height = _LINE * (max(len(lines), 4) + 1)
   sheet = Image.new(
     'RGB',
-    (len(panels) * (width + _MARGIN) + _MARGIN, picture.height + text_height + 3 * _MARGIN),
+    (len(panels) * (width + _MARGIN) + _MARGIN, image.height + text_height + 3 * _MARGIN),
     _BACKGROUND,
   )
   canvas = ImageDraw.Draw(sheet)
-  top = picture.height + 2 * _MARGIN
+  top = image.height + 2 * _MARGIN
   for number, (panel, evidence) in enumerate(panels):
     left = _MARGIN + number * (width + _MARGIN)
     sheet.paste(panel, (left, _MARGIN))
@@ -97,14 +97,14 @@ def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Ima
   return sheet
 
 
-def overlay(picture: Image.Image, evidence: Evidence) -> Image.Image:
-  """The picture in grey under the colours of a map, darkened where the net did not look.
+def overlay(image: Image.Image, evidence: Evidence) -> Image.Image:
+  """The image in grey under the colours of a map, darkened where the net did not look.
 
   Args:
-    picture: RGB.
+    image: RGB.
     evidence: of one net.
   """
-  grey = np.repeat(np.asarray(picture.convert('L'), np.float64)[..., np.newaxis], 3, axis=2)
+  grey = np.repeat(np.asarray(image.convert('L'), np.float64)[..., np.newaxis], 3, axis=2)
   height, width = grey.shape[:2]
   shares = zip(evidence.window, (height, width, height, width), strict=True)
   top, left, bottom, right = (round(share * side) for share, side in shares)

@@ -14,7 +14,7 @@ _DIGITS = 6  # of a probability, where programs read it
 
 
 class Prediction(NamedTuple):
-  """A class that a picture may show."""
+  """A class that an image may show."""
 
   label: int
   name: str
@@ -22,7 +22,7 @@ class Prediction(NamedTuple):
 
 
 class Row(NamedTuple):
-  """What became of a picture.
+  """What became of an image.
 
   Attributes:
     file: as the user knows it.
@@ -55,7 +55,7 @@ def lines(predictions: tuple[Prediction, ...]) -> list[str]:
 
 
 def write_text(row: Row) -> None:
-  """Prints a picture with its classes below."""
+  """Prints an image with its classes below."""
   if row.error:
     return
   print(printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
@@ -69,7 +69,7 @@ def csv_writer(path: str, top_k: int) -> Iterator[Writer]:
 
   Args:
     path: of the file, which is there when all is written; '-' is standard output.
-    top_k: classes of a picture.
+    top_k: classes of an image.
   """
   ranks = range(1, top_k + 1)
   best = [f'{what}_{rank}' for rank in ranks for what in Prediction._fields]
@@ -91,7 +91,7 @@ def csv_writer(path: str, top_k: int) -> Iterator[Writer]:
 
 @contextlib.contextmanager
 def json_writer(path: str) -> Iterator[Writer]:
-  """Writes a JSON list, in each line the object of a picture.
+  """Writes a JSON list, in each line the object of an image.
 
   {"file": ..., "predictions": [{"label": ..., "name": ..., "probability": ...}, ...]}, with
   "explained" where a heat map was drawn; or {"file": ..., "error": ...}.

@@ -1,4 +1,4 @@
-"""Pictures from the command line to what is written of them."""
+"""Images from the command line to what is written of them."""
 
 import contextlib
 import sys
@@ -14,12 +14,12 @@ from slim_inception.evaluate.metrics import name_of
 
 
 def classify(operands: Sequence[str], wanted: Wanted, complain: Callable[[str], None]) -> int:
-  """Classifies pictures, and writes and prints what was found.
+  """Classifies images, and writes and prints what was found.
 
   Args:
-    operands: what pictures, see `sources.expand`.
+    operands: what images, see `sources.expand`.
     wanted: how.
-    complain: gets a line for each picture that is not classified.
+    complain: gets a line for each image that is not classified.
 
   Returns:
     How many these are.

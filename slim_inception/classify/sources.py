@@ -27,14 +27,14 @@ _SUFFIX = re.compile(
 )
 _URL = re.compile(r'https?://', re.IGNORECASE)
 _GLOB = re.compile(r'[*?[]')
-_NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of picture that begins as text
+_NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of image that begins as text
 _TIMEOUT = 60.0  # seconds without an answer
 # Some servers, Wikipedia's among them, refuse Python's own.
 _HEADERS = {'User-Agent': 'slim-inception/0.1 (classify)', 'Accept': 'image/*,*/*;q=0.5'}
 
 
 class Source(NamedTuple):
-  """One picture, yet to be read.
+  """One image, yet to be read.
 
   Attributes:
     name: as the user knows it: a path, an address, '-'.
@@ -46,11 +46,11 @@ class Source(NamedTuple):
 
 
 def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
-  """The pictures that the operands stand for, in their order.
+  """The images that the operands stand for, in their order.
 
-  A path that exists is a file or a folder, which means the pictures in it and in its subfolders, by
+  A path that exists is a file or a folder, which means the images in it and in its subfolders, by
   name and in the order of names, hidden ones left out. Any other with *, ? or [ in it is a pattern
-  (`**` goes through subfolders) and means the files that match. '-' is standard input: one picture,
+  (`**` goes through subfolders) and means the files that match. '-' is standard input: one image,
   or text with an operand in each line.
 
   Args:
@@ -90,9 +90,9 @@ def _folder(folder: str) -> Iterator[Source]:
   for error in errors:
     yield _failing(error.filename, error.strerror)
   if not (found or errors):
-    yield _failing(folder, 'no picture in this folder')
+    yield _failing(folder, 'no image in this folder')
   if left_out:
-    logging.info('%s: left out %s that by their names are no pictures', folder, f'{left_out:,}')
+    logging.info('%s: left out %s that by their names are no images', folder, f'{left_out:,}')
 
 
 def _file(path: str) -> Source:
@@ -156,7 +156,7 @@ def _standard_input(stdin: BinaryIO) -> Iterator[Source]:
   head = stdin.read(1024)
   if not head:
     yield _failing(STANDARD_INPUT, 'standard input is empty')
-  elif b'\0' in head or _NETPBM.match(head):  # no path has a NUL, every other picture has
+  elif b'\0' in head or _NETPBM.match(head):  # no path has a NUL, every other image has
     yield Source(STANDARD_INPUT, functools.partial(_read, stdin, head))
   else:
     for lines in ((head + stdin.readline()).splitlines(), stdin):

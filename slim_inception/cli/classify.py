@@ -1,13 +1,13 @@
-"""Says what is in pictures, with one net or an ensemble.
+"""Says what is in images, with one net or an ensemble.
 
   slim-inception classify husky.jpg photos 'more/**/*.png' --checkpoint_path=TRAIN_DIR
   slim-inception classify https://example.org/a.jpg --checkpoint_path=inception_v3.ckpt \\
     --model_name=inception_v3 --crops=12 --json=found.json
 
-A PICTURE is a file, a folder (all pictures in it), a glob pattern, an address on the web or -,
-standard input: one picture, or a list of these, one a line. A picture that can not be classified is
+A IMAGE is a file, a folder (all images in it), a glob pattern, an address on the web or -,
+standard input: one image, or a list of these, one a line. An image that can not be classified is
 one line on stderr, the others are classified, and the exit status is 1. --explain=DIR writes each
-picture with a heat map of where its class was seen.
+image with a heat map of where its class was seen.
 """
 
 import sys

@@ -42,7 +42,7 @@ def define_flags() -> None:
     'source_preprocessing',
     'inception',
     list(layers.PREPROCESSINGS),
-    'Pictures that the source was trained on: inception is [-1, 1], imagenet its mean and standard '
+    'Images that the source was trained on: inception is [-1, 1], imagenet its mean and standard '
     'deviation, facenet (x - 127.5) / 128. What is not [-1, 1] is folded into the first layer.',
   )
   flags.DEFINE_enum(
@@ -159,7 +159,7 @@ def _differences(weights: conversion.Weights, suffix: str) -> list[str]:
   counts_padding = 'count_padding' in weights.arguments
   if weights.net == 'inception_v3' and counts_padding != (suffix == '.safetensors'):
     return [
-      "average pools: timm's and torchvision's inception_v3 count the zeros around the picture, "
+      "average pools: timm's and torchvision's inception_v3 count the zeros around the image, "
       "slim's and Keras' do not: logits differ a little; count_padding=True of ours does as they do"
     ]
   return []

@@ -6,7 +6,7 @@
   --dataset_dir=DIR --verify
 
 Writes shards, dataset.json, which training and evaluation read, and conversion_report.json, which
-lists every picture that was skipped or changed. Stopped at any moment and started again, it goes
+lists every image that was skipped or changed. Stopped at any moment and started again, it goes
 on after the shards that are finished.
 """
 
@@ -26,7 +26,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'source',
     None,
-    'Where the pictures are: a folder, an archive, or for imagenet several with commas between; '
+    'Where the images are: a folder, an archive, or for imagenet several with commas between; '
     'data sets that can be downloaded need none.',
   )
   flags.DEFINE_string('dataset_dir', None, 'Folder of the records.', required=True)
@@ -47,7 +47,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer('seed', 0, 'Fixes the order of the records and what is held out.')
   flags.DEFINE_enum(
-    'on_bad_image', 'skip', ['skip', 'fail'], 'What to do with a file that is no usable picture.'
+    'on_bad_image', 'skip', ['skip', 'fail'], 'What to do with a file that is no usable image.'
   )
   flags.DEFINE_integer(
     'num_processes', None, 'Processes; by default one for each core.', lower_bound=1
@@ -113,7 +113,7 @@ def _verify(dataset_dir: str, num_processes: int) -> None:
 
 
 def about_skipped(result: conversion.Conversion, dataset_dir: str) -> list[str]:
-  """Lines on the pictures that were left out."""
+  """Lines on the images that were left out."""
   if not result.skipped:
     return []
   reasons = collections.Counter(entry['reason'] for entry in result.skipped)
@@ -129,7 +129,7 @@ def summary(result: conversion.Conversion, dataset_dir: str) -> list[str]:
   """Lines on what was written, and the command that comes next."""
   info = result.info
   lines = [
-    f'{name}: {split.num_images} pictures in {split.num_shards} '
+    f'{name}: {split.num_images} images in {split.num_shards} '
     f'{"shard" if split.num_shards == 1 else "shards"}'
     for name, split in info.splits.items()
   ]

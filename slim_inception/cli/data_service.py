@@ -1,4 +1,4 @@
-"""Runs a part of a tf.data service, which decodes and crops pictures for --data_service.
+"""Runs a part of a tf.data service, which decodes and crops images for --data_service.
 
   slim-inception data-service --role=dispatcher --port=5050
   slim-inception data-service --role=worker --port=5051 --dispatcher=HOST:5050

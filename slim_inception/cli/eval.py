@@ -1,9 +1,9 @@
-"""Evaluates a checkpoint, or an ensemble of several, on every picture of a split.
+"""Evaluates a checkpoint, or an ensemble of several, on every image of a split.
 
   slim-inception eval --checkpoint_path=TRAIN_DIR [--crops=144] [--report]
 
 Net, data set, image size and so on come from each run's config.json; a flag overrides it. One line
-a figure on stdout; eval_dir has them all in metrics.json, and tables of the pictures and classes.
+a figure on stdout; eval_dir has them all in metrics.json, and tables of the images and classes.
 """
 
 import os

@@ -3,7 +3,7 @@
   slim-inception show NAME [--full] [--output=FILE.svg|FILE.png]
   slim-inception show NAME --table [--json] [--image_size=N] [--depth_multiplier=X]
 
-Pictures are drawn from the table that the net itself is built of. Equal blocks that follow each
+Images are drawn from the table that the net itself is built of. Equal blocks that follow each
 other are drawn once, with their number; --full draws each. In a browser the boxes of an SVG say
 what they are. Names are those of slim-inception list.
 """

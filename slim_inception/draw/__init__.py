@@ -1,1 +1,1 @@
-"""Nets as schematic pictures: one layout, and renderers of it to SVG and PNG."""
+"""Nets as schematic images: one layout, and renderers of it to SVG and PNG."""

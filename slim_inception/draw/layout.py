@@ -53,7 +53,7 @@ class _Slot(NamedTuple):
 
 
 def draw_net(net: Summary, title: str, *, compressed: bool = True) -> Drawing:
-  """The schematic picture of a net.
+  """The schematic image of a net.
 
   Args:
     net: what to draw.
@@ -92,7 +92,7 @@ def _groups(body: Sequence[Block], compressed: bool) -> list[_Group]:
 def _input_slot(net: Summary, style: Style) -> _Slot:
   width, height = style.box
   box = Rectangle(0, -height / 2, width, height, '#ffffff', WIRE)
-  label = Text(width / 2, style.text * 0.36, 'picture', style.text, INK)
+  label = Text(width / 2, style.text * 0.36, 'image', style.text, INK)
   part = Part(width, height / 2, height / 2, (box, label))
   shape = _product((net.image_size, net.image_size, 3))
   return _Slot(0, *_labelled(part, [(shape, False)], 1, style), None)
@@ -228,7 +228,7 @@ def _subtitle(net: Summary, compressed: bool) -> Text:
   text = f'{whole:.1f} million parameters'
   if net.auxiliary:
     text += f' ({whole - net.auxiliary.parameters / 1e6:.1f} without the auxiliary head)'
-  text += f', {adds:.2f} billion multiply-adds for a picture of {net.image_size} x {net.image_size}'
+  text += f', {adds:.2f} billion multiply-adds for an image of {net.image_size} x {net.image_size}'
   text += '; compressed view: equal blocks once, with their number' if compressed else '; full view'
   return Text(0, 64, text, _HEADING, FAINT, centred=False)
 

@@ -1,4 +1,4 @@
-"""A drawing as a picture of Pillow's."""
+"""A drawing as an image of Pillow's."""
 
 import functools
 
@@ -13,7 +13,7 @@ def render(drawing: Drawing, scale: int = 2) -> Image.Image:
   """Draws with `scale` pixels for each of the drawing's.
 
   Returns:
-    A picture with a palette: few colours, so small files.
+    An image with a palette: few colours, so small files.
   """
   factor = scale * _SMOOTH
   size = round(drawing.width * factor), round(drawing.height * factor)

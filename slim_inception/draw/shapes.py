@@ -74,7 +74,7 @@ Shape = Rectangle | Line | Arrowhead | Text
 
 
 class Drawing(NamedTuple):
-  """A picture on white."""
+  """An image on white."""
 
   width: float
   height: float

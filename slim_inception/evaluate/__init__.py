@@ -1,1 +1,1 @@
-"""What a checkpoint is worth: right answers counted, pictures of them."""
+"""What a checkpoint is worth: right answers counted, images of them."""

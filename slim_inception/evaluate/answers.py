@@ -1,6 +1,6 @@
-"""Which pictures count, and what the right answers to them are: lists beside the records.
+"""Which images count, and what the right answers to them are: lists beside the records.
 
-Pictures are found by name. Lists have names with or without folders, with or without extension, and
+Images are found by name. Lists have names with or without folders, with or without extension, and
 Hugging Face's files of ImageNet have the synset behind theirs; `_Names` compares what both sides
 say: `val/n01751748/ILSVRC2012_val_00000001_n01751748.JPEG` is `ILSVRC2012_val_00000001`.
 """
@@ -33,7 +33,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 class _Names:
-  """A list of names that pictures are looked up in.
+  """A list of names that images are looked up in.
 
   A name with fewer folders than the other is compared from its end: `1.jpg` in a list stands for
   the `1.jpg` of every folder, `cats/1.jpg` for one.
@@ -58,11 +58,11 @@ class _Names:
     return found
 
 
-# Pictures that are left out
+# Images that are left out
 
 
 class Excluded:
-  """Pictures to be left out, by name.
+  """Images to be left out, by name.
 
   Attributes:
     source: what the user gave, for messages.
@@ -79,18 +79,18 @@ class Excluded:
     return np.array([bool(self._names.find(name)) for name in filenames], bool)
 
   def check_used(self, filenames: Sequence[str]) -> str:
-    """Compares the list with all pictures of a split.
+    """Compares the list with all images of a split.
 
     Returns:
-      What to tell the user of entries that name no picture; '' where all of them do.
+      What to tell the user of entries that name no image; '' where all of them do.
 
     Raises:
-      ValueError: no entry names a picture.
+      ValueError: no entry names an image.
     """
     used = {index for name in filenames for index in self._names.find(name)}
     if not used:
       raise ValueError(
-        f'--exclude_list={self.source} names none of the {len(filenames):,} pictures: it has '
+        f'--exclude_list={self.source} names none of the {len(filenames):,} images: it has '
         f'{files.some(self.entries, 2)}, the records have {_examples(filenames)}'
       )
     unused = [entry for index, entry in enumerate(self.entries) if index not in used]
@@ -98,15 +98,15 @@ class Excluded:
       return ''
     return (
       f'--exclude_list={self.source}: {len(unused):,} of {len(self.entries):,} entries name no '
-      f'picture: {files.some(unused, 3)}'
+      f'image: {files.some(unused, 3)}'
     )
 
 
 def read_exclude_list(name_or_path: str) -> Excluded:
-  """Reads a list of pictures to be left out.
+  """Reads a list of images to be left out.
 
   Args:
-    name_or_path: 'imagenet_2014', the 1,762 validation pictures that the Inception-v4 paper's
+    name_or_path: 'imagenet_2014', the 1,762 validation images that the Inception-v4 paper's
       single-crop table leaves out; or a text file of names, one a line.
 
   Raises:
@@ -118,7 +118,7 @@ def read_exclude_list(name_or_path: str) -> Excluded:
       'utf-8'
     )
     return Excluded(name_or_path, [_VALIDATION_NAME.format(int(n)) for n in numbers.split()])
-  expected = f'{IMAGENET_2014} or a text file of picture names, one a line'
+  expected = f'{IMAGENET_2014} or a text file of image names, one a line'
   text = _read_text(f'--exclude_list={name_or_path}', name_or_path, expected)
   entries = [line.strip() for line in text.splitlines() if line.strip()]
   if not entries:
@@ -130,12 +130,12 @@ def read_exclude_list(name_or_path: str) -> Excluded:
 
 
 class Answers(NamedTuple):
-  """Right answers to pictures.
+  """Right answers to images.
 
   Attributes:
-    labels: [N, A] int32, -1 after the last where a picture has fewer than A.
-    counted: [N] bool, False for pictures without any answer.
-    note: what to tell the user of pictures that the list does not have; '' where it has all.
+    labels: [N, A] int32, -1 after the last where an image has fewer than A.
+    counted: [N] bool, False for images without any answer.
+    note: what to tell the user of images that the list does not have; '' where it has all.
   """
 
   labels: np.ndarray
@@ -144,11 +144,11 @@ class Answers(NamedTuple):
 
 
 class RealLabels:
-  """Right answers by name of the picture; labels are the data set's.
+  """Right answers by name of the image; labels are the data set's.
 
   Attributes:
     source: what the user gave, for messages.
-    names: of the pictures.
+    names: of the images.
     labels: of each; () where nobody found an answer.
   """
 
@@ -159,7 +159,7 @@ class RealLabels:
     self._index = _Names(self.names)
 
   def answers(self, filenames: Sequence[str]) -> Answers:
-    """The answers to N pictures, in the order of the file.
+    """The answers to N images, in the order of the file.
 
     Raises:
       ValueError: the file names none of them, or one of them twice with different labels.
@@ -167,7 +167,7 @@ class RealLabels:
     entries = [self._index.find(name) for name in filenames]
     if not any(entries):
       raise ValueError(
-        f'--real_labels={self.source} names none of the {len(filenames):,} pictures: it has '
+        f'--real_labels={self.source} names none of the {len(filenames):,} images: it has '
         f'{files.some(self.names, 2)}, the records have {_examples(filenames)}'
       )
     rows = [self._one(found, name) for found, name in zip(entries, filenames, strict=True)]
@@ -176,7 +176,7 @@ class RealLabels:
       row[: len(answers)] = answers
     missing = [name or '(no name)' for name, e in zip(filenames, entries, strict=True) if not e]
     note = (
-      f'--real_labels={self.source} does not have {len(missing):,} of {len(filenames):,} pictures, '
+      f'--real_labels={self.source} does not have {len(missing):,} of {len(filenames):,} images, '
       f'which do not count: {files.some(missing, 3)}'
     )
     return Answers(labels, labels[:, 0] >= 0, note if missing else '')
@@ -196,7 +196,7 @@ def read_real_labels(path: str, num_classes: int, label_offset: int = 0) -> Real
   """Reads right answers in the form of ReaL (Beyer et al. 2020, arXiv:2006.07159).
 
   That is a JSON list of 50,000 lists of labels, the first for ILSVRC2012_val_00000001, or a JSON
-  object {file name: [labels]}. A picture whose list is empty has no right answer.
+  object {file name: [labels]}. An image whose list is empty has no right answer.
 
   Args:
     path: of the file.

@@ -36,12 +36,12 @@ def calibrate(
     dataset: the training split, which is seen through slim's training distortion.
     preprocessing: of the net.
     num_batches: how many.
-    batch_size: pictures in each.
+    batch_size: images in each.
     labels_offset: of the run.
     dtype: of the computation.
 
   Raises:
-    ValueError: the data set has fewer pictures.
+    ValueError: the data set has fewer images.
   """
   batches = input_pipeline.train_batches(
     dataset,
@@ -53,7 +53,7 @@ def calibrate(
   )
   if num_batches * batch_size > dataset.num_samples:
     raise ValueError(
-      f'--calibrate_batches={num_batches} of {batch_size} pictures: {dataset.name} '
+      f'--calibrate_batches={num_batches} of {batch_size} images: {dataset.name} '
       f'{dataset.split_name} has {dataset.num_samples}'
     )
   statistics = {n: v for n, v in model.variables_by_name.items() if n.endswith(_STATISTICS)}

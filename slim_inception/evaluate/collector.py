@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each picture, and how workers hand theirs to the chief."""
+"""What an evaluation keeps of each image, and how workers hand theirs to the chief."""
 
 import itertools
 import os
@@ -10,10 +10,10 @@ import numpy as np
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.train.distribution import Team
 
-_KEPT = 5  # labels a picture, for top-5
+_KEPT = 5  # labels an image, for top-5
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
   """One record."""
 
   place: int  # among those of the split
@@ -22,29 +22,29 @@ class Picture(NamedTuple):
 
 
 class Collector:
-  """Keeps the five most probable labels of each picture."""
+  """Keeps the five most probable labels of each image."""
 
   def __init__(self) -> None:
-    self._pictures: list[Picture] = []
+    self._images: list[Image] = []
     self._top: list[np.ndarray] = []
     self._probabilities: list[np.ndarray] = []
 
-  def add(self, picture: Picture, probabilities: np.ndarray) -> None:
-    """Takes the probabilities [num_classes] of a picture; of equal ones the first label leads."""
+  def add(self, image: Image, probabilities: np.ndarray) -> None:
+    """Takes the probabilities [num_classes] of an image; of equal ones the first label leads."""
     top = np.argsort(-probabilities, kind='stable')[:_KEPT]
-    self._pictures.append(picture)
+    self._images.append(image)
     self._top.append(top)
     self._probabilities.append(probabilities[top])
 
   def predictions(self) -> Predictions:
     """What was kept, by place."""
-    order = np.argsort([picture.place for picture in self._pictures], kind='stable')
-    pictures = [self._pictures[i] for i in order]
-    shape = (len(pictures), len(self._top[0]) if pictures else 0)
+    order = np.argsort([image.place for image in self._images], kind='stable')
+    images = [self._images[i] for i in order]
+    shape = (len(images), len(self._top[0]) if images else 0)
     return Predictions(
-      np.array([picture.place for picture in pictures], np.int64),
-      [picture.filename for picture in pictures],
-      padded([picture.answers for picture in pictures]),
+      np.array([image.place for image in images], np.int64),
+      [image.filename for image in images],
+      padded([image.answers for image in images]),
       np.array([self._top[i] for i in order], np.int32).reshape(shape),
       np.array([self._probabilities[i] for i in order], np.float32).reshape(shape),
     )
@@ -63,7 +63,7 @@ class Found(NamedTuple):
   """What a worker has to tell."""
 
   predictions: list[Predictions]  # of each net, and at last of the ensemble
-  excluded: list[str]  # names of the pictures that were left out
+  excluded: list[str]  # names of the images that were left out
 
 
 def gather(team: Team, directory: str, found: Found) -> Found | None:
@@ -131,7 +131,7 @@ def _take(directory: str, worker: int, count: int) -> Found:
 
 
 def only(predictions: Predictions, chosen: np.ndarray) -> Predictions:
-  """The pictures for which `chosen`, [N] bool, is true."""
+  """The images for which `chosen`, [N] bool, is true."""
   return Predictions(
     predictions.places[chosen],
     list(itertools.compress(predictions.filenames, chosen)),

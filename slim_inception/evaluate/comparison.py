@@ -208,7 +208,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
   }
   if len(set().union(*counts.values())) > 1:
     listed = '; '.join(f'{name}: {", ".join(map(str, found))}' for name, found in counts.items())
-    lines.append(f'not all errors are of the same number of pictures: {listed}')
+    lines.append(f'not all errors are of the same number of images: {listed}')
   return lines
 
 

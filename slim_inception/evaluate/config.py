@@ -35,7 +35,7 @@ class EvalConfig:
   model_name: str = option(None, "Net; the run's by default." + _one_of(tuple(nets_factory.NETS)))
   depth_multiplier: str = option(None, "Factor of the filters; the run's by default, or 1.")
   input_channels: str = option(
-    None, "Channels of the pictures, 3 for RGB, 1 for grey; the run's by default, or 3."
+    None, "Channels of the images, 3 for RGB, 1 for grey; the run's by default, or 3."
   )
   preprocessing_name: str = option(
     None,
@@ -60,21 +60,21 @@ class EvalConfig:
   dataset_split_name: str = option('validation', 'Split to evaluate.')
   dataset_dir: str = option(None, "Folder of the records; the run's by default.")
   loss: str = option(
-    None, 'Loss of the run: with sigmoid a picture may have several labels.', train_config.LOSSES
+    None, 'Loss of the run: with sigmoid an image may have several labels.', train_config.LOSSES
   )
   exclude_list: str = option(
-    None, "Pictures to leave out: a file of names, or imagenet_2014 for the papers' 1,762."
+    None, "Images to leave out: a file of names, or imagenet_2014 for the papers' 1,762."
   )
   real_labels: str = option(
-    None, "JSON file of each picture's right answers, as ReaL's; pictures without are left out."
+    None, "JSON file of each image's right answers, as ReaL's; images without are left out."
   )
   max_images: int = option(None, 'Evaluate the first so many records of the split.')
   max_num_batches: int = option(None, "slim's: max_images as a multiple of batch_size.")
 
-  crops: str = option('1', 'Views of a picture; dense: the net slides over all of it.', CROPS)
+  crops: str = option('1', 'Views of an image; dense: the net slides over all of it.', CROPS)
   crop_scales: str = option(
     None,
-    'Shorter sides of the picture, with commas; by default 256,288,320,352 times the image size '
+    'Shorter sides of the image, with commas; by default 256,288,320,352 times the image size '
     'over 224.',
   )
   resize: str = option(
@@ -89,13 +89,13 @@ class EvalConfig:
     resizing.INTERPOLATIONS,
   )
   crop_fraction: float = option(
-    None, 'With --crops=1: the share of the picture that is kept; 0.875 by default.'
+    None, 'With --crops=1: the share of the image that is kept; 0.875 by default.'
   )
   average: str = option('probabilities', 'What is averaged over views and nets.', AVERAGES)
 
   eval_dir: str = option(None, 'Where the results go; by default "eval" beside the checkpoint.')
   report: bool = option(False, 'Write report.html, one page that needs no network.')
-  pictures: int = option(0, 'Draw so many pictures with their labels into predictions.png.')
+  num_example_images: int = option(0, 'Draw so many images with their labels into predictions.png.')
   follow: bool = option(
     False, 'Evaluate each new checkpoint of a train_dir once, until its run has ended.'
   )
@@ -148,7 +148,7 @@ _RANGES = {
   'max_num_batches': (1, math.inf),
   'num_clones': (1, math.inf),
   'num_preprocessing_threads': (1, math.inf),
-  'pictures': (0, math.inf),
+  'num_example_images': (0, math.inf),
   'calibrate_batches': (0, math.inf),
   'follow_timeout_secs': (0, math.inf),
 }
@@ -178,7 +178,7 @@ def resolve(given: Mapping[str, Any]) -> Request:
       )
     if shared[name] == dataset_factory.SYNTHETIC:
       raise ValueError(
-        'synthetic pictures are for training alone: --dataset_name and --dataset_dir choose others'
+        'synthetic images are for training alone: --dataset_name and --dataset_dir choose others'
       )
   folder = 'eval' if len(runs.paths) == 1 else 'eval_ensemble'
   defaults = {'loss': 'softmax', 'eval_dir': os.path.join(runs.directories[0], folder)}
@@ -220,7 +220,7 @@ def make_request(config: EvalConfig, runs: Runs, given: Mapping[str, Any]) -> Re
 
 
 def passes(request: Request) -> dict[tuple[ViewSpec, str, int], list[int]]:
-  """(views, preprocessing, channels) -> the members that look at pictures so."""
+  """(views, preprocessing, channels) -> the members that look at images so."""
   found: dict[tuple[ViewSpec, str, int], list[int]] = {}
   for i, member in enumerate(request.members):
     spec = view_spec(request.config, member.image_size)

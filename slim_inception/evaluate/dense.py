@@ -1,4 +1,4 @@
-"""Dense evaluation: the net as one large convolution over a whole picture.
+"""Dense evaluation: the net as one large convolution over a whole image.
 
 The global pooling becomes a window that slides over the last feature map, as large as the map that
 the net was trained with (8 x 8 at 299 x 299), and the layer of the logits a 1 x 1 convolution:
@@ -71,7 +71,7 @@ def dense_probabilities(
 ) -> tf.Tensor:
   """Probabilities averaged over all places, of the images and of their mirror images.
 
-  Within a `tf.function` of signature [1, None, None, C] one trace does for pictures of all sizes.
+  Within a `tf.function` of signature [1, None, None, C] one trace does for images of all sizes.
 
   Args:
     model, net, images: see `dense_logits`.

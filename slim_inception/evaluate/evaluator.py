@@ -1,4 +1,4 @@
-"""Evaluates one net or an ensemble: every picture counts exactly once, by one view or by many."""
+"""Evaluates one net or an ensemble: every image counts exactly once, by one view or by many."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from absl import logging
 
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import answers, collector, examples, metrics
-from slim_inception.evaluate.collector import Collector, Found, Picture
+from slim_inception.evaluate.collector import Collector, Found, Image
 from slim_inception.evaluate.config import Member, Request, passes, view_spec
 from slim_inception.evaluate.means import Means
 from slim_inception.evaluate.metrics import Predictions
@@ -35,7 +35,7 @@ class Evaluation:
 
   Args:
     request: what to evaluate and how; the `checkpoint_path`s are not looked at.
-    team: the processes and devices that share the pictures; this process and its first device
+    team: the processes and devices that share the images; this process and its first device
       by default.
 
   Raises:
@@ -56,7 +56,7 @@ class Evaluation:
     self._scorers = [Scorer(m, config, self.dataset, self._team.strategy) for m in members]
     shares = np.array([member.share for member in members])
     self._shares = shares / shares.sum()
-    # Nets that see the same views share one pass over the pictures.
+    # Nets that see the same views share one pass over the images.
     self._passes = passes(request)
 
   def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
@@ -89,16 +89,16 @@ class Evaluation:
     last = len(self._passes) - 1
     for number, (key, indices) in enumerate(self._passes.items()):
       excluded: list[str] = []
-      for picture, means in self._means(*key, indices, loaded, excluded):
+      for image, means in self._means(*key, indices, loaded, excluded):
         weighted = self._shares[indices] @ means
         for i, mean in zip(indices, means, strict=True):
-          collected[i].add(picture, mean_to_probabilities(mean, self._config))
+          collected[i].add(image, mean_to_probabilities(mean, self._config))
         if last:
-          weighted += sums.pop(picture.place, 0.0)
+          weighted += sums.pop(image.place, 0.0)
         if number < last:
-          sums[picture.place] = weighted.astype(np.float32)
+          sums[image.place] = weighted.astype(np.float32)
         elif len(loaded) > 1:
-          ensemble.add(picture, mean_to_probabilities(weighted, self._config))
+          ensemble.add(image, mean_to_probabilities(weighted, self._config))
     everyone = collected if len(loaded) == 1 else [*collected, ensemble]
     return Found([each.predictions() for each in everyone], excluded)
 
@@ -110,18 +110,18 @@ class Evaluation:
     indices: Sequence[int],
     loaded: Sequence[Loaded],
     excluded: list[str],
-  ) -> Iterator[tuple[Picture, np.ndarray]]:
-    """One pass: each picture and the mean scores [nets, num_classes] of its views.
+  ) -> Iterator[tuple[Image, np.ndarray]]:
+    """One pass: each image and the mean scores [nets, num_classes] of its views.
 
-    Names of pictures that are left out are added to `excluded`.
+    Names of images that are left out are added to `excluded`.
     """
     means = Means()
-    seen: dict[int, Picture] = {}
+    seen: dict[int, Image] = {}
     batches = self._view_batches(spec, preprocessing, channels, excluded)
     for tags, parts in self._rounds(batches, spec):
       places = tags['place']
       for i in np.flatnonzero(np.diff(places, prepend=-1)):
-        seen[int(places[i])] = _picture({name: value[i] for name, value in tags.items()})
+        seen[int(places[i])] = _image({name: value[i] for name, value in tags.items()})
       rows = []
       for i in indices:
         scores = self._score(self._scorers[i], parts)[: len(places)]
@@ -139,7 +139,7 @@ class Evaluation:
     The last round is filled up with views that are there already; tags tell how many count.
     """
     replicas = self._num_replicas
-    if spec.num_views is None:  # whole pictures, each of its own size
+    if spec.num_views is None:  # whole images, each of its own size
       rounds = batches.as_numpy_iterator()
       while group := list(itertools.islice(rounds, replicas)):
         parts = [tf.constant(batch.pop('image')) for batch in group]
@@ -199,7 +199,7 @@ class Evaluation:
       if note:
         logging.warning('%s', note)
     if not num_predicted:
-      raise ValueError(f'No picture of {dataset.name} {dataset.split_name} could be decoded')
+      raise ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
     if self._real_labels:
       predictions = self._with_real_labels(predictions)
     names = dataset.labels_to_names
@@ -245,7 +245,7 @@ class Evaluation:
     )
 
   def _with_real_labels(self, predictions: Sequence[Predictions]) -> list[Predictions]:
-    """The pictures that have a right answer, with all that they have."""
+    """The images that have a right answer, with all that they have."""
     found = self._real_labels.answers(predictions[-1].filenames)
     if found.note:
       logging.warning('%s', found.note)
@@ -272,8 +272,8 @@ def _labels_offset(members: Sequence[Member]) -> int:
   return max((member.labels_offset or 0 for member in members), default=0)
 
 
-def _picture(example: dict[str, Any]) -> Picture:
+def _image(example: dict[str, Any]) -> Image:
   label = example['label']
   labels = np.flatnonzero(label) if label.ndim else [label]
   filename = example['filename'].decode(errors='surrogateescape')
-  return Picture(int(example['place']), filename, tuple(int(label) for label in labels))
+  return Image(int(example['place']), filename, tuple(int(label) for label in labels))

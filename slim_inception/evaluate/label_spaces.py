@@ -1,7 +1,7 @@
 """Between the labels of a data set and the outputs of a net.
 
 ImageNet has 1000 classes. slim's records number them 1..1000 and its nets have 1001 outputs, the
-first for a background that no picture shows; other people's records and nets have 0..999. An offset
+first for a background that no image shows; other people's records and nets have 0..999. An offset
 maps one to the other: output = label - offset.
 """
 
@@ -29,7 +29,7 @@ def find_offset(outputs: int, dataset: Dataset) -> int:
   if offset == 0:
     return 0
   if offset == 1 and dataset.label_range[0] > 0:
-    return 1  # label 0 is a background that no picture has
+    return 1  # label 0 is a background that no image has
   if offset == -1 and dataset.num_classes == _IMAGENET_CLASSES:
     return -1  # the net has one
   split = f'{dataset.name} {dataset.split_name}'.strip()

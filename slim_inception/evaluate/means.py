@@ -1,4 +1,4 @@
-"""Means over the views of a picture."""
+"""Means over the views of an image."""
 
 from collections.abc import Iterator
 
@@ -6,21 +6,21 @@ import numpy as np
 
 
 class Means:
-  """Averages rows that belong to one picture and come one after the other.
+  """Averages rows that belong to one image and come one after the other.
 
-  No more than one picture's sum is held between two calls, however many views it has.
+  No more than one image's sum is held between two calls, however many views it has.
   """
 
   def __init__(self) -> None:
-    self._place: int | None = None  # of the picture whose rows are still coming
+    self._place: int | None = None  # of the image whose rows are still coming
     self._sum: np.ndarray | float = 0.0
     self._count = 0
 
   def add(self, places: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Takes rows; yields the pictures that are complete.
+    """Takes rows; yields the images that are complete.
 
     Args:
-      places: [n] int64, the picture of each row; those of one picture are neighbours.
+      places: [n] int64, the image of each row; those of one image are neighbours.
       rows: [members, n, classes].
 
     Yields:
@@ -37,7 +37,7 @@ class Means:
       self._count += int(counts[i])
 
   def finish(self) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the last picture."""
+    """Yields the last image."""
     if self._place is not None:
       yield self._place, self._sum / self._count
     self._place, self._sum, self._count = None, 0.0, 0

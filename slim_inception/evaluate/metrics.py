@@ -1,8 +1,8 @@
-"""Figures of a classifier from its five best answers to every picture; NumPy alone.
+"""Figures of a classifier from its five best answers to every image; NumPy alone.
 
-A picture may have several right answers. In whatever is counted by class it belongs to one of them:
+An image may have several right answers. In whatever is counted by class it belongs to one of them:
 the one that was given, where the prediction is right, and the first otherwise. So the diagonal of
-the confusion matrix adds up to top-1, and every picture is counted once.
+the confusion matrix adds up to top-1, and every image is counted once.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ _Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribu
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What a classifier said of the pictures of a split.
+  """What a classifier said of the images of a split.
 
   Labels are those of the data set: of ImageNet's 0 is the background.
 
   Attributes:
-    places: [N] int64, ascending: number of each picture's record in the split, shards sorted by
+    places: [N] int64, ascending: number of each image's record in the split, shards sorted by
       name.
     filenames: of the N records; '' where a record has none.
-    answers: [N, A] int32, the right labels, -1 after the last where a picture has fewer than A.
+    answers: [N, A] int32, the right labels, -1 after the last where an image has fewer than A.
     top: [N, K] int32, the most probable labels, best first; K is 5, or all where there are fewer.
     probabilities: [N, K] float32, theirs.
   """
@@ -49,7 +49,7 @@ class Predictions:
 
   @property
   def true(self) -> np.ndarray:
-    """[N] int32: the answer that a picture counts for, see the docstring of this module."""
+    """[N] int32: the answer that an image counts for, see the docstring of this module."""
     return np.where(self.right, self.top[:, 0], self.answers[:, 0])
 
 
@@ -57,11 +57,11 @@ class ClassTable(NamedTuple):
   """Figures of each class, 0 .. num_classes - 1; NaN where a quotient has nothing below it.
 
   Attributes:
-    count: [C] int64, pictures of the class.
-    predicted: [C] int64, pictures that were taken for it.
-    right: [C] int64, pictures of which both is true.
+    count: [C] int64, images of the class.
+    predicted: [C] int64, images that were taken for it.
+    right: [C] int64, images of which both is true.
     precision: [C] float64, right / predicted.
-    recall: [C] float64, right / count: the accuracy on the pictures of the class.
+    recall: [C] float64, right / count: the accuracy on the images of the class.
     f1: [C] float64, the harmonic mean of the two, 2 right / (count + predicted).
   """
 
@@ -78,7 +78,7 @@ class Confusion(NamedTuple):
 
   Attributes:
     true, predicted: [M] int64 labels.
-    count: [M] int64 pictures.
+    count: [M] int64 images.
   """
 
   true: np.ndarray
@@ -87,7 +87,7 @@ class Confusion(NamedTuple):
 
 
 class Bin(NamedTuple):
-  """Pictures whose most probable label has a probability in (low, high]; None without pictures."""
+  """Images whose most probable label has a probability in (low, high]; None without images."""
 
   low: float
   high: float
@@ -107,21 +107,21 @@ def summary(
   """The figures of `metrics.json`.
 
   Args:
-    predictions: of at least one picture.
+    predictions: of at least one image.
     num_classes: labels are 0 .. num_classes - 1.
-    names: {label: name}; classes are named that no picture was taken for.
+    names: {label: name}; classes are named that no image was taken for.
 
   Returns:
     num_images; top_1 and top_5 (the first K where there are fewer than five classes), top_1_error
     and top_5_error, all in [0, 1], each with `_interval` after its name for its 95 % interval
-    [low, high]; mean_class_accuracy over the classes that have pictures; num_classes_with_images;
-    never_predicted, the names of those that no picture was taken for;
+    [low, high]; mean_class_accuracy over the classes that have images; num_classes_with_images;
+    never_predicted, the names of those that no image was taken for;
     expected_calibration_error, None where a probability is not finite; calibration_bins, a `Bin`
     as a dictionary each.
   """
   count = len(predictions.places)
   if not count:
-    raise ValueError('no picture was evaluated: there is nothing to sum up')
+    raise ValueError('no image was evaluated: there is nothing to sum up')
   figures: dict[str, object] = {'num_images': count}
   hits = {'top_1': predictions.right, 'top_5': predictions.is_answer.any(-1)}
   for name, hit in hits.items():
@@ -198,9 +198,9 @@ def confusion(predictions: Predictions, num_classes: int) -> Confusion:
 
 
 def calibration_bins(predictions: Predictions) -> list[Bin]:
-  """Sorts pictures by the probability of their prediction into bins of the same width.
+  """Sorts images by the probability of their prediction into bins of the same width.
 
-  Pictures whose probability is not finite (a net that diverged) are in no bin.
+  Images whose probability is not finite (a net that diverged) are in no bin.
   """
   confidence = predictions.probabilities[:, 0].astype(np.float64)
   finite = np.isfinite(confidence)
@@ -224,11 +224,11 @@ def calibration_bins(predictions: Predictions) -> list[Bin]:
 
 
 def expected_calibration_error(bins: list[Bin], num_images: int) -> float | None:
-  """How far probabilities are from accuracies: the mean over pictures of the distance in their bin.
+  """How far probabilities are from accuracies: the mean over images of the distance in their bin.
 
   Args:
     bins: of `calibration_bins`.
-    num_images: all pictures; None is returned where some of them are in no bin.
+    num_images: all images; None is returned where some of them are in no bin.
   """
   if sum(entry.count for entry in bins) != num_images:
     return None

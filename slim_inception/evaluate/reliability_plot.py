@@ -9,10 +9,10 @@ _BARS_TOP, _BARS_BOTTOM = 366, 440  # of the counts below it
 
 
 def draw(bins: Sequence[Bin]) -> str:
-  """Accuracy over probability, and below it how many pictures each bar stands for, as SVG.
+  """Accuracy over probability, and below it how many images each bar stands for, as SVG.
 
   Args:
-    bins: from probability 0 to 1; at least one has pictures.
+    bins: from probability 0 to 1; at least one has images.
   """
   largest = max(entry.count for entry in bins)
 
@@ -35,7 +35,7 @@ def draw(bins: Sequence[Bin]) -> str:
     left, width = x(entry.low) + 1, x(entry.high) - x(entry.low) - 2
     height = max(1.0, (_BARS_BOTTOM - _BARS_TOP) * entry.count / largest)
     said = (
-      f'{entry.count:,} pictures with {entry.low:.0%} to {entry.high:.0%}: mean probability '
+      f'{entry.count:,} images with {entry.low:.0%} to {entry.high:.0%}: mean probability '
       f'{percent(entry.confidence, 1)}, accuracy {percent(entry.accuracy, 1)}'
     )
     parts.append(
@@ -51,13 +51,13 @@ def draw(bins: Sequence[Bin]) -> str:
     )
   return (
     '<svg class="plot" viewBox="0 0 672 462" role="img" aria-labelledby="plot-title">'
-    '<title id="plot-title">Accuracy over the probability of the prediction, and pictures in each '
+    '<title id="plot-title">Accuracy over the probability of the prediction, and images in each '
     'bin; the table below has the numbers</title>'
     + ''.join(parts)
     + f'<line class="ideal" x1="{_LEFT}" y1="{_BOTTOM}" x2="{_RIGHT}" y2="{_TOP}"/>'
     f'<text x="{_LEFT}" y="{_BOTTOM + 38}">probability of the prediction</text>'
     f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{_BARS_BOTTOM}" y2="{_BARS_BOTTOM}"/>'
-    f'<text x="{_LEFT}" y="{_BARS_BOTTOM + 16}">pictures</text></svg>'
+    f'<text x="{_LEFT}" y="{_BARS_BOTTOM + 16}">images</text></svg>'
   )
 
 

@@ -1,6 +1,6 @@
 """An evaluation as one HTML page, which needs neither network nor server.
 
-Everything is in it: styles, script, figures, pictures. Names of classes and files are whatever the
+Everything is in it: styles, script, figures, images. Names of classes and files are whatever the
 user's folders are called, so they are escaped wherever they are written, the script puts them on
 the page as text only, and the page's own policy lets no other script run.
 """
@@ -52,7 +52,7 @@ def write_report(
     path: of the HTML file.
     metrics: `metrics.summary`, and what was evaluated under any other keys: numbers, texts, lists
       and dictionaries of them.
-    predictions: of all pictures that count.
+    predictions: of all images that count.
     num_classes: labels are 0 .. num_classes - 1.
     names: {label: name}.
     thumbnails: {place: JPEG or PNG} of the mistakes to be shown, b'' where there is none to show;
@@ -93,7 +93,7 @@ def write_report(
 
 
 def worst_mistakes(predictions: Predictions, count: int) -> list[int]:
-  """Places of at most `count` pictures whose wrong answer has the greatest probability."""
+  """Places of at most `count` images whose wrong answer has the greatest probability."""
   wrong = np.flatnonzero(~predictions.right)
   confidence = predictions.probabilities[wrong, 0]
   order = np.argsort(-np.nan_to_num(confidence, nan=-1), kind='stable')
@@ -106,7 +106,7 @@ def make_thumbnails(
   places: Iterable[int],
   size: int = THUMBNAIL_SIZE,
 ) -> dict[int, bytes]:
-  """Reads pictures again from their records and makes them small.
+  """Reads images again from their records and makes them small.
 
   They are shown as TensorFlow decodes them: EXIF does not turn them, transparency is dropped.
 
@@ -114,10 +114,10 @@ def make_thumbnails(
     paths: of all shards of the split.
     schema: their keys.
     places: numbers of the records in the split, shards sorted by name.
-    size: of the longer side, in pixels; small pictures are not enlarged.
+    size: of the longer side, in pixels; small images are not enlarged.
 
   Returns:
-    {place: JPEG}, b'' where Pillow cannot decode the picture.
+    {place: JPEG}, b'' where Pillow cannot decode the image.
 
   Raises:
     ValueError: a shard is cut short, a record is no Example, or there are fewer records.
@@ -190,14 +190,14 @@ def _headline(metrics: Mapping[str, object], predictions: Predictions) -> str:
     (
       'Mean class accuracy',
       percent(metrics['mean_class_accuracy']),
-      f'every class counts the same; {metrics["num_classes_with_images"]:,} have pictures',
+      f'every class counts the same; {metrics["num_classes_with_images"]:,} have images',
     ),
     (
       'Calibration error',
       percent(metrics['expected_calibration_error']),
       f'expected (ECE), {len(metrics["calibration_bins"])} bins',
     ),
-    ('Pictures counted', count, 'each once'),
+    ('Images counted', count, 'each once'),
   ]
   return (
     '<dl class="figures">'
@@ -218,7 +218,7 @@ def _accuracy_card(name: str, key: str, metrics: Mapping[str, object]) -> tuple[
 
 
 def _facts(metrics: Mapping[str, object]) -> str:
-  """Whatever else the metrics say: checkpoint, net, crops, members, pictures left out."""
+  """Whatever else the metrics say: checkpoint, net, crops, members, images left out."""
   rows = ''.join(
     f'<dt>{_text(key.replace("_", " "))}</dt><dd>{_value(value)}</dd>'
     for key, value in metrics.items()
@@ -281,11 +281,11 @@ def _matrix(
   sums = ''.join(f'<td class="sum">{table.predicted[label]}</td>' for label in named)
   return (
     '<h3 id="matrix-title">Confusion matrix</h3>\n'
-    '<p class="quiet">A row is what the pictures show, a column what they were taken for; the '
+    '<p class="quiet">A row is what the images show, a column what they were taken for; the '
     'shade is the share of the row.</p>\n'
     '<div class="scroll" tabindex="0" role="region" aria-labelledby="matrix-title">'
     '<table class="matrix"><thead><tr><th scope="col" class="axis">true ↓ predicted →</th>'
-    f'{heads}<th scope="col" class="sum"><span class="turned">pictures</span></th></tr></thead>\n'
+    f'{heads}<th scope="col" class="sum"><span class="turned">images</span></th></tr></thead>\n'
     f'<tbody>{rows}<tr><th scope="row" class="sum">predicted</th>{sums}'
     f'<td class="sum">{table.count.sum()}</td></tr></tbody></table></div>\n'
   )
@@ -296,7 +296,7 @@ def _pairs(
 ) -> str:
   wrong = np.flatnonzero(confusion.true != confusion.predicted)
   if not wrong.size:
-    return '<p>No picture was taken for another class.</p>'
+    return '<p>No image was taken for another class.</p>'
   shares = confusion.count[wrong] / table.count[confusion.true[wrong]]
   order = wrong[np.lexsort((-shares, -confusion.count[wrong]))][:_MOST_PAIRS]
   rows = ''.join(
@@ -308,10 +308,10 @@ def _pairs(
   return (
     '<h3 id="pairs-title">Most confused pairs</h3>\n'
     f'<p class="quiet">{which} of {wrong.size:,} pairs that occur; {results.CONFUSION_FILE} has '
-    'all. The share is that of all pictures of the true class.</p>\n'
+    'all. The share is that of all images of the true class.</p>\n'
     '<div class="scroll" tabindex="0" role="region" aria-labelledby="pairs-title">'
     '<table data-sort id="pairs-table"><thead><tr><th scope="col">True</th>'
-    '<th scope="col">Predicted</th><th scope="col" class="number">Pictures</th>'
+    '<th scope="col">Predicted</th><th scope="col" class="number">Images</th>'
     '<th scope="col" class="number">Share</th></tr></thead>\n'
     f'<tbody>{rows}</tbody></table></div>\n'
   )
@@ -324,7 +324,7 @@ def _name_cell(name: str) -> str:
 _OVERVIEW = """<div id="overview" hidden>
 <h3 id="overview-title">Overview of all mistakes</h3>
 <p class="quiet" id="overview-help">Rows are true classes, columns predicted ones, in the order of
-the labels; the stronger the colour, the more pictures. Right answers are left out. Point at a block
+the labels; the stronger the colour, the more images. Right answers are left out. Point at a block
 to read it, click to zoom in; or move with the arrow keys, zoom with + and −, back with 0.</p>
 <div class="controls"><button type="button">Zoom in</button><button type="button">Zoom out</button>
 <button type="button">Whole matrix</button></div>
@@ -351,14 +351,14 @@ def _calibration(metrics: Mapping[str, object]) -> str:
     for entry in bins
   )
   return (
-    '<p>Pictures sorted by the probability of their prediction; of those with 80 %, 80 % should be '
+    '<p>Images sorted by the probability of their prediction; of those with 80 %, 80 % should be '
     f'right. On average the accuracy is {100 * abs(_gap(filled)):.1f} points {said} the '
     'probability.</p>\n<p class="quiet">Bars are accuracies; the strokes are mean probabilities, '
-    'where the bars should end. Below, the pictures that a bar stands for.</p>\n'
+    'where the bars should end. Below, the images that a bar stands for.</p>\n'
     '<div class="scroll" tabindex="0" role="region" aria-label="Reliability plot">'
     f'{reliability_plot.draw(bins)}</div>\n'
     '<details><summary>The same as a table</summary><div class="scroll"><table><thead><tr>'
-    '<th scope="col" class="number">Probability</th><th scope="col" class="number">Pictures</th>'
+    '<th scope="col" class="number">Probability</th><th scope="col" class="number">Images</th>'
     '<th scope="col" class="number">Mean probability</th>'
     f'<th scope="col" class="number">Accuracy</th></tr></thead>\n<tbody>{rows}</tbody></table>'
     '</div></details>'
@@ -366,7 +366,7 @@ def _calibration(metrics: Mapping[str, object]) -> str:
 
 
 def _gap(filled: Sequence[Bin]) -> float:
-  """Mean probability less accuracy, over all pictures."""
+  """Mean probability less accuracy, over all images."""
   total = sum(entry.count for entry in filled)
   return sum(entry.count * (entry.confidence - entry.accuracy) for entry in filled) / total
 
@@ -421,11 +421,11 @@ def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbna
 
 # Classes
 
-_COLUMNS = ('Label', 'Name', 'Pictures', 'Predicted', 'Right', 'Precision', 'Recall', 'F1')
+_COLUMNS = ('Label', 'Name', 'Images', 'Predicted', 'Right', 'Precision', 'Recall', 'F1')
 
 
 def _classes(table: figures.ClassTable, named: Mapping[int, str]) -> str:
-  """Rows of the classes that have pictures or were predicted."""
+  """Rows of the classes that have images or were predicted."""
   heads = ''.join(
     f'<th scope="col"{"" if column == "Name" else _NUMBER}>{column}</th>' for column in _COLUMNS
   )
@@ -437,8 +437,8 @@ def _classes(table: figures.ClassTable, named: Mapping[int, str]) -> str:
     for label, name in named.items()
   )
   return (
-    '<p class="quiet">Recall is the accuracy on the pictures of a class, precision the share of '
-    'right ones among the pictures taken for it, F1 their harmonic mean. A heading sorts.</p>\n'
+    '<p class="quiet">Recall is the accuracy on the images of a class, precision the share of '
+    'right ones among the images taken for it, F1 their harmonic mean. A heading sorts.</p>\n'
     '<div class="controls" hidden><label for="filter">Filter by name or label</label>'
     '<input id="filter" type="search" autocomplete="off">'
     '<output id="shown" aria-live="polite"></output></div>\n'

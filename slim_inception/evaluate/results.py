@@ -16,7 +16,7 @@ METRICS_FILE = 'metrics.json'
 PREDICTIONS_FILE = 'predictions.csv'
 CLASSES_FILE = 'per_class.csv'
 CONFUSION_FILE = 'confusion.csv'
-SEPARATOR = ' | '  # between the answers to one picture; ImageNet's names have commas in them
+SEPARATOR = ' | '  # between the answers to one image; ImageNet's names have commas in them
 
 
 def write(
@@ -34,7 +34,7 @@ def write(
   Args:
     eval_dir: is made where it is missing.
     metrics: `metrics.summary` and whatever else is to be in `metrics.json`.
-    predictions: of all pictures that count.
+    predictions: of all images that count.
     num_classes: labels are 0 .. num_classes - 1.
     names: {label: name}.
 

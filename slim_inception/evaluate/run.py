@@ -3,14 +3,14 @@
 import os
 from typing import Any
 
-from slim_inception.evaluate import pictures, report, results
+from slim_inception.evaluate import image_grid, report, results
 from slim_inception.evaluate.config import EvalConfig, Request
 from slim_inception.evaluate.evaluator import Evaluation, Outcome
 from slim_inception.nets import checkpoints
 from slim_inception.train import distribution
 
 REPORT_FILE = 'report.html'
-PICTURE_FILE = 'predictions.png'
+IMAGE_FILE = 'predictions.png'
 _MISTAKES = 60  # in the report's gallery
 
 
@@ -36,15 +36,15 @@ def evaluate(request: Request) -> dict[str, Any] | None:
 
 
 def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[str, Any]:
-  """Writes tables, pictures and report; returns what `metrics.json` holds."""
+  """Writes tables, images and report; returns what `metrics.json` holds."""
   dataset, predictions = evaluation.dataset, found.predictions
   names = dataset.labels_to_names
   os.makedirs(config.eval_dir, exist_ok=True)
-  if config.pictures:
-    shown = predictions.places[: config.pictures].tolist()
+  if config.num_example_images:
+    shown = predictions.places[: config.num_example_images].tolist()
     thumbnails = report.make_thumbnails(dataset.paths, dataset.schema, shown)
-    path = os.path.join(config.eval_dir, PICTURE_FILE)
-    pictures.draw_predictions(path, predictions, thumbnails, names)
+    path = os.path.join(config.eval_dir, IMAGE_FILE)
+    image_grid.draw_predictions(path, predictions, thumbnails, names)
   if config.report:
     shown = report.worst_mistakes(predictions, _MISTAKES)
     report.write_report(

@@ -1,4 +1,4 @@
-"""A net that gives views of pictures their scores."""
+"""A net that gives views of images their scores."""
 
 from __future__ import annotations
 

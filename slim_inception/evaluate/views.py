@@ -1,11 +1,11 @@
-"""The views of a picture that a net looks at: one, ten, twelve, 144, or all of it.
+"""The views of an image that a net looks at: one, ten, twelve, 144, or all of it.
 
-GoogLeNet (arXiv:1409.4842, section 7) resizes the shorter side of a picture to four scales, takes
-three squares of each (left, centre, right; of upright pictures top, centre, bottom), of each square
+GoogLeNet (arXiv:1409.4842, section 7) resizes the shorter side of an image to four scales, takes
+three squares of each (left, centre, right; of upright images top, centre, bottom), of each square
 the four corners, the centre and the whole square resized, and of each its mirror image: 4 x 3 x 6 x
 2 = 144 views. The 12 views of arXiv:1512.00567 are those of one square. The 10 views are AlexNet's:
 it cuts the central square out first and takes corners and centre of it, so they are the 12 without
-the whole square (torchvision's TenCrop takes its corners from the whole picture instead).
+the whole square (torchvision's TenCrop takes its corners from the whole image instead).
 
 All but `to_float` runs on the host, in `tf.data`. Views are uint8, except slim's single one.
 """
@@ -23,7 +23,7 @@ RESIZES = ('slim', 'aspect')
 _GOOGLENET_SCALES = (256, 288, 320, 352)  # shorter sides, for views of 224 x 224 pixels
 _GOOGLENET_SIZE = 224
 _CROP_FRACTION = 0.875  # slim's, and what 224 is of 256
-_FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in a picture: share of the room that is left before
+_FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in an image: share of the room that is left before
 _CORNERS_AND_CENTER = (
   (_FIRST, _FIRST),
   (_FIRST, _LAST),
@@ -31,8 +31,8 @@ _CORNERS_AND_CENTER = (
   (_LAST, _LAST),
   (_CENTER, _CENTER),
 )
-# A picture longer than this is cut to its centre by --crops=dense: at 342 pixels of the shorter
-# side a picture of 1 x 2000 would be a map of 684,000 columns.
+# An image longer than this is cut to its centre by --crops=dense: at 342 pixels of the shorter
+# side an image of 1 x 2000 would be a map of 684,000 columns.
 MAX_DENSE_ASPECT = 8
 _BATCHES_AHEAD = (
   2  # of 27 MB for 100 views of 299 x 299; tf.data's own choice may grow to any number
@@ -59,7 +59,7 @@ CROPS = tuple(_LAYOUTS)
 
 
 def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
-  """The shorter sides that pictures are resized to.
+  """The shorter sides that images are resized to.
 
   The papers of the 299-pixel nets do not restate GoogLeNet's scales: we keep their ratio to the
   view, 342, 384, 427 and 470 for 299. Where one is needed it is the first, the usual 8/7.
@@ -74,11 +74,11 @@ def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class ViewSpec:
-  """Which views to make of a picture; what is None is filled in.
+  """Which views to make of an image; what is None is filled in.
 
   Attributes:
     image_size: pixels a side of a view.
-    crops: how many views; 'dense' is the whole picture at one scale.
+    crops: how many views; 'dense' is the whole image at one scale.
     resize: of the only view: 'slim' cuts out the centre and squashes it to a square, 'aspect' keeps
       the aspect ratio, as all other views do.
     interpolation: 'bilinear' or 'bicubic'.
@@ -143,7 +143,7 @@ class ViewSpec:
 
   @property
   def num_views(self) -> int | None:
-    """Views a picture; None for 'dense', where it depends on the picture."""
+    """Views an image; None for 'dense', where it depends on the image."""
     return _LAYOUTS[self.crops].num_views
 
 
@@ -163,24 +163,24 @@ def view_stream(
   num_threads: int | None = None,
   task_size: int = input_pipeline.TASK,
 ) -> tf.data.Dataset:
-  """The views of all pictures one after the other, in batches that pay no heed to pictures.
+  """The views of all images one after the other, in batches that pay no heed to images.
 
-  A picture is decoded once. Its views are made a square (12 of them) at a time, as many squares at
+  An image is decoded once. Its views are made a square (12 of them) at a time, as many squares at
   once as there are threads: memory does not grow with the number of views.
 
   Args:
     records: anything.
-    decode: makes of an element of it {'image': uint8 [h, w, C], ...}; pictures where it fails are
+    decode: makes of an element of it {'image': uint8 [h, w, C], ...}; images where it fails are
       missing from the stream, all of their views.
     spec: which views.
-    batch_size: views a batch; the last is as small as it comes. 'dense' has pictures of all sizes,
+    batch_size: views a batch; the last is as small as it comes. 'dense' has images of all sizes,
       so there it is always 1.
     num_threads: of decoding and of cutting views; None lets tf.data find out.
-    task_size: pictures that are decoded in one go, where a picture is one view of a given size.
+    task_size: images that are decoded in one go, where an image is one view of a given size.
 
   Returns:
     A data set of {'image': [n, image_size, image_size, C] uint8, ...}: the other keys are repeated
-    for each view of their picture. The views of a picture are contiguous, `spec.num_views` of
+    for each view of their image. The views of an image are contiguous, `spec.num_views` of
     them, and the order is always the same. slim's single view is float32 in [-1, 1], bit for bit
     that of `inception_preprocessing.eval_image`. 'dense' has [1, h, w, C] uint8, the shorter side
     at `spec.scales[0]`, the longer at most `MAX_DENSE_ASPECT` times that.
@@ -221,7 +221,7 @@ def to_float(images: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
   return tf.cast(images, dtype)
 
 
-# Views of one picture
+# Views of one image
 
 
 def _squares(spec: ViewSpec) -> tf.data.Dataset:
@@ -237,12 +237,12 @@ def _squares(spec: ViewSpec) -> tf.data.Dataset:
 def square_views(
   image: tf.Tensor, spec: ViewSpec, scale: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:
-  """The views of one square of a picture.
+  """The views of one square of an image.
 
   Args:
     image: uint8 [h, w, C].
     spec: which views.
-    scale: int32, the shorter side to resize the picture to, and the side of the square.
+    scale: int32, the shorter side to resize the image to, and the side of the square.
     position: float64, where along the longer side: 0 is left or top, 1 right or bottom.
 
   Returns:
@@ -278,7 +278,7 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
 
 
 def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
-  """What `single_view` shows of a picture, in shares of its sides: top, left, bottom, right."""
+  """What `single_view` shows of an image, in shares of its sides: top, left, bottom, right."""
   if spec.resize == 'slim':
     shares = (spec.crop_fraction, spec.crop_fraction)
   else:
@@ -289,7 +289,7 @@ def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float
 
 
 def dense_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
-  """uint8 [h, w, C]: the whole picture, its shorter side `spec.scales[0]`.
+  """uint8 [h, w, C]: the whole image, its shorter side `spec.scales[0]`.
 
   Args:
     image: uint8 [h, w, C]; of one longer than `MAX_DENSE_ASPECT` the centre is taken.
@@ -319,7 +319,7 @@ def _begin(share: float | tf.Tensor, size: int | tf.Tensor, window: int | tf.Ten
 
 
 def _cut(image, scale, shares, window, interpolation):
-  """A window of the picture whose shorter side is resized to `scale`.
+  """A window of the image whose shorter side is resized to `scale`.
 
   Args:
     image: uint8 [h, w, C].

@@ -9,7 +9,7 @@ import tensorflow as tf
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing import inception_preprocessing
 
-_NAMED = 5  # labels that a picture gets
+_NAMED = 5  # labels that an image gets
 
 
 class Classifier(tf.Module):
@@ -66,15 +66,15 @@ class Task(NamedTuple):
   calibration: Callable[[], Iterator[np.ndarray]]  # views [size, size, C] that the net was made for
 
 
-class Pictures(NamedTuple):
-  """Some pictures, as files and as what the net sees of them."""
+class Inputs(NamedTuple):
+  """Some images, as files and as what the net sees of them."""
 
   files: list[bytes]
   images: np.ndarray  # [n, image_size, image_size, C] float32 in [-1, 1]
 
 
 class Answers(NamedTuple):
-  """What an exported classifier says of some pictures."""
+  """What an exported classifier says of some images."""
 
   best: list[str]  # the name of the most probable class of each
   probabilities: np.ndarray  # [n, classes], or the largest of each, best first

@@ -1,4 +1,4 @@
-"""An exported classifier beside its checkpoint, on some pictures."""
+"""An exported classifier beside its checkpoint, on some images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class Accepted(NamedTuple):
   """What an export may differ by from the checkpoint."""
 
   difference: float  # of a probability
-  agreement: float  # share of pictures with the same best class, at least
+  agreement: float  # share of images with the same best class, at least
   tie: float  # classes whose probabilities differ by less count as equally good
 
 
@@ -28,9 +28,9 @@ ACCEPTED = {
 class Comparison(NamedTuple):
   """How far an export is from the checkpoint."""
 
-  pictures: int
+  images: int
   difference: float  # the largest of a probability
-  agreement: float  # share of pictures with the same best class, ties aside
+  agreement: float  # share of images with the same best class, ties aside
 
   def is_within(self, accepted: Accepted) -> bool:
     """Whether that is accepted; a difference that is no number is not."""

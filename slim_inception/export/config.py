@@ -31,17 +31,17 @@ class ExportConfig:
   quantize: str = option(
     'none',
     'With --format=tflite. float16: weights of half the size; int8: whole numbers throughout, by '
-    'calibration on pictures of the training split.',
+    'calibration on images of the training split.',
     QUANTIZATIONS,
   )
   calibration_images: int = option(
     None,
-    f'With --quantize=int8: pictures that ranges are measured on; by default {_CALIBRATION_IMAGES} '
+    f'With --quantize=int8: images that ranges are measured on; by default {_CALIBRATION_IMAGES} '
     'or as many as there are.',
   )
   model_name: str = option(None, "Net; the run's by default.")
   depth_multiplier: str = option(None, "Factor of the filters; the run's by default, or 1.")
-  input_channels: str = option(None, "Channels of the pictures, 3 or 1; the run's, or 3.")
+  input_channels: str = option(None, "Channels of the images, 3 or 1; the run's, or 3.")
   eval_image_size: str = option(None, "Pixels a side; the run's by default, or the net's.")
   labels_offset: str = option(None, "Label less output; the run's by default, else found.")
   weights: str = option('auto', 'ema, plain, or auto: ema if there are any.', eval_config.WEIGHTS)
@@ -53,7 +53,7 @@ class ExportConfig:
   calibrate_batches: int = option(
     0, 'Batches of the training split to measure batch norm statistics with; 0 takes those stored.'
   )
-  batch_size: int = option(100, 'Pictures in each of them.')
+  batch_size: int = option(100, 'Images in each of them.')
 
 
 class ExportRequest(NamedTuple):

@@ -15,13 +15,13 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import examples, scorer
 from slim_inception.evaluate.config import Member
 from slim_inception.export import comparison, labels, onnx, saved_model, tflite
-from slim_inception.export.classifier import Answers, Classifier, Pictures, Task
+from slim_inception.export.classifier import Answers, Classifier, Inputs, Task
 from slim_inception.export.comparison import Comparison
 from slim_inception.export.config import ExportRequest
 from slim_inception.nets import checkpoints
 
 METADATA_FILE = 'export.json'
-_TRIED = 32  # pictures that the export is compared on
+_TRIED = 32  # images that the export is compared on
 _BATCH = 8  # of them at once
 
 
@@ -29,7 +29,7 @@ class Format(NamedTuple):
   """How a format is written into a folder, and what answers from there."""
 
   write: Callable[[Task, Path], dict[str, Any]]
-  read: Callable[[Path], list[Callable[[Pictures], Answers]]]
+  read: Callable[[Path], list[Callable[[Inputs], Answers]]]
 
 
 FORMATS = {
@@ -93,7 +93,7 @@ def names_of_outputs(dataset: Dataset, labels_offset: int) -> list[str]:
 
 
 def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.ndarray]]:
-  """The pictures of a split: the file, and the view [size, size, C] that the net is given.
+  """The images of a split: the file, and the view [size, size, C] that the net is given.
 
   Those that can not be decoded are left out.
   """
@@ -105,23 +105,23 @@ def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.
 def read_back(
   wanted: ExportRequest, folder: Path, checkpoint: Classifier, dataset: Dataset
 ) -> Comparison:
-  """Compares what `folder` holds with the checkpoint, on the first pictures of the split.
+  """Compares what `folder` holds with the checkpoint, on the first images of the split.
 
   Returns:
     The worst of its signatures.
 
   Raises:
-    ValueError: it differs by more than `comparison.ACCEPTED`, or there is no picture.
+    ValueError: it differs by more than `comparison.ACCEPTED`, or there is no image.
   """
   pairs = list(itertools.islice(views(dataset, checkpoint), _TRIED))
   if not pairs:
-    raise ValueError(f'{dataset.name} {dataset.split_name} has no picture to try the export on')
-  pictures = Pictures([file for file, _ in pairs], np.stack([image for _, image in pairs]))
-  batches = np.split(pictures.images, range(_BATCH, len(pairs), _BATCH))
+    raise ValueError(f'{dataset.name} {dataset.split_name} has no image to try the export on')
+  inputs = Inputs([file for file, _ in pairs], np.stack([image for _, image in pairs]))
+  batches = np.split(inputs.images, range(_BATCH, len(pairs), _BATCH))
   expected = np.concatenate([checkpoint.probabilities(tf.constant(batch)) for batch in batches])
   accepted = comparison.ACCEPTED[wanted.quantize]
   found = [
-    comparison.compare(expected, checkpoint.names, answers(pictures), accepted.tie)
+    comparison.compare(expected, checkpoint.names, answers(inputs), accepted.tie)
     for answers in FORMATS[wanted.format].read(folder)
   ]
   worst = Comparison(
@@ -130,7 +130,7 @@ def read_back(
   if not all(one.is_within(accepted) for one in found):
     raise ValueError(
       f'{wanted.format} (quantize {wanted.quantize}) does not agree with the checkpoint on '
-      f'{len(pairs)} pictures: probabilities differ by up to {worst.difference:.2g} (at most '
+      f'{len(pairs)} images: probabilities differ by up to {worst.difference:.2g} (at most '
       f'{accepted.difference} is accepted), the best class is the same on {worst.agreement:.0%} '
       f'(at least {accepted.agreement:.0%}); nothing was written'
     )

@@ -1,4 +1,4 @@
-"""ONNX: a file that runs without TensorFlow; takes arrays, any number of pictures at once.
+"""ONNX: a file that runs without TensorFlow; takes arrays, any number of images at once.
 
 Written from the traced graph, which with batch norm folded in has a dozen kinds of operations. The
 general converter, tf2onnx, looks for a maintainer and is tested up to TensorFlow 2.15 (its 1.17).
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.export import labels
-from slim_inception.export.classifier import Answers, Pictures, Task
+from slim_inception.export.classifier import Answers, Inputs, Task
 
 FILE = 'model.onnx'
 _OPSET, _IR_VERSION = 17, 8  # of 2022: what runs ONNX at all runs these
@@ -38,14 +38,14 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
+def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
   """What model.onnx answers, through ONNX Runtime."""
   import onnxruntime
 
   session = onnxruntime.InferenceSession(str(folder / FILE), providers=['CPUExecutionProvider'])
 
-  def answers(pictures: Pictures) -> Answers:
-    (probabilities,) = session.run([_OUTPUT], {_INPUT: pictures.images})
+  def answers(inputs: Inputs) -> Answers:
+    (probabilities,) = session.run([_OUTPUT], {_INPUT: inputs.images})
     return labels.name_answers(folder, probabilities)
 
   return [answers]
@@ -54,7 +54,7 @@ def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
 def convert(classify: Any) -> Any:
   """The ONNX ModelProto of a traced function, images [N, H, W, C] to probabilities [N, classes].
 
-  Inside, pictures are [N, C, H, W], as ONNX has them.
+  Inside, images are [N, C, H, W], as ONNX has them.
 
   Raises:
     ValueError: an operation that is not in the table.
@@ -197,7 +197,7 @@ def _reshape(writer: _Writer, op: tf.Operation) -> None:
 
 
 def _window(op: tf.Operation, kernel: tuple[int, int]) -> dict[str, list[int]]:
-  """The attributes of a window that slides over the picture."""
+  """The attributes of a window that slides over the image."""
   strides = op.get_attr('strides')[1:3]
   dilations = op.get_attr('dilations')[1:3] if op.type == 'Conv2D' else (1, 1)
   total = [0, 0]

@@ -1,4 +1,4 @@
-"""SavedModel: takes files of pictures, or arrays, and says what is in them."""
+"""SavedModel: takes files of images, or arrays, and says what is in them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from slim_inception.export.classifier import Answers, Pictures, Task
+from slim_inception.export.classifier import Answers, Inputs, Task
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   outputs = {'names': '[N, 5] string', 'probabilities': '[N, 5] float32, best first'}
   return {
     'signatures': {
-      'serving_default': {'image_bytes': '[N] string, files of pictures', **outputs},
+      'serving_default': {'image_bytes': '[N] string, files of images', **outputs},
       'images': {
         'images': f'[N, {shape}] float32 in [-1, 1]',
         **outputs,
@@ -32,7 +32,7 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
+def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
   """What the SavedModel answers by each of its signatures."""
   loaded = tf.saved_model.load(str(folder))
 
@@ -40,10 +40,10 @@ def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
     best = [name.decode() for name in found['names'][:, 0].numpy()]
     return Answers(best, found['probabilities'].numpy(), ranked=True)
 
-  def of_files(pictures: Pictures) -> Answers:
-    return answers(loaded.signatures['serving_default'](tf.constant(pictures.files)))
+  def of_files(inputs: Inputs) -> Answers:
+    return answers(loaded.signatures['serving_default'](tf.constant(inputs.files)))
 
-  def of_images(pictures: Pictures) -> Answers:
-    return answers(loaded.signatures['images'](tf.constant(pictures.images)))
+  def of_images(inputs: Inputs) -> Answers:
+    return answers(loaded.signatures['images'](tf.constant(inputs.images)))
 
   return [of_files, of_images]

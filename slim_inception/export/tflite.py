@@ -1,4 +1,4 @@
-"""TFLite: a file for LiteRT, on phones and small devices; takes arrays, one picture at a time."""
+"""TFLite: a file for LiteRT, on phones and small devices; takes arrays, one image at a time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.export import labels
-from slim_inception.export.classifier import Answers, Pictures, Task
+from slim_inception.export.classifier import Answers, Inputs, Task
 
 FILE = 'model.tflite'
 
@@ -42,16 +42,16 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Pictures], Answers]]:
+def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
   """What model.tflite answers, through LiteRT's interpreter."""
   runner = _runner(folder)
   taken = runner.get_input_details()['images']
   given = runner.get_output_details()['probabilities']
 
-  def answers(pictures: Pictures) -> Answers:
+  def answers(inputs: Inputs) -> Answers:
     rows = [
       dequantize(runner(images=quantize(image[np.newaxis], taken))['probabilities'], given)
-      for image in pictures.images
+      for image in inputs.images
     ]
     return labels.name_answers(folder, np.concatenate(rows))
 

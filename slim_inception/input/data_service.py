@@ -67,11 +67,11 @@ def train_batches(
   Args:
     data_service: HOST:PORT of the dispatcher.
     job_name: those who train with the same name divide the batches among them.
-    global_batch_size: pictures of a step of all of them.
+    global_batch_size: images of a step of all of them.
     position: records gone through. The epoch in which they end begins anew, in another order.
 
   Yields:
-    The same, but for 'position', which says how many pictures all have taken, less one: the place
+    The same, but for 'position', which says how many images all have taken, less one: the place
     of a record, epoch * number + index, is its second seed.
   """
   found = _records(dataset, seed, position, shuffle_buffer, num_readers)
@@ -92,7 +92,7 @@ def train_batches(
       tf.data.experimental.service.ShardingPolicy.DYNAMIC,
       f'grpc://{data_service}',
       job_name=job_name,
-      compression=None,  # pictures' noise does not get smaller
+      compression=None,  # images' noise does not get smaller
     )
   )
 

@@ -12,8 +12,8 @@ from slim_inception.input import record_order
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
-# Records that one decoding task takes. Measured on 2 cores with 96 x 96 JPEGs: 3,000 pictures/s in
-# tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which can not skip a broken picture.
+# Records that one decoding task takes. Measured on 2 cores with 96 x 96 JPEGs: 3,000 images/s in
+# tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which can not skip a broken image.
 TASK = 16
 _PROBES = 64
 _OUTSIDE = 'is outside the classes'
@@ -44,7 +44,7 @@ def train_batches(
     preprocessing: how to decode and crop.
     distortion: how to crop.
     image_size: pixels a side.
-    batch_size: pictures a batch.
+    batch_size: images a batch.
     labels_offset: subtracted from the labels.
     multi_label: a record has one label or more.
     seed: of the order and of the distortions.
@@ -60,8 +60,8 @@ def train_batches(
   Yields:
     'image': [batch_size, image_size, image_size, C] uint8, 'label': [batch_size] int32, 'seed':
     [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. With
-    `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the picture.
-    Pictures that can not be decoded are missing: so are their positions.
+    `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the image.
+    Images that can not be decoded are missing: so are their positions.
   """
   found = record_order.records_from(
     dataset,
@@ -100,7 +100,7 @@ def decode_records(
   seed: int,
   num_threads: int | None,
 ) -> tf.data.Dataset:
-  """The pictures of pairs (place, record): `train_batches`, of which see the rest, unbatched."""
+  """The images of pairs (place, record): `train_batches`, of which see the rest, unbatched."""
 
   def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = records.parse_example(record, dataset.schema, multi_label)
@@ -119,16 +119,16 @@ def decode_records(
 
 
 def seeds_of(seed: int, places: tf.Tensor) -> tf.Tensor:
-  """[..., 2] int32: what the distortions of the pictures at [...] places are drawn from."""
+  """[..., 2] int32: what the distortions of the images at [...] places are drawn from."""
   seeds = tf.stack([tf.fill(tf.shape(places), tf.cast(seed, tf.int64)), places], -1)
   return tf.cast(seeds % (2**31 - 1), tf.int32)
 
 
-def _deal(pictures: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
-  """Batches of the first replica, the second, ..., to which pictures go in turn, as to workers."""
+def _deal(images: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
+  """Batches of the first replica, the second, ..., to which images go in turn, as to workers."""
   if replicas == 1:
-    return pictures.batch(batch_size, drop_remainder=True)
-  groups = pictures.enumerate().group_by_window(
+    return images.batch(batch_size, drop_remainder=True)
+  groups = images.enumerate().group_by_window(
     lambda number, _: number % replicas,
     lambda _, group: group.batch(batch_size, drop_remainder=True),
     window_size=batch_size,
@@ -153,13 +153,13 @@ def check_labels(dataset: Dataset, labels_offset: int) -> int:
   return num_classes
 
 
-def check_pictures(
+def check_images(
   dataset: Dataset, preprocessing: Preprocessing, distortion: Distortion, image_size: int
 ) -> None:
-  """Decodes a picture, so that a set of which none can be decoded is no endless search.
+  """Decodes an image, so that a set of which none can be decoded is no endless search.
 
   Raises:
-    ValueError: none of the first pictures can be decoded; says why.
+    ValueError: none of the first images can be decoded; says why.
   """
   failure = None
   try:
@@ -177,7 +177,7 @@ def check_pictures(
     raise read_error(dataset, 0, error) from error
   reason = failure.message.splitlines()[0] if failure else 'there is none'
   raise ValueError(
-    f'None of the first {_PROBES} pictures of {dataset.name} {dataset.split_name} can be made '
+    f'None of the first {_PROBES} images of {dataset.name} {dataset.split_name} can be made '
     f'{image_size} x {image_size} pixels: {reason}'
   )
 

@@ -23,9 +23,9 @@ def train_batches(
 ) -> tf.data.Dataset:
   """Endless batches like those of `input_pipeline.train_batches`, of which see the arguments.
 
-  The pictures of all batches are the same; labels, evenly spread, and seeds of the distortions are
+  The images of all batches are the same; labels, evenly spread, and seeds of the distortions are
   functions of the positions, which workers and replicas share as they share those of records.
-  Pictures have `channels`.
+  Images have `channels`.
   """
   shape = batch_size, image_size, image_size, channels
   images = tf.constant(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))

@@ -46,7 +46,7 @@ def _balanced(config: Config) -> list[float]:
 
 
 def inverse_frequencies(counts: Sequence[int]) -> list[float]:
-  """Weights whose mean over the pictures is 1; classes without pictures (a background) have 1."""
+  """Weights whose mean over the images is 1; classes without images (a background) have 1."""
   present = sum(count > 0 for count in counts)
   return [sum(counts) / (present * count) if count else 1.0 for count in counts]
 

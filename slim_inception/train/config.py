@@ -57,18 +57,16 @@ class Config:
   labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
   model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
   depth_multiplier: float = option(1.0, 'Factor of the filters; for inception_v3 alone.')
-  input_channels: int = option(3, 'Channels of the pictures: 3 for RGB, 1 for grey.')
+  input_channels: int = option(3, 'Channels of the images: 3 for RGB, 1 for grey.')
   preprocessing_name: str = option(
     None, "Preprocessing; the net's by default.", tuple(preprocessing_factory.PREPROCESSING)
   )
   train_image_size: int = option(None, "Pixels a side; the net's by default (299).")
-  batch_size: int = option(32, 'Pictures a replica and step; the global batch is the sum.')
+  batch_size: int = option(32, 'Images a replica and step; the global batch is the sum.')
   accumulate_steps: int = option(
     1, 'Batches of batch_size that a replica takes one after the other before each update.'
   )
-  global_batch_size: int = option(
-    None, 'Pictures a step over all replicas; goes before batch_size.'
-  )
+  global_batch_size: int = option(None, 'Images a step over all replicas; goes before batch_size.')
   max_number_of_steps: int = option(None, 'Last step; goes before num_epochs.')
   num_epochs: float = option(None, 'Length of the run in epochs of the global batch.')
 
@@ -110,20 +108,20 @@ class Config:
   histograms: bool = option(False, 'Histograms of the weights in TensorBoard.')
   profile_steps: str = option(None, 'FIRST,LAST: steps that the profiler watches.')
 
-  min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the picture.')
-  random_flip: bool = option(True, 'Mirror half of the training pictures.')
+  min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the image.')
+  random_flip: bool = option(True, 'Mirror half of the training images.')
   distort_color: bool = option(True, 'Distort colours in training.')
   fast_mode: bool = option(True, 'Two of the four colour distortions, bilinear resizing.')
 
   mixup_alpha: float = option(
     0.0,
-    'Of the Beta distribution of the shares in which two pictures are mixed, e.g. 0.2; 0: none.',
+    'Of the Beta distribution of the shares in which two images are mixed, e.g. 0.2; 0: none.',
   )
   cutmix_alpha: float = option(
-    0.0, 'Of that of the share that a window of another picture leaves, e.g. 1; 0: none.'
+    0.0, 'Of that of the share that a window of another image leaves, e.g. 1; 0: none.'
   )
-  random_erasing: float = option(0.0, 'Share of the pictures in which a rectangle turns to noise.')
-  randaugment_layers: int = option(0, 'Operations that RandAugment applies to a picture.')
+  random_erasing: float = option(0.0, 'Share of the images in which a rectangle turns to noise.')
+  randaugment_layers: int = option(0, 'Operations that RandAugment applies to an image.')
   randaugment_magnitude: float = option(
     9.0, 'Strength of RandAugment, 0 to 30; at 10 it rotates by 30 degrees.'
   )
@@ -163,7 +161,7 @@ class Config:
   end_learning_rate: float = option(0.0001, 'Where schedules polynomial and cosine end.')
   warmup_epochs: float = option(0.0, 'Epochs of linear rise to the learning rate.')
 
-  loss: str = option('softmax', 'softmax: one label a picture; sigmoid: one or more.', LOSSES)
+  loss: str = option('softmax', 'softmax: one label an image; sigmoid: one or more.', LOSSES)
   class_weights: str = option(
     None,
     'Weights of the classes in the loss: balanced (inverse frequencies), or a file of lines class '
@@ -225,7 +223,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   # arXiv:1812.01187 sections 2 to 5 (there with Nesterov's momentum, and for Inception-v3 too): 0.1
   # for a global batch of 256, to be scaled with yours; 200 epochs because mixup needs them. Weight
   # decay is kept off biases and batch norm, as in all recipes. Averaged weights are our addition.
-  # Cost: 256 million pictures of ImageNet, twice those of `paper`; accuracy not measured.
+  # Cost: 256 million images of ImageNet, twice those of `paper`; accuracy not measured.
   'modern': {
     'num_epochs': 200.0,
     'optimizer': 'momentum',
@@ -336,11 +334,11 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
 
 
 def check_channels(channels: int) -> None:
-  """Raises ValueError, naming the flag, where pictures can not be decoded to so many channels."""
+  """Raises ValueError, naming the flag, where images can not be decoded to so many channels."""
   choices = inception_preprocessing.CHANNELS
   if channels not in choices:
     raise ValueError(
-      f'--input_channels={channels}: choose {" or ".join(map(str, choices))}, to which pictures '
+      f'--input_channels={channels}: choose {" or ".join(map(str, choices))}, to which images '
       'are decoded (nets_factory.create_model takes any number)'
     )
 

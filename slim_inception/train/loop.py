@@ -38,7 +38,7 @@ class Plan(NamedTuple):
   start: Counters = Counters()
 
   def images(self, step: int) -> int:
-    """Pictures trained on when `step` steps are done."""
+    """Images trained on when `step` steps are done."""
     return self.start.images + (step - self.start.step) * self.global_batch_size
 
   def epoch(self, step: int) -> float:
@@ -88,7 +88,7 @@ def run(
     make_batches: batches from a position in the data on.
     train_step: the compiled step.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
-    preview: shows pictures of a batch as the net sees them.
+    preview: shows images of a batch as the net sees them.
     team: the workers; the chief alone writes and evaluates.
 
   Returns:

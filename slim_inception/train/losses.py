@@ -20,9 +20,9 @@ def softmax_cross_entropy(
     logits: [N, K] float32.
     labels: [N] integers in 0..K-1, or targets [N, K] float32 whose rows add up to 1.
     label_smoothing: e.
-    class_weights: [K] float32; a picture's loss is multiplied by the weight of its class, and
+    class_weights: [K] float32; an image's loss is multiplied by the weight of its class, and
       where its target is mixed, by that of the classes in their shares. The sum is divided by N,
-      not by the sum of the weights, so that it does not matter how pictures fall into batches.
+      not by the sum of the weights, so that it does not matter how images fall into batches.
 
   Returns:
     float32 scalar.
@@ -43,7 +43,7 @@ def sigmoid_cross_entropy(
   label_smoothing: float = 0.0,
   class_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
-  """Mean over pictures and classes of the binary cross entropy, as tf.losses in TF1 has it.
+  """Mean over images and classes of the binary cross entropy, as tf.losses in TF1 has it.
 
   Args:
     logits: [N, K] float32.
@@ -71,7 +71,7 @@ def top_1(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   Args:
     logits: [N, K].
     labels: [N] integers, or targets [N, K]: right is one of several labels, or the class that has
-      the largest part of a mixed picture.
+      the largest part of a mixed image.
   """
   targets = as_targets(labels, logits.shape[-1])
   chosen = tf.gather(targets, tf.argmax(logits, -1), batch_dims=1)

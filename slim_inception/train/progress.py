@@ -65,7 +65,7 @@ class Progress:
     entry = {'step': step, 'epoch': round(epoch, 4), 'hours': self._rounded_hours(), **values}
     self._file.write(json.dumps(entry) + '\n')
     logging.info(
-      'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d pictures)',
+      'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d images)',
       step,
       metrics['top_1'],
       metrics['top_5'],
@@ -109,11 +109,11 @@ class Progress:
     return round(self._hours, 6)  # milliseconds
 
   def is_summary_due(self) -> bool:
-    """Whether it is time for what is large: pictures and histograms."""
+    """Whether it is time for what is large: images and histograms."""
     return time.monotonic() - self._flushed >= self._summary_secs
 
   def draw(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
-    """Shows training pictures in TensorBoard, and in a line of text what they are.
+    """Shows training images in TensorBoard, and in a line of text what they are.
 
     Args:
       step: done so far.
@@ -141,7 +141,7 @@ class Progress:
         images = (self._total_steps - entry['step']) * self._images_per_step
         line += f'  {duration(images / entry["images_per_second"])} left'
     if entry.get('skipped_images'):
-      line += f'  {entry["skipped_images"]} broken pictures skipped'
+      line += f'  {entry["skipped_images"]} broken images skipped'
     return line
 
   def close(self) -> None:

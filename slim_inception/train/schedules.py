@@ -17,7 +17,7 @@ def learning_rate(config: Config, step: int, epoch: float, steps_per_epoch: floa
     config: see the flags of the learning rate.
     step: from 0.
     epoch: in which the step begins, with its fraction.
-    steps_per_epoch: pictures of the split / global batch.
+    steps_per_epoch: images of the split / global batch.
   """
   if epoch < config.warmup_epochs:
     return config.learning_rate * min(1, (epoch + 1 / steps_per_epoch) / config.warmup_epochs)

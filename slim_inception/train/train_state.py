@@ -22,8 +22,8 @@ class Counters(NamedTuple):
   Attributes:
     step: updates made.
     position: records gone through, over all epochs: where the data go on.
-    images: pictures trained on, by which epochs are counted. They are the position without what
-      was skipped: broken pictures and, after going back, bad batches. Unlike the position they are
+    images: images trained on, by which epochs are counted. They are the position without what
+      was skipped: broken images and, after going back, bad batches. Unlike the position they are
       known before a step without waiting for the one before.
   """
 

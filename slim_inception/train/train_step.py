@@ -57,7 +57,7 @@ def make_train_step(
     images, kept = augment(config, preprocessing, distortion, batch, drawn)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(trained)
-      # The seed of the batch's first picture belongs to this step and replica alone.
+      # The seed of the batch's first image belongs to this step and replica alone.
       logits, end_points = state.model(images, training=True, dropout_seed=batch['seed'][0])
       targets = losses.as_targets(batch['label'], logits.shape[-1])
       if kept is not None:
@@ -129,7 +129,7 @@ def accumulate(
 
   Args:
     small_step: gradients and metrics of a part.
-    batch: of `accumulate_steps * batch_size` pictures.
+    batch: of `accumulate_steps * batch_size` images.
     trained: what the gradients are of.
     config: has both numbers.
 
@@ -146,7 +146,7 @@ def accumulate(
   if size != count * config.batch_size:
     raise ValueError(
       f'--accumulate_steps={count} with --batch_size={config.batch_size} takes '
-      f'{count * config.batch_size} pictures a replica and step, not {size}'
+      f'{count * config.batch_size} images a replica and step, not {size}'
     )
   parts = {
     name: tf.reshape(value, (count, config.batch_size, *value.shape[1:]))
@@ -173,7 +173,7 @@ def regularization_loss(config: Config, state: TrainState) -> tf.Tensor:
 
 
 def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:
-  """How to mix a replica's batch, by the seed of its first picture; None without such flags."""
+  """How to mix a replica's batch, by the seed of its first image; None without such flags."""
   if not (config.mixup_alpha or config.cutmix_alpha):
     return None
   return mixing.draw(batch['seed'][0], config.mixup_alpha, config.cutmix_alpha)
@@ -186,7 +186,7 @@ def augment(
   batch: Batch,
   drawn: mixing.Mix | None,
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-  """The device's half of the work on pictures.
+  """The device's half of the work on images.
 
   Returns:
     [N, H, W, C] of the type of --precision, and the share of each in its mixture (None: not mixed).

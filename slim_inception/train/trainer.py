@@ -26,7 +26,7 @@ from slim_inception.train.loop import Plan
 from slim_inception.train.train_state import Counters, TrainState, read_counters
 from slim_inception.train.train_step import Batch, TrainStep, augment, draw_mix, make_train_step
 
-_PREVIEWED = 8  # pictures in TensorBoard
+_PREVIEWED = 8  # images in TensorBoard
 
 
 def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
@@ -102,7 +102,7 @@ def _train(
   )
   distortion = make_distortion(config)
   if dataset.paths:
-    input_pipeline.check_pictures(dataset, preprocessing, distortion, plan.image_size)
+    input_pipeline.check_images(dataset, preprocessing, distortion, plan.image_size)
   if team.is_chief:
     os.makedirs(config.train_dir, exist_ok=True)
     facts = {**plan._asdict(), 'start': plan.start._asdict()}
@@ -133,7 +133,7 @@ def _train(
 
 
 def batch_size(config: Config, num_replicas: int) -> int:
-  """Pictures a replica and step.
+  """Images a replica and step.
 
   Raises:
     ValueError: --global_batch_size can not be dealt out evenly.
@@ -213,7 +213,7 @@ def make_preview(
   preprocessing: preprocessing_factory.Preprocessing,
   distortion: Distortion,
 ) -> loop.Preview:
-  """Shows the first replica's first pictures, distorted, with the names of their classes."""
+  """Shows the first replica's first images, distorted, with the names of their classes."""
 
   def preview(batch: Batch) -> tuple[tf.Tensor, list[str]]:
     first = {  # the small batch of one forward pass: mixing takes partners from it
@@ -242,7 +242,7 @@ def out_of_memory(config: Config, error: tf.errors.ResourceExhaustedError) -> st
     advice = ', or '.join(filter(None, [advice, '--precision=bfloat16']))
   what = error.message.splitlines()[0]
   return (
-    f'Out of memory with --batch_size={config.batch_size} pictures a replica: '
+    f'Out of memory with --batch_size={config.batch_size} images a replica: '
     f'{advice or "use a smaller net or --train_image_size"} ({what})'
   )
 
@@ -322,7 +322,7 @@ def _check_same_run(config: Config, plan: Plan) -> None:
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
     logging.info(
-      'Changed since the last start: %d replica(s) and %d pictures a step, now %d and %d; data and '
+      'Changed since the last start: %d replica(s) and %d images a step, now %d and %d; data and '
       'schedules go on where they were, in epoch %.2f',
       replicas,
       global_batch,
@@ -338,7 +338,7 @@ def _check_same_run(config: Config, plan: Plan) -> None:
 def _describe(config: Config, plan: Plan, dataset: dataset_factory.Dataset) -> None:
   end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
   logging.info(
-    '%s on %s %s: %d pictures, %d classes, %d x %d pixels; %d replica(s) x %d pictures, '
+    '%s on %s %s: %d images, %d classes, %d x %d pixels; %d replica(s) x %d images, '
     '%.1f steps an epoch, %s; recipe %s, %s, %s',
     config.model_name,
     config.dataset_name,
@@ -358,4 +358,4 @@ def _describe(config: Config, plan: Plan, dataset: dataset_factory.Dataset) -> N
   if config.input_channels == 1:
     remain = 'brightness' if config.fast_mode else 'brightness and contrast'
     what = f'changed in {remain} alone' if config.distort_color else 'not changed'
-    logging.info('Pictures are grey (--input_channels=1): colours are %s', what)
+    logging.info('Images are grey (--input_channels=1): colours are %s', what)

@@ -19,7 +19,7 @@ from slim_inception.bench import (
   net_rate,
   operations,
   peers,
-  pictures,
+  photographs,
   report,
   roofline,
   timing,
@@ -45,7 +45,7 @@ def small_roofline(monkeypatch):
 @pytest.fixture(scope='module')
 def generated(tmp_path_factory):
   directory = tmp_path_factory.mktemp('generated')
-  pictures.write_records(directory, num_images=24, num_distinct=6, num_shards=2, num_classes=5)
+  photographs.write_records(directory, num_images=24, num_distinct=6, num_shards=2, num_classes=5)
   return directory
 
 
@@ -188,7 +188,7 @@ def test_train_mode_runs_the_training_step(small_roofline, monkeypatch, replicas
   assert result['gflops'] == pytest.approx(
     2 * result['gmacs_per_image'] * result['images_per_second']
   )
-  # Forward and two gradients, without the one of the pictures.
+  # Forward and two gradients, without the one of the images.
   macs = 3 * sum(TINY_MULTIPLY_ADDS) - TINY_MULTIPLY_ADDS[0]
   assert result['gmacs_per_image'] == pytest.approx(macs / 1e9)
   assert result['slowest_images_per_second'] <= result['images_per_second']
@@ -214,9 +214,9 @@ def test_input_mode(small_roofline, generated):
     }
   )
   result = input_rate.input_rate(config)
-  assert result['dataset'] == 'image_folder, 24 pictures'
-  assert 100e3 < result['picture_bytes'] < 120e3
-  # Reading a crop alone can be faster than decoding whole pictures, but not by any factor.
+  assert result['dataset'] == 'image_folder, 24 images'
+  assert 100e3 < result['image_bytes'] < 120e3
+  # Reading a crop alone can be faster than decoding whole images, but not by any factor.
   assert 0.05 < result['decode_share'] < 20
   assert result['decode_share'] == pytest.approx(
     result['images_per_second'] / result['decode_images_per_second']
@@ -243,7 +243,7 @@ def test_startup_mode(generated):
 def test_photographs_are_like_those_of_imagenet(generated):
   sizes = []
   for number in range(4):
-    encoded = pictures.photograph(number)
+    encoded = photographs.photograph(number)
     with Image.open(io.BytesIO(encoded)) as image:
       assert (image.format, image.size, image.mode) == ('JPEG', (500, 375), 'RGB')
       pixels = np.asarray(image.convert('L'), np.float64)
@@ -288,7 +288,7 @@ def test_a_peer_beside_ours(small_roofline, monkeypatch, fake_peer):
   results = script.benchmark(tiny_config('infer', peers='keras', num_rounds=3))
   assert [r['program'] for r in results] == ['slim-inception', 'keras']
   assert [r['rounds'] for r in results] == [3, 3]
-  assert results[1]['images_per_second'] == 4.0  # 2 pictures in the median of the rounds
+  assert results[1]['images_per_second'] == 4.0  # 2 images in the median of the rounds
   assert results[1]['first_step_seconds'] == 9.0
   lines = report.table(results).splitlines()
   assert lines[0].startswith('infer: inception_tiny, 32 x 32 pixels, batch 2 x 1, float32')

@@ -38,7 +38,7 @@ def test_mean_and_bias_are_the_logit(name, size, places):
 
 
 def test_a_map_shows_where(monkeypatch):
-  """The part of a place changes where the picture does, and hardly anywhere else."""
+  """The part of a place changes where the image does, and hardly anywhere else."""
   net = nets_factory.get_net(tiny.NAME)
   model = nets_factory.create_model(tiny.NAME, 7, create_aux_logits=False)
   plain = tf.zeros((1, 32, 32, 3))

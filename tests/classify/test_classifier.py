@@ -1,4 +1,4 @@
-"""Classification beside the evaluation of the same pictures, and the names of classes."""
+"""Classification beside the evaluation of the same images, and the names of classes."""
 
 import json
 
@@ -14,7 +14,7 @@ from slim_inception.classify.config import resolve
 from slim_inception.evaluate import config as eval_config
 from slim_inception.evaluate.evaluator import Evaluation
 from tests import records, tiny
-from tests.datasets.odd_pictures import ODD
+from tests.datasets.odd_images import ODD
 
 COUNT = 11
 COLORS = {0: 'color 0', 1: 'color 1', 2: 'color 2'}
@@ -28,10 +28,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-  """The pictures of `data` as files."""
+  """The images of `data` as files."""
   directory = tmp_path_factory.mktemp('photos')
   for i in range(COUNT):
-    content = b'no picture' if i == 4 else records.picture(i % 3, i)
+    content = b'no image' if i == 4 else records.image(i % 3, i)
     (directory / f'{i}.jpg').write_bytes(content)
   return [str(directory / f'{i}.jpg') for i in range(COUNT)]
 
@@ -85,7 +85,7 @@ def classes_of(*checkpoints, **flags):
   ids=['one', 'two', 'twelve', 'dense', 'aspect'],
 )
 def test_probabilities_are_those_of_the_evaluation(data, photos, runs, members, flags):
-  """The nets of the ensemble see pictures of different sizes; one file is broken."""
+  """The nets of the ensemble see images of different sizes; one file is broken."""
   runs, flags = runs[:members], {**flags, 'batch_size': 4}
   request = eval_config.resolve({'checkpoint_path': ','.join(runs), **flags})
   expected = Evaluation(request).evaluate([f'{run}/model.ckpt-1' for run in runs]).predictions
@@ -97,11 +97,11 @@ def test_probabilities_are_those_of_the_evaluation(data, photos, runs, members, 
   for result in found:
     if result.error:
       assert result.name.endswith('/4.jpg')
-      assert result.error == 'not a picture in any known format'
+      assert result.error == 'not an image in any known format'
       continue
     top, probabilities = by_name[result.name.rsplit('/', 1)[1]]
     found_top = result.probabilities[top].astype(np.float32)
-    # Between passes over the pictures the evaluation keeps sums in float32.
+    # Between passes over the images the evaluation keeps sums in float32.
     np.testing.assert_allclose(found_top, probabilities, rtol=0 if members == 1 else 1e-6)
 
 
@@ -115,11 +115,11 @@ def test_sigmoid(photos, runs):
 @pytest.mark.parametrize('flags', [{}, pytest.param({'crops': '10'}, marks=pytest.mark.slow)])
 def test_what_fails_is_named_in_its_place(photos, runs, tmp_path, flags):
   cut = tmp_path / 'cut.png'
-  cut.write_bytes(ODD['cut.png'][0])  # passes for a picture until it is decoded
+  cut.write_bytes(ODD['cut.png'][0])  # passes for an image until it is decoded
   paths = [str(cut), 'none.jpg', photos[0], str(cut), photos[1], photos[4], str(cut)]
   found = classify(paths, *runs, **flags)
   damaged = 'does not decode: it is damaged or cut short'
-  missing, text = 'No such file or directory', 'not a picture in any known format'
+  missing, text = 'No such file or directory', 'not an image in any known format'
   assert [result.error for result in found] == [damaged, missing, '', damaged, '', text, damaged]
   assert [result.name for result in found] == paths
   first, second = classify(photos[:2], *runs, **flags)
@@ -129,10 +129,10 @@ def test_what_fails_is_named_in_its_place(photos, runs, tmp_path, flags):
   assert classify([], *runs, **flags) == []
 
 
-def test_pictures_are_read_as_they_are_needed(photos, runs):
+def test_images_are_read_as_they_are_needed(photos, runs):
   """Ten thousand of them, of which a tenth has been read when the first results come."""
   asked = []
-  content = records.picture(0, 0)
+  content = records.image(0, 0)
 
   def endless():
     for i in range(10_000):

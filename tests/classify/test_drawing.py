@@ -21,19 +21,19 @@ def explanation(*found, size=(64, 48)):
 
 
 def test_colors_lie_where_the_map_is_high():
-  picture = Image.new('RGB', (80, 40), (100, 100, 100))
-  heat = np.asarray(drawing.overlay(picture, evidence([[0, 0], [0, 9]])), int)
+  photo = Image.new('RGB', (80, 40), (100, 100, 100))
+  heat = np.asarray(drawing.overlay(photo, evidence([[0, 0], [0, 9]])), int)
   assert heat.shape == (40, 80, 3)
   red, blue = heat[39, 79], heat[0, 0]
   assert red[0] > red[2] + 50
   assert blue[2] > blue[0] + 30
-  flat = np.asarray(drawing.overlay(picture, evidence([[2, 2], [2, 2]])))
+  flat = np.asarray(drawing.overlay(photo, evidence([[2, 2], [2, 2]])))
   assert (flat == flat[0, 0]).all()
 
 
 def test_what_the_net_did_not_see_is_dark():
-  picture = Image.new('RGB', (80, 40), (100, 100, 100))
-  drawn = np.asarray(drawing.overlay(picture, evidence([[0, 9]], (0.25, 0.125, 0.75, 0.875))))
+  photo = Image.new('RGB', (80, 40), (100, 100, 100))
+  drawn = np.asarray(drawing.overlay(photo, evidence([[0, 9]], (0.25, 0.125, 0.75, 0.875))))
   outside = np.ones((40, 80), bool)
   outside[10:30, 10:70] = False
   assert (drawn[outside] == 35).all()
@@ -46,7 +46,7 @@ def test_sheet():
   assert two.height == one.height
   assert two.width > one.width
   found = np.asarray(one)
-  assert (found[12:60, 12:76] == (200, 100, 50)).all()  # the picture itself
+  assert (found[12:60, 12:76] == (200, 100, 50)).all()  # the image itself
   assert len(np.unique(found[:, one.width // 2 :].reshape(-1, 3), axis=0)) > 100  # the scale
   none = drawing.draw('-', ['x' * 500], explanation())
   assert none.width < one.width
@@ -62,7 +62,7 @@ def test_nothing_is_overwritten(tmp_path):
   names = [path.removeprefix(f'{tmp_path}/') for path in drawn]
   assert names == [
     'a.2.explain.png', 'a.3.explain.png', 'p q.explain.png', 'stdin.explain.png',
-    'picture.explain.png', '...explain.png',
+    'image.explain.png', '...explain.png',
   ]  # fmt: skip
   assert source.read_bytes() == b'mine'
   assert {path.name for path in tmp_path.iterdir()} == {'a.explain.png', *names}

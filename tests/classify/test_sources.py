@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from slim_inception.classify import sources
-from tests.datasets.odd_pictures import JPEG, encode
+from tests.datasets.odd_images import JPEG, encode
 from tests.datasets.test_download import Server
 
 
@@ -47,7 +47,7 @@ def test_files_folders_and_patterns(tree):
 
 def test_nothing_there(tree, tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
-  assert reason('empty') == 'no picture in this folder'
+  assert reason('empty') == 'no image in this folder'
   assert reason('photos/*.gif') == 'no file matches'
   assert 'No such file' in reason('none.jpg')
   monkeypatch.setattr(sources, 'MAX_BYTES', 1 << 20)
@@ -55,7 +55,7 @@ def test_nothing_there(tree, tmp_path, monkeypatch):
   assert reason('large.jpg') == 'larger than 1 MB'
 
 
-def test_standard_input_is_a_picture_or_a_list(tree):
+def test_standard_input_is_a_image_or_a_list(tree):
   for content in (JPEG, encode('GIF'), encode('PPM'), encode('WEBP'), bytes(5000)):
     (source,) = sources.expand(['-'], io.BytesIO(content))
     assert source.name == '-'

@@ -15,7 +15,7 @@ from slim_inception.classify.config import resolve
 from slim_inception.classify.output import Prediction, Row
 from slim_inception.classify.run import classify
 from tests import records, tiny
-from tests.datasets.odd_pictures import JPEG, PNG
+from tests.datasets.odd_images import JPEG, PNG
 from tests.test_scripts import ROOT
 
 FOUND = Row('a, b.jpg', (Prediction(2, 'cat, "tom"', 0.75), Prediction(10, '10', 0.125)))

@@ -72,7 +72,7 @@ def test_a_net_is_drawn_and_its_table_printed(tmp_path):
   )
   assert (code, lines) == (0, [])
   assert json.loads(text)['image_size'] == 160
-  assert 'picture of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
+  assert 'image of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
 
 
 @pytest.mark.slow

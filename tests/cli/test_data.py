@@ -64,16 +64,16 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
   status, out, err = results['good']
   assert status == 0
   assert out.splitlines() == [
-    'train: 8 pictures in 4 shards',
-    'validation: 2 pictures in 1 shard',
+    'train: 8 images in 4 shards',
+    'validation: 2 images in 1 shard',
     '2 classes; 1 files skipped',
     'Written to my records. Next:',
     "  slim-inception train --dataset_name=image_folder --dataset_dir='my records' --train_dir=...",
   ]
   assert err.splitlines() == [
-    'skipped 1 files, such as dogs/page.jpg (not a picture in any known format); '
+    'skipped 1 files, such as dogs/page.jpg (not an image in any known format); '
     'all are listed in my records/conversion_report.json',
-    '  1 x not a picture in any known format',
+    '  1 x not an image in any known format',
   ]
   assert (folder / 'my records' / 'dataset.json').exists()
 
@@ -131,7 +131,7 @@ def test_help_lists_the_flags(results):
 def test_start_up_is_silent(tmp_path):
   status, out, err = start(tmp_path, '--dataset_name=digits', '--dataset_dir=digits')
   assert (status, err) == (0, '')
-  assert out.startswith('train: 1437 pictures in 4 shards\nvalidation: 360 pictures')
+  assert out.startswith('train: 1437 images in 4 shards\nvalidation: 360 images')
 
 
 def test_verify(results, folder):

@@ -1,4 +1,4 @@
-"""ImageNet in every form that people have it: the same few generated pictures in each."""
+"""ImageNet in every form that people have it: the same few generated images in each."""
 
 import io
 import tarfile
@@ -9,7 +9,7 @@ import pyarrow.parquet
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, imagenet
 
-from tests.datasets.odd_pictures import JPEG, PNG, digest, encode, lying
+from tests.datasets.odd_images import JPEG, PNG, digest, encode, lying
 
 TENCH, DOG, TISSUE = 'n01440764', 'n02105855', 'n15075141'  # labels 1, 231, 1000
 GREY, PROGRESSIVE = encode('JPEG', 'L'), encode('JPEG', progressive=True)
@@ -28,7 +28,7 @@ TRAIN = {
   },
   TISSUE: {f'{TISSUE}_4.JPEG': JPEG},
 }
-# The first five validation pictures have the labels 66, 971, 231, 810 and 517.
+# The first five validation images have the labels 66, 971, 231, 810 and 517.
 VALIDATION = [f'ILSVRC2012_val_{i:08d}' for i in range(1, 6)]
 VALIDATION_LABELS = [66, 971, 231, 810, 517]
 SYNSETS = list(imagenet.synsets())
@@ -62,7 +62,7 @@ def class_tar(wnid):
   return file.getvalue()
 
 
-# Layouts: each writes the same pictures below a folder and returns --source.
+# Layouts: each writes the same images below a folder and returns --source.
 
 
 def train_folders(root, name='train'):

@@ -40,7 +40,7 @@ def python3_pickle(value):
 
 
 class Cifar:
-  """A small data set of random pictures: [N, 3, 32, 32] and labels of each batch."""
+  """A small data set of random images: [N, 3, 32, 32] and labels of each batch."""
 
   def __init__(self, kind):
     self.kind = kind
@@ -60,8 +60,8 @@ class Cifar:
     members = {f'{folder}/{self.kind.names_text}': text.encode(), f'{folder}/readme.html': b'<p>'}
     for name, pixels in self.pixels.items():
       members[f'{folder}/{name}.bin'] = b''.join(
-        coarse + bytes([label]) + picture.tobytes()
-        for label, picture in zip(self.labels[name], pixels, strict=True)
+        coarse + bytes([label]) + image.tobytes()
+        for label, image in zip(self.labels[name], pixels, strict=True)
       )
     return members
 
@@ -165,7 +165,7 @@ DAMAGED = {  # which version, which file, what becomes of it, and what is said
   'empty': ('binary', 'test_batch.bin', lambda _: b'', 'test_batch.bin has 0 bytes, expected 3073'),
   'label': (
     *('binary', 'data_batch_1.bin', lambda c: c[:3073] + b'\x0b' + c[3074:]),
-    r'picture 1 of data_batch_1.bin has label 11, expected 0 .. 9',
+    r'image 1 of data_batch_1.bin has label 11, expected 0 .. 9',
   ),
   'names': ('binary', 'batches.meta.txt', lambda c: c[:-12], 'batches.meta.txt has 9 names, exp'),
   'pickle': ('python', 'data_batch_3', lambda c: c[:-100], 'data_batch_3 is no pickle of cifar10'),
@@ -222,5 +222,5 @@ def test_cifar_that_is_not(tmp_path):
 def test_cifar_sizes_are_noted(tmp_path):
   unpack(tmp_path, TEN.binary())
   plan = cifar.make_plan(cifar.CIFAR10, str(tmp_path), conversion.Options(), tmp_path)
-  assert plan.notes[0].startswith('train of cifar10 has 50,000 pictures, not 25')
+  assert plan.notes[0].startswith('train of cifar10 has 50,000 images, not 25')
   assert plan.num_shards == {'train': 5, 'test': 1}

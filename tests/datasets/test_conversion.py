@@ -12,7 +12,7 @@ import time
 import pytest
 from slim_inception.datasets import conversion, image_folder, runners, shards
 
-from tests.datasets.odd_pictures import JPEG, digest, tree
+from tests.datasets.odd_images import JPEG, digest, tree
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -73,11 +73,11 @@ def test_only_one_conversion_at_a_time(tmp_path):
   image_folder.convert(str(root), out)
 
 
-def test_bad_picture_stops_on_request(tmp_path):
+def test_bad_image_stops_on_request(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab', count=3), tmp_path / 'out'
   (root / 'a' / 'text.jpg').write_text('Not found')
   strict = conversion.Options(skip_bad=False, validation_fraction=0)
-  with pytest.raises(ValueError, match=r'a/text.jpg: not a picture .*\(--on_bad_image=fail\)'):
+  with pytest.raises(ValueError, match=r'a/text.jpg: not an image .*\(--on_bad_image=fail\)'):
     image_folder.convert(str(root), out, strict)
   assert not (out / 'dataset.json').exists()
   finished = identity(out)
@@ -86,7 +86,7 @@ def test_bad_picture_stops_on_request(tmp_path):
   assert identity(out).items() >= finished.items()
 
 
-def test_bad_picture_that_was_skipped_before(tmp_path, monkeypatch):
+def test_bad_image_that_was_skipped_before(tmp_path, monkeypatch):
   root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
   for i in range(10):
     (root / 'a' / f'{i}.jpg').write_text('Not found')
@@ -139,12 +139,12 @@ def stopped(root, out, monkeypatch, **options):
     image_folder.convert(str(root), out, conversion.Options(**options))
 
 
-@pytest.mark.parametrize('change', ['seed', 'number of shards', 'picture', 'label'])
+@pytest.mark.parametrize('change', ['seed', 'number of shards', 'image', 'label'])
 def test_what_belongs_to_another_conversion_is_not_lost(tmp_path, monkeypatch, change):
   root, out, whole = tree(tmp_path / 'root', 'ab'), tmp_path / 'out', tmp_path / 'whole'
   stopped(root, out, monkeypatch)
   options = {'seed': {'seed': 1}, 'number of shards': {'train_shards': 2}}.get(change, {})
-  if change == 'picture':
+  if change == 'image':
     (root / 'a' / '3.jpg').write_bytes(JPEG + b'\0')
   elif change == 'label':
     (root / 'a' / '3.jpg').rename(root / 'b' / 'from a.jpg')
@@ -262,7 +262,7 @@ def test_beam_pipeline_that_fails(tmp_path):
   root = tree(tmp_path / 'root', 'ab')
   (root / 'a' / 'text.jpg').write_text('Not found')
   options = conversion.Options(skip_bad=False, beam=True)
-  with pytest.raises(OSError, match=r'the pipeline failed: .*a/text.jpg: not a picture'):
+  with pytest.raises(OSError, match=r'the pipeline failed: .*a/text.jpg: not an image'):
     image_folder.convert(str(root), tmp_path / 'out', options)
 
 

@@ -56,7 +56,7 @@ def test_slims_flowers(flowers):
 
 
 def test_ones_own_records_in_slims_flowers_layout(flowers):
-  """The usual way to train slim on one's own pictures; it had fixed counts and 5 classes."""
+  """The usual way to train slim on one's own images; it had fixed counts and 5 classes."""
   (flowers / 'labels.txt').write_text('0:cat\n1:dog\n2:a:b\n')
   dataset = dataset_factory.get_dataset('image_folder', 'train', flowers)
   assert dataset.num_classes == 3
@@ -166,7 +166,7 @@ def test_imagenet_of_tensorflow_datasets_trains_as_it_is(tmp_path):
     write(
       tmp_path / f'imagenet2012-{split}.tfrecord-00000-of-00001',
       [
-        example(image=make_records.picture(label, label), label=label, file__name=b'a.JPEG')
+        example(image=make_records.image(label, label), label=label, file__name=b'a.JPEG')
         for label in range(4)
       ],
     )

@@ -87,12 +87,12 @@ def test_all_flowers_are_split_as_in_slim(tmp_path):
   (root / 'roses' / '0.jpg').unlink()
   plan = flowers.make_plan(str(root), conversion.Options(), tmp_path)
   assert len(plan.splits['validation']) == 350
-  assert plan.notes == (f'flowers are 3,670 pictures, {root} holds 3,669: 350 are for validation',)
+  assert plan.notes == (f'flowers are 3,670 images, {root} holds 3,669: 350 are for validation',)
 
 
 def test_flowers_that_are_not(tmp_path):
   unpack(tmp_path, {path: b'' for path in FLOWERS if 'roses' not in path})
-  with pytest.raises(ValueError, match=r'no pictures of roses in .*flower_photos; expected flower'):
+  with pytest.raises(ValueError, match=r'no images of roses in .*flower_photos; expected flower'):
     flowers.convert(str(tmp_path), tmp_path / 'out')
   with pytest.raises(ValueError, match='leave out --validation_fraction'):
     flowers.convert(None, tmp_path / 'out', conversion.Options(validation_fraction=0.1))

@@ -1,4 +1,4 @@
-"""Folders of pictures on disk, converted and read back."""
+"""Folders of images on disk, converted and read back."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from slim_inception.datasets import conversion, dataset_info, image_folder
 
-from tests.datasets.odd_pictures import JPEG, ODD, digest, read_records, tree
+from tests.datasets.odd_images import JPEG, ODD, digest, read_records, tree
 
 
 def test_odd_files_are_skipped_counted_and_listed(tmp_path):
@@ -91,7 +91,7 @@ def test_nothing_held_out(tmp_path):
 
 
 @pytest.mark.parametrize('folder', ['validation', 'val'])
-def test_own_validation_pictures(tmp_path, folder):
+def test_own_validation_images(tmp_path, folder):
   root = tmp_path / 'root'
   tree(root / 'train', 'ab', count=3)
   tree(root / folder, 'ab', count=1)
@@ -132,7 +132,7 @@ def test_empty_class_is_noted(tmp_path):
   (root / 'c').mkdir()
   plan = image_folder.make_plan(str(root), conversion.Options())
   assert len(plan.labels) == 3
-  assert plan.notes == ("no pictures in class folder 'c'",)
+  assert plan.notes == ("no images in class folder 'c'",)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_empty_class_is_noted(tmp_path):
     ('nowhere', 'nowhere does not exist; expected a folder of class folders'),
     ('file', 'is no folder'),
     ('flat', 'no class folders in'),
-    ('bare', "no pictures for 'train'"),
+    ('bare', "no images for 'train'"),
   ],
 )
 def test_sources_that_are_no_image_folder(tmp_path, source, message):
@@ -155,14 +155,14 @@ def test_sources_that_are_no_image_folder(tmp_path, source, message):
   assert not (tmp_path / 'out').exists()
 
 
-def test_no_usable_picture_at_all(tmp_path):
-  root = tree(tmp_path / 'root', 'a', content=b'no picture')
-  with pytest.raises(ValueError, match=r"no usable picture for 'train'; see .*conversion_report"):
+def test_no_usable_image_at_all(tmp_path):
+  root = tree(tmp_path / 'root', 'a', content=b'no image')
+  with pytest.raises(ValueError, match=r"no usable image for 'train'; see .*conversion_report"):
     image_folder.convert(str(root), tmp_path / 'out')
   assert not (tmp_path / 'out' / 'dataset.json').exists()
 
 
-def test_a_shard_whose_pictures_are_all_skipped(tmp_path):
+def test_a_shard_whose_images_are_all_skipped(tmp_path):
   root = tree(tmp_path / 'root', 'a', count=2)
   (root / 'a' / 'bad.jpg').write_bytes(b'')
   options = conversion.Options(validation_fraction=0, train_shards=3)

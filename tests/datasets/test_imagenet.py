@@ -1,4 +1,4 @@
-"""ImageNet in every form that people have it, on generated pictures."""
+"""ImageNet in every form that people have it, on generated images."""
 
 import io
 import json
@@ -40,7 +40,7 @@ from tests.datasets.imagenet_layouts import (
   without_source,
   write,
 )
-from tests.datasets.odd_pictures import JPEG, PNG, encode, lying, tree
+from tests.datasets.odd_images import JPEG, PNG, encode, lying, tree
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +59,7 @@ def test_every_layout_gives_the_same_records(tmp_path, expected, layout):
   assert reasons == {
     f'{DOG}_5.JPEG': 'JPEG is truncated: it has no end of image',
     f'{DOG}_6.JPEG': 'empty file',
-    f'{DOG}_7.JPEG': 'not a picture in any known format',
+    f'{DOG}_7.JPEG': 'not an image in any known format',
   }
   assert sorted(os.listdir(tmp_path / 'out')) == [
     'conversion_report.json', 'dataset.json', 'train-00000-of-00003', 'train-00001-of-00003',
@@ -133,24 +133,24 @@ def test_missing_and_surplus_classes_shift_nothing_and_are_noted(tmp_path):
   plan = imagenet.make_plan(str(root), conversion.Options(), tmp_path / 'work')
   assert {item.label for item in plan.splits['train']} == {1, 231, 1000}
   notes = '\n'.join(plan.notes)
-  assert f'train: class folders in folder {root}/train, 12 pictures' in notes
-  assert 'train of ImageNet has 1,281,167 pictures, not 12' in notes
-  assert 'no train pictures of 997 of 1000 classes: n01443537' in notes
-  assert '4 pictures in folders that are no class of ImageNet: n01440765, n21000000' in notes
+  assert f'train: class folders in folder {root}/train, 12 images' in notes
+  assert 'train of ImageNet has 1,281,167 images, not 12' in notes
+  assert 'no train images of 997 of 1000 classes: n01443537' in notes
+  assert '4 images in folders that are no class of ImageNet: n01440765, n21000000' in notes
 
 
 @pytest.mark.parametrize(
   ('layout', 'note'),
   [
-    (official_tars, 'train: class tars in tar {}/ILSVRC2012_img_train.tar, 12 pictures'),
-    (official_tars, 'validation: tar {}/ILSVRC2012_img_val.tar, 5 pictures'),
+    (official_tars, 'train: class tars in tar {}/ILSVRC2012_img_train.tar, 12 images'),
+    (official_tars, 'validation: tar {}/ILSVRC2012_img_val.tar, 5 images'),
     (
       kaggle_zip,
       'train: class folders in zip {}/imagenet-object-localization-challenge.zip/ILSVRC/Data',
     ),
-    (kaggle_zip, '2 test pictures, which have no labels'),
-    (parquet_files, 'validation: parquet {}/data/*.parquet/validation, 5 pictures'),
-    (flat_validation, 'validation: folder {}/val, 5 pictures'),
+    (kaggle_zip, '2 test images, which have no labels'),
+    (parquet_files, 'validation: parquet {}/data/*.parquet/validation, 5 images'),
+    (flat_validation, 'validation: folder {}/val, 5 images'),
   ],
 )
 def test_says_what_the_source_is(tmp_path, layout, note):
@@ -161,26 +161,24 @@ def test_says_what_the_source_is(tmp_path, layout, note):
 
 def test_one_split_alone(tmp_path):
   tree(tmp_path / 'root' / 'train', [TENCH], count=1)
-  assert "no validation pictures in the source: 'validation' is not written" in notes_of(
+  assert "no validation images in the source: 'validation' is not written" in notes_of(
     tmp_path / 'root', tmp_path
   )
 
 
-def test_misplaced_validation_picture_is_noted(tmp_path):
+def test_misplaced_validation_image_is_noted(tmp_path):
   root = slim_folders(tmp_path / 'root')
   write(root / 'validation' / TENCH / 'ILSVRC2012_val_00000006.JPEG', JPEG)
   notes = notes_of(root, tmp_path)
   assert any(
-    note.startswith('1 validation pictures lie in folders of another class') for note in notes
+    note.startswith('1 validation images lie in folders of another class') for note in notes
   )
 
 
 @pytest.mark.parametrize('second', [official_tars, torchvision_folders])
 def test_two_sources_of_the_same_split(tmp_path, second):
   sources = f'{slim_folders(tmp_path / "one")},{second(tmp_path / "two")}'
-  with pytest.raises(
-    ValueError, match="more than one source holds 'train' pictures: .*/one/train, "
-  ):
+  with pytest.raises(ValueError, match="more than one source holds 'train' images: .*/one/train, "):
     convert(sources, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
@@ -188,7 +186,7 @@ def test_two_sources_of_the_same_split(tmp_path, second):
 def test_validation_folder_under_both_names(tmp_path):
   root = slim_folders(tmp_path / 'root')
   write(root / 'val' / f'{VALIDATION[0]}.JPEG', JPEG)
-  with pytest.raises(ValueError, match="'validation' pictures: .*root/.*, .*root/val"):
+  with pytest.raises(ValueError, match="'validation' images: .*root/.*, .*root/val"):
     convert(root, tmp_path / 'out')
 
 
@@ -226,13 +224,13 @@ def test_lists_that_contradict_imagenet(tmp_path, name, content):
 @pytest.mark.parametrize(
   ('name', 'content', 'message'),
   [
-    ('train.tar.gz', 'compressed', 'train.tar.gz is compressed, so that its pictures cannot'),
+    ('train.tar.gz', 'compressed', 'train.tar.gz is compressed, so that its images cannot'),
     ('train.tar', 'cut', 'train.tar is no tar, cut short or damaged: unexpected end of data'),
     ('train.tar', b'no tar', 'train.tar is no tar'),
     ('bbox.tar.gz', b'\x1f\x8b no gzip', 'bbox.tar.gz is cut short or damaged'),
     ('all.zip', b'PK\x03\x04 cut', 'all.zip is no zip, cut short or damaged: no directory'),
-    ('train-00000-of-00001.parquet', b'PAR1 cut', 'is no parquet file of labelled pictures'),
-    ('readme.txt', b'nothing', r'no pictures of ImageNet in .*; expected the official tars'),
+    ('train-00000-of-00001.parquet', b'PAR1 cut', 'is no parquet file of labelled images'),
+    ('readme.txt', b'nothing', r'no images of ImageNet in .*; expected the official tars'),
   ],
 )
 def test_damaged_sources_are_named(tmp_path, name, content, message):
@@ -339,7 +337,7 @@ def test_class_tar_beside_its_folder(tmp_path):
 def test_two_sources_whose_folders_have_the_same_name(tmp_path):
   for name in 'ab':
     tree(tmp_path / name / 'imagenet' / 'train', [TENCH if name == 'a' else DOG], count=1)
-  with pytest.raises(ValueError, match=r"'train' pictures: .*/a/imagenet/train, .*/b/imagenet/tra"):
+  with pytest.raises(ValueError, match=r"'train' images: .*/a/imagenet/train, .*/b/imagenet/tra"):
     convert(f'{tmp_path}/a/imagenet,{tmp_path}/b/imagenet', tmp_path / 'out')
 
 
@@ -364,11 +362,11 @@ def test_stray_files_in_a_folder_called_val(tmp_path, expected):
   assert without_source(tmp_path / 'out') == without_source(expected)
 
 
-def test_picture_in_the_folder_of_another_class_is_noted(tmp_path):
+def test_image_in_the_folder_of_another_class_is_noted(tmp_path):
   root = slim_folders(tmp_path / 'root')
   write(root / 'train' / TENCH / f'{TISSUE}_77.JPEG', JPEG)
   assert any(
-    note.startswith('1 pictures whose folder is of another class than their name')
+    note.startswith('1 images whose folder is of another class than their name')
     for note in notes_of(root, tmp_path)
   )
 

@@ -39,7 +39,7 @@ BOXES = {
   f'{DOG}/{DOG}_3.xml': xml([(TENCH, 50, 75, 250, 300), (DOG, 10, 10, 10, 20)]),
   f'{TENCH}/{TENCH}_1.xml': xml([(TENCH, 250, -10, 50, 900)]),
   f'{TENCH}/{TENCH}_18.xml': b'<annotation><size>',
-  f'{TISSUE}/{TISSUE}_99.xml': xml([(TISSUE, 1, 2, 3, 4)]),  # no such picture
+  f'{TISSUE}/{TISSUE}_99.xml': xml([(TISSUE, 1, 2, 3, 4)]),  # no such image
 }
 EXPECTED_BOXES = {  # ymin, xmin, ymax, xmax
   f'{DOG}_2.JPEG': [(0.2, 0.1, 0.8, 0.5), (0, 0, 0.1, 1)],
@@ -72,7 +72,7 @@ def slims_csv(root):
 
 @pytest.mark.parametrize('boxes', [xml_tree, xml_tar, slims_csv])
 def test_boxes(tmp_path, boxes):
-  source = f'{slim_folders(tmp_path / "pictures")},{boxes(tmp_path / "boxes")}'
+  source = f'{slim_folders(tmp_path / "images")},{boxes(tmp_path / "boxes")}'
   convert(source, tmp_path / 'out')
   found = read(tmp_path / 'out', 'train')
   for name, expected_boxes in EXPECTED_BOXES.items():
@@ -82,10 +82,10 @@ def test_boxes(tmp_path, boxes):
   notes = notes_of(source, tmp_path)
   if boxes is not slims_csv:
     assert f'1 annotations that cannot be read: {TENCH}_18.xml' in notes
-    assert 'boxes of 3 pictures, of which 2 are in the source' in notes
+    assert 'boxes of 3 images, of which 2 are in the source' in notes
 
 
-def test_boxes_of_validation_pictures(tmp_path):
+def test_boxes_of_validation_images(tmp_path):
   """Their class is not in their name: a box of another class of the thousand is left out."""
   root = kaggle_tree(tmp_path / 'root')
   stem = VALIDATION[2]  # a Shetland sheepdog
@@ -99,7 +99,7 @@ def test_boxes_of_validation_pictures(tmp_path):
 def test_csv_with_a_broken_line(tmp_path):
   csv = slims_csv(tmp_path / 'boxes')
   csv.write_text(csv.read_text() + 'n01440764_5.JPEG,0.1,0.2\n')
-  source = f'{slim_folders(tmp_path / "pictures")},{csv}'
+  source = f'{slim_folders(tmp_path / "images")},{csv}'
   with pytest.raises(
     ValueError, match=r'bounding_boxes.csv: line 4 is no name,xmin,ymin,xmax,ymax'
   ):
@@ -112,8 +112,8 @@ def test_boxes_of_an_annotation_without_size_are_dropped():
 
 
 def test_boxes_given_twice_are_taken_once(tmp_path):
-  pictures = slim_folders(tmp_path / 'pictures')
-  source = f'{pictures},{xml_tree(tmp_path / "a")},{xml_tar(tmp_path / "b")},{slims_csv(tmp_path)}'
+  images = slim_folders(tmp_path / 'images')
+  source = f'{images},{xml_tree(tmp_path / "a")},{xml_tar(tmp_path / "b")},{slims_csv(tmp_path)}'
   convert(source, tmp_path / 'out')
   assert len(read(tmp_path / 'out', 'train')[f'{DOG}_2.JPEG']['image/object/bbox/ymin']) == 2
-  assert any('pictures whose boxes are given twice' in note for note in notes_of(source, tmp_path))
+  assert any('images whose boxes are given twice' in note for note in notes_of(source, tmp_path))

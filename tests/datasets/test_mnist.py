@@ -12,7 +12,7 @@ from tests.datasets.archives import converting, digest, left_in, read, serve, un
 
 
 class Mnist:
-  """A small data set of random pictures: [N, 28, 28] and labels of each split."""
+  """A small data set of random images: [N, 28, 28] and labels of each split."""
 
   def __init__(self):
     rng = np.random.default_rng(1)
@@ -90,7 +90,7 @@ def test_a_download_that_was_stopped_goes_on(server, mnist_download, tmp_path):
 def test_a_conversion_that_was_stopped_goes_on(server, mnist_download, tmp_path, monkeypatch):
   out = tmp_path / 'out'
   with monkeypatch.context() as patch:
-    patch.setattr(sources.RawPicture, 'read', lambda picture: 1 / 0)
+    patch.setattr(sources.RawImage, 'read', lambda image: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       mnist_download(None, out)
   mnist_download(None, out)
@@ -123,7 +123,7 @@ IMAGES, LABELS = 'train-images-idx3-ubyte', 't10k-labels-idx1-ubyte'
     (IMAGES, lambda c: gzip.compress(c)[:-9], f'{IMAGES} is cut short or damaged: '),
     (IMAGES, lambda c: c[:8] + struct.pack('>2I', 16, 49) + c[16:], 'no IDX file of n x 28 x 28'),
     (LABELS, lambda c: b'\0' + c, f'{LABELS} is no IDX file of n bytes: it begins with 00000008'),
-    (LABELS, lambda c: struct.pack('>2I', 2049, 11) + c[8:-1], '12 pictures, .* has 11 labels'),
+    (LABELS, lambda c: struct.pack('>2I', 2049, 11) + c[8:-1], '12 images, .* has 11 labels'),
     (LABELS, lambda c: c[:-1] + b'\x0a', f'{LABELS}: label 11 is 10, expected 0 .. 9'),
   ],
 )

@@ -31,7 +31,7 @@ def test_one_map_reads_both_layouts_in_tf_data(tmp_path):
       np.testing.assert_array_equal(got[key], eager[key])
 
 
-def test_boxes_are_brought_into_the_picture_and_need_area():
+def test_boxes_are_brought_into_the_image_and_need_area():
   boxes = [[-0.1, 0.2, 1.2, 0.9], [0.5, 0.5, 0.5, 0.8], [0.6, 0.1, 0.4, 0.2]]
   serialized = records.encode_example(
     b'', label=1, image_format='JPEG', height=2, width=2, boxes=boxes

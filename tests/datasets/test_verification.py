@@ -13,7 +13,7 @@ from slim_inception.datasets import (
   verification,
 )
 
-from tests.datasets.odd_pictures import JPEG, PNG, tree
+from tests.datasets.odd_images import JPEG, PNG, tree
 from tests.datasets.slim_records import example, write
 
 SHARD = 'train-00001-of-00003'
@@ -104,7 +104,7 @@ def imagenet_set(folder, **changes):
     ({}, ''),
     ({'label': 230}, "label 230 is n02105641, its synset says 'n02105855'"),
     ({'label': 1001}, 'label 1001 is outside the classes 0..1000'),
-    ({'height': 25}, 'height is stored as 25, the picture has 24'),
+    ({'height': 25}, 'height is stored as 25, the image has 24'),
     ({'encoded': JPEG[:-20]}, 'JPEG is truncated: it has no end of image'),
     ({'encoded': b''}, 'empty file'),
     ({'synset': None}, "no 'image/class/synset'"),

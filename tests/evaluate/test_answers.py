@@ -1,4 +1,4 @@
-"""Lists of pictures that do not count, and of several right answers."""
+"""Lists of images that do not count, and of several right answers."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from slim_inception.evaluate import answers
 VALIDATION = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in range(1, 50_001)]
 
 
-def test_the_list_of_2014_leaves_48238_validation_pictures():
+def test_the_list_of_2014_leaves_48238_validation_images():
   excluded = answers.read_exclude_list('imagenet_2014')
   mask = excluded.is_excluded(VALIDATION)
   assert np.count_nonzero(~mask) == 48_238
   assert (np.flatnonzero(mask)[[0, 1, -1]] + 1).tolist() == [36, 50, 49_981]
   assert excluded.check_used(VALIDATION) == ''
-  # Known of the list: n04005630 loses 36 of its 50 pictures.
+  # Known of the list: n04005630 loses 36 of its 50 images.
   of_class = np.array(imagenet.validation_synsets()) == 'n04005630'
   assert np.count_nonzero(mask & of_class) == 36
 
@@ -48,13 +48,13 @@ def test_names_are_compared_as_people_write_them(tmp_path, entry, filename, same
   assert excluded.is_excluded([filename, 'other.jpg']).tolist() == [same, False]
 
 
-def test_entries_without_a_picture_are_said(tmp_path):
+def test_entries_without_a_image_are_said(tmp_path):
   path = tmp_path / 'list.txt'
   path.write_text('a.jpg\ngone/1\ngone/2\na.jpg\n')
   excluded = answers.read_exclude_list(str(path))
   note = excluded.check_used(['a.jpg', 'b.jpg'])
-  assert note.endswith('2 of 3 entries name no picture: gone/1, gone/2')
-  with pytest.raises(ValueError, match=r'names none of the 1 pictures: it has .* have b\.jpg$'):
+  assert note.endswith('2 of 3 entries name no image: gone/1, gone/2')
+  with pytest.raises(ValueError, match=r'names none of the 1 images: it has .* have b\.jpg$'):
     excluded.check_used(['b.jpg'])
   with pytest.raises(ValueError, match=r'the records have no names \(image/filename\)$'):
     excluded.check_used(['', ''])
@@ -90,7 +90,7 @@ def test_real_labels_by_number_are_shifted_past_the_background(tmp_path):
   assert found.labels.dtype == np.int32
   assert found.counted.tolist() == [True, False, True]
   assert found.note == ''
-  # Without a background, and for pictures in another order.
+  # Without a background, and for images in another order.
   found = answers.read_real_labels(path, 1000).answers(VALIDATION[2::-2])
   assert found.labels.tolist() == [[999, 0], [65, -1]]
 
@@ -101,10 +101,10 @@ def test_real_labels_by_name(tmp_path):
   found = labels.answers(['dogs/1.jpg', 'cats/1.jpg', 'cats/2.jpg', 'cats/3.jpg'])
   assert found.labels.tolist() == [[1, -1], [0, 1], [-1, -1], [-1, -1]]
   assert found.counted.tolist() == [True, True, False, False]
-  assert 'does not have 1 of 4 pictures, which do not count: cats/3.jpg' in found.note
+  assert 'does not have 1 of 4 images, which do not count: cats/3.jpg' in found.note
   with pytest.raises(ValueError, match=r'cats/1\.jpg and dogs/1\.jpg both name 1\.jpg'):
     labels.answers(['1.jpg'])
-  with pytest.raises(ValueError, match=r'names none of the 1 pictures'):
+  with pytest.raises(ValueError, match=r'names none of the 1 images'):
     labels.answers(['4.jpg'])
 
 

@@ -70,8 +70,8 @@ def test_several_batches_are_averaged(dataset, model):
     np.testing.assert_allclose(both[name], (first[name] + value) / 2, rtol=1e-4, atol=1e-5)
 
 
-def test_more_batches_than_pictures(dataset, model):
-  with pytest.raises(ValueError, match=r'--calibrate_batches=4 of 8 pictures: image_folder train'):
+def test_more_batches_than_images(dataset, model):
+  with pytest.raises(ValueError, match=r'--calibrate_batches=4 of 8 images: image_folder train'):
     calibration.calibrate(model, dataset, INCEPTION, 4, batch_size=8)
 
 

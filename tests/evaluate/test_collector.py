@@ -1,4 +1,4 @@
-"""What is kept of each picture, and how workers hand theirs over."""
+"""What is kept of each image, and how workers hand theirs over."""
 
 import types
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slim_inception.evaluate import collector
-from slim_inception.evaluate.collector import Collector, Found, Picture
+from slim_inception.evaluate.collector import Collector, Found, Image
 
 
 def collected(places, classes=7):
@@ -15,14 +15,14 @@ def collected(places, classes=7):
   kept = Collector()
   for place in places:
     answers = (place % classes,) if place % 3 else (place % classes, 1)
-    kept.add(Picture(place, f'pictures/ä {place}.jpg', answers), probabilities[place])
+    kept.add(Image(place, f'images/ä {place}.jpg', answers), probabilities[place])
   return kept.predictions(), probabilities
 
 
 def test_the_first_five_by_place():
   found, probabilities = collected([5, 2, 9])
   assert found.places.tolist() == [2, 5, 9]
-  assert found.filenames == [f'pictures/ä {place}.jpg' for place in (2, 5, 9)]
+  assert found.filenames == [f'images/ä {place}.jpg' for place in (2, 5, 9)]
   assert found.answers.tolist() == [[2, -1], [5, -1], [2, 1]]
   for row, place in enumerate(found.places.tolist()):
     order = sorted(range(7), key=lambda label, p=probabilities[place]: -p[label])
@@ -32,7 +32,7 @@ def test_the_first_five_by_place():
 
 def test_of_equals_the_first_leads():
   kept = Collector()
-  kept.add(Picture(0, '', (1,)), np.array([0.2, 0.3, 0.3]))
+  kept.add(Image(0, '', (1,)), np.array([0.2, 0.3, 0.3]))
   assert kept.predictions().top.tolist() == [[1, 2, 0]]
 
 
@@ -68,5 +68,5 @@ def test_only():
   found, _ = collected(range(4))
   chosen = collector.only(found, np.array([True, False, False, True]))
   assert chosen.places.tolist() == [0, 3]
-  assert chosen.filenames == ['pictures/ä 0.jpg', 'pictures/ä 3.jpg']
+  assert chosen.filenames == ['images/ä 0.jpg', 'images/ä 3.jpg']
   assert types.SimpleNamespace(**vars(chosen)).answers.tolist() == [[0, 1], [3, 1]]

@@ -212,12 +212,12 @@ def test_runs_without_evaluations_are_named(plain, tmp_path):
   assert not (tmp_path / 'd.csv').exists()
 
 
-def test_errors_of_different_pictures_are_pointed_out(plain, residual):
+def test_errors_of_different_images_are_pointed_out(plain, residual):
   path = Path(residual, 'eval', 'evaluations.jsonl')
   path.write_text(path.read_text().replace('1000', '900', 1))
   (note,) = comparison.notes(comparison.read_runs([plain, residual]))
   assert note == (
-    'not all errors are of the same number of pictures: plain: 1000; residual: 900, 1000'
+    'not all errors are of the same number of images: plain: 1000; residual: 900, 1000'
   )
 
 

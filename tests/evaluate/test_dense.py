@@ -9,7 +9,7 @@ from slim_inception.evaluate import dense
 from tests import golden, tiny
 
 CLASSES = 7
-# Name -> pixels a side that leave 2 x 2 features, pixels of a larger picture, its places. Inception
+# Name -> pixels a side that leave 2 x 2 features, pixels of a larger image, its places. Inception
 # v3 is thin: what is tested is its head. The others take half a minute to trace.
 SIZES = {tiny.NAME: (11, (15, 23), (2, 4)), 'inception_v3': (107, (139, 203), (2, 4))}
 NETS = [
@@ -44,9 +44,9 @@ def head(model, features):
   return features @ weights.reshape(-1, CLASSES) + biases
 
 
-def slide(model, net, picture):
+def slide(model, net, whole):
   """Logits of each window of 2 x 2 features: [h, w, classes]."""
-  features = model(picture)[1][net.body[-1].end_point].numpy()[0]
+  features = model(whole)[1][net.body[-1].end_point].numpy()[0]
   rows, columns, _ = features.shape
   return np.array(
     [
@@ -72,21 +72,21 @@ def test_is_the_net_at_its_own_size_and_a_sliding_head_beyond(name):
   assert logits.shape == [3, 1, 1, CLASSES]
   np.testing.assert_allclose(logits[:, 0, 0], model(own)[0], atol=1e-4)
 
-  picture = images(*larger)
-  logits = dense_logits(picture)
+  whole = images(*larger)
+  logits = dense_logits(whole)
   assert logits.shape == [1, rows, columns, CLASSES]
-  np.testing.assert_allclose(logits[0], slide(model, net, picture), atol=1e-4)
+  np.testing.assert_allclose(logits[0], slide(model, net, whole), atol=1e-4)
   assert len(traces) == 1
 
 
 def test_probabilities_are_averages_over_places_and_mirrors():
   model, net = create(tiny.NAME)
-  picture = images(15, 23)
-  logits = np.stack([slide(model, net, image) for image in (picture, picture[:, :, ::-1])])
+  whole = images(15, 23)
+  logits = np.stack([slide(model, net, image) for image in (whole, whole[:, :, ::-1])])
   softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   sigmoid = 1 / (1 + np.exp(-logits))
   for fn, expected in [(tf.nn.softmax, softmax), (tf.nn.sigmoid, sigmoid)]:
-    found = dense.dense_probabilities(model, net, tf.repeat(picture, 2, 0), fn)
+    found = dense.dense_probabilities(model, net, tf.repeat(whole, 2, 0), fn)
     np.testing.assert_allclose(found, [expected.mean((0, 1, 2))] * 2, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Nets and ensembles on real records: every picture counts once, whatever shares the work."""
+"""Nets and ensembles on real records: every image counts once, whatever shares the work."""
 
 import io
 import itertools
@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def nets(tmp_path_factory):
-  """Three checkpoints of untrained nets; the third is made for smaller pictures."""
+  """Three checkpoints of untrained nets; the third is made for smaller images."""
   directory = tmp_path_factory.mktemp('nets')
   for i in range(3):
     model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
@@ -70,8 +70,8 @@ def logits_by_hand(data, path, image_size=32):
   for shard in sorted(data.glob('validation-*')):
     for record in tf.compat.v1.io.tf_record_iterator(str(shard)):
       features = tf.train.Example.FromString(record).features.feature
-      with Image.open(io.BytesIO(features['image/encoded'].bytes_list.value[0])) as picture:
-        pixels = np.asarray(picture, np.float32)[2:38, 3:45] / 255  # 0.875 of 40 x 48
+      with Image.open(io.BytesIO(features['image/encoded'].bytes_list.value[0])) as opened:
+        pixels = np.asarray(opened, np.float32)[2:38, 3:45] / 255  # 0.875 of 40 x 48
       name = features['image/filename'].bytes_list.value[0].decode()
       images[name] = (
         tf.compat.v1.image.resize_bilinear(pixels[np.newaxis], [image_size] * 2) - 0.5
@@ -118,7 +118,7 @@ def test_an_ensemble_of_one_is_the_net(data, nets, average):
 
 @pytest.mark.parametrize('sizes', ['32', '32,32,24'])
 def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes):
-  """Of one size, which share a pass over the pictures, and of two."""
+  """Of one size, which share a pass over the images, and of two."""
   found = evaluate(data, *nets, eval_image_size=sizes, member_weights='1,2,1')
   last = int(sizes.rsplit(',')[-1])
   each = zip(nets, [32, 32, last], strict=True)
@@ -143,7 +143,7 @@ def test_logits_are_averaged_on_request(data, nets):
 
 
 @pytest.mark.parametrize('replicas', [2, 3])
-def test_replicas_share_the_pictures(data, nets, replicas):
+def test_replicas_share_the_images(data, nets, replicas):
   strategy = tf.distribute.MirroredStrategy([f'cpu:{i}' for i in range(replicas)])
   alone = evaluate(data, nets[0])
   shared = evaluate(data, nets[0], team=Team(strategy))
@@ -155,16 +155,16 @@ def test_replicas_share_the_pictures(data, nets, replicas):
 
 
 def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
-  """Of two sizes, so that a picture given to the wrong record would show."""
-  pictures = []
+  """Of two sizes, so that an image given to the wrong record would show."""
+  files = []
   for i in range(7):
     file = io.BytesIO()
     pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(file, 'PNG')
-    pictures.append(file.getvalue())
+    files.append(file.getvalue())
   examples = (
     records.encode_example(
-      pictures[i % 7], label=i % 3, image_format='PNG', height=32, width=32, filename=f'{i}.png'
+      files[i % 7], label=i % 3, image_format='PNG', height=32, width=32, filename=f'{i}.png'
     )
     for i in range(10007)
   )
@@ -174,7 +174,7 @@ def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
   found = evaluate(tmp_path, nets[0], team=Team(strategy), batch_size=100)
   assert found.metrics['num_images'] == 10007
   assert found.predictions.filenames == [f'{i}.png' for i in range(10007)]
-  for i in range(7):  # the same picture, the same answer
+  for i in range(7):  # the same image, the same answer
     assert len(np.unique(found.predictions.probabilities[i::7].round(4), axis=0)) == 1
   assert found.metrics['skipped_images'] == 0
 
@@ -190,7 +190,7 @@ FLAGS = {
 
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
-  """Pictures landscape and portrait, smaller and larger than every scale."""
+  """Images landscape and portrait, smaller and larger than every scale."""
   directory = tmp_path_factory.mktemp('shapes')
   examples = [
     records.encode_example(
@@ -218,9 +218,9 @@ def dense_by_hand(model, image):
   height, width = image.shape[:2]
   if max(height, width) > 8 * min(height, width):  # the centre of a ribbon
     return None
-  picture = test_views.resized(Image.fromarray(image), 40, 'bilinear')
+  whole = test_views.resized(Image.fromarray(image), 40, 'bilinear')
   found = []
-  for pixels in (np.asarray(picture), np.asarray(picture)[:, ::-1]):
+  for pixels in (np.asarray(whole), np.asarray(whole)[:, ::-1]):
     features = model(pixels[np.newaxis] / np.float32(127.5) - 1)[1]['Mixed_3a'].numpy()[0]
     rows, columns = (side - window + 1 for side in features.shape[:2])
     for y, x in itertools.product(range(rows), range(columns)):
@@ -232,7 +232,7 @@ def dense_by_hand(model, image):
 
 @pytest.mark.parametrize('crops', FLAGS)
 def test_views_and_nets_equal_the_papers_by_hand(shapes, nets, crops):
-  """Picture by picture, with Pillow's resizing and NumPy's means."""
+  """Image by image, with Pillow's resizing and NumPy's means."""
   flags = {'crops': crops, 'eval_image_size': test_views.SIZE, 'batch_size': 7, **FLAGS[crops]}
   found = evaluate(shapes, nets[0], **flags)
   assert (found.metrics['num_images'], found.metrics['crops']) == (len(SHAPES), crops)
@@ -251,10 +251,10 @@ def test_views_and_nets_equal_the_papers_by_hand(shapes, nets, crops):
       )
 
 
-# Which pictures count
+# Which images count
 
 
-def test_pictures_that_are_left_out(data, nets, tmp_path, caplog):
+def test_images_that_are_left_out(data, nets, tmp_path, caplog):
   names = tmp_path / 'out.txt'
   names.write_text('3.jpg\n11\nno_such.jpg\n')
   with caplog.at_level('WARNING', 'absl'):
@@ -262,18 +262,18 @@ def test_pictures_that_are_left_out(data, nets, tmp_path, caplog):
   assert found.metrics['num_images'] == COUNT - 2
   assert (found.metrics['excluded_images'], found.metrics['skipped_images']) == (2, 0)
   assert {'3.jpg', '11.jpg'}.isdisjoint(found.predictions.filenames)
-  assert '1 of 3 entries name no picture: no_such.jpg' in caplog.text
+  assert '1 of 3 entries name no image: no_such.jpg' in caplog.text
 
 
 def test_a_list_that_matches_nothing_is_an_error(data, nets, tmp_path):
   (tmp_path / 'out.txt').write_text('elsewhere.jpg\n')
-  with pytest.raises(ValueError, match='names none of the 23 pictures'):
+  with pytest.raises(ValueError, match='names none of the 23 images'):
     evaluate(data, nets[0], exclude_list=str(tmp_path / 'out.txt'))
   with pytest.raises(FileNotFoundError, match=r'--exclude_list=.*missing.txt: no such file'):
     evaluate(data, nets[0], exclude_list=str(tmp_path / 'missing.txt'))
 
 
-def test_the_first_pictures(data, nets):
+def test_the_first_images(data, nets):
   everything = evaluate(data, nets[0]).predictions
   found = evaluate(data, nets[0], max_images=7)
   assert found.metrics['num_images'] == 7
@@ -295,7 +295,7 @@ def test_several_right_answers(data, nets, tmp_path):
   assert found.metrics['top_1'] == pytest.approx(np.mean(right))
 
 
-def test_broken_pictures_are_skipped_and_counted(nets, tmp_path):
+def test_broken_images_are_skipped_and_counted(nets, tmp_path):
   small_records.write_set(tmp_path, count=12, split='validation', broken=(2, 5))
   for flags in ({}, {'crops': '12'}, {'crops': 'dense'}):
     found = evaluate(tmp_path, nets[0], **flags)
@@ -310,7 +310,7 @@ def test_heads_of_other_widths_are_mapped(tmp_path, nets):
   """A net of the classes without background, beside one with it, on labels 1..3 of 0..3."""
   examples = [
     records.encode_example(
-      small_records.picture(i % 3, i), label=i % 3 + 1, image_format='JPEG', height=40, width=48
+      small_records.image(i % 3, i), label=i % 3 + 1, image_format='JPEG', height=40, width=48
     )
     for i in range(9)
   ]
@@ -357,7 +357,7 @@ def test_outputs_that_are_no_numbers(data, nets, tmp_path):
 
 def test_files_of_an_evaluation(data, nets, tmp_path):
   found = run.evaluate(
-    request(data, nets[0], eval_dir=str(tmp_path / 'eval'), report=True, pictures=9)
+    request(data, nets[0], eval_dir=str(tmp_path / 'eval'), report=True, num_example_images=9)
   )
   files = {path.name for path in (tmp_path / 'eval').iterdir()}
   assert files == {

@@ -29,7 +29,7 @@ def test_offset_by_the_number_of_outputs(outputs, dataset, offset):
 @pytest.mark.parametrize(
   ('outputs', 'dataset'),
   [
-    (4, FLOWERS),  # label 0 has pictures, so it is no background
+    (4, FLOWERS),  # label 0 has images, so it is no background
     (6, FLOWERS),  # a background, or another class
     (999, SLIM),
     (1000, dataclasses.replace(SLIM, label_range=(0, 1000))),

@@ -1,4 +1,4 @@
-"""Means over the views of a picture."""
+"""Means over the views of an image."""
 
 import numpy as np
 import pytest

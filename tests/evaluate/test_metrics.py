@@ -11,7 +11,7 @@ from slim_inception.evaluate.metrics import Predictions
 
 
 def predictions(count=400, classes=7, answers=1, seed=0) -> Predictions:
-  """Random predictions, a third of which are right; class 3 has no picture and 4 no prediction."""
+  """Random predictions, a third of which are right; class 3 has no image and 4 no prediction."""
   rng = np.random.default_rng(seed)
   right = np.full((count, answers), -1, np.int32)
   right[:, 0] = rng.choice([label for label in range(classes) if label != 3], count)
@@ -78,7 +78,7 @@ def test_figures_by_class_are_scikit_learns():
   assert sparse.count.all()
 
 
-def test_a_picture_with_several_answers_counts_for_the_one_that_was_given():
+def test_a_image_with_several_answers_counts_for_the_one_that_was_given():
   given = Predictions(
     np.arange(3),
     [''] * 3,
@@ -140,5 +140,5 @@ def test_a_net_that_diverged_has_no_calibration():
 
 def test_nothing_evaluated_is_an_error():
   nothing = Predictions(*(a[:0] for a in vars(predictions()).values()))
-  with pytest.raises(ValueError, match='no picture was evaluated'):
+  with pytest.raises(ValueError, match='no image was evaluated'):
     metrics.summary(nothing, 7, {})

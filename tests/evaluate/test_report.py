@@ -23,7 +23,7 @@ FILE = '"><svg onload=window.hacked=1>.jpg'
 
 
 def predictions(count: int, num_classes: int, wrong: float, seed: int = 0) -> Predictions:
-  """Random answers, the wrong ones among the next three labels; label 3 has no picture."""
+  """Random answers, the wrong ones among the next three labels; label 3 has no image."""
   rng = np.random.default_rng(seed)
   true = rng.choice(np.setdiff1d(np.arange(num_classes), [3]), count)
   guess = np.where(rng.random(count) < wrong, true + rng.integers(1, 4, count), true)
@@ -39,7 +39,7 @@ def predictions(count: int, num_classes: int, wrong: float, seed: int = 0) -> Pr
   )
 
 
-def picture() -> bytes:
+def image() -> bytes:
   file = io.BytesIO()
   Image.new('RGB', (40, 20), 'teal').save(file, 'PNG')
   return file.getvalue()
@@ -56,7 +56,7 @@ def small(tmp_path_factory):
   """A page of twelve classes with hostile names, and what it is of."""
   given = predictions(500, 12, wrong=0.3)
   worst = report.worst_mistakes(given, 6)
-  thumbnails = {place: picture() for place in worst[:5]} | {worst[5]: b''}
+  thumbnails = {place: image() for place in worst[:5]} | {worst[5]: b''}
   path = tmp_path_factory.mktemp('report') / 'report.html'
   members = [{'model_name': 'inception_v3', 'checkpoint': 'a'}, {'model_name': HOSTILE}]
   write(path, given, 12, NAMES, thumbnails, checkpoint=HOSTILE, members=members, excluded=1762)
@@ -65,7 +65,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def large(tmp_path_factory):
-  """A page of 50,000 pictures of ImageNet's classes, one of which is called something else."""
+  """A page of 50,000 images of ImageNet's classes, one of which is called something else."""
   given = predictions(50_000, imagenet.NUM_CLASSES, wrong=0.2)
   path = tmp_path_factory.mktemp('report') / 'report.html'
   names = dict(enumerate(imagenet.labels())) | {7: f'<!--<script {HOSTILE}'}
@@ -117,7 +117,7 @@ def test_mistakes_are_the_most_confident_ones():
 def test_nothing_wrong_and_no_names(tmp_path):
   given = predictions(20, 12, wrong=0)
   text = write(tmp_path / 'report.html', given, 12, {}, {})
-  assert 'No picture was taken for another class' in text and 'There is none.' in text
+  assert 'No image was taken for another class' in text and 'There is none.' in text
   given.probabilities[:] = np.nan
   assert 'No probability is finite' in write(tmp_path / 'report.html', given, 12, {}, {})
 
@@ -125,7 +125,7 @@ def test_nothing_wrong_and_no_names(tmp_path):
 # Thumbnails
 
 
-def test_thumbnails_are_the_pictures_of_the_records(tmp_path):
+def test_thumbnails_are_the_images_of_the_records(tmp_path):
   directory = records.write_set(tmp_path / 'data', count=11, num_shards=3, broken=(4,))
   paths = sorted(directory.glob('train-*'))
   order = [number for shard in range(3) for number in range(11)[shard::3]]
@@ -136,7 +136,7 @@ def test_thumbnails_are_the_pictures_of_the_records(tmp_path):
     number = order[place]
     got = Image.open(io.BytesIO(made[place]))
     assert (got.format, got.size) == ('JPEG', (24, 20))
-    expected = Image.open(io.BytesIO(records.picture(number % 3, number))).resize((24, 20))
+    expected = Image.open(io.BytesIO(records.image(number % 3, number))).resize((24, 20))
     difference = np.asarray(got, int).mean((0, 1)) - np.asarray(expected, int).mean((0, 1))
     assert np.abs(difference).max() < 4
   with pytest.raises(ValueError, match='there is no record 11: the split has 11'):
@@ -267,7 +267,7 @@ def test_classes_sort_and_filter_with_keys_alone(browser, small):
     assert header.get_attribute('aria-sort') == direction
     labels = [int(text) for text in texts(browser, '#classes-table tbody td:first-child')]
     recall = table.recall[labels]
-    assert labels[-1] == 3 and np.isnan(recall[-1])  # without pictures: last both ways
+    assert labels[-1] == 3 and np.isnan(recall[-1])  # without images: last both ways
     assert (np.diff(sign * recall[:-1]) > -5e-4).all() and len(set(recall[:-1])) > 5
   by_name = browser.find_element('xpath', '//*[@id="classes-table"]//th/button[.="Name"]')
   by_name.send_keys(Keys.ENTER)
@@ -330,7 +330,7 @@ def test_a_thousand_classes_are_an_overview_to_zoom_into(browser, large):
 
 
 def used_labels(given: Predictions) -> np.ndarray:
-  """The labels that have pictures or were predicted."""
+  """The labels that have images or were predicted."""
   return np.union1d(given.true, given.top[:, 0])
 
 

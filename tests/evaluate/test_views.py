@@ -35,29 +35,29 @@ def noise(*shape):
   return np.random.default_rng(sum(shape)).integers(0, 256, [*shape, 3]).astype(np.uint8)
 
 
-# GoogLeNet, section 7; and what is cut out of the resized picture, counted from its middle
+# GoogLeNet, section 7; and what is cut out of the resized photo, counted from its middle
 
 
-def resized(picture, scale, interpolation):
-  width, height = picture.size
+def resized(photo, scale, interpolation):
+  width, height = photo.size
   longer = int(scale * max(width, height) / min(width, height))
   size = (longer, scale) if width > height else (scale, longer)
-  return picture.resize(size, PILLOW[interpolation])
+  return photo.resize(size, PILLOW[interpolation])
 
 
-def centered(picture, width, height):
-  left = round((picture.width - width) / 2)
-  top = round((picture.height - height) / 2)
-  return picture.crop((left, top, left + width, top + height))
+def centered(photo, width, height):
+  left = round((photo.width - width) / 2)
+  top = round((photo.height - height) / 2)
+  return photo.crop((left, top, left + width, top + height))
 
 
-def squares_of(picture):
+def squares_of(photo):
   """Left, centre, right; top, centre, bottom."""
-  side = min(picture.size)
-  yield picture.crop((0, 0, side, side))
-  yield centered(picture, side, side)
-  right, bottom = picture.size
-  yield picture.crop((right - side, bottom - side, right, bottom))
+  side = min(photo.size)
+  yield photo.crop((0, 0, side, side))
+  yield centered(photo, side, side)
+  right, bottom = photo.size
+  yield photo.crop((right - side, bottom - side, right, bottom))
 
 
 def six_of(square, interpolation):
@@ -69,11 +69,11 @@ def six_of(square, interpolation):
 
 
 def expected_views(image, crops):
-  picture, found = Image.fromarray(image), []
+  photo, found = Image.fromarray(image), []
   scales = {'10': (27,), '12': (30,), '144': SCALES}[crops]
   interpolation = 'bicubic' if crops == '10' else 'bilinear'
   for scale in scales:
-    squares = list(squares_of(resized(picture, scale, interpolation)))
+    squares = list(squares_of(resized(photo, scale, interpolation)))
     for square in squares if crops == '144' else squares[1:2]:
       six = list(six_of(square, interpolation))
       found += six[:5] if crops == '10' else six
@@ -96,33 +96,31 @@ def stream(files, spec, batch_size, **kwargs):
   return views.view_stream(records, decode, spec, batch_size, **kwargs)
 
 
-def ordered(pictures):
-  return sorted(picture.tobytes() for picture in pictures)
+def ordered(photos):
+  return sorted(photo.tobytes() for photo in photos)
 
 
 @pytest.mark.parametrize('crops', SPECS)
 def test_views_are_those_of_the_papers(crops):
-  pictures = [noise(*shape) for shape in SHAPES.values()]
+  photos = [noise(*shape) for shape in SHAPES.values()]
   spec = SPECS[crops]
-  batches = list(stream([png(p) for p in pictures], spec, 50).as_numpy_iterator())
+  batches = list(stream([png(p) for p in photos], spec, 50).as_numpy_iterator())
   found = np.concatenate([batch['image'] for batch in batches])
   places = np.concatenate([batch['place'] for batch in batches])
   assert found.dtype == np.uint8
   assert spec.num_views == int(crops)
-  np.testing.assert_array_equal(places, np.repeat(np.arange(len(pictures)), spec.num_views))
+  np.testing.assert_array_equal(places, np.repeat(np.arange(len(photos)), spec.num_views))
   assert [len(batch['image']) for batch in batches[:-1]] == [50] * (len(batches) - 1)
-  for name, picture, views_of_it in zip(
-    SHAPES, pictures, np.split(found, len(pictures)), strict=True
-  ):
-    assert ordered(views_of_it) == ordered(expected_views(picture, crops)), name
+  for name, photo, views_of_it in zip(SHAPES, photos, np.split(found, len(photos)), strict=True):
+    assert ordered(views_of_it) == ordered(expected_views(photo, crops)), name
 
 
 def test_aspect_keeps_the_aspect_ratio():
   spec = ViewSpec(SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
-  pictures = [noise(*shape) for shape in SHAPES.values()]
-  found = next(stream([png(p) for p in pictures], spec, 100).as_numpy_iterator())['image']
-  for name, picture, view in zip(SHAPES, pictures, found, strict=True):
-    expected = centered(resized(Image.fromarray(picture), 30, 'bicubic'), SIZE, SIZE)
+  photos = [noise(*shape) for shape in SHAPES.values()]
+  found = next(stream([png(p) for p in photos], spec, 100).as_numpy_iterator())['image']
+  for name, photo, view in zip(SHAPES, photos, found, strict=True):
+    expected = centered(resized(Image.fromarray(photo), 30, 'bicubic'), SIZE, SIZE)
     np.testing.assert_array_equal(view, expected, err_msg=name)
 
 
@@ -133,12 +131,12 @@ def test_slims_view_is_the_same_to_the_bit():
     np.testing.assert_array_equal(view, inception_preprocessing.eval_image(file, SIZE, SIZE))
 
 
-def test_dense_is_the_whole_picture_unless_it_is_a_line():
+def test_dense_is_the_whole_image_unless_it_is_a_line():
   spec = ViewSpec(SIZE, 'dense')
-  pictures = [noise(*shape) for shape in SHAPES.values()]
-  found = [b['image'] for b in stream([png(p) for p in pictures], spec, 7).as_numpy_iterator()]
-  for name, picture, view in zip(SHAPES, pictures, found, strict=True):
-    whole = resized(Image.fromarray(picture), 27, 'bilinear')
+  photos = [noise(*shape) for shape in SHAPES.values()]
+  found = [b['image'] for b in stream([png(p) for p in photos], spec, 7).as_numpy_iterator()]
+  for name, photo, view in zip(SHAPES, photos, found, strict=True):
+    whole = resized(Image.fromarray(photo), 27, 'bilinear')
     most = 27 * views.MAX_DENSE_ASPECT
     expected = centered(whole, min(whole.width, most), min(whole.height, most))
     np.testing.assert_array_equal(view, np.asarray(expected)[np.newaxis], err_msg=name)
@@ -146,11 +144,11 @@ def test_dense_is_the_whole_picture_unless_it_is_a_line():
 
 
 @pytest.mark.parametrize('crops', ['1', '10'])
-def test_broken_pictures_are_missing_and_the_order_stays(crops):
+def test_broken_images_are_missing_and_the_order_stays(crops):
   files = [png(noise(8, 8 + i)) for i in range(40)]
   broken = (0, 1, 7, 16, 39)
   for i in broken:
-    files[i] = b'no picture'
+    files[i] = b'no photo'
   spec = ViewSpec(4, crops)
   batches = stream(files, spec, 30, num_threads=3)
   places = np.concatenate([batch['place'] for batch in batches])
@@ -158,7 +156,7 @@ def test_broken_pictures_are_missing_and_the_order_stays(crops):
   np.testing.assert_array_equal(places, np.repeat(kept, spec.num_views))
 
 
-def test_a_picture_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monkeypatch):
+def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monkeypatch):
   decoded, made = [], []
 
   def counting(place):
@@ -172,8 +170,8 @@ def test_a_picture_is_decoded_once_and_its_views_are_made_a_square_at_a_time(mon
       return tf.zeros([12, 24, 24, 3], tf.uint8)
 
   monkeypatch.setattr(views, 'square_views', square_views)
-  pictures = tf.data.Dataset.range(9)
-  found = iter(views.view_stream(pictures, counting, ViewSpec(24, '144'), 12, num_threads=1))
+  photos = tf.data.Dataset.range(9)
+  found = iter(views.view_stream(photos, counting, ViewSpec(24, '144'), 12, num_threads=1))
   assert len(next(found)['image']) == 12
   time.sleep(0.5)  # what runs ahead has time to
   first = len(made)
@@ -184,12 +182,12 @@ def test_a_picture_is_decoded_once_and_its_views_are_made_a_square_at_a_time(mon
 
 
 @pytest.mark.parametrize('shape', [(1, 60000), (60000, 3)])
-def test_an_extreme_picture_is_cut_before_it_is_resized(shape):
-  picture = noise(*shape)
+def test_an_extreme_image_is_cut_before_it_is_resized(shape):
+  photo = noise(*shape)
   spec = ViewSpec(75, '12', scales=(86,))
-  found = views.square_views(picture, spec, tf.constant(86), tf.constant(0.5, tf.float64))
+  found = views.square_views(photo, spec, tf.constant(86), tf.constant(0.5, tf.float64))
   near = slice(29985, 30015)
-  near = picture[near] if shape[0] > 1 else picture[:, near]
+  near = photo[near] if shape[0] > 1 else photo[:, near]
   square = centered(resized(Image.fromarray(near), 86, 'bilinear'), 86, 86)
   np.testing.assert_array_equal(found[4], centered(square, 75, 75))
 

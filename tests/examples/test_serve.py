@@ -63,7 +63,7 @@ def b64(data):
 
 
 def test_predicts_what_the_signature_does(address, signatures):
-  files = [records.picture(i, i) for i in range(3)]
+  files = [records.image(i, i) for i in range(3)]
   expected = signatures['serving_default'](tf.constant(files))
   names = [[name.decode() for name in row] for row in expected['names'].numpy()]
   rows = [
@@ -166,7 +166,7 @@ def test_a_connection_outlives_an_error_and_requests_have_limits(address):
 
 
 def test_many_at_once(address, signatures):
-  files = [records.picture(i, i) for i in range(16)]
+  files = [records.image(i, i) for i in range(16)]
   expected = signatures['serving_default'](tf.constant(files))['probabilities'].numpy()
   with ThreadPoolExecutor(8) as pool:
     answers = pool.map(lambda file: ask(f'{address}:predict', {'instances': [b64(file)]}), files)

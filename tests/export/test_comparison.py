@@ -15,7 +15,7 @@ NAMES = ['a', 'b', 'c']
 )
 def test_the_best_class_counts_unless_two_are_equally_good(best, agreement):
   found = compare(EXPECTED, NAMES, Answers(list(best), EXPECTED, ranked=False), 0.01)
-  assert (found.pictures, found.difference) == (3, 0)
+  assert (found.images, found.difference) == (3, 0)
   assert found.agreement == pytest.approx(agreement)
 
 

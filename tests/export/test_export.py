@@ -75,14 +75,14 @@ def saved(data, checkpoint, tmp_path_factory):
   output = tmp_path_factory.mktemp('models') / 'colors' / '1'
   found = run(data, checkpoint, output)
   assert found.difference < 1e-4
-  assert (found.pictures, found.agreement) == (10, 1)  # the broken one is left out
+  assert (found.images, found.agreement) == (10, 1)  # the broken one is left out
   return tf.saved_model.load(str(output))
 
 
 def check_answers(loaded, expected):
-  """Compares with what the evaluation found of the pictures that can be decoded."""
+  """Compares with what the evaluation found of the images that can be decoded."""
   whole = [i for i in range(11) if i != 4]
-  files = tf.constant([records.picture(i % 3, i) for i in whole])
+  files = tf.constant([records.image(i % 3, i) for i in whole])
   answers = loaded.signatures['serving_default'](files)
   for row, i in enumerate(whole):
     names, probabilities = expected[f'{i}.jpg']
@@ -102,7 +102,7 @@ def test_says_it_with_statistics_measured_anew(data, checkpoint, tmp_path):
   assert not np.allclose(stored['0.jpg'][1], expected['0.jpg'][1], atol=1e-3)
 
 
-def test_takes_pictures_of_any_size_and_arrays(saved):
+def test_takes_images_of_any_size_and_arrays(saved):
   files = []
   for size, form in (((300, 20), 'PNG'), ((1, 1), 'JPEG'), ((33, 90), 'BMP')):
     file = io.BytesIO()
@@ -147,9 +147,9 @@ def test_weights_are_those_chosen(data, tmp_path, weights, taken):
 
 
 def seen(size, *pairs):
-  """What the net is given of the pictures of (label, number)."""
+  """What the net is given of the images of (label, number)."""
   views = [
-    inception_preprocessing.eval_image(records.picture(*pair), size, size).numpy() for pair in pairs
+    inception_preprocessing.eval_image(records.image(*pair), size, size).numpy() for pair in pairs
   ]
   return np.stack(views)
 
@@ -165,7 +165,7 @@ def seen(size, *pairs):
 def test_tflite_says_what_the_net_says(data, checkpoint, tmp_path, quantize, tolerance, types):
   interpreter = pytest.importorskip('ai_edge_litert.interpreter', reason='extra tflite')
   output = tmp_path / 'lite'
-  assert run(data, checkpoint, output, format='tflite', quantize=quantize).pictures == 10
+  assert run(data, checkpoint, output, format='tflite', quantize=quantize).images == 10
   assert sorted(path.name for path in output.iterdir()) == [
     'export.json',
     'labels.txt',
@@ -178,7 +178,7 @@ def test_tflite_says_what_the_net_says(data, checkpoint, tmp_path, quantize, tol
   model.restore(checkpoint)
   images = seen(32, (0, 0), (1, 1), (2, 2))
   expected = tf.nn.softmax(model(images)[0]).numpy()
-  assert np.ptp(expected, axis=0).max() > 0.05  # the net tells the pictures apart
+  assert np.ptp(expected, axis=0).max() > 0.05  # the net tells the images apart
   loaded = interpreter.Interpreter(str(output / 'model.tflite'))
   found = {details['dtype'] for details in loaded.get_tensor_details()}
   assert found - {np.int32} == types - {np.int32}  # of biases, and of shapes

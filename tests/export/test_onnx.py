@@ -43,7 +43,7 @@ def test_gives_the_same(name, size, arguments):
   assert sum(node.op_type == 'Transpose' for node in found.graph.node) == 1
   images = np.random.default_rng(1).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
   expected = tf.nn.softmax(model(tf.constant(images))[0] * 5.0).numpy()
-  assert np.ptp(expected, axis=0).max() > 1e-3  # the pictures are told apart
+  assert np.ptp(expected, axis=0).max() > 1e-3  # the images are told apart
   np.testing.assert_allclose(answer(found, images), expected, atol=1e-4)
 
 

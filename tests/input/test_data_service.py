@@ -87,7 +87,7 @@ def test_every_record_comes_once_an_epoch_and_trainers_share(tmp_path):
     np.testing.assert_array_equal(batch['position'], np.full(8, 15))
     assert batch['image'].shape == (8, 32, 32, 3)
     assert batch['image'].dtype == np.uint8
-    labels = batch['seed'][:, 1] % 400 % 20  # shard i has the pictures i, i + 20, ...
+    labels = batch['seed'][:, 1] % 400 % 20  # shard i has the images i, i + 20, ...
     assert labels.max() < 20
     colors = batch['image'].astype(float).mean((1, 2)).argmax(1)
     np.testing.assert_array_equal(colors, batch['label'])
@@ -156,11 +156,11 @@ def test_a_service_without_workers_is_not_waited_for(monkeypatch):
 def test_errors_of_the_batches_reach_the_loop():
   def broken():
     yield 1
-    raise ValueError('no picture')
+    raise ValueError('no image')
 
   batches = data_service.Watched(broken(), 'host:5050')
   assert next(batches) == 1
-  with pytest.raises(ValueError, match='no picture'):
+  with pytest.raises(ValueError, match='no image'):
     next(batches)
 
 

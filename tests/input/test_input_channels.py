@@ -1,4 +1,4 @@
-"""Grey pictures from records to the exported net: --input_channels=1."""
+"""Grey images from records to the exported net: --input_channels=1."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tests import records, tiny
 FIRST = 'InceptionTiny/Conv2d_1a_3x3/weights'
 
 
-def grey_picture(label: int, number: int) -> bytes:
+def grey_image(label: int, number: int) -> bytes:
   """Stripes whose width tells the label; JPEG and PNG in turn."""
   rng = np.random.default_rng(number)
   columns = np.arange(48) // (label * 3 + 1) % 2 * 180
@@ -33,8 +33,8 @@ def grey_picture(label: int, number: int) -> bytes:
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  directory = records.write_set(tmp_path_factory.mktemp('grey'), picture_of=grey_picture)
-  return records.write_set(directory, count=11, split='validation', picture_of=grey_picture)
+  directory = records.write_set(tmp_path_factory.mktemp('grey'), image_of=grey_image)
+  return records.write_set(directory, count=11, split='validation', image_of=grey_image)
 
 
 @pytest.fixture(scope='module')
@@ -92,14 +92,14 @@ def test_the_log_says_what_is_done(data, three, tmp_path, caplog):
   with pytest.raises(ValueError, match='holds a run with input_channels 1, not 3'):
     train(data, tmp_path, input_channels=3)
   assert f'{FIRST}: the sum over the 3 input channels' in caplog.text
-  assert 'Pictures are grey (--input_channels=1): colours are changed in brightness alone' in (
+  assert 'Images are grey (--input_channels=1): colours are changed in brightness alone' in (
     caplog.text
   )
 
 
 @pytest.mark.parametrize('crops', ['1', '12', 'dense'])
 def test_evaluation_sees_what_three_equal_channels_show(data, finetuned, three, crops, tmp_path):
-  """Moving averages went on for a step, so both get those of the same pictures."""
+  """Moving averages went on for a step, so both get those of the same images."""
   kwargs = {'crops': crops, 'eval_dir': str(tmp_path), 'calibrate_batches': 2}
   one, other = (
     Evaluation(resolve_eval(flags(data, checkpoint, **kwargs))).evaluate([prefix]).predictions
@@ -121,5 +121,5 @@ def test_exported_net_takes_grey(data, finetuned, tmp_path):
   assert export.export(wanted).difference < 1e-4
   signatures = tf.saved_model.load(output).signatures
   assert signatures['images'].structured_input_signature[1]['images'].shape == (None, 32, 32, 1)
-  files = tf.constant([grey_picture(0, 0), records.picture(1, 1)])  # colours become grey
+  files = tf.constant([grey_image(0, 0), records.image(1, 1)])  # colours become grey
   assert signatures['serving_default'](files)['names'].shape == (2, 3)

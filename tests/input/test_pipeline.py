@@ -45,7 +45,7 @@ def test_an_epoch_has_every_record_once(directory):
   assert np.any(labels[:24] != labels[24:])  # another order in the second epoch
   assert np.any(first != second)
   colors = first.astype(float).mean((1, 2)).argmax(1)
-  np.testing.assert_array_equal(colors, labels[:24])  # each picture has its own label
+  np.testing.assert_array_equal(colors, labels[:24])  # each image has its own label
 
 
 def test_the_same_seed_gives_the_same_batches(directory):
@@ -84,7 +84,7 @@ def test_workers_take_what_replicas_of_one_process_take(directory):
         np.testing.assert_array_equal(a[key], b[key])
 
 
-def test_broken_pictures_are_missed_by_all_replicas_alike(tmp_path):
+def test_broken_images_are_missed_by_all_replicas_alike(tmp_path):
   """A step takes all that is before its last place, as it does with one replica."""
   directory = records.write_set(tmp_path, broken=(5, 11))
   alone = np.stack([batch['position'] for batch in batches(directory, 4, batch_size=8)])
@@ -99,12 +99,12 @@ def test_the_global_seed_does_not_matter(directory):
   np.testing.assert_array_equal(one[2]['image'], batches(directory, 3)[2]['image'])
 
 
-def test_broken_pictures_are_skipped_and_leave_gaps(tmp_path):
+def test_broken_images_are_skipped_and_leave_gaps(tmp_path):
   directory = records.write_set(tmp_path, broken=(5, 11))
   found = batches(directory, 11)
   positions = np.concatenate([batch['position'] for batch in found])
   assert len(positions) == 44
-  assert positions[-1] + 1 - len(positions) == 4  # two pictures in each of two epochs
+  assert positions[-1] + 1 - len(positions) == 4  # two images in each of two epochs
   labels = np.concatenate([batch['label'] for batch in found])
   np.testing.assert_array_equal(np.bincount(labels[:22]), [8, 8, 6])
 
@@ -151,11 +151,11 @@ def test_a_label_that_the_sample_missed_stops_the_run(directory):
     next(iter(offset))
 
 
-def test_a_set_without_a_sound_picture_is_refused(tmp_path, directory):
+def test_a_set_without_a_sound_image_is_refused(tmp_path, directory):
   broken = records.write_set(tmp_path, broken=tuple(range(24)))
-  with pytest.raises(ValueError, match='None of the first 64 pictures of image_folder train'):
-    input_pipeline.check_pictures(dataset(broken), INCEPTION, Distortion(), 32)
-  input_pipeline.check_pictures(dataset(directory), INCEPTION, Distortion(), 32)
+  with pytest.raises(ValueError, match='None of the first 64 images of image_folder train'):
+    input_pipeline.check_images(dataset(broken), INCEPTION, Distortion(), 32)
+  input_pipeline.check_images(dataset(directory), INCEPTION, Distortion(), 32)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_slims_own_records_need_no_conversion(tmp_path, name, shard, classes, ex
   for i in range(2):
     examples = [
       slim_records.example(
-        image_encoded=records.picture(label, label),
+        image_encoded=records.image(label, label),
         image_format=b'jpg',
         image_class_label=label,
         image_height=40,
@@ -204,10 +204,10 @@ def test_slims_own_records_need_no_conversion(tmp_path, name, shard, classes, ex
 
 
 def write_several(directory, labels):
-  """A set of pictures with several labels each."""
+  """A set of images with several labels each."""
   examples = [
     slim_records.example(
-      image_encoded=records.picture(i, i), **({'image_class_label': each} if each else {})
+      image_encoded=records.image(i, i), **({'image_class_label': each} if each else {})
     )
     for i, each in enumerate(labels)
   ]
@@ -232,7 +232,7 @@ def test_several_labels_become_targets(tmp_path):
   np.testing.assert_array_equal(labels, expected)
   labels = first_batch(found, 3, multi_label=True, labels_offset=1)['label']
   np.testing.assert_array_equal(labels, expected[:, 1:])
-  input_pipeline.check_pictures(found, INCEPTION, Distortion(), 32)
+  input_pipeline.check_images(found, INCEPTION, Distortion(), 32)
 
 
 def test_one_label_is_a_target_too(directory):

@@ -77,7 +77,7 @@ def test_a_run_needs_no_data_and_goes_on(tmp_path, caplog):
   assert [entry['step'] for entry in resumed] == [1, 2, 3]
   assert resumed[2]['loss'] == pytest.approx(whole[2]['loss'], rel=1e-3)
   assert whole[2]['epoch'] == round(12 / 1281167, 4)
-  with pytest.raises(ValueError, match='synthetic pictures are for training alone: --dataset_name'):
+  with pytest.raises(ValueError, match='synthetic images are for training alone: --dataset_name'):
     resolve_eval({'checkpoint_path': str(tmp_path / 'whole')})
 
 
@@ -93,5 +93,5 @@ def test_what_needs_records_is_refused(flag):
 
 
 def test_records_of_it_do_not_exist():
-  with pytest.raises(ValueError, match='synthetic pictures are for training alone'):
+  with pytest.raises(ValueError, match='synthetic images are for training alone'):
     dataset_factory.get_dataset('synthetic', 'train', '.')

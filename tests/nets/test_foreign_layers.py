@@ -42,10 +42,10 @@ def test_gamma_folds_exactly_whatever_its_sign():
 
 @pytest.mark.parametrize('name', PREPROCESSINGS)
 def test_preprocessing_folds_exactly(name):
-  pictures = np.random.default_rng(2).uniform(0, 1, (4, 3, 3, 3))
+  images = np.random.default_rng(2).uniform(0, 1, (4, 3, 3, 3))
   mean, std = PREPROCESSINGS[name]
-  expected = run(random_layer(), (pictures - mean) / std)
-  folded = run(fold_preprocessing(random_layer(), name), pictures * 2 - 1)
+  expected = run(random_layer(), (images - mean) / std)
+  folded = run(fold_preprocessing(random_layer(), name), images * 2 - 1)
   np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5)  # rounded to float32
 
 

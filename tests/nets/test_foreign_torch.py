@@ -88,7 +88,7 @@ def test_gamma_may_be_kept(tmp_path):
   assert golden.relative_error(ours(images)[0], their_logits(theirs, images)) < 1e-4
 
 
-def test_torchvision_with_auxiliary_head_and_imagenet_pictures(tmp_path):
+def test_torchvision_with_auxiliary_head_and_imagenet_images(tmp_path):
   theirs = randomize(
     TORCHVISION.models.inception_v3(weights=None, init_weights=False, num_classes=7)
   )
@@ -108,7 +108,7 @@ def test_torchvision_with_auxiliary_head_and_imagenet_pictures(tmp_path):
   assert not filled.fresh
   assert conversion.summarise(weights.ignored) == '96 x num_batches_tracked'
 
-  # transform_input takes pictures of ImageNet's statistics to [-1, 1]: nothing to fold.
+  # transform_input takes images of ImageNet's statistics to [-1, 1]: nothing to fold.
   theirs.transform_input = True
   plain = nets_factory.create_model('inception_v3', weights=tmp_path / 'theirs.pth')
   assert golden.relative_error(plain(images)[0], their_logits(theirs, theirs_images)) < 1e-4

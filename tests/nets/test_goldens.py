@@ -111,7 +111,7 @@ def test_summary_of_the_tables_is_that_of_the_graph(built):
   counted = {}
   for op in built.logits.graph.get_operations():
     if adds := operations.multiply_adds_of(op):
-      counted[variable_of(op.inputs[1]).removesuffix('/weights')] = adds // 2  # of two pictures
+      counted[variable_of(op.inputs[1]).removesuffix('/weights')] = adds // 2  # of two images
   layers = {
     layer.scope: layer for block in described.blocks for layer in block.layers if layer.parameters
   }

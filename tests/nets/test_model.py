@@ -83,7 +83,7 @@ def test_model_mirrored_over_two_logical_processors(mirrored):
   run(True)
   moving_mean = model.variables_by_name['InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_mean']
   replicas = [v.numpy() for v in mirrored.experimental_local_results(moving_mean)]
-  assert np.any(replicas[0] != replicas[1])  # each replica saw pictures of its own
+  assert np.any(replicas[0] != replicas[1])  # each replica saw images of its own
   np.testing.assert_allclose(moving_mean.numpy(), np.mean(replicas, 0), rtol=1e-5, atol=1e-7)
 
 

@@ -70,7 +70,7 @@ def test_equal_blocks_look_alike_whatever_their_names():
 def test_table_of_the_test_size_net():
   net = summary.summarize(tiny.NAME)
   lines = summary.as_text(net)
-  assert lines[0] == 'inception_tiny, 32 x 32 pixels, 1001 classes, one picture'
+  assert lines[0] == 'inception_tiny, 32 x 32 pixels, 1001 classes, one image'
   # 15 x 15 places; 1 x 1, 3 x 3, 1 x 3 and 3 x 1 convolutions from 8 filters to 8.
   adds = 225 * 8 * 8 * (1 + 9 + 3 + 3)
   parameters = 8 * (8 * (1 + 9 + 3 + 3) + 4)

@@ -131,7 +131,7 @@ def test_host_half_has_a_static_shape():
 
 
 def test_crop_is_resized_with_the_old_kernel():
-  """A box sampler that must take the whole picture leaves nothing but the resize."""
+  """A box sampler that must take the whole image leaves nothing but the resize."""
   whole = inception.Distortion(aspect_ratio_range=(4 / 3, 4 / 3), area_range=(1.0, 1.0))
   got = inception.train_host(encode('PNG'), 41, 37, NO_BOXES, seeds(1)[0], whole)
   np.testing.assert_allclose(got, np.round(tf1_bilinear(PIXELS, 41, 37)), atol=1)
@@ -139,7 +139,7 @@ def test_crop_is_resized_with_the_old_kernel():
 
 
 def windows(bbox, distortion, count=200):
-  """Crop windows [top, left, height, width] of a 90 x 120 picture."""
+  """Crop windows [top, left, height, width] of a 90 x 120 image."""
   draw = tf.function(lambda s: inception._crop_window([90, 120, 3], bbox, s, distortion))
   return np.stack([draw(seed) for seed in tf.constant(seeds(count))])
 
@@ -224,7 +224,7 @@ def test_nothing_to_do_is_scaling():
   assert half.dtype == tf.bfloat16
 
 
-def test_half_of_the_pictures_are_mirrored():
+def test_half_of_the_images_are_mirrored():
   images = np.repeat(batch(1), 400, axis=0)
   flat = images[0] / 127.5 - 1
   got = inception.train_device(images, seeds(400), inception.Distortion(color=False)).numpy()
@@ -392,7 +392,7 @@ def test_grey_of_colours_is_pillows():
 
 @pytest.mark.parametrize('distortion', [PLAIN, FULL])
 @pytest.mark.parametrize('file_format', ['JPEG', 'PNG'])
-def test_a_grey_picture_is_each_channel_of_its_three(distortion, file_format):
+def test_a_grey_image_is_each_channel_of_its_three(distortion, file_format):
   """Crop, resizing, flips and what of the colours grey has: one channel sees what three see."""
   encoded = encode(file_format, mode='L')
   batches = {

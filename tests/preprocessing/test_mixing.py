@@ -104,7 +104,7 @@ def test_erasing():
   assert everywhere.any(0).all()
 
 
-def test_each_picture_is_erased_by_its_own_seed():
+def test_each_image_is_erased_by_its_own_seed():
   images = tf.fill([8, 16, 20, 3], 5.0)
   whole = mixing.erase(images, seeds(8), 1.0).numpy() != 5
   part = mixing.erase(images[3:], seeds(5, 3), 1.0).numpy() != 5

@@ -9,7 +9,7 @@ from slim_inception.preprocessing import rand_augment
 SIDE = (20, 28)  # height and width differ, to catch their exchange
 RNG = np.random.default_rng(0)
 # Noise, a range that is not full, few values, and one colour.
-PICTURES = np.stack(
+IMAGES = np.stack(
   [
     RNG.integers(0, 256, (*SIDE, 3)),
     RNG.integers(40, 180, (*SIDE, 3)),
@@ -48,10 +48,10 @@ def column(values, dtype):
   return tf.reshape(tf.constant(values, dtype), (-1, 1, 1, 1))
 
 
-def apply(name: str, amount: float, pictures=PICTURES) -> np.ndarray:
-  count = len(pictures)
+def apply(name: str, amount: float, batch=IMAGES) -> np.ndarray:
+  count = len(batch)
   op = column([rand_augment.OPS.index(name)] * count, tf.int32)
-  return rand_augment.apply(tf.constant(pictures), op, column([amount] * count, tf.float32)).numpy()
+  return rand_augment.apply(tf.constant(batch), op, column([amount] * count, tf.float32)).numpy()
 
 
 @pytest.mark.parametrize('amount', [0.9, -0.9, 0.3, 1.0])
@@ -59,8 +59,8 @@ def apply(name: str, amount: float, pictures=PICTURES) -> np.ndarray:
 def test_equals_pillow(name, amount):
   got = apply(name, amount)
   assert got.dtype == np.uint8
-  for picture, result in zip(PICTURES, got, strict=True):
-    expected = np.asarray(pillow(name, Image.fromarray(picture), amount)).astype(int)
+  for pixels, result in zip(IMAGES, got, strict=True):
+    expected = np.asarray(pillow(name, Image.fromarray(pixels), amount)).astype(int)
     difference = np.abs(result.astype(int) - expected)
     # Rounding: a level of a colour, or the next pixel where a warp ends between two.
     tolerance = 255 if name in rand_augment._GEOMETRY else 1
@@ -73,9 +73,9 @@ def test_changes_something_and_more_with_the_magnitude(name):
   rows, columns = np.linspace(20, 120, SIDE[0]), np.linspace(0, 110, SIDE[1])
   smooth = rows[:, None, None] + columns[:, None] + np.array([0, 10, 20])
   smooth[::4, ::4] += 40  # something to sharpen
-  pictures = np.stack([smooth]).astype(np.uint8)
+  batch = np.stack([smooth]).astype(np.uint8)
   little, much = (
-    np.abs(apply(name, amount, pictures).astype(int) - pictures).mean() for amount in (0.4, 0.9)
+    np.abs(apply(name, amount, batch).astype(int) - batch).mean() for amount in (0.4, 0.9)
   )
   if name == 'identity':
     assert little == much == 0
@@ -88,30 +88,30 @@ def test_changes_something_and_more_with_the_magnitude(name):
 def test_the_largest_magnitude_is_taken():
   for name in rand_augment.OPS:
     for amount in (3.0, -3.0):
-      assert apply(name, amount).shape == PICTURES.shape
+      assert apply(name, amount).shape == IMAGES.shape
 
 
 def seeds(count, start=0):
   return tf.stack([tf.range(start, start + count), tf.fill([count], 3)], axis=1)
 
 
-def test_every_picture_has_its_own_operation_by_its_own_seed():
+def test_every_image_has_its_own_operation_by_its_own_seed():
   count = 400
-  pictures = tf.constant(np.repeat(PICTURES[1:2], count, 0))
-  one = rand_augment.rand_augment(pictures, seeds(count), 1, 9.0).numpy()
-  again = rand_augment.rand_augment(pictures[40:140], seeds(100, 40), 1, 9.0).numpy()
+  batch = tf.constant(np.repeat(IMAGES[1:2], count, 0))
+  one = rand_augment.rand_augment(batch, seeds(count), 1, 9.0).numpy()
+  again = rand_augment.rand_augment(batch[40:140], seeds(100, 40), 1, 9.0).numpy()
   np.testing.assert_array_equal(one[40:140], again)  # wherever it stands in a batch
-  different = {picture.tobytes() for picture in one}
+  different = {pixels.tobytes() for pixels in one}
   directed = 9  # operations that have a direction: the others look the same either way
   assert len(different) == len(rand_augment.OPS) + directed
-  unchanged = np.mean([np.array_equal(picture, PICTURES[1]) for picture in one])
+  unchanged = np.mean([np.array_equal(pixels, IMAGES[1]) for pixels in one])
   assert 0.04 < unchanged < 0.1  # identity, 1 of 14
-  two = rand_augment.rand_augment(pictures, seeds(count), 2, 9.0).numpy()
-  assert len({picture.tobytes() for picture in two}) > 60
+  two = rand_augment.rand_augment(batch, seeds(count), 2, 9.0).numpy()
+  assert len({pixels.tobytes() for pixels in two}) > 60
 
 
 def test_grey_is_each_channel_of_its_three():
-  grey = tf.constant(PICTURES[..., :1])
+  grey = tf.constant(IMAGES[..., :1])
   for name in rand_augment.OPS:
     np.testing.assert_array_equal(
       np.repeat(apply(name, 0.9, grey), 3, axis=3), apply(name, 0.9, tf.repeat(grey, 3, axis=3))
@@ -120,7 +120,7 @@ def test_grey_is_each_channel_of_its_three():
 
 def test_compiles():
   function = tf.function(rand_augment.rand_augment, jit_compile=True, autograph=False)
-  pictures, own = tf.constant(PICTURES), seeds(len(PICTURES))
+  batch, own = tf.constant(IMAGES), seeds(len(IMAGES))
   np.testing.assert_array_equal(
-    function(pictures, own, 2, 9.0), rand_augment.rand_augment(pictures, own, 2, 9.0)
+    function(batch, own, 2, 9.0), rand_augment.rand_augment(batch, own, 2, 9.0)
   )

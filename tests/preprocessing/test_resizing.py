@@ -33,7 +33,7 @@ def test_is_pillows_to_the_bit(shape, size, interpolation):
 
 
 @pytest.mark.parametrize('interpolation', resizing.INTERPOLATIONS)
-def test_window_is_that_of_the_whole_resized_picture(interpolation):
+def test_window_is_that_of_the_whole_resized_image(interpolation):
   image = RNG.integers(0, 256, [60, 200, 3]).astype(np.uint8)
   whole = np.asarray(Image.fromarray(image).resize([133, 40], PILLOW[interpolation]))
   for top, left, height, width in [(0, 0, 40, 40), (0, 93, 40, 40), (7, 51, 20, 11)]:

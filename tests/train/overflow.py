@@ -1,4 +1,4 @@
-"""A loss that is not finite by data alone: a net that overflows in float16 on white pictures."""
+"""A loss that is not finite by data alone: a net that overflows in float16 on white images."""
 
 import io
 import pathlib
@@ -11,15 +11,15 @@ from tests import records, tiny
 
 
 def write_set(directory: pathlib.Path, white: tuple[int, ...], **kwargs) -> pathlib.Path:
-  """Pictures of one grey, in [-1, 1] almost 0, but white ones at some numbers."""
+  """Images of one grey, in [-1, 1] almost 0, but white ones at some numbers."""
 
-  def picture(label: int, number: int) -> bytes:
+  def image(label: int, number: int) -> bytes:
     file = io.BytesIO()
     pixels = np.full((40, 48, 3), 255 if number in white else 128, np.uint8)
     Image.fromarray(pixels).save(file, 'JPEG')
     return file.getvalue()
 
-  return records.write_set(directory, picture_of=picture, **kwargs)
+  return records.write_set(directory, image_of=image, **kwargs)
 
 
 def write_checkpoint(path: pathlib.Path) -> str:

@@ -93,7 +93,7 @@ def test_small_batches_equal_a_large_one():
 
 
 def test_batch_norm_moves_with_every_small_batch():
-  """Twice the same pictures, without distortion of them or dropout."""
+  """Twice the same images, without distortion of them or dropout."""
   settings = config(accumulate_steps=2, dropout_keep_prob=1.0)
   state, train_step = make(settings)
   half = batch(4)
@@ -114,7 +114,7 @@ def test_the_global_batch_counts_the_small_ones():
 
 def test_a_batch_of_another_size_is_refused():
   _, train_step = make(config(accumulate_steps=3), Linear)
-  message = '--accumulate_steps=3 with --batch_size=4 takes 12 pictures a replica and step, not 8'
+  message = '--accumulate_steps=3 with --batch_size=4 takes 12 images a replica and step, not 8'
   with pytest.raises(ValueError, match=message):
     run(train_step, batch(8))
 
@@ -135,7 +135,7 @@ def mirrored_values(mirrored, value):
   ],
 )
 def test_replicas(mirrored, flags, model):
-  """The same pictures on both replicas are one."""
+  """The same images on both replicas are one."""
   count = 4 * flags.get('accumulate_steps', 1)
   settings = config(mixup_alpha=0.2, **flags)
   single, single_step = make(settings, model)

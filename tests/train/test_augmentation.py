@@ -41,7 +41,7 @@ def augmented(settings, value):
 
 
 @pytest.mark.parametrize('flags', FLAGS, ids=lambda flags: next(iter(flags)))
-def test_each_flag_changes_the_pictures_by_their_seeds_alone(flags):
+def test_each_flag_changes_the_images_by_their_seeds_alone(flags):
   plain, share = augmented(config(), batch())
   assert share is None
   np.testing.assert_allclose(plain, batch()['image'].numpy() / 127.5 - 1, atol=1e-6)
@@ -60,7 +60,7 @@ def test_magnitude_is_taken():
   assert np.any(weak.numpy() != strong.numpy())
 
 
-def test_the_step_mixes_targets_as_pictures():
+def test_the_step_mixes_targets_as_images():
   """Dropout off and fixed weights: the step's loss is that of the mixed batch by hand."""
   settings = config(mixup_alpha=1.0, cutmix_alpha=1.0, dropout_keep_prob=1.0, weight_decay=0.0)
   strategy = tf.distribute.get_strategy()

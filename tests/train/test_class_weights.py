@@ -76,7 +76,7 @@ def test_balanced(directory, tmp_path):
   dataset_info.write_info(tmp_path, info)
   weights = class_weights.load(config(tmp_path, class_weights='balanced'))
   assert weights == [1.0, 2.0, pytest.approx(2 / 3)]
-  assert np.dot(weights, counts) == pytest.approx(sum(counts))  # the mean over pictures is 1
+  assert np.dot(weights, counts) == pytest.approx(sum(counts))  # the mean over images is 1
   offset = config(tmp_path, class_weights='balanced', labels_offset=1)
   assert class_weights.load(offset) == weights[1:]
   other = config(tmp_path, class_weights='balanced', dataset_split_name='test')

@@ -118,7 +118,7 @@ def test_recipes_name_fields(recipe):
   [
     ({'recipe': 'best'}, '--recipe=best: choose one of paper, slim, finetune'),
     ({'dataset_dir': None}, '--dataset_dir must be given'),
-    ({'input_channels': 4}, '--input_channels=4: choose 1 or 3, to which pictures are decoded'),
+    ({'input_channels': 4}, '--input_channels=4: choose 1 or 3, to which images are decoded'),
     ({'optimizer': 'lion'}, '--optimizer=lion: choose one of adadelta, .*sgd'),
     ({'batch_size': 0}, '--batch_size=0: must be at least 1'),
     ({'label_smoothing': 1.5}, '--label_smoothing=1.5: must be at least 0, at most 1'),

@@ -124,7 +124,7 @@ def test_two_workers_evaluate_and_accumulate(data, tmp_path):
 
 @pytest.mark.slow
 def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
-  """A picture that one of them has makes the loss NaN: both go back and skip it."""
+  """An image that one of them has makes the loss NaN: both go back and skip it."""
   data, run = tmp_path / 'data', tmp_path / 'run'
   flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))
   flags |= {'on_nan': 'rollback', 'accumulate_steps': 2, 'batch_size': 2}
@@ -268,7 +268,7 @@ def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, c
   assert train(1, max_number_of_steps=2) == 8  # of 24
   with caplog.at_level('INFO', 'absl'):
     assert train(2, num_epochs=1.3) == 8 + 3 * 8
-  message = '1 replica(s) and 4 pictures a step, now 2 and 8; data and schedules go on where they'
+  message = '1 replica(s) and 4 images a step, now 2 and 8; data and schedules go on where they'
   assert message in caplog.text
   entries = processes.metrics(tmp_path)
   epochs = [round(n / 24, 4) for n in (4, 8, 16, 24, 32)]

@@ -156,7 +156,7 @@ def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_picture_that_makes_the_loss_not_finite(tmp_path, caplog):
+def test_a_image_that_makes_the_loss_not_finite(tmp_path, caplog):
   """It stops the run, which names what is known; or its batch is skipped. Grey ones do no harm."""
   data, run = tmp_path / 'data', tmp_path / 'run'
   flags = overflow.flags(overflow.write_checkpoint(tmp_path / 'loud.ckpt'))

@@ -93,8 +93,8 @@ def test_the_best_checkpoint_is_kept_and_can_be_evaluated(run, tmp_path):
   assert evaluate(run / 'best', tmp_path)['top_1'] == found[best]
 
 
-def test_epochs_are_counted_by_pictures(data, tmp_path):
-  """Ten steps of 16 pictures, and then steps of 8, of which an epoch has 2.5."""
+def test_epochs_are_counted_by_images(data, tmp_path):
+  """Ten steps of 16 images, and then steps of 8, of which an epoch has 2.5."""
   settings = config(
     data, tmp_path, max_number_of_steps=None, num_epochs=11.0, eval_interval_epochs=0.1
   )
@@ -102,7 +102,7 @@ def test_epochs_are_counted_by_pictures(data, tmp_path):
   assert plan.total_steps == 28  # 27.5
   plan = trainer.start_from(plan, train_state.Counters(10, 170, 160), settings)
   assert [plan.epoch(step) for step in (10, 11, 15)] == [8.0, 8.4, 10.0]
-  assert plan.total_steps == 10 + 8  # 60 of 220 pictures are left
+  assert plan.total_steps == 10 + 8  # 60 of 220 images are left
   assert [plan.steps_until(epoch) for epoch in (8.0, 8.1, 10.0)] == [10, 11, 15]
   assert trainer.start_from(plan, plan.start, config(data, tmp_path)).total_steps == 6
 
@@ -250,7 +250,7 @@ def test_out_of_memory_says_what_to_try(data, tmp_path, monkeypatch):
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
   assert str(error.value) == (
-    'Out of memory with --batch_size=8 pictures a replica: try --batch_size=4, which with '
+    'Out of memory with --batch_size=8 images a replica: try --batch_size=4, which with '
     '--accumulate_steps=2 is the same global batch, or --precision=bfloat16 (OOM when allocating)'
   )
 
@@ -260,16 +260,16 @@ def test_profile(data, tmp_path):
   assert list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
 
 
-def test_tensorboard_shows_pictures_as_the_net_sees_them(data, tmp_path):
+def test_tensorboard_shows_images_as_the_net_sees_them(data, tmp_path):
   train(config(data, tmp_path, max_number_of_steps=2, save_summaries_secs=0.0, histograms=True))
   tags = {}
   for event in next(tmp_path.glob('events.out.tfevents*')).parent.glob('events*'):
     for record in tf.data.TFRecordDataset(str(event)):
       for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
         tags.setdefault(value.tag, tf.make_ndarray(value.tensor))
-  width, height, *pictures = tags['train/images']
-  assert (int(width), int(height), len(pictures)) == (32, 32, 8)
-  pixels = tf.stack([tf.io.decode_png(picture) for picture in pictures]).numpy()
+  width, height, *images = tags['train/images']
+  assert (int(width), int(height), len(images)) == (32, 32, 8)
+  pixels = tf.stack([tf.io.decode_png(image) for image in images]).numpy()
   assert pixels.shape == (8, 32, 32, 3)
   assert pixels.std() > 10
   names = tags['train/labels'].item().decode().split(', ')
@@ -357,14 +357,14 @@ def test_without_a_checkpoint_there_is_no_head_first(data, tmp_path, caplog):
   assert '--head_epochs' not in caplog.text
 
 
-def test_several_labels_a_picture(tmp_path):
-  """Pictures of two classes each; the whole way from records to the evaluation."""
+def test_several_labels_a_image(tmp_path):
+  """Images of two classes each; the whole way from records to the evaluation."""
   directory = tmp_path / 'data'
   directory.mkdir()
   for split, count in (('train', 16), ('validation', 6)):
     examples = [
       slim_records.example(
-        image_encoded=records.picture(i, i), image_class_label=[i % 3, 3], image_format=b'JPEG'
+        image_encoded=records.image(i, i), image_class_label=[i % 3, 3], image_format=b'JPEG'
       )
       for i in range(count)
     ]

@@ -59,7 +59,7 @@ def test_sigmoid_is_tf1s(smoothing):
   assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_class_weights_multiply_the_loss_of_each_picture():
+def test_class_weights_multiply_the_loss_of_each_image():
   log_probabilities = LOGITS - np.log(np.exp(LOGITS).sum(1, keepdims=True))
   each = -(np.eye(4)[LABELS] * 0.9 + 0.1 / 4) * log_probabilities
   expected = (each.sum(1) * WEIGHTS[LABELS]).mean()

@@ -40,7 +40,7 @@ def test_line(tmp_path, caplog):
   first, second = caplog.messages
   assert first.startswith('step 10/100  epoch 2.50  loss 1.500  top-1 0.250  rate 0.045  ')
   assert 'images/s' in first and ' left' in first
-  assert first.endswith('2 broken pictures skipped')
+  assert first.endswith('2 broken images skipped')
   assert 'images/s' not in second
 
 

@@ -93,7 +93,7 @@ def test_stairs_and_their_schedule_need_each_other(given):
 
 @pytest.mark.parametrize('kind', schedules._SCHEDULES)
 def test_rates_go_on_where_they_were_with_another_batch(kind):
-  """After 600 pictures of 100 an epoch the batch doubles: a function of the pictures alone."""
+  """After 600 images of 100 an epoch the batch doubles: a function of the images alone."""
   config = resolve(
     {
       **GIVEN,

@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all replicas: R of b pictures are as one of R * b."""
+"""Batch norm over the batches of all replicas: R of b images are as one of R * b."""
 
 import threading
 
@@ -200,7 +200,7 @@ SETTINGS = {
 
 def batch(count):
   rng = np.random.default_rng(0)
-  # Darker pictures first: the replicas' own statistics would differ.
+  # Darker images first: the replicas' own statistics would differ.
   highest = np.linspace(40, 256, count).reshape(-1, 1, 1, 1)
   return {
     'image': tf.constant(rng.uniform(0, highest, (count, SIDE, SIDE, 3)), tf.uint8),

@@ -61,7 +61,7 @@ def single():
 
 
 @pytest.mark.usefixtures('seed')
-def test_two_replicas_on_the_same_pictures_are_one(single, mirrored):
+def test_two_replicas_on_the_same_images_are_one(single, mirrored):
   """The same batch on both: sums, means, clipping and statistics come out as on one device."""
   settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
   state, train_step = make(mirrored, settings)

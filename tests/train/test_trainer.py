@@ -87,7 +87,7 @@ def test_tensorboard_gets_the_same(run):
   for record in tf.data.TFRecordDataset(str(events)):
     event = tf1.Event.FromString(record.numpy())
     for value in event.summary.value:
-      if value.metadata.plugin_data.plugin_name == 'scalars':  # there are pictures too
+      if value.metadata.plugin_data.plugin_name == 'scalars':  # there are images too
         tags[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
   last = metrics(run)[-1]
   assert tags['loss'] == (6, pytest.approx(last['loss'], rel=1e-5))
@@ -230,8 +230,8 @@ def evaluate(run, tmp_path, **kwargs):
 
 
 @pytest.mark.parametrize('weights', ['ema', 'plain'])
-def test_evaluation_counts_every_picture_once(run, data, tmp_path, weights):
-  found = evaluate(run, tmp_path, batch_size=5, weights=weights, pictures=9)
+def test_evaluation_counts_every_image_once(run, data, tmp_path, weights):
+  found = evaluate(run, tmp_path, batch_size=5, weights=weights, images=9)
   assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
   assert found['num_images'] == 23
   assert found['skipped_images'] == 0
@@ -241,7 +241,7 @@ def test_evaluation_counts_every_picture_once(run, data, tmp_path, weights):
 
 
 def _top_1_one_by_one(run, data, use_ema: bool) -> float:
-  """By a graph of slim's, a picture at a time."""
+  """By a graph of slim's, an image at a time."""
   paths = dataset_factory.get_dataset('image_folder', 'validation', data).paths
   right = 0
   with tf.Graph().as_default(), tf1.Session() as session:
@@ -267,10 +267,10 @@ def _top_1_one_by_one(run, data, use_ema: bool) -> float:
   return right / 23
 
 
-def test_evaluation_draws_pictures(run, tmp_path):
+def test_evaluation_draws_images(run, tmp_path):
   from PIL import Image
 
-  evaluate(run, tmp_path, batch_size=5, pictures=9)
+  evaluate(run, tmp_path, batch_size=5, images=9)
   with Image.open(tmp_path / 'eval' / 'predictions.png') as sheet:
     assert sheet.size == (8 * 118 + 6, 2 * 152 + 6)
 

@@ -1,4 +1,4 @@
-"""Pictures with their true and predicted labels on one sheet."""
+"""Images with their true and predicted labels on one sheet."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from slim_inception.evaluate.metrics import Predictions, name_of
 
-_TILE = 112  # pixels a side of a picture on the sheet
+_TILE = 112  # pixels a side of an image on the sheet
 _CAPTION = 34  # pixels below it: two lines
 _MARGIN = 6
 _COLUMNS = 8
@@ -21,11 +21,11 @@ def draw_predictions(
   thumbnails: Mapping[int, bytes],
   names: Mapping[int, str],
 ) -> None:
-  """Writes a PNG: each picture above its true and its predicted label, wrong ones in red.
+  """Writes a PNG: each image above its true and its predicted label, wrong ones in red.
 
   Args:
     path: where to.
-    predictions: of at least one picture.
+    predictions: of at least one image.
     thumbnails: {place: JPEG or PNG file} of those that are drawn; b'' leaves the tile white.
     names: {label: name}; a label that has none is written as its number.
   """
@@ -39,8 +39,8 @@ def draw_predictions(
   for number, i in enumerate(drawn):
     left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
     if encoded := thumbnails[int(predictions.places[i])]:
-      with Image.open(io.BytesIO(encoded)) as picture:
-        tile = ImageOps.fit(picture.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
+      with Image.open(io.BytesIO(encoded)) as image:
+        tile = ImageOps.fit(image.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
       sheet.paste(tile, (left, top))
     true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
     color = _RIGHT if predictions.right[i] else _WRONG
@@ -50,7 +50,7 @@ def draw_predictions(
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont) -> str:
-  """Shortens a caption to the width of a picture."""
+  """Shortens a caption to the width of an image."""
   while font.getlength(text) > _TILE and len(text) > 2:
     text = text[:-2] + '…'
   return text

@@ -49,11 +49,11 @@ def write_records(
   Args:
     directory: exists.
     num_images: records.
-    num_distinct: pictures; the records repeat them.
+    num_distinct: images; the records repeat them.
     num_shards: files.
     num_classes: labels cycle through 1..num_classes - 1, as ImageNet's with its background.
   """
-  pictures = [photograph(number) for number in range(min(num_distinct, num_images))]
+  images = [photograph(number) for number in range(min(num_distinct, num_images))]
   counts = [0] * num_classes
   examples = []
   for number in range(num_images):
@@ -61,7 +61,7 @@ def write_records(
     counts[label] += 1
     examples.append(
       records.encode_example(
-        pictures[number % len(pictures)], label=label, image_format='JPEG', height=375, width=500
+        images[number % len(images)], label=label, image_format='JPEG', height=375, width=500
       )
     )
   written = tuple(

@@ -1,7 +1,7 @@
-"""Pictures: what a file is by its content, and what of it goes into a record.
+"""Images: what a file is by its content, and what of it goes into a record.
 
 A JPEG is read up to its scan: size and colours stand in the header, and whether it ends is seen at
-its end. Nothing is decoded that need not be: that is 20 us a picture where decoding takes 5 ms.
+its end. Nothing is decoded that need not be: that is 20 us an image where decoding takes 5 ms.
 """
 
 import io
@@ -35,11 +35,11 @@ _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
 _END_OF_IMAGE, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 
 
-class BadPictureError(ValueError):
-  """The file is no picture that can be trained on; the message says why."""
+class BadImageError(ValueError):
+  """The file is no image that can be trained on; the message says why."""
 
 
-class Picture(NamedTuple):
+class CheckedImage(NamedTuple):
   """A file as it goes into a record.
 
   Attributes:
@@ -74,38 +74,38 @@ class JpegHeader(NamedTuple):
   has_exif: bool
 
 
-def read_picture(content: bytes, *, upright: bool = False, keep_png: bool = True) -> Picture:
-  """Checks a picture; good JPEGs keep their bytes and are not decoded.
+def read_image(content: bytes, *, upright: bool = False, keep_png: bool = True) -> CheckedImage:
+  """Checks an image; good JPEGs keep their bytes and are not decoded.
 
   CMYK JPEGs and every format that Pillow reads besides JPEG and PNG become RGB JPEGs of quality
   100. PNGs, which are decoded to see that they are whole, keep their bytes if `keep_png`.
 
   Args:
     content: of the file, whatever its name says.
-    upright: turn a picture that is to be shown turned (EXIF orientation), which re-encodes it.
+    upright: turn an image that is to be shown turned (EXIF orientation), which re-encodes it.
       Decoders in TensorFlow ignore the tag, and ImageNet's published numbers ignore it too; photos
       from phones are often stored lying down.
     keep_png: False re-encodes PNGs too, as slim does in ImageNet.
 
   Raises:
-    BadPictureError: empty, truncated, or no picture.
+    BadImageError: empty, truncated, or no image.
   """
   if not content:
-    raise BadPictureError('empty file')
+    raise BadImageError('empty file')
   if not content.startswith(JPEG_MAGIC):
     return _decoded(content, upright, keep_png)
   header = read_jpeg_header(content)
   if header.channels == 4 or (upright and header.has_exif and turn_of_file(content) is not None):
     return _decoded(content, upright, keep_png)
   colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
-  return Picture(content, 'JPEG', header.height, header.width, colorspace, header.channels)
+  return CheckedImage(content, 'JPEG', header.height, header.width, colorspace, header.channels)
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader:
-  """Reads the segments before the scan, and looks whether the picture ends.
+  """Reads the segments before the scan, and looks whether the image ends.
 
   Raises:
-    BadPictureError: no scan, no end of image, or a kind of JPEG that TensorFlow does not decode.
+    BadImageError: no scan, no end of image, or a kind of JPEG that TensorFlow does not decode.
   """
   frame, has_exif, position = None, False, 2
   try:
@@ -124,28 +124,28 @@ def read_jpeg_header(content: bytes) -> JpegHeader:
       if marker in _FRAMES:
         frame = content[start + 2 : start + 8]
       elif marker in _OTHER_FRAMES:
-        raise BadPictureError(f'JPEG of an unusual kind (frame marker {marker:02X})')
+        raise BadImageError(f'JPEG of an unusual kind (frame marker {marker:02X})')
       elif marker == _APP1:
         has_exif |= content[start + 2 : start + 6] == b'Exif'
   except (ValueError, IndexError) as error:
-    if isinstance(error, BadPictureError):
+    if isinstance(error, BadImageError):
       raise
-    raise BadPictureError('JPEG is truncated: it ends before its scan') from error
+    raise BadImageError('JPEG is truncated: it ends before its scan') from error
   if marker != _SCAN or frame is None or len(frame) < 6:
-    raise BadPictureError('JPEG without a picture in it')
+    raise BadImageError('JPEG without an image in it')
   if not content.endswith(b'\xff\xd9') and content.rfind(b'\xff\xd9', position) < 0:
-    raise BadPictureError('JPEG is truncated: it has no end of image')
+    raise BadImageError('JPEG is truncated: it has no end of image')
   bits, channels = frame[0], frame[5]
   height, width = int.from_bytes(frame[1:3], 'big'), int.from_bytes(frame[3:5], 'big')
   if bits != 8 or channels not in (1, 3, 4) or not height or not width:
-    raise BadPictureError(
+    raise BadImageError(
       f'JPEG of an unusual kind ({width} x {height}, {channels} channels of {bits} bits)'
     )
   return JpegHeader(height, width, channels, has_exif)
 
 
 def turn_of_file(content: bytes) -> Image.Transpose | None:
-  """How EXIF wants a picture turned; None for upright ones and for broken EXIF."""
+  """How EXIF wants an image turned; None for upright ones and for broken EXIF."""
   try:
     with Image.open(io.BytesIO(content)) as image:
       return turn_of(image)
@@ -154,22 +154,22 @@ def turn_of_file(content: bytes) -> Image.Transpose | None:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-  """`turn_of_file` of an open picture."""
+  """`turn_of_file` of an open image."""
   try:
     return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
   except Exception:  # Pillow raises nearly anything
     return None
 
 
-def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
+def _decoded(content: bytes, upright: bool, keep_png: bool) -> CheckedImage:
   turn = turn_of_file(content) if upright else None
   try:
     image = Image.open(io.BytesIO(content))
     image.load()
   except Image.UnidentifiedImageError:
-    raise BadPictureError('not a picture in any known format') from None
+    raise BadImageError('not an image in any known format') from None
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
-    raise BadPictureError(f'does not decode: {error}') from error
+    raise BadImageError(f'does not decode: {error}') from error
 
   is_jpeg, is_png = content.startswith(JPEG_MAGIC), content.startswith(PNG_MAGIC)
   change = (
@@ -181,17 +181,19 @@ def _decoded(content: bytes, upright: bool, keep_png: bool) -> Picture:
   image_format = 'JPEG' if is_jpeg or change else 'PNG'
   if change:
     if image.mode.startswith(('I', 'F')):
-      raise BadPictureError(f'{image.format} of more than 8 bits a channel: convert it first')
+      raise BadImageError(f'{image.format} of more than 8 bits a channel: convert it first')
     try:
       image, content = as_jpeg(image if turn is None else image.transpose(turn))
     except Exception as error:  # wider than 65,535 pixels, say
-      raise BadPictureError(f'cannot be made a JPEG: {error}') from error
+      raise BadImageError(f'cannot be made a JPEG: {error}') from error
   colorspace, channels = _COLORSPACES.get(image.mode, ('RGB', 3))
-  return Picture(content, image_format, image.height, image.width, colorspace, channels, change)
+  return CheckedImage(
+    content, image_format, image.height, image.width, colorspace, channels, change
+  )
 
 
 def as_jpeg(image: Image.Image) -> tuple[Image.Image, bytes]:
-  """Encodes a picture as RGB JPEG of quality 100, without subsampling of its colours."""
+  """Encodes an image as RGB JPEG of quality 100, without subsampling of its colours."""
   image = image.convert('RGB')
   file = io.BytesIO()
   image.save(file, 'JPEG', quality=100, subsampling=0)

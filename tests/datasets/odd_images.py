@@ -1,4 +1,4 @@
-"""Real picture files, good and odd, and folders of them."""
+"""Real image files, good and odd, and folders of them."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ def encode(file_format, mode='RGB', pixels=PIXELS, **options):
 
 
 def lying():
-  """A picture that EXIF says to turn by a quarter when shown."""
+  """An image that EXIF says to turn by a quarter when shown."""
   exif = Image.Exif()
   exif[0x0112] = 6
   return encode('JPEG', quality=95, exif=exif)
@@ -49,7 +49,7 @@ ODD = {  # file name -> content, and what becomes of it: JPEG, PNG, a change, or
   'a.webp': (encode('WEBP'), 'WEBP to JPEG'),
   'deep.tiff': (deep(), 'TIFF of more than 8 bits'),
   'empty.jpg': (b'', 'empty file'),
-  'text.jpg': (b'Not found', 'not a picture'),
+  'text.jpg': (b'Not found', 'not an image'),
   'cut.jpg': (JPEG[:-60], 'JPEG is truncated: it has no end of image'),
   'cut.png': (PNG[: len(PNG) // 2], 'does not decode'),
 }

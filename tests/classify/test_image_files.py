@@ -1,4 +1,4 @@
-"""Odd pictures as TensorFlow sees them, compared with Pillow and NumPy."""
+"""Odd images as TensorFlow sees them, compared with Pillow and NumPy."""
 
 import builtins
 import io
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
-from slim_inception.datasets.pictures import BadPictureError
+from slim_inception.datasets.images import BadImageError
 
-from slim_inception.classify import pictures
-from tests.datasets import odd_pictures
-from tests.datasets.odd_pictures import JPEG, PIXELS, PNG, encode
+from slim_inception.classify import image_files
+from tests.datasets import odd_images
+from tests.datasets.odd_images import JPEG, PIXELS, PNG, encode
 
 
 def seen(content, **kwargs):
   """Pixels as an evaluation decodes them, after `prepare`."""
-  encoded = pictures.prepare(content, **kwargs).encoded
+  encoded = image_files.prepare(content, **kwargs).encoded
   return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
 
 
@@ -31,7 +31,7 @@ def test_ordinary_files_stay_as_they_are():
   for content in (
     JPEG, PNG, encode('JPEG', 'L'), encode('JPEG', progressive=True), encode('PNG', 'P'), deep,
   ):  # fmt: skip
-    assert pictures.prepare(content).encoded is content
+    assert image_files.prepare(content).encoded is content
   np.testing.assert_array_equal(seen(PNG), PIXELS)
   np.testing.assert_array_equal(seen(deep)[..., 1], PIXELS[..., 0])
 
@@ -105,9 +105,9 @@ def test_one_pixel(file_format):
     *(('TIFF', mode) for mode in ('RGB', 'RGBA', 'L', 'P', 'CMYK')),
   ],
 )
-def test_large_pictures_are_divided(file_format, mode, monkeypatch):
+def test_large_images_are_divided(file_format, mode, monkeypatch):
   """97 x 61 pixels of a slope stand for 20,000 x 20,000."""
-  monkeypatch.setattr(pictures, 'LARGE', 1000)
+  monkeypatch.setattr(images, 'LARGE', 1000)
   slope = np.add.outer(np.arange(61), np.arange(97)).astype(np.uint8)
   content = encode(file_format, mode, slope if mode in 'LP' else np.stack([slope] * 3, axis=2))
   found = seen(content)
@@ -122,7 +122,7 @@ def test_large_pictures_are_divided(file_format, mode, monkeypatch):
 def test_thumbnails():
   for size in ((300, 100), (3, 1), (5000, 1)):
     content = file_of(np.full((size[1], size[0], 3), (200, 10, 10), np.uint8), 'PNG')
-    with Image.open(io.BytesIO(pictures.prepare(content, 60).thumbnail)) as image:
+    with Image.open(io.BytesIO(image_files.prepare(content, 60).thumbnail)) as image:
       assert image.size == (60, max(1, round(60 * size[1] / size[0])))
       assert image.getpixel((30, 0)) == (200, 10, 10)
 
@@ -134,19 +134,19 @@ HEIC = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(100)
   ('content', 'message'),
   [
     (b'', 'empty file'),
-    (b'Not found', 'not a picture in any known format'),
-    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not a picture in any known format'),
+    (b'Not found', 'not an image in any known format'),
+    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image in any known format'),
     (JPEG[:-60], 'JPEG is truncated: it has no end of image'),
     (encode('BMP')[:200], 'does not decode: '),
-    (encode('WEBP')[:100], 'does not decode: |not a picture'),
+    (encode('WEBP')[:100], 'does not decode: |not an image'),
     (b'II*\0' + bytes(20), 'a TIFF of a kind that Pillow does not read'),
     (file_of(np.ones((4, 4), np.float32), 'TIFF'), 'TIFF of 32 bits a channel, and nothing says'),
     (file_of(np.ones((4, 4), np.int32), 'TIFF'), 'TIFF of 32 bits a channel, and nothing says'),
   ],
 )
-def test_what_is_no_picture(content, message):
-  with pytest.raises(BadPictureError, match=message) as error:
-    pictures.prepare(content)
+def test_what_is_no_image(content, message):
+  with pytest.raises(BadImageError, match=message) as error:
+    image_files.prepare(content)
   assert len(str(error.value).splitlines()) == 1
 
 
@@ -159,8 +159,8 @@ def test_heic_names_what_reads_it(monkeypatch):
     return whole(name, *args, **kwargs)
 
   monkeypatch.setattr(builtins, '__import__', without)
-  with pytest.raises(BadPictureError, match=r'pip install "slim-inception\[heif\]"'):
-    pictures.prepare(HEIC)
+  with pytest.raises(BadImageError, match=r'pip install "slim-inception\[heif\]"'):
+    image_files.prepare(HEIC)
 
 
 def test_heic():
@@ -171,11 +171,11 @@ def test_heic():
 
 
 def test_too_many_pixels(monkeypatch):
-  monkeypatch.setattr(pictures, 'LARGE', 100)
-  monkeypatch.setattr(pictures, 'MAX_PIXELS', 24 * 32 - 1)
+  monkeypatch.setattr(images, 'LARGE', 100)
+  monkeypatch.setattr(images, 'MAX_PIXELS', 24 * 32 - 1)
   for content in (JPEG, PNG, encode('GIF')):
-    with pytest.raises(BadPictureError, match='32 x 24 pixels are more than the 767 that are dec'):
-      pictures.prepare(content)
+    with pytest.raises(BadImageError, match='32 x 24 pixels are more than the 767 that are dec'):
+      image_files.prepare(content)
 
 
 @pytest.mark.slow
@@ -183,24 +183,24 @@ def test_too_many_pixels(monkeypatch):
 def test_twenty_thousand_pixels_a_side(file_format):
   image = Image.new('RGB', (20_000, 20_000), (200, 10, 10))
   image.paste((10, 10, 200), (0, 0, 10_000, 20_000))
-  found = seen(pictures_file(image, file_format))
-  assert found.shape[0] * found.shape[1] <= pictures.LARGE
+  found = seen(images_file(image, file_format))
+  assert found.shape[0] * found.shape[1] <= images.LARGE
   middle = found.shape[1] // 2
   np.testing.assert_allclose(found[::100, middle - 50], np.array([[10, 10, 200]]), atol=3)
   np.testing.assert_allclose(found[::100, middle + 50], np.array([[200, 10, 10]]), atol=3)
 
 
-def pictures_file(image, file_format):
+def images_file(image, file_format):
   file = io.BytesIO()
   image.save(file, file_format)
   return file.getvalue()
 
 
-def test_every_odd_picture_is_right_or_refused():
-  for name, (content, _) in odd_pictures.ODD.items():
+def test_every_odd_image_is_right_or_refused():
+  for name, (content, _) in odd_images.ODD.items():
     try:
       found = seen(content)
-    except BadPictureError as error:
+    except BadImageError as error:
       assert name in ('empty.jpg', 'text.jpg', 'cut.jpg')
       assert str(error)
     except tf.errors.InvalidArgumentError:
