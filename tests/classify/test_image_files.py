@@ -107,7 +107,7 @@ def test_one_pixel(file_format):
 )
 def test_large_images_are_divided(file_format, mode, monkeypatch):
   """97 x 61 pixels of a slope stand for 20,000 x 20,000."""
-  monkeypatch.setattr(images, 'LARGE', 1000)
+  monkeypatch.setattr(image_files, 'LARGE', 1000)
   slope = np.add.outer(np.arange(61), np.arange(97)).astype(np.uint8)
   content = encode(file_format, mode, slope if mode in 'LP' else np.stack([slope] * 3, axis=2))
   found = seen(content)
@@ -171,8 +171,8 @@ def test_heic():
 
 
 def test_too_many_pixels(monkeypatch):
-  monkeypatch.setattr(images, 'LARGE', 100)
-  monkeypatch.setattr(images, 'MAX_PIXELS', 24 * 32 - 1)
+  monkeypatch.setattr(image_files, 'LARGE', 100)
+  monkeypatch.setattr(image_files, 'MAX_PIXELS', 24 * 32 - 1)
   for content in (JPEG, PNG, encode('GIF')):
     with pytest.raises(BadImageError, match='32 x 24 pixels are more than the 767 that are dec'):
       image_files.prepare(content)
@@ -184,7 +184,7 @@ def test_twenty_thousand_pixels_a_side(file_format):
   image = Image.new('RGB', (20_000, 20_000), (200, 10, 10))
   image.paste((10, 10, 200), (0, 0, 10_000, 20_000))
   found = seen(images_file(image, file_format))
-  assert found.shape[0] * found.shape[1] <= images.LARGE
+  assert found.shape[0] * found.shape[1] <= image_files.LARGE
   middle = found.shape[1] // 2
   np.testing.assert_allclose(found[::100, middle - 50], np.array([[10, 10, 200]]), atol=3)
   np.testing.assert_allclose(found[::100, middle + 50], np.array([[200, 10, 10]]), atol=3)
