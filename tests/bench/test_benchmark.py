@@ -29,7 +29,7 @@ from slim_inception.bench.peer_process import PeerProcess
 from slim_inception.cli import benchmark as script
 from tests import tiny
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -423,7 +423,9 @@ def test_the_script(tmp_path):
 def test_peak_memory_is_the_programs_own():
   """Of a child whose parent had more: getrusage would say the parent's."""
   ours = np.ones(300 << 20, np.uint8)
-  code = f'import sys; sys.path.insert(0, {str(ROOT / "benchmarking")!r}); import timing; '
+  code = (
+    f'import sys; sys.path.insert(0, {str(ROOT / "slim_inception" / "bench")!r}); import timing; '
+  )
   code += 'print(timing.peak_resident_bytes())'
   found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert 5 << 20 < int(found.stdout) < 100 << 20

@@ -15,8 +15,8 @@ from slim_inception.classify.config import resolve
 from slim_inception.classify.output import Prediction, Row
 from slim_inception.classify.run import classify
 from tests import records, tiny
+from tests.cli.test_cli import ROOT
 from tests.datasets.odd_images import JPEG, PNG
-from tests.test_scripts import ROOT
 
 FOUND = Row('a, b.jpg', (Prediction(2, 'cat, "tom"', 0.75), Prediction(10, '10', 0.125)))
 FAILED = Row('f\udcff\n.jpg', error='empty file')
@@ -24,7 +24,7 @@ FAILED = Row('f\udcff\n.jpg', error='empty file')
 
 def run_driver(*arguments, stdin=b''):
   done = subprocess.run(
-    [sys.executable, '-m', 'tests.classification.driver', *map(str, arguments)],
+    [sys.executable, '-m', 'tests.classify.driver', *map(str, arguments)],
     input=stdin,
     capture_output=True,
     cwd=ROOT,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
@@ -37,7 +37,7 @@ def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
     (
       ['--train_dir=run', '--dataset_dir=no/such/place'],
       1,
-      f"train_image_classifier: dataset_dir '{pathlib.Path.cwd()}/no/such/place' is no folder",
+      f"slim-inception train: dataset_dir '{pathlib.Path.cwd()}/no/such/place' is no folder",
     ),
   ],
 )

@@ -11,7 +11,7 @@ from slim_inception.nets.convert import conversion, keras_applications
 
 from slim_inception.cli import convert as convert_checkpoint
 from tests import golden
-from tests.test_scripts import run
+from tests.cli.test_cli import run
 
 NAME = 'inception_v3'
 STATISTICS = ('moving_mean', 'moving_variance')

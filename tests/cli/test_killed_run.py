@@ -11,7 +11,7 @@ import pytest
 
 from tests import records
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 8
 
 

@@ -18,7 +18,7 @@ from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.train.distribution import Team
 from tests import records as small_records
 from tests import tiny
-from tests.evaluation import test_views
+from tests.evaluate import test_views
 
 COUNT = 23
 

@@ -10,7 +10,7 @@ import pytest
 from slim_inception.nets import nets_factory
 
 from tests import records, tiny
-from tests.training import processes
+from tests.train import processes
 
 COUNT = 23
 
@@ -34,7 +34,7 @@ def flags(tmp_path_factory):
 def start(environment=None, **flags):
   return subprocess.Popen(
     [
-      *(sys.executable, '-m', 'tests.evaluation.driver'),
+      *(sys.executable, '-m', 'tests.evaluate.driver'),
       *(f'--{name}={value}' for name, value in flags.items()),
     ],
     cwd=processes.ROOT,
@@ -87,7 +87,11 @@ def test_bad_input_is_one_line(flags, tmp_path):
   ]
   (first, said), (second, also_said) = processes.finish(*tries)
   assert (first, second) == (1, 2)
-  assert said.startswith('driver: --exclude_list=missing.txt: no such file; expected imagenet_2014')
-  assert also_said.startswith('driver: --crop_scales=300,310: --crops=144 takes 4, not 2')
+  assert said.startswith(
+    'slim-inception eval: --exclude_list=missing.txt: no such file; expected imagenet_2014'
+  )
+  assert also_said.startswith(
+    'slim-inception eval: --crop_scales=300,310: --crops=144 takes 4, not 2'
+  )
   assert (said.count('\n'), also_said.count('\n')) == (1, 1)
   assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from slim_inception.input import data_service
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import records
-from tests.training import processes
+from tests.train import processes
 
 
 @contextlib.contextmanager
@@ -116,8 +116,8 @@ def test_a_run_trains_from_the_service_and_says_when_it_dies(tmp_path):
     ((status, output),) = processes.finish(run)
   assert time.monotonic() - killed < 60
   assert status == 1
-  (line,) = [line for line in output.splitlines() if line.startswith('driver: ')]
-  assert line.startswith(f'driver: No data service answers at {address} (')
+  (line,) = [line for line in output.splitlines() if line.startswith('slim-inception train: ')]
+  assert line.startswith(f'slim-inception train: No data service answers at {address} (')
   assert 'Traceback' not in output
   epochs = {entry['step']: entry['epoch'] for entry in processes.metrics(train_dir)}
   assert epochs[6] == 1.0

@@ -11,7 +11,7 @@ from slim_inception.input import synthetic
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import tiny
-from tests.training import processes
+from tests.train import processes
 
 
 def batches(number, **kwargs):

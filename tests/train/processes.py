@@ -39,7 +39,7 @@ def start(train_dir, data, environment=None, **flags) -> subprocess.Popen:
   flags = flags_of(train_dir, data, **flags)
   return subprocess.Popen(
     [
-      *(sys.executable, '-m', 'tests.training.driver'),
+      *(sys.executable, '-m', 'tests.train.driver'),
       *(f'--{name}={str(v).lower() if v is True else v}' for name, v in flags.items()),
     ],
     cwd=ROOT,

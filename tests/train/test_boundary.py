@@ -10,7 +10,7 @@ from slim_inception.nets import checkpoints
 
 from slim_inception.train import boundary
 from tests import records
-from tests.training import processes
+from tests.train import processes
 
 
 def test_a_signal_is_noted():
@@ -95,7 +95,9 @@ def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
   assert f'Going on from {first}' in output
   second = checkpoints.latest(tmp_path)
   assert second != first
-  assert output.endswith(f'driver: interrupted; started again it goes on from {second}\n')
+  assert output.endswith(
+    f'slim-inception train: interrupted; started again it goes on from {second}\n'
+  )
   assert 'Traceback' not in output
 
 

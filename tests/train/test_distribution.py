@@ -14,7 +14,7 @@ from slim_inception.evaluate import during_training
 from slim_inception.train import distribution, trainer
 from slim_inception.train.config import resolve
 from tests import records
-from tests.training import overflow, processes
+from tests.train import overflow, processes
 
 
 @pytest.fixture(scope='module')

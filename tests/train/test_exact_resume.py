@@ -6,7 +6,7 @@ import numpy as np
 from slim_inception.nets import checkpoints
 
 from tests import records
-from tests.training import processes
+from tests.train import processes
 
 
 def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path):

@@ -14,7 +14,7 @@ from slim_inception.nets import checkpoints
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import records, tiny
-from tests.training import overflow
+from tests.train import overflow
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from slim_inception.train.config import resolve
 from slim_inception.train.train_state import TrainState
 from slim_inception.train.train_step import make_train_step
 from tests import records, tiny
-from tests.training import processes
+from tests.train import processes
 
 EPSILON = 0.001
 DECAY = 0.5
