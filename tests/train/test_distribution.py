@@ -78,7 +78,7 @@ def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
     ((status, output),) = processes.finish(workers[1 - dead])
     assert time.monotonic() - killed < 60
   assert status == 1
-  (line,) = [line for line in output.splitlines() if line.startswith('driver: ')]
+  (line,) = [line for line in output.splitlines() if line.startswith('slim-inception train: ')]
   assert 'is gone (its own output may say why); start the same command on all' in line
   assert f'go on from {tmp_path}/model.ckpt-' in line
   assert 'Traceback' not in output
@@ -95,8 +95,8 @@ def test_a_busy_port_ends_the_worker_with_a_line(data, tmp_path, index):
     ((status, output),) = processes.finish(worker)
   assert status == 1
   assert output.endswith(
-    f'\ndriver: Worker {index} can not listen at 127.0.0.1:{ports[index]}: Address already in use; '
-    'has it been started twice? Else give it another port, on all workers\n'
+    f'\nslim-inception train: Worker {index} can not listen at 127.0.0.1:{ports[index]}: '
+    'Address already in use; has it been started twice? Else give it another port, on all workers\n'
   )
   assert 'Traceback' not in output
   assert not (tmp_path / 'run').exists()
