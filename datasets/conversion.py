@@ -28,7 +28,7 @@ REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
 _FINGERPRINT = 'fingerprint'
-_OWN_FILES = re.compile(r'\.?[a-z]+-\d{5}-of-\d{5}(\.partial)?')
+_OWN_FILES = r'[a-z]+-\d{5}-of-\d{5}(\.json|\.job)?'  # in both folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +199,7 @@ def _work_folder(dataset_dir: Path) -> Iterator[Path]:
       raise BlockingIOError(
         errno.EAGAIN, 'another conversion is writing there', str(dataset_dir)
       ) from None
+    files.sweep(work_dir, '.*')
     try:
       yield work_dir
     finally:
@@ -231,16 +232,14 @@ def _take_up(
   """
   work_dir = dataset_dir / WORK_FOLDER
   path, fingerprint = work_dir / _FINGERPRINT, _fingerprint(jobs, plan)
+  files.sweep(dataset_dir, _OWN_FILES)
   own = [
     entry
     for folder in (dataset_dir, work_dir)
     for entry in folder.iterdir()
-    if _OWN_FILES.fullmatch(entry.name.removesuffix('.json').removesuffix('.job'))
+    if re.fullmatch(_OWN_FILES, entry.name)
   ]
   if path.exists() and path.read_text() == fingerprint:
-    for entry in own:
-      if entry.name.endswith('.partial'):
-        entry.unlink()
     return
   if own and not overwrite:
     raise FileExistsError(

@@ -1,7 +1,6 @@
 """`dataset.json`: what stands beside the shards and says what they are."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
@@ -52,12 +51,9 @@ def read_info(dataset_dir: str | os.PathLike) -> DatasetInfo | None:
     ValueError: the file is no JSON or lacks a field.
   """
   path = Path(dataset_dir, INFO_FILE)
-  try:
-    content = json.loads(path.read_text('utf-8'))
-  except FileNotFoundError:
+  content = files.read_json(path)
+  if content is None:
     return None
-  except ValueError as error:
-    raise ValueError(f'{path} is no valid JSON: {error}') from error
   try:
     splits = {
       name: Split(

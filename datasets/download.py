@@ -221,6 +221,7 @@ def scratch(work_dir: Path) -> Iterator[Path]:
   It stays for the conversion to read from, and vanishes where the plan comes to nothing.
   """
   folder = work_dir.absolute() / 'unpacked'  # Beam's workers stand elsewhere
+  files.sweep(folder, '.*')
   try:
     yield folder
   except BaseException:

@@ -3,30 +3,90 @@
 import contextlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+# .<name of the file>.<host>-<process>.partial; what TensorFlow writes under a prefix has a suffix.
+_TEMPORARY = re.compile(r'\.(?P<name>.+)\.[^.]+-\d+\.partial(\..+)?', re.DOTALL)
+
+
+def temporary_path(path: str | os.PathLike) -> Path:
+  """Where this process writes what is to become `path`: a hidden name in the same folder.
+
+  Host and process are part of it, so that no two on a shared disk write into one file.
+  """
+  path = Path(path)
+  host = platform.node().partition('.')[0] or 'localhost'
+  return path.with_name(f'.{path.name}.{host}-{os.getpid()}.partial')
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
   """Yields a temporary path that becomes `path` on success and vanishes on any error.
 
-  Whoever is killed in between leaves at most a hidden file, which the next attempt replaces.
+  A process that is killed in between leaves at most the temporary file, see `sweep`. On success
+  the file is on the disk under its name: power may fail.
   """
-  path = Path(path)
-  temporary = path.with_name(f'.{path.name}.partial')
+  path, temporary = Path(path), temporary_path(path)
   try:
     yield temporary
-    with open(temporary, 'rb') as file:
-      os.fsync(file.fileno())
+    _flush(temporary)
     os.replace(temporary, path)
+    with contextlib.suppress(OSError):  # a file system that cannot do so with a folder
+      _flush(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike, content: dict) -> None:
+def _flush(path: Path) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def sweep(folder: str | os.PathLike, name_pattern: str) -> None:
+  """Removes what killed processes left of `atomic_path` in a folder, which need not be there.
+
+  Only call it where nobody else is writing files of these names. Folders stay, and every file
+  that has another name than `temporary_path` gives.
+
+  Args:
+    folder: where to look; not below it.
+    name_pattern: regular expression of the names that the files were to have.
+  """
+  with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    for entry in entries:
+      match = _TEMPORARY.fullmatch(entry.name)
+      if match and re.fullmatch(name_pattern, match['name']) and not entry.is_dir():
+        os.unlink(entry.path)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+  """Writes indented JSON, atomically."""
+  # Bytes of names that are no UTF-8 become \udcff, which JSON reads as they were.
+  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
   with atomic_path(path) as temporary:
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n', 'utf-8')
+    temporary.write_text(text, 'utf-8', errors='backslashreplace')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """The content of a JSON file; None where there is none.
+
+  Raises:
+    ValueError: it is no JSON.
+    OSError: it cannot be read.
+  """
+  try:
+    return json.loads(Path(path).read_text('utf-8'))
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise ValueError(f'{os.fspath(path)} is no valid JSON: {error}') from error
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ This takes as much disk again as the images; they are removed when the records a
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
   unpacked = work_dir / f'{path.stem}-{place}.images'
   index_path = work_dir / f'{path.stem}-{place}.json'
   signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-  index = json.loads(index_path.read_text('utf-8')) if index_path.exists() else {}
+  index = files.read_json(index_path) or {}
   if index.get('source') != signature:
     logging.info('Unpacking %s', path)
     work_dir.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,9 @@
 
 import collections
 import dataclasses
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from . import files, imagenet_boxes, images, records, shards
@@ -125,7 +123,7 @@ def stem(filename: str) -> str:
 def finished(job: ShardJob) -> ShardReport | None:
   """The report of a shard that an earlier run finished; None where it has to be written."""
   try:
-    report = json.loads(Path(job.report_path).read_text('utf-8'))
+    report = files.read_json(job.report_path)
     shard = shards.Shard(**report['shard'])
     if os.path.getsize(job.path) != shard.num_bytes or (report['skipped'] and not job.skip_bad):
       return None

@@ -119,7 +119,7 @@ def test_stopped_conversion_goes_on(tmp_path, monkeypatch):
   finished = identity(out)
   assert list(finished) == ['train-00000-of-00004']
   monkeypatch.undo()
-  (out / '.train-00001-of-00004.partial').write_bytes(b'of a process that was killed')
+  (out / '.train-00001-of-00004.other-host-12.partial').write_bytes(b'of a killed process')
   image_folder.convert(str(root), out)
   assert identity(out).items() >= finished.items()
   assert digest(out) == digest(whole)

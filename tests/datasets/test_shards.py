@@ -17,7 +17,7 @@ def test_finds_shards_of_both_namings(tmp_path, template):
   for split in ('train', 'validation'):
     for i in (2, 0, 1):
       (folder / template.format(split=split, i=i)).write_bytes(b'x')
-  (folder / '.train-00003-of-00004.partial').write_bytes(b'x')
+  (folder / '.train-00003-of-00004.host-12.partial').write_bytes(b'x')
   (folder / 'labels.txt').write_text('0:a')
   expected = [str(folder / template.format(split='train', i=i)) for i in range(3)]
   assert shards.find_shards(folder, 'train') == expected

@@ -1,0 +1,22 @@
+"""Names that several rooms share, without an import: of files, and of variables in checkpoints."""
+
+# In a train_dir.
+CONFIG_FILE = 'config.json'
+METRICS_FILE = 'metrics.jsonl'
+BEST_FOLDER = 'best'
+EVAL_FOLDER = 'eval'
+
+# In an eval_dir.
+EVALUATIONS_FILE = 'evaluations.jsonl'
+EVALUATION_METRICS_FILE = 'metrics.json'  # also in BEST_FOLDER
+
+# In an exported folder.
+EXPORT_FILE = 'export.json'
+
+# Variables of a checkpoint that belong to the run rather than to the net.
+GLOBAL_STEP = 'global_step'
+INPUT_POSITION = 'input_position'
+TRAINED_IMAGES = 'trained_images'
+LOSS_SCALE = 'loss_scale'
+LOSS_SCALE_GOOD_STEPS = 'loss_scale_good_steps'
+OVERFLOW_STEPS = 'overflow_steps'

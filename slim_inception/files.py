@@ -1,0 +1,127 @@
+"""Reading and writing JSON, JSON lines, CSV and tables of text; files are replaced as a whole.
+
+Import-light: no TensorFlow.
+"""
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from slim_inception.datasets.files import (
+  atomic_path,
+  read_json,
+  readable,
+  some,
+  sweep,
+  temporary_path,
+  write_json,
+)
+
+__all__ = [
+  'append_json_lines',
+  'append_text',
+  'atomic_path',
+  'atomic_text',
+  'read_json',
+  'read_json_lines',
+  'readable',
+  'some',
+  'sweep',
+  'temporary_path',
+  'text_table',
+  'write_csv',
+  'write_json',
+  'write_json_lines',
+]
+
+
+@contextlib.contextmanager
+def atomic_text(path: str | os.PathLike) -> Iterator[TextIO]:
+  """Yields a text file (UTF-8) that is there under its name when all is written; see `atomic_path`.
+
+  Bytes of names that are no UTF-8 are written as \\udcff; ends of lines stay as they are written.
+  """
+  with (
+    atomic_path(path) as temporary,
+    open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file,
+  ):
+    yield file
+
+
+def append_text(path: str | os.PathLike, text: str, header: str = '') -> None:
+  """Adds text after the last whole line of a file; a new file begins with `header`."""
+  path = Path(path)
+  before = path.read_bytes().decode() if path.exists() else ''  # ends of lines as they are
+  if before and not before.endswith('\n'):
+    before += '\n'
+  with atomic_text(path) as file:
+    file.write((before or header) + text)
+
+
+# JSON lines: an object a line
+
+
+def read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The objects of a JSON-lines file; [] where there is none.
+
+  Lines that are damaged or were cut off, by a killed process for example, are left out.
+  """
+  if not os.path.exists(path):
+    return []
+  objects = []
+  with open(path, encoding='utf-8', errors='replace') as file:
+    for line in file:
+      with contextlib.suppress(json.JSONDecodeError):
+        objects.append(json.loads(line))
+  return [content for content in objects if isinstance(content, dict)]
+
+
+def write_json_lines(path: str | os.PathLike, objects: Iterable[Mapping[str, Any]]) -> None:
+  with atomic_text(path) as file:
+    file.writelines(map(_json_line, objects))
+
+
+def append_json_lines(path: str | os.PathLike, objects: Iterable[Mapping[str, Any]]) -> None:
+  append_text(path, ''.join(map(_json_line, objects)))
+
+
+def _json_line(content: Mapping[str, Any]) -> str:
+  return json.dumps(content) + '\n'
+
+
+# Tables
+
+
+def write_csv(
+  path: str | os.PathLike,
+  header: Sequence[str],
+  rows: Iterable[Sequence[object]],
+  line_end: str = '\r\n',
+) -> None:
+  """Writes a table (RFC 4180, UTF-8); None is an empty cell."""
+  with atomic_text(path) as file:
+    writer = csv.writer(file, lineterminator=line_end)
+    writer.writerow(header)
+    writer.writerows(rows)
+
+
+def text_table(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:
+  """Lines of text with the columns of `rows` under each other, two spaces between them.
+
+  Args:
+    rows: cells, the same number in each row; headers are rows too.
+    left: columns that begin at the same place; the others end there, as numbers should.
+  """
+  left = set(left)
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(
+      cell.ljust(width) if index in left else cell.rjust(width)
+      for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]
