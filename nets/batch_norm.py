@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import arg_scopes
+from . import slim
 from .layer_support import (
   ONES,
   ZEROS,
@@ -18,12 +17,11 @@ from .layer_support import (
   check_data_format,
   collect,
   model_variable,
-  shares_arg_scope_with,
 )
 from .replicas import sum_over_replicas
 
 
-@shares_arg_scope_with(slim.batch_norm)
+@slim.layer
 def batch_norm(
   inputs: tf.Tensor,
   decay: float = 0.999,
@@ -262,7 +260,7 @@ def _moments_of_all_replicas(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, t
   number = tf.cast(tf.size(images) // channels, tf.float32)
   mean, within = tf.nn.moments(images, (0, 1, 2))
   sums = number * tf.concat([mean, within, mean**2, [1.0]], 0)
-  with arg_scopes.put_aside():  # the other replicas come here in their own threads
+  with slim.put_aside():  # the other replicas come here in their own threads
     (sums,) = sum_over_replicas([sums])
   number = sums[-1]
   mean, within, squares = tf.split(sums[:-1] / number, 3)

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 from absl import logging
 
-from . import checkpoints, inception_blocks, layers
+from . import checkpoints, inception_blocks, layers, slim
 from .inception_blocks import Row, Variant
 from .model import NetModule
 

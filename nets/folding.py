@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import layers
+from . import layers, slim
 from .layer_support import ZEROS
 
 _MEAN = '/BatchNorm/moving_mean'
@@ -36,8 +35,8 @@ def without_batch_norm(arg_scope: dict[str, Any]) -> dict[str, Any]:
 
 def epsilon_of(arg_scope: dict[str, Any]) -> float:
   """What batch norm adds to the variance in this arg scope."""
-  of_conv = arg_scope.get(layers.conv2d._key_op, {}).get('normalizer_params') or {}
-  of_batch_norm = arg_scope.get(layers.batch_norm._key_op, {})
+  of_conv = arg_scope.get(slim.key_of(layers.conv2d), {}).get('normalizer_params') or {}
+  of_batch_norm = arg_scope.get(slim.key_of(layers.batch_norm), {})
   return of_conv.get('epsilon', of_batch_norm.get('epsilon', 0.001))
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import inception_utils, layers
+from . import inception_utils, layers, slim
 from .inception_blocks import (
   Block,
   Branches,

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 from absl import logging
 
-from . import layers
+from . import layers, slim
 from .inception_blocks import AUX_DEPTHS, AUX_POOL, AUX_STRIDE, spatial_size
 
 ArgScope = dict[str, Any]

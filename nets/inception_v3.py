@@ -9,9 +9,8 @@ Table 1 a 1 x 1 convolution and a max pooling stand for one 3 x 3 convolution ea
 from collections.abc import Callable
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import inception_utils, layers
+from . import inception_utils, layers, slim
 from .inception_blocks import (
   AUX_DEPTHS,
   AuxiliaryHead,

@@ -7,9 +7,8 @@ has some pairs the other way round (7 x 1 before 1 x 7 in the long branch of Fig
 """
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import inception_utils, layers
+from . import inception_utils, layers, slim
 from .inception_blocks import (
   AuxiliaryHead,
   Block,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
+
+from . import slim
 
 Initializer = Callable[..., tf.Tensor]
 Regularizer = Callable[[tf.Tensor], tf.Tensor | None]
@@ -12,16 +13,6 @@ Collections = str | Sequence[str] | None
 
 ZEROS = tf.compat.v1.zeros_initializer()
 ONES = tf.compat.v1.ones_initializer()
-
-
-def shares_arg_scope_with(slim_op: Callable) -> Callable[[Callable], Callable]:
-  """Decorator: arg scopes over `slim_op` reach the layer, and the other way round."""
-
-  def decorate(layer: Callable) -> Callable:
-    layer._key_op = slim_op._key_op
-    return slim.add_arg_scope(layer)
-
-  return decorate
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -57,7 +48,7 @@ def model_variable(
   **kwargs: Any,
 ) -> tf.Variable:
   """`slim.model_variable`: what arg scopes, variable scopes and custom getters say counts."""
-  collections = slim.utils.get_variable_collections(variables_collections, name)
+  collections = slim.get_variable_collections(variables_collections, name)
   if isinstance(collections, str):
     collections = [collections]
   return slim.model_variable(
@@ -68,5 +59,5 @@ def model_variable(
 def collect(outputs: tf.Tensor, collections: Collections, alias: str) -> tf.Tensor:
   """Adds `outputs` to graph collections under its scope's name; there are none in TF2."""
   if collections and not tf.compat.v1.executing_eagerly_outside_functions():
-    slim.utils.collect_named_outputs(collections, alias, outputs)
+    slim.collect_named_outputs(collections, alias, outputs)
   return outputs

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 
+from . import slim
 from .batch_norm import batch_norm
 from .convolution import add_biases, convolve
 from .layer_support import (
@@ -32,7 +32,6 @@ from .layer_support import (
   collect,
   model_variable,
   pair,
-  shares_arg_scope_with,
 )
 
 __all__ = [
@@ -50,7 +49,7 @@ _XAVIER = slim.xavier_initializer()
 
 
 def _is_slim_batch_norm(normalizer_fn: Callable | None) -> bool:
-  return getattr(normalizer_fn, '_key_op', None) == slim.batch_norm._key_op
+  return slim.key_of(normalizer_fn) == slim.key_of(batch_norm)
 
 
 def _normalize(
@@ -69,7 +68,7 @@ def _scaled(variable: tf.Variable, scale: float) -> tf.Variable | tf.Tensor:
   return variable if scale == 1.0 else variable * scale
 
 
-@shares_arg_scope_with(slim.conv2d)
+@slim.layer
 def conv2d(
   inputs: tf.Tensor,
   num_outputs: int,
@@ -149,7 +148,7 @@ def conv2d(
     return collect(outputs, outputs_collections, sc.name)
 
 
-@shares_arg_scope_with(slim.fully_connected)
+@slim.layer
 def fully_connected(
   inputs: tf.Tensor,
   num_outputs: int,
@@ -231,7 +230,7 @@ def _pool(
     return collect(outputs, outputs_collections, name)
 
 
-@shares_arg_scope_with(slim.max_pool2d)
+@slim.layer
 def max_pool2d(
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
@@ -255,7 +254,7 @@ def max_pool2d(
   )
 
 
-@shares_arg_scope_with(slim.avg_pool2d)
+@slim.layer
 def avg_pool2d(
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
@@ -279,7 +278,7 @@ def avg_pool2d(
   )
 
 
-@shares_arg_scope_with(slim.dropout)
+@slim.layer
 def dropout(
   inputs: tf.Tensor,
   keep_prob: float | tf.Tensor = 0.5,
@@ -317,7 +316,7 @@ def dropout(
     return collect(outputs, outputs_collections, name)
 
 
-@shares_arg_scope_with(slim.flatten)
+@slim.layer
 def flatten(
   inputs: tf.Tensor, outputs_collections: Collections = None, scope: str | None = None
 ) -> tf.Tensor:
@@ -332,7 +331,7 @@ def flatten(
     return collect(outputs, outputs_collections, name)
 
 
-@shares_arg_scope_with(slim.softmax)
+@slim.layer
 def softmax(logits: tf.Tensor, scope: str | None = None) -> tf.Tensor:
   """Softmax over the last dimension of [..., C].
 

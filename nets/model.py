@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
-import tf_slim as slim
 
-from . import arg_scopes, checkpoints, folding, layers
+from . import checkpoints, folding, layers, slim
 from .inception_blocks import spatial_size
 
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
@@ -54,7 +53,7 @@ class NetModule(tf.Module):
     self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     with (
-      arg_scopes.exclusively(),
+      slim.exclusively(),
       slim.arg_scope(self._arg_scope),
       _seeded_dropout(dropout_seed),
       tf.compat.v1.variable_scope(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tf_slim as slim
 from absl import logging
 
 from . import (
@@ -15,6 +14,7 @@ from . import (
   inception_resnet_v2,
   inception_v3,
   inception_v4,
+  slim,
 )
 from .feature_pyramid import FeaturePyramid
 from .inception_blocks import Head, Row, Variant

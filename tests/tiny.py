@@ -4,8 +4,7 @@ Runs of the trainer take seconds with it where Inception-v3 takes half a minute 
 """
 
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import inception_utils, layers, nets_factory
+from slim_inception.nets import inception_utils, layers, nets_factory, slim
 from slim_inception.nets.inception_blocks import (
   AuxiliaryHead,
   Head,

@@ -3,7 +3,7 @@
     layers.py              a layer as plain arrays; batch norm's gamma and the input's scale folded
     structure.py           the layers of the four nets by the rows of their tables
     formats.py             which kind of file it is, by its content
-    slim.py                slim's checkpoints, archives and frozen graphs, facenet's too; ours
+    slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
     keras_applications.py  Keras Applications' InceptionV3 and InceptionResNetV2
     torch_family.py        timm's nets and torchvision's inception_v3
     conversion.py          reads any of them, fills a model, writes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from . import formats, keras_applications, slim, torch_family
+from . import formats, keras_applications, slim_files, torch_family
 from .layers import Layer, fold_gamma, fold_preprocessing, has_gamma
 from .structure import structure
 
@@ -65,7 +65,7 @@ def read(
     net: whose weights they are, e.g. 'inception_v4'.
     preprocessing: the images that they were trained on, a key of `layers.PREPROCESSINGS`; what is
       not 'inception' is folded into the first layer, so that the result takes images in [-1, 1].
-    averages: of a checkpoint: see `slim.AVERAGES`.
+    averages: of a checkpoint: see `slim_files.AVERAGES`.
 
   Raises:
     OSError: there is no such file.
@@ -104,7 +104,7 @@ def fill(
   wanted = {name: variable.shape.as_list() for name, variable in variables.items()}
   keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in wanted)
   layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
-  values = slim.as_variables(layers, wanted, weights.net)
+  values = slim_files.as_variables(layers, wanted, weights.net)
   first = f'{structure(weights.net).scope}/{structure(weights.net).first}/weights'
   summed = 0
   if wanted.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import keras_applications, slim, torch_family
+from . import keras_applications, slim_files, torch_family
 from .layers import Layer
 
 
@@ -15,25 +15,25 @@ class Source(NamedTuple):
   """How to get from a file to layers."""
 
   text: str  # what it is called
-  read: Callable[[str, str, str], slim.Tensors]  # path, net, which averages
+  read: Callable[[str, str, str], slim_files.Tensors]  # path, net, which averages
   layers: Callable[[Mapping[str, np.ndarray], str], tuple[dict[str, Layer], set[str]]]
 
 
 SOURCES: dict[str, Source] = {
   'checkpoint': Source(
     'a TensorFlow checkpoint',
-    lambda path, net, averages: slim.read_checkpoint(path, averages),
-    slim.layers,
+    lambda path, net, averages: slim_files.read_checkpoint(path, averages),
+    slim_files.layers,
   ),
   'archive': Source(
     'an archive with a TensorFlow checkpoint or a frozen graph',
-    lambda path, net, averages: slim.read_archive(path, averages),
-    slim.layers,
+    lambda path, net, averages: slim_files.read_archive(path, averages),
+    slim_files.layers,
   ),
   'frozen graph': Source(
     'a frozen TensorFlow graph',
-    lambda path, net, averages: slim.read_frozen_graph(path),
-    slim.layers,
+    lambda path, net, averages: slim_files.read_frozen_graph(path),
+    slim_files.layers,
   ),
   'h5': Source(
     'weights of Keras (HDF5)',

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, layers, slim, structure
+from slim_inception.nets.convert import conversion, layers, slim_files, structure
 
 _WRITERS = {'.weights.h5': conversion.write_keras, '.safetensors': conversion.write_timm}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
@@ -48,7 +48,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     'weights',
     'auto',
-    slim.AVERAGES,
+    slim_files.AVERAGES,
     'Of a checkpoint, ema: the moving averages of the weights; auto: those if there are any.',
   )
   flags.DEFINE_bool(

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets.convert import conversion, slim, torch_family
+from slim_inception.nets.convert import conversion, slim_files, torch_family
 from slim_inception.nets.convert.layers import Layer, Norm
 
 from tests import golden
@@ -32,7 +32,7 @@ def golden_layers(name):
     variable: golden.weights(variable, tuple(shape))
     for variable, shape, *_ in golden.reference(name)['variables']
   }
-  return slim.layers(tensors, name)[0]
+  return slim_files.layers(tensors, name)[0]
 
 
 @pytest.mark.parametrize('name', torch_family.NAMES)

@@ -6,10 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import checkpoints, inception, nets_factory
-from slim_inception.nets.convert import conversion
-from slim_inception.nets.convert import slim as foreign_slim
+from slim_inception.nets import checkpoints, inception, nets_factory, slim
+from slim_inception.nets.convert import conversion, slim_files
 
 from tests import golden
 
@@ -110,9 +108,9 @@ def test_averages_of_a_training_run(tmp_path):
     {name: tf.constant([1.0]), name + checkpoints.EMA_SUFFIX: tf.constant([2.0]), 'step': [3]},
   )
   for averages, expected in (('auto', 2.0), ('ema', 2.0), ('plain', 1.0)):
-    tensors = foreign_slim.read_checkpoint(tmp_path / 'model.ckpt-1', averages)
+    tensors = slim_files.read_checkpoint(tmp_path / 'model.ckpt-1', averages)
     assert tensors[name] == expected
     assert tensors['step'] is None
   checkpoints.save(tmp_path / 'model.ckpt-2', {name: tf.constant([1.0])})
   with pytest.raises(ValueError, match='model.ckpt-2 has no moving averages'):
-    foreign_slim.read_checkpoint(tmp_path / 'model.ckpt-2', 'ema')
+    slim_files.read_checkpoint(tmp_path / 'model.ckpt-2', 'ema')

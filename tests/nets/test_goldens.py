@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import nets_factory, summary
+from slim_inception.nets import nets_factory, slim, summary
 
 from slim_inception.bench import operations
 from tests import golden, tiny

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import layers
+from slim_inception.nets import layers, slim
 
 tf1 = tf.compat.v1
+tf_slim = slim.tf_slim  # what users import
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_softmax_and_flatten(graph):
 
 
 def test_arg_scopes_of_slim_reach_ours_and_the_other_way_round(graph):
-  with slim.arg_scope([slim.conv2d], activation_fn=None, normalizer_fn=slim.batch_norm):
+  with slim.arg_scope([tf_slim.conv2d], activation_fn=None, normalizer_fn=tf_slim.batch_norm):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, scope='Conv')
   assert names() == [
     'Conv/weights',
@@ -177,26 +177,26 @@ def test_arg_scopes_of_slim_reach_ours_and_the_other_way_round(graph):
     'Conv/BatchNorm/moving_variance',
   ]
   with slim.arg_scope([layers.conv2d], stride=2) as scope:
-    assert scope[slim.conv2d._key_op]['stride'] == 2
+    assert scope[slim.key_of(tf_slim.conv2d)]['stride'] == 2
 
 
 def test_slims_variable_scopes_place_and_collect_variables(graph):
   with (
     slim.arg_scope([slim.model_variable], device='/cpu:1'),
-    slim.arg_scope([slim.conv2d], variables_collections={'weights': ['mine']}),
-    slim.arg_scope([slim.conv2d, slim.max_pool2d], outputs_collections='end_points'),
+    slim.arg_scope([tf_slim.conv2d], variables_collections={'weights': ['mine']}),
+    slim.arg_scope([tf_slim.conv2d, tf_slim.max_pool2d], outputs_collections='end_points'),
   ):
     net = layers.conv2d(noise(1, 8, 8, 3), 4, 3, scope='Conv')
     layers.max_pool2d(net, 2, scope='Pool')
   assert {v.device for v in tf1.global_variables()} == {'/device:CPU:1'}
   assert [v.op.name for v in tf1.get_collection('mine')] == ['Conv/weights']
-  assert list(slim.utils.convert_collection_to_dict('end_points')) == ['Conv', 'Pool']
+  assert list(tf_slim.utils.convert_collection_to_dict('end_points')) == ['Conv', 'Pool']
   assert len(tf1.get_collection(tf1.GraphKeys.MODEL_VARIABLES)) == 2
 
 
 def test_slims_other_ways_to_ask_for_batch_norm(graph):
   params = {'zero_debias_moving_mean': False, 'renorm': False, 'scope': 'bn'}
-  normalizer_fn = functools.partial(slim.batch_norm, scale=True)
+  normalizer_fn = functools.partial(tf_slim.batch_norm, scale=True)
   with tf1.variable_scope('net', partitioner=tf1.fixed_size_partitioner(2)):
     layers.conv2d(noise(2, 8, 8, 3), 4, 3, normalizer_fn=normalizer_fn, normalizer_params=params)
   moving = [name for name in names() if 'moving' in name]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import inception, nets_factory
+from slim_inception.nets import inception, layers, nets_factory, slim
 
 from tests import golden
 
@@ -116,7 +115,7 @@ def test_no_weight_decay():
 
 
 def test_caller_arg_scope_reaches_a_model():
-  with slim.arg_scope([slim.conv2d], normalizer_fn=None):
+  with slim.arg_scope([layers.conv2d], normalizer_fn=None):
     scope = inception.inception_v3_arg_scope(use_batch_norm=False)
   model = nets_factory.create_model(
     'inception_v3', 5, image_size=75, arg_scope=scope, depth_multiplier=0.1

@@ -6,14 +6,15 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
 from slim_inception.nets import (
   inception,
   inception_blocks,
   inception_resnet_v2,
   inception_v3,
   inception_v4,
+  layers,
   nets_factory,
+  slim,
 )
 from slim_inception.nets.inception_blocks import Cell
 
@@ -195,7 +196,7 @@ def test_arg_scope_values(graph):
     batch_norm_updates_collections='updates',
     batch_norm_scale=True,
   )
-  with slim.arg_scope(scope), slim.arg_scope([slim.conv2d], trainable=False):
+  with slim.arg_scope(scope), slim.arg_scope([layers.conv2d], trainable=False):
     inception.inception_v4_base(images(), 'Conv2d_1a_3x3')
   assert [v.op.name for v in tf1.global_variables()][1:3] == [
     'InceptionV4/Conv2d_1a_3x3/BatchNorm/beta',
@@ -262,7 +263,7 @@ def test_output_stride_8_keeps_the_values_of_the_classifier(graph):
   for stride in (16, 8):
     with (
       slim.arg_scope(inception.inception_resnet_v2_arg_scope()),
-      slim.arg_scope([slim.batch_norm], is_training=False),
+      slim.arg_scope([layers.batch_norm], is_training=False),
     ):
       _, outputs[stride] = inception.inception_resnet_v2_base(
         inputs, output_stride=stride, scope=tf1.VariableScope(tf1.AUTO_REUSE, 'InceptionResnetV2')
@@ -298,7 +299,7 @@ def test_relu6_clips_the_residuals_but_the_last(graph):
 def test_blocks_are_functions_too(graph):
   """The Object Detection API builds the second stage of Faster R-CNN of them."""
   net = tf1.placeholder(tf.float32, (1, 4, 4, 32))
-  net = slim.repeat(net, 2, inception_resnet_v2.block8, scale=0.20)
+  net = slim.tf_slim.repeat(net, 2, inception_resnet_v2.block8, scale=0.20)
   net = inception_resnet_v2.block8(net, activation_fn=None)
   assert net.shape.as_list() == [1, 4, 4, 32]
   scopes = {v.op.name.split('/Branch')[0] for v in tf1.global_variables() if 'Branch' in v.op.name}
@@ -320,8 +321,11 @@ def test_pooling_behind_the_convolution_is_pooling_before_it(variant, graph):
   net = tf.constant(np.random.default_rng(0).normal(size=(2, 9, 7, 24)), tf.float32)
   for biases in (False, True):
     ends = {'biases_initializer': tf1.constant_initializer(0.5)} if biases else {}
-    ends['normalizer_fn'] = None if biases else slim.batch_norm
-    with slim.arg_scope([slim.conv2d], **ends), tf1.variable_scope('net', reuse=tf1.AUTO_REUSE):
+    ends['normalizer_fn'] = None if biases else layers.batch_norm
+    with (
+      slim.arg_scope([layers.conv2d], **ends),
+      tf1.variable_scope('net', reuse=tf1.AUTO_REUSE),
+    ):
       ours = inception_blocks.run_branches(net, (branch,), variant)
       with tf1.variable_scope('Branch_0'):
         drawn = inception_blocks._run_cell(net, pool, 'AvgPool_0a_3x3', variant)

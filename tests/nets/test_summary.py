@@ -4,8 +4,7 @@ import math
 
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import inception_v3, nets_factory, summary
+from slim_inception.nets import inception_v3, nets_factory, slim, summary
 
 from tests import tiny
 

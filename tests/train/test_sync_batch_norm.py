@@ -5,8 +5,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
-from slim_inception.nets import checkpoints, inception_utils, layers
+from slim_inception.nets import checkpoints, inception_utils, layers, slim
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion

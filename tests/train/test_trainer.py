@@ -7,9 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_slim as slim
 from slim_inception.datasets import dataset_factory
-from slim_inception.nets import checkpoints, inception
+from slim_inception.nets import checkpoints, inception, slim
 
 from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
@@ -119,7 +118,7 @@ def test_slims_training_graph_opens_the_checkpoint(run):
     with slim.arg_scope(inception.inception_v3_arg_scope()):
       logits, end_points = tiny.inception_tiny(tf.zeros((1, 32, 32, 3)), 3, is_training=True)
     global_step = tf1.train.get_or_create_global_step()
-    model_variables = slim.get_model_variables()
+    model_variables = tf.compat.v1.model_variables()
     averages = tf1.train.ExponentialMovingAverage(0.9999, global_step)
     averages.apply(model_variables)
     optimizer = tf1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1.0)
@@ -253,7 +252,7 @@ def _top_1_one_by_one(run, data, use_ema: bool) -> float:
       logits, _ = tiny.inception_tiny(
         (pixels - 0.5) * 2, 3, is_training=False, create_aux_logits=False
       )
-    variables = slim.get_model_variables()
+    variables = tf.compat.v1.model_variables()
     averages = tf1.train.ExponentialMovingAverage(0.9)
     names = {averages.average_name(v) if use_ema else v.op.name: v for v in variables}
     tf1.train.Saver(names).restore(session, tf.train.latest_checkpoint(str(run)))
