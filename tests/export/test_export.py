@@ -225,7 +225,7 @@ def test_a_net_that_reads_back_otherwise_is_not_delivered(
     pytest.importorskip(package, reason=f'extra {format}')
   monkeypatch.setitem(comparison.ACCEPTED, 'none', Accepted(-1.0, 1.0, 0.0))
   with pytest.raises(
-    ValueError, match=f'{format} .* does not agree with the checkpoint on 10 pict'
+    ValueError, match=f'{format} .* does not agree with the checkpoint on 10 images'
   ):
     run(data, checkpoint, tmp_path / '1', format=format)
   assert list(tmp_path.iterdir()) == []
