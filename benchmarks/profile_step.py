@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tensorflow as tf
 from absl import flags
-from tensorflow.tsl.profiler.protobuf import xplane_pb2  # the file format of the profiler
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from slim_inception.bench import config as benchmark_config
 from slim_inception.bench import net_rate, timing
@@ -49,6 +49,17 @@ _KINDS = (
   ('element by element', r':(Mul|Sub|AddV2|Maximum|Minimum|Max|Min|SelectV2|ReverseV2|RealDiv)$'),
   ('other', r''),
 )
+
+# What is read of the profiler's file, {message: {field: (number, type)}}, messages are repeated:
+# https://github.com/openxla/xla/blob/main/third_party/tsl/tsl/profiler/protobuf/xplane.proto
+_XPLANE = {
+  'Space': {'planes': (1, 'Plane')},
+  'Plane': {'name': (2, str), 'lines': (3, 'Line'), 'event_metadata': (4, 'MetadataEntry')},
+  'Line': {'timestamp_ns': (3, int), 'events': (4, 'Event')},
+  'Event': {'metadata_id': (1, int), 'offset_ps': (2, int), 'duration_ps': (3, int)},
+  'MetadataEntry': {'key': (1, int), 'value': (2, 'Metadata')},
+  'Metadata': {'name': (2, str)},
+}
 
 
 class _Profiled(Exception):
@@ -87,15 +98,16 @@ def _profile(config: benchmark_config.Config, folder: str) -> None:
 def _read(folder: str, steps: int) -> tuple[float, dict[str, float], dict[str, float]]:
   """Seconds a step, and of each operation 'name:Type' its seconds a step and how often it ran."""
   (path,) = Path(folder).rglob('*.xplane.pb')
-  space = xplane_pb2.XSpace.FromString(path.read_bytes())
+  space = _space_class().FromString(path.read_bytes())
   seconds, counts = collections.Counter(), collections.Counter()
   begin, end = float('inf'), 0.0
   for plane in space.planes:
     if not plane.name.startswith('/host:CPU'):
       continue
+    names = {entry.key: entry.value[0].name for entry in plane.event_metadata}
     for line in plane.lines:
       for event in line.events:
-        name = plane.event_metadata[event.metadata_id].name
+        name = names[event.metadata_id]
         if '::' in name or not re.fullmatch(r'.*:\w+', name):
           continue  # not an operation
         start = line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12
@@ -103,6 +115,23 @@ def _read(folder: str, steps: int) -> tuple[float, dict[str, float], dict[str, f
         seconds[name] += event.duration_ps * 1e-12 / steps
         counts[name] += 1 / steps
   return (end - begin) / steps, seconds, counts
+
+
+def _space_class() -> type:
+  """The protobuf message of `_XPLANE`; TensorFlow has it too, but not in public."""
+  file = descriptor_pb2.FileDescriptorProto(name='xplane.proto', syntax='proto3')
+  for name, fields in _XPLANE.items():
+    message = file.message_type.add(name=name)
+    for field_name, (number, kind) in fields.items():
+      field = message.field.add(name=field_name, number=number)
+      field.label = field.LABEL_REPEATED if isinstance(kind, str) else field.LABEL_OPTIONAL
+      if isinstance(kind, str):
+        field.type, field.type_name = field.TYPE_MESSAGE, f'.{kind}'
+      else:
+        field.type = field.TYPE_INT64 if kind is int else field.TYPE_STRING
+  pool = descriptor_pool.DescriptorPool()
+  pool.Add(file)
+  return message_factory.GetMessageClass(pool.FindMessageTypeByName('Space'))
 
 
 def _kind(operation: str) -> str:
