@@ -1,11 +1,13 @@
 """Checkpoints as slim's: TensorFlow bundles of named tensors, read and written by name.
 
 slim's own checkpoints open here (the single-file format of its 2016 releases too) and ours open
-with `tf.compat.v1.train.Saver`. `training.checkpoints` keeps those of a run.
+with `tf.compat.v1.train.Saver`.
 """
 
+import contextlib
 import errno
 import os
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +16,9 @@ import tensorflow as tf
 from absl import logging
 
 EMA_SUFFIX = '/ExponentialMovingAverage'
+
+INDEX, DATA = '.index', '.data-00000-of-00001'
+SUFFIXES = (DATA, INDEX)  # of the files of a checkpoint; the index last: without it there is none
 
 
 class Restored(NamedTuple):
@@ -39,18 +44,18 @@ def resolve(path: str | os.PathLike) -> str:
     if prefix is None:
       raise FileNotFoundError(f'{path} holds no checkpoint')
     return prefix
-  for suffix in ('.index', '.meta', '.data-00000-of-00001'):  # what people paste
+  for suffix in (*SUFFIXES, '.meta'):  # what people paste
     path = path.removesuffix(suffix)
-  if not (os.path.exists(path + '.index') or os.path.exists(path)):
-    raise FileNotFoundError(f'No checkpoint {path}: neither {path}.index nor {path} exists')
+  if not (os.path.exists(path + INDEX) or os.path.exists(path)):
+    raise FileNotFoundError(f'No checkpoint {path}: neither {path}{INDEX} nor {path} exists')
   return path
 
 
 def latest(directory: str | os.PathLike) -> str | None:
   """The prefix of the newest checkpoint in a directory that is all there; None if it has none.
 
-  The file `checkpoint` is believed if what it names is there. If not (a lost file, a directory
-  that was moved), the complete checkpoint with the largest step is taken, and that is said.
+  What the file `checkpoint` names is taken if it is there. If not (a lost file, a directory
+  that was moved), the complete checkpoint with the largest step is taken, with a warning.
 
   Raises:
     FileNotFoundError: the file `checkpoint` is there, but no complete checkpoint.
@@ -61,15 +66,15 @@ def latest(directory: str | os.PathLike) -> str | None:
   try:
     state = tf.train.get_checkpoint_state(directory)
   except Exception as error:  # a text that is no CheckpointState: protobuf's own error class
-    logging.warning('%s can not be read: %s', os.path.join(directory, 'checkpoint'), error)
+    logging.warning('%s cannot be read: %s', os.path.join(directory, 'checkpoint'), error)
     state = None
   named = state.model_checkpoint_path if state else None
   if named and is_complete(named):
     return named
-  found = [prefix for prefix in numbered(directory) if is_complete(prefix)]
-  if found:
-    logging.warning('%s: %s is not there, %s is', directory, named or '"checkpoint"', found[-1])
-    return found[-1]
+  complete = [prefix for prefix in numbered(directory) if is_complete(prefix)]
+  if complete:
+    logging.warning('%s: %s is not there, %s is', directory, named or '"checkpoint"', complete[-1])
+    return complete[-1]
   if named:
     raise FileNotFoundError(f'{directory}: the checkpoint {named} is not there, nor any other')
   return None
@@ -78,7 +83,7 @@ def latest(directory: str | os.PathLike) -> str | None:
 def latest_sound(directory: str | os.PathLike) -> str | None:
   """The newest checkpoint whose every tensor can be read; None where there is no checkpoint.
 
-  One that is damaged is said and passed over.
+  One that is damaged is passed over with a warning.
 
   Raises:
     ValueError: there is none that is not damaged.
@@ -120,8 +125,8 @@ def numbered(directory: str) -> list[str]:
 
 def is_complete(prefix: str) -> bool:
   """Whether all files of a checkpoint are there (not: whether they are sound)."""
-  if os.path.exists(prefix + '.index'):
-    return os.path.exists(prefix + '.data-00000-of-00001')
+  if os.path.exists(prefix + INDEX):
+    return os.path.exists(prefix + DATA)
   return os.path.isfile(prefix)  # the format of one file
 
 
@@ -130,7 +135,7 @@ def shapes(path: str | os.PathLike) -> dict[str, list[int]]:
 
   Raises:
     FileNotFoundError: there is none.
-    ValueError: it can not be read.
+    ValueError: it cannot be read.
   """
   return _reader(resolve(path)).get_variable_to_shape_map()
 
@@ -151,7 +156,7 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    ValueError: it can not be read, or a name is not in it.
+    ValueError: it cannot be read, or a name is not in it.
   """
   prefix = resolve(path)
   reader = _reader(prefix)
@@ -175,9 +180,12 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
     OSError: the disk is full.
     tf.errors.OpError: the directory is not writable.
   """
-  path = os.fspath(path)
-  temporary = f'{path}.part-{os.getpid()}'
-  suffixes = ('.data-00000-of-00001', '.index')  # the index last: without it there is nothing
+  path = os.path.abspath(path)
+  directory, name = os.path.split(path)
+  # Named as by datasets/files.py, whose `sweep` removes what a killed process leaves. The dot at
+  # the end tells the files of process 12 from those of process 123.
+  host = platform.node().partition('.')[0] or 'localhost'
+  temporary = os.path.join(directory, f'.{name}.{host}-{os.getpid()}.partial')
   try:
     with tf.device('/cpu:0'):
       tf.raw_ops.SaveV2(
@@ -186,17 +194,29 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
         shape_and_slices=[''] * len(tensors),
         tensors=[tf.convert_to_tensor(value) for value in tensors.values()],
       )
-    if os.path.exists(path + '.index'):
-      os.remove(path + '.index')  # never the new data under the old index
-    for suffix in suffixes:
+    for suffix in SUFFIXES:
+      _flush(temporary + suffix)
+    if os.path.exists(path + INDEX):
+      os.remove(path + INDEX)  # never the new data under the old index
+    for suffix in SUFFIXES:
       os.replace(temporary + suffix, path + suffix)
+    with contextlib.suppress(OSError):  # a file system that cannot do so with a directory
+      _flush(directory)
   except tf.errors.ResourceExhaustedError as error:  # which elsewhere means memory
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
   finally:
-    directory, name = os.path.split(os.path.abspath(temporary))
     for entry in os.scandir(directory):
-      if entry.name.startswith(name):
+      if entry.name.startswith(f'{os.path.basename(temporary)}.'):
         os.remove(entry)
+
+
+def _flush(path: str) -> None:
+  """Has the file or directory on the disk, in case the power fails."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def restore(
@@ -227,7 +247,7 @@ def restore(
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    ValueError: it can not be read; a variable is missing or of another shape and that is not
+    ValueError: it cannot be read; a variable is missing or of another shape and that is not
       ignored; or nothing at all fits. Then no variable has changed.
   """
   if isinstance(exclude_scopes, str):
@@ -235,42 +255,43 @@ def restore(
   prefix = resolve(path)
   stored = shapes(prefix)
   excluded = [name for name in variables if name.startswith(tuple(exclude_scopes))]
-  wanted = {name: variable for name, variable in variables.items() if name not in set(excluded)}
+  targets = {name: variable for name, variable in variables.items() if name not in set(excluded)}
   sources = {
-    name: name + EMA_SUFFIX if use_ema and name + EMA_SUFFIX in stored else name for name in wanted
+    name: name + EMA_SUFFIX if use_ema and name + EMA_SUFFIX in stored else name for name in targets
   }
-  missing = [name for name in wanted if sources[name] not in stored]
+  missing = [name for name in targets if sources[name] not in stored]
   mismatched = [
     name
-    for name, variable in wanted.items()
+    for name, variable in targets.items()
     if sources[name] in stored and stored[sources[name]] != variable.shape.as_list()
   ]
-  summed = sum_channels in mismatched and _is_of_more_channels(
-    stored[sources[sum_channels]], wanted[sum_channels].shape.as_list()
-  )
-  if summed:
-    mismatched.remove(sum_channels)
-  if wanted and len(missing) == len(wanted):
+  to_sum = None  # the variable that gets the sum over the channels of what is stored
+  if sum_channels in mismatched and _is_of_more_channels(
+    stored[sources[sum_channels]], targets[sum_channels].shape.as_list()
+  ):
+    to_sum = sum_channels
+    mismatched.remove(to_sum)
+  if targets and len(missing) == len(targets):
     raise ValueError(
       f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
-      f'and {next(iter(wanted))}, ... are looked for'
+      f'and {next(iter(targets))}, ... are looked for'
     )
   if mismatched and not ignore_mismatched:
     name = mismatched[0]
     raise ValueError(
-      f'{name} has shape {wanted[name].shape.as_list()}, but {stored[sources[name]]} in {prefix}'
+      f'{name} has shape {targets[name].shape.as_list()}, but {stored[sources[name]]} in {prefix}'
       f'{_and_more(mismatched)}'
     )
   if missing and not ignore_missing:
     raise ValueError(f'{prefix} has no {missing[0]}{_and_more(missing)}')
-  fits = [name for name in wanted if name not in {*missing, *mismatched}]
+  fits = [name for name in targets if name not in {*missing, *mismatched}]
   values = read(prefix, [sources[name] for name in fits])
-  if summed:
-    source = sources[sum_channels]
-    logging.info('%s: the sum over the %d input channels', sum_channels, stored[source][2])
+  if to_sum is not None:
+    source = sources[to_sum]
+    logging.info('%s: the sum over the %d input channels', to_sum, stored[source][2])
     values[source] = tf.reduce_sum(values[source], axis=2, keepdims=True)
   for name in fits:
-    wanted[name].assign(values[sources[name]])
+    targets[name].assign(values[sources[name]])
   unused = sorted(set(stored) - {sources[name] for name in fits} - set(mismatched))
   return Restored(
     prefix, tuple(fits), tuple(excluded), tuple(missing), tuple(mismatched), tuple(unused)

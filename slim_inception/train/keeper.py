@@ -29,6 +29,8 @@ class Keeper:
     self._directory = directory
     self._max_to_keep = max_to_keep
     self._team = team
+    if team.is_chief:
+      files.sweep(directory, r'model\.ckpt-\d+')
     for name in os.listdir(directory) if team.is_chief else ():
       if '.part-' in name:
         os.remove(os.path.join(directory, name))

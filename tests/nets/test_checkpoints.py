@@ -1,8 +1,12 @@
 """Checkpoints by name: against tf.compat.v1.train.Saver, and what can go wrong."""
 
+import os
+import platform
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import files
 from slim_inception.nets import checkpoints
 
 tf1 = tf.compat.v1
@@ -135,3 +139,38 @@ def test_failed_save_leaves_the_earlier_one(variables, tmp_path):
   with pytest.raises(Exception, match='.'):
     checkpoints.save(prefix, {'a': tf.ones(1), 'b': object()})
   assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_another_process_may_write_beside_it(variables, tmp_path):
+  """Its number may begin with ours; what ours, killed, left earlier is not in the way."""
+  ours = f'.model.ckpt.{platform.node().partition(".")[0]}-{os.getpid()}'
+  theirs = tmp_path / f'{ours}3.partial.data-00000-of-00001'
+  theirs.write_text('half')
+  (tmp_path / f'{ours}.partial.index').write_text('of an earlier process')
+  checkpoints.save(tmp_path / 'model.ckpt', variables)
+  assert {p.name for p in tmp_path.iterdir()} == {
+    theirs.name,
+    'model.ckpt.data-00000-of-00001',
+    'model.ckpt.index',
+  }
+  files.sweep(tmp_path, r'model\.ckpt')
+  assert not theirs.exists()
+
+
+def test_files_are_on_the_disk_before_they_get_their_names(variables, tmp_path, monkeypatch):
+  flushed, renamed = set(), []
+  fsync, replace = os.fsync, os.replace
+
+  def rename(source, target):
+    assert os.stat(source).st_ino in flushed
+    renamed.append(target)
+    replace(source, target)
+
+  def flush(descriptor):
+    flushed.add(os.fstat(descriptor).st_ino)
+    fsync(descriptor)
+
+  monkeypatch.setattr(os, 'fsync', flush)
+  monkeypatch.setattr(os, 'replace', rename)
+  checkpoints.save(tmp_path / 'model.ckpt', variables)
+  assert [path[-6:] for path in renamed] == ['-00001', '.index']

@@ -181,12 +181,12 @@ def test_a_lost_checkpoint_falls_back_to_the_one_before(data, tmp_path):
   for steps in (1, 2):
     trainer.train(config(data, tmp_path, max_number_of_steps=steps))
   (tmp_path / 'model.ckpt-2.index').unlink()
-  (tmp_path / 'model.ckpt-9.part-77.index').write_text('of a killed run')
+  (tmp_path / '.model.ckpt-9.host-77.partial.index').write_text('of a killed run')
   trainer.train(config(data, tmp_path, max_number_of_steps=3, optimizer='momentum'))
   assert [entry['step'] for entry in metrics(tmp_path)] == [1, 2, 3]
   names = {path.name for path in tmp_path.iterdir()}
   assert {'model.ckpt-1.index', 'model.ckpt-3.index'} <= names
-  assert not {'model.ckpt-2.index', 'model.ckpt-9.part-77.index'} & names
+  assert not {'model.ckpt-2.index', '.model.ckpt-9.host-77.partial.index'} & names
 
 
 def test_a_train_dir_of_another_net_is_refused(run, data):
