@@ -1,179 +1,200 @@
-"""The REST server over a real connection, against the SavedModel that it serves."""
+"""The REST server as it is started by users, over real connections."""
 
 import base64
 import http.client
 import json
-import shutil
-import threading
-import urllib.error
-import urllib.request
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import nets_factory
 
-from examples import serve
-from slim_inception.export import saved_model
-from slim_inception.export.classifier import Classifier, Task
-from tests import records, tiny
+for module in ('starlette', 'uvicorn'):
+  pytest.importorskip(module, reason="needs pip install '.[serve]'")
+
+PATH = '/v1/models/sizes'
+WORKERS = 3
+
+
+class Sizes(tf.Module):
+  """Answers with the size of each file, and with the most calls that ran at the same time."""
+
+  def __init__(self):
+    self.running, self.most = tf.Variable(0), tf.Variable(0)
+
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'image_bytes')])
+  def sizes(self, image_bytes):
+    # A name of any bytes comes out as text.
+    return {'names': image_bytes, 'sizes': tf.strings.length(image_bytes)}
+
+  @tf.function(input_signature=[tf.TensorSpec([None, 2, 2], tf.float32, 'images')])
+  def total(self, images):
+    images = tf.debugging.assert_all_finite(images, 'not finite')
+    return {'total': tf.reduce_sum(images, (1, 2))}
+
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, 'x')])
+  def busy(self, x):
+    running = self.running.assign_add(1)
+    self.most.assign(tf.maximum(self.most, running))
+    matrix = tf.ones([200, 200])
+    for _ in tf.range(50):
+      matrix = matrix @ tf.ones([200, 200]) / 200
+    self.running.assign_sub(1)
+    return {'most': x + 0 * matrix[0, 0] + tf.cast(self.most, tf.float32)}
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('models') / 'colors'
-  model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
-  names = ['red', 'green', 'blé']
-  saved_model.write(Task(Classifier(model, names), 'none', lambda: iter(())), folder / '9')
-  shutil.copytree(folder / '9', folder / '10')
+def port(tmp_path_factory):
+  """The port of a server in a process of its own."""
+  folder = tmp_path_factory.mktemp('models') / 'sizes'
+  model = Sizes()
+  signatures = {'serving_default': model.sizes, 'images': model.total, 'busy': model.busy}
+  tf.saved_model.save(model, str(folder / '10'), signatures)
+  (folder / '9').mkdir()
+  (folder / '9' / 'saved_model.pb').write_bytes(b'older')
   (folder / '11').mkdir()  # being copied: no saved_model.pb yet
-  shutil.copytree(folder / '9', folder / 'best')
-  return folder
+  command = [sys.executable, '-m', 'examples.serve', folder, '--port=0', f'--workers={WORKERS}']
+  with (folder / 'log').open('w+') as log:
+    server = subprocess.Popen([*map(str, command)], stderr=log, stdout=log)
+    try:
+      for _ in range(600):
+        if match := re.search(r'running on http://127.0.0.1:(\d+)', (folder / 'log').read_text()):
+          break
+        assert server.poll() is None, (folder / 'log').read_text()
+        time.sleep(0.1)
+      yield int(match[1])
+    finally:
+      server.send_signal(signal.SIGINT)
+      server.wait(30)
 
 
-@pytest.fixture(scope='module')
-def address(folder):
-  with serve.make_server(serve.Served(folder), port=0) as server:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f'http://127.0.0.1:{server.server_port}/v1/models/colors'
-    server.shutdown()
-    thread.join()
-
-
-@pytest.fixture(scope='module')
-def signatures(folder):
-  return tf.saved_model.load(str(folder / '9')).signatures
-
-
-def ask(url, content=None):
+def ask(port, content=None, path=f'{PATH}:predict'):
   """Status and answer; `content` is posted, as JSON unless it is bytes."""
   body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
-  try:
-    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
-      return answer.status, json.load(answer)
-  except urllib.error.HTTPError as error:
-    with error:
-      return error.code, json.load(error)
+  connection = http.client.HTTPConnection('127.0.0.1', port, timeout=120)
+  connection.request('POST' if body is not None else 'GET', path, body)
+  with connection.getresponse() as response:
+    answer = response.status, json.load(response)
+  connection.close()
+  return answer
+
+
+def raw(port, text, chunk=b'', count=0):
+  """The status of a request that is sent as it is, with `count` times `chunk` behind it."""
+  with socket.create_connection(('127.0.0.1', port), 60) as connection:
+    connection.sendall(f'POST {PATH}:predict HTTP/1.1\r\nHost: a\r\n{text}'.encode())
+    try:
+      for _ in range(count):
+        connection.sendall(chunk)
+    except ConnectionError:  # it has answered and closed
+      pass
+    return int(connection.makefile('rb').readline().split()[1])
 
 
 def b64(data):
   return {'b64': base64.b64encode(data).decode()}
 
 
-def test_predicts_what_the_signature_does(address, signatures):
-  files = [records.image(i, i) for i in range(3)]
-  expected = signatures['serving_default'](tf.constant(files))
-  names = [[name.decode() for name in row] for row in expected['names'].numpy()]
-  rows = [
-    {'names': row, 'probabilities': pytest.approx(probabilities.numpy().tolist(), abs=1e-6)}
-    for row, probabilities in zip(names, expected['probabilities'], strict=True)
-  ]
-  alone = {'instances': [b64(file) for file in files]}
-  assert ask(f'{address}:predict', alone) == (200, {'predictions': rows})
-  named = {'instances': [{'image_bytes': b64(file)} for file in files]}
-  assert ask(f'{address}/versions/10:predict', named) == (200, {'predictions': rows})
-  for inputs in ([b64(file) for file in files], {'image_bytes': [b64(file) for file in files]}):
-    status, answer = ask(f'{address}:predict', {'inputs': inputs})
-    assert (status, answer['outputs']['names']) == (200, names)
-    np.testing.assert_allclose(
-      answer['outputs']['probabilities'], expected['probabilities'], atol=1e-6
-    )
-
-
-def test_takes_arrays(address, signatures):
-  images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
-  expected = signatures['images'](tf.constant(images))['probabilities'].numpy()
-  request = {'signature_name': 'images', 'instances': images.tolist()}
-  status, answer = ask(f'{address}:predict', request)
-  found = [row['probabilities'] for row in answer['predictions']]
-  assert status == 200
-  np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_one_output_has_no_name(folder, tmp_path):
-  doubler = tf.Module()
-  spec = tf.TensorSpec([None], tf.string, 'file_bytes')
-  twice = tf.function(lambda file_bytes: {'twice_bytes': file_bytes + file_bytes}, [spec])
-  tf.saved_model.save(doubler, str(tmp_path / '1'), {'serving_default': twice})
-  served = serve.Served(tmp_path, 'doubler')
-  assert served.predict({'instances': [b64(b'\xff')]}) == {'predictions': [b64(b'\xff\xff')]}
-  assert served.predict({'inputs': ['a', 'b']}) == {'outputs': [b64(b'aa'), b64(b'bb')]}
-
-
-def test_status_and_metadata(address):
+def test_predictions_status_and_metadata(port):
+  answers = [{'names': 'a', 'sizes': 1}, {'names': '\ufffd\ufffd', 'sizes': 2}]
+  for instances in ([b64(b'a'), b64(b'\xff\xff')], ['a', {'b64': '//8='}]):
+    assert ask(port, {'instances': instances}) == (200, {'predictions': answers})
+  named = [{'image_bytes': b64(b'a')}]
+  assert ask(port, {'instances': named}) == (200, {'predictions': answers[:1]})
+  arrays = {'signature_name': 'images', 'instances': [[[1, 2], [3, 4.5]]]}
+  assert ask(port, arrays) == (200, {'predictions': [10.5]})  # one output has no name
   status = {'state': 'AVAILABLE', 'status': {'error_code': 'OK', 'error_message': ''}}
-  assert ask(address) == (200, {'model_version_status': [{'version': '10', **status}]})
-  code, answer = ask(f'{address}/metadata')
+  assert ask(port, path=PATH) == (200, {'model_version_status': [{'version': '10', **status}]})
+  code, answer = ask(port, path=f'{PATH}/metadata')
   assert code == 200
-  assert answer['model_spec'] == {'name': 'colors', 'signature_name': '', 'version': '10'}
-  signatures = answer['metadata']['signature_def']['signature_def']
-  assert set(signatures) == {'serving_default', 'images'}
-  assert signatures['serving_default']['inputs']['image_bytes'] == {
-    'dtype': 'DT_STRING',
-    'tensor_shape': {'dim': [{'size': '-1', 'name': ''}], 'unknown_rank': False},
+  assert answer['model_spec'] == {'name': 'sizes', 'signature_name': '', 'version': '10'}
+  described = answer['metadata']['signature_def']['signature_def']
+  assert set(described) == {'serving_default', 'images', 'busy'}
+  assert described['images']['inputs']['images'] == {
+    'dtype': 'DT_FLOAT',
+    'tensor_shape': {'dim': [{'size': '-1'}, {'size': '2'}, {'size': '2'}]},
   }
-  assert signatures['images']['inputs']['images']['dtype'] == 'DT_FLOAT'
-  assert set(signatures['images']['outputs']) == {'names', 'probabilities'}
+  assert described['serving_default']['outputs']['sizes']['dtype'] == 'DT_INT32'
+
+
+def nested(depth):
+  return b'{"instances": [%s1%s]}' % (b'[' * depth, b']' * depth)
 
 
 @pytest.mark.parametrize(
-  ('path', 'content', 'status', 'message'),
+  ('content', 'message'),
   [
-    (':predict', b'{"instances": [', 400, 'the request is no JSON'),
-    (':predict', [], 400, 'expected a JSON object with either'),
-    (':predict', {'instances': [], 'inputs': []}, 400, 'expected a JSON object with either'),
-    (':predict', {'instances': []}, 400, '"instances" must be a list of at least one'),
-    (':predict', {'instances': [{'jpeg': 'x'}]}, 400, 'expected the inputs image_bytes'),
-    (':predict', {'instances': [{'b64': '?'}]}, 400, 'expected {"b64": "<base64>"}'),
-    (':predict', {'instances': [{'b64': 'aaaa'}]}, 400, 'Unknown image file format'),
-    (':predict', {'instances': [1.5]}, 400, 'image_bytes can not be read as string'),
-    (':predict', {'inputs': {'b64': 'aaaa'}}, 400, 'image_bytes is [], expected [None]'),
-    (':predict', {'signature_name': 'x', 'inputs': 1}, 400, "no signature 'x'; there are "),
-    (
-      ':predict',
-      {'signature_name': 'images', 'instances': [[[[0, 0, 0]]]]},
-      400,
-      'images is [1, 1, 1, 3], expected [None, 32, 32, 3]',
-    ),
-    ('s:predict', {}, 404, 'Servable not found: colorss; there is colors version 10'),
-    ('/versions/9', None, 404, 'Servable not found: colors version 9; there is'),
-    (':classify', {}, 404, 'no such address: /v1/models/colors:classify'),
-    (':predict', None, 405, ':predict takes POST'),
-    ('', {}, 405, 'POST is for :predict'),
+    (b'{"instances": [', ''),
+    (b'\xff\xfe', ''),
+    (nested(100_000), ''),
+    (nested(300), ''),  # tf.constant would end the process
+    (nested(30), ''),
+    ([], 'expected {"instances": [...]}'),
+    ({'instances': []}, 'expected {"instances": [...]}'),
+    ({'instances': {'b64': 'aaaa'}}, 'expected {"instances": [...]}'),
+    ({'instances': [{'jpeg': 'x'}]}, 'each instance must have the inputs image_bytes'),
+    ({'instances': [{'b64': '?'}]}, ''),
+    ({'instances': [{'b64': 7}]}, ''),
+    ({'instances': [1.5]}, ''),
+    ({'instances': [None]}, ''),
+    ({'instances': ['a', {'image_bytes': 'a'}]}, ''),
+    ({'signature_name': 'x', 'instances': [1]}, "no signature 'x'; there are "),
+    ({'signature_name': {}, 'instances': [1]}, 'no signature {}'),
+    ({'signature_name': 'images', 'instances': [[[0]]]}, 'images has the shape (1, 1, 1)'),
+    ({'signature_name': 'images', 'instances': [[[0], [0, 1]]]}, ''),
+    ({'signature_name': 'images', 'instances': [[[float('nan'), 0], [0, 1]]]}, 'not finite'),
+    ({'signature_name': 'images', 'instances': [[['a', 0], [0, 1]]]}, ''),
+    ({'signature_name': 'images', 'instances': [[[10**400, 0], [0, 1]]]}, ''),
   ],
+  ids=lambda value: str(value)[:40],
 )
-def test_what_is_wrong_is_said(address, path, content, status, message):
-  found, answer = ask(address + path, content)
-  assert found == status
-  assert list(answer) == ['error']
-  assert message in answer['error']
+def test_wrong_requests_are_answered_400(port, content, message):
+  status, answer = ask(port, content)
+  assert (status, list(answer)) == (400, ['error'])
+  assert message in answer['error'] and '\n' not in answer['error']
 
 
-def test_a_connection_outlives_an_error_and_requests_have_limits(address):
-  connection = http.client.HTTPConnection(address.split('/')[2], timeout=60)
-  for path, status in (('/v1', 404), ('/v1/models/colors', 200)):
-    connection.request('GET', path)
-    answer = connection.getresponse()
-    assert answer.status == status
-    answer.read()
-  connection.putrequest('POST', '/v1/models/colors:predict')
-  connection.putheader('Content-Length', str(65 << 20))
-  connection.endheaders()
-  assert connection.getresponse().status == 413
-  connection.close()
+def test_other_addresses_and_methods(port):
+  assert ask(port, path='/v1/models/other') == (404, {'error': 'Not Found'})
+  assert ask(port, {}, PATH)[0] == 405
+  assert ask(port)[0] == 405
 
 
-def test_many_at_once(address, signatures):
-  files = [records.image(i, i) for i in range(16)]
-  expected = signatures['serving_default'](tf.constant(files))['probabilities'].numpy()
-  with ThreadPoolExecutor(8) as pool:
-    answers = pool.map(lambda file: ask(f'{address}:predict', {'instances': [b64(file)]}), files)
-    found = [answer['predictions'][0]['probabilities'] for _, answer in answers]
-  np.testing.assert_allclose(found, expected, atol=1e-6)
+def test_200_connections_at_once_and_no_more_calls_than_workers(port):
+  request = {'signature_name': 'busy', 'instances': [0.0]}
+  with ThreadPoolExecutor(200) as pool:
+    answers = list(pool.map(lambda _: ask(port, request), range(200)))
+  assert [status for status, _ in answers] == [200] * 200
+  assert 1 <= max(answer['predictions'][0] for _, answer in answers) <= WORKERS
 
 
-def test_no_version(tmp_path):
-  with pytest.raises(ValueError, match='has no folder with a number for a name and a saved_mod'):
-    serve.Served(tmp_path)
+def test_a_request_has_one_length(port):
+  both = 'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n'
+  assert raw(port, both, b'0\r\n\r\n', 1) == 400
+  assert raw(port, 'Content-Length: 5\r\nContent-Length: 6\r\n\r\n', b'hello', 1) == 400
+  assert raw(port, 'Content-Length: -5\r\n\r\n') == 400
+  request = b'{"instances": ["a"]}'
+  chunked = b'%x\r\n%s\r\n0\r\n\r\n' % (len(request), request)
+  assert raw(port, 'Transfer-Encoding: chunked\r\n\r\n', chunked, 1) == 200
+
+
+def test_bodies_have_a_limit(port):
+  megabyte = bytes(1 << 20)
+  assert raw(port, f'Content-Length: {40 << 20}\r\n\r\n', megabyte, 40) == 413
+  chunk = b'100000\r\n%s\r\n' % megabyte
+  assert raw(port, 'Transfer-Encoding: chunked\r\n\r\n', chunk, 40) == 413
+
+
+def test_bodies_that_nobody_reads_are_not_taken_for_requests(port):
+  smuggled = f'GET {PATH} HTTP/1.1\r\nHost: a\r\n\r\n'.encode()
+  head = f'POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n'
+  with socket.create_connection(('127.0.0.1', port), 60) as connection:
+    connection.sendall(head.encode() + smuggled)
+    answers = connection.makefile('rb').read()  # up to the end: the server closes
+  assert answers.startswith(b'HTTP/1.1 404') and answers.count(b'HTTP/1.1') == 1
+  assert ask(port, path=PATH)[0] == 200
