@@ -1,9 +1,8 @@
 """What several runs' evaluations say of each other, from the JSON files of their train_dirs.
 
-Nothing here needs TensorFlow: the script that compares runs starts at once, also beside a run.
+Nothing here needs TensorFlow: `slim-inception compare` starts at once, also beside a run.
 """
 
-import csv
 import json
 import math
 import os
@@ -14,13 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slim_inception.datasets import files
-
-# As in training.config, training.progress and evaluation.following, which import TensorFlow.
-CONFIG_FILE = 'config.json'
-METRICS_FILE = 'metrics.jsonl'
-HISTORY_FILE = 'evaluations.jsonl'
-EVAL_DIR = 'eval'
+from slim_inception import constants, files
 
 METRICS = ('top_1', 'top_5')
 
@@ -85,23 +78,23 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
   Raises:
     ValueError, OSError: a file is missing or cannot be read.
   """
-  path = os.path.join(folder, METRICS_FILE)
+  path = os.path.join(folder, constants.METRICS_FILE)
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path} is not there; expected the train_dir of a run')
-  times, rates, found = {}, [], {}
+  times, rates, scores = {}, [], {}
   for step, line in _steps(path):
     if (epoch := _number(line, 'epoch')) is not None:
       times[step] = epoch, _number(line, 'hours')
     if (rate := _number(line, 'images_per_second')) is not None:
       rates.append(rate)
-    found |= _evaluated(step, line, 'eval_')
+    scores |= _evaluated(step, line, 'eval_')
   clock = make_clock(times)
   if eval_dir is not None:
-    found = {}
-  path = os.path.join(folder, eval_dir or EVAL_DIR, HISTORY_FILE)
+    scores = {}
+  path = os.path.join(folder, eval_dir or constants.EVAL_FOLDER, constants.EVALUATIONS_FILE)
   if os.path.exists(path):
     for step, line in _steps(path):
-      found |= _evaluated(step, line)
+      scores |= _evaluated(step, line)
   elif eval_dir is not None:
     raise FileNotFoundError(f'{path} is not there; --eval_dir is a folder in each run')
   return Run(
@@ -112,7 +105,7 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
     statistics.median(rates) if rates else None,
     tuple(
       Evaluation(step, *clock(step), int(num_images), _error(top_1), _error(top_5))
-      for step, (num_images, top_1, top_5) in sorted(found.items())
+      for step, (num_images, top_1, top_5) in sorted(scores.items())
       if times  # else nobody knows when it was
     ),
   )
@@ -149,15 +142,10 @@ def _evaluated(
 
 
 def _steps(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-  """The objects of a JSON-lines file that have a step; damaged and cut off ones are left out."""
-  with open(path, encoding='utf-8', errors='replace') as file:
-    for line in file:
-      try:
-        entry = json.loads(line)
-      except json.JSONDecodeError:
-        continue
-      if isinstance(entry, dict) and isinstance(entry.get('step'), int):
-        yield entry['step'], entry
+  """The objects of a JSON-lines file that have a step."""
+  for entry in files.read_json_lines(path):
+    if isinstance(entry.get('step'), int):
+      yield entry['step'], entry
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:
@@ -170,7 +158,7 @@ def _error(accuracy: float) -> float:
 
 
 def _net(folder: str) -> str:
-  path = os.path.join(folder, CONFIG_FILE)
+  path = os.path.join(folder, constants.CONFIG_FILE)
   if not os.path.exists(path):
     return 'unknown'
   with open(path, encoding='utf-8') as file:
@@ -200,14 +188,16 @@ def notes(runs: Sequence[Run]) -> list[str]:
         f'slim-inception eval --checkpoint_path={run.folder} --follow'
       )
     elif run.hours is None:
-      lines.append(f'{run.folder} has no hours: it began before {METRICS_FILE} counted them')
+      lines.append(
+        f'{run.folder} has no hours: it began before {constants.METRICS_FILE} counted them'
+      )
   counts = {
     run.name: sorted({evaluation.num_images for evaluation in run.evaluations})
     for run in runs
     if run.evaluations
   }
   if len(set().union(*counts.values())) > 1:
-    listed = '; '.join(f'{name}: {", ".join(map(str, found))}' for name, found in counts.items())
+    listed = '; '.join(f'{name}: {", ".join(map(str, each))}' for name, each in counts.items())
     lines.append(f'not all errors are of the same number of images: {listed}')
   return lines
 
@@ -290,16 +280,14 @@ _COLUMNS = (
 def text(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """The rows of `table` as aligned lines, under two of headers; '-' for what is not known."""
   target = next(row['target_top_1_error'] for row in rows if row['target_top_1_error'] is not None)
-  columns = []
-  for column in _COLUMNS:
-    if column.header:
-      values = [row[column.key] for row in rows]
-      shown = ['-' if value is None else column.show(value) for value in values]
-      cells = [*column.header.format(target).split('\n'), *shown]
-      width = max(map(len, cells))
-      pad = str.ljust if column.key in ('run', 'net') else str.rjust
-      columns.append([pad(cell, width) for cell in cells])
-  return ['  '.join(cells) for cells in zip(*columns, strict=True)]
+  columns = [column for column in _COLUMNS if column.header]
+  headers = zip(*(column.header.format(target).split('\n') for column in columns), strict=True)
+  cells = [[_cell(column, row[column.key]) for column in columns] for row in rows]
+  return files.text_table([*headers, *cells], left=(0, 1))
+
+
+def _cell(column: _Column, value: Any) -> str:
+  return '-' if value is None else column.show(value)
 
 
 def elided(name: str, most: int) -> str:
@@ -310,7 +298,5 @@ def elided(name: str, most: int) -> str:
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
   """Writes the rows of `table`, atomically: errors in %, empty for what is not known."""
-  with files.atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
-    writer = csv.DictWriter(file, [column.key for column in _COLUMNS], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+  keys = [column.key for column in _COLUMNS]
+  files.write_csv(path, keys, ([row[key] for key in keys] for row in rows), line_end='\n')

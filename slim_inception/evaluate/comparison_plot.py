@@ -9,7 +9,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slim_inception.datasets import files
+from slim_inception import files
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import METRICS, Run
 
@@ -37,7 +37,7 @@ _STYLE = {
   'lines.linewidth': 1.6,
   'lines.markersize': 5.5,
   'svg.fonttype': 'none',  # text that can be searched and copied
-  'svg.hashsalt': 'compare_runs',  # the same runs give the same file
+  'svg.hashsalt': 'slim-inception compare',  # the same runs give the same file
 }
 
 

@@ -1,33 +1,35 @@
 """An evaluation as one HTML page, which needs neither network nor server.
 
 Everything is in it: styles, script, figures, images. Names of classes and files are whatever the
-user's folders are called, so they are escaped wherever they are written, the script puts them on
-the page as text only, and the page's own policy lets no other script run.
+user's folders are called: the template escapes them, and the page's own policy lets no script run
+but the one that came with it.
 """
 
 import base64
 import hashlib
-import html
 import io
-import json
 import os
-import string
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from typing import Any
 
+import markupsafe
 import numpy as np
 from PIL import Image
 
-from slim_inception.datasets import files, records, shards
+from slim_inception import files
+from slim_inception.datasets import records, shards
 from slim_inception.evaluate import metrics as figures
-from slim_inception.evaluate import reliability_plot, results
-from slim_inception.evaluate.metrics import Bin, Predictions, name_of, percent
+from slim_inception.evaluate import results
+from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of, percent
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
 _JPEG_QUALITY = 80
 _MOST_PAIRS = 30  # in the table of confused pairs; results.CONFUSION_FILE has all
-_FULL_MATRIX = 30  # more classes than this are an overview to zoom into
+_FULL_MATRIX = 30  # the matrix of more classes than this is an image
+_MATRIX_BLOCKS = 250  # at most, a side of that image
+_MATRIX_COLOR = (0xCC, 0x6A, 0x1C)  # stands out from white and from black
 
 # Keys of the metrics that the headline and the plot show.
 _SHOWN = frozenset(
@@ -64,32 +66,36 @@ def write_report(
   """
   metrics = results.plain(dict(metrics))
   table = figures.per_class(predictions, num_classes)
-  used = np.flatnonzero(table.count + table.predicted)
+  used = np.flatnonzero(table.count + table.predicted).tolist()
   confusion = figures.confusion(predictions, num_classes)
-  named = {int(label): name_of(names, int(label)) for label in used}
-  sections = {
-    'figures': ('Figures', _headline(metrics, predictions) + _facts(metrics)),
-    'confusions': ('What is taken for what', _confusions(confusion, table, named)),
-    'calibration': ('Can the probabilities be believed?', _calibration(metrics)),
-    'mistakes': ('The most confident mistakes', _gallery(predictions, names, thumbnails)),
-    'classes': ('Classes', _classes(table, named)),
-  }
-  script = _template('report.js')
-  page = string.Template(_template('report.html')).substitute(
-    title=_text(title),
-    style=_template('report.css'),
-    script=script,
+  mistakes = _mistakes(confusion)
+  bins = [Bin(**entry) for entry in metrics['calibration_bins']]
+  script = _read('report.js')
+  is_small = len(used) <= _FULL_MATRIX
+  text = _render(
+    title=title,
+    style=markupsafe.Markup(_read('report.css')),
+    script=markupsafe.Markup(script),
     script_hash='sha256-' + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    links=''.join(f'<li><a href="#{k}">{_text(v[0])}</a></li>' for k, v in sections.items()),
-    sections='\n'.join(
-      f'<section id="{key}" aria-labelledby="{key}-title">\n'
-      f'<h2 id="{key}-title">{_text(heading)}</h2>\n{body}\n</section>'
-      for key, (heading, body) in sections.items()
-    ),
-    data=_data(confusion, named),
+    metrics=metrics,
+    facts={k: _lines(v) for k, v in metrics.items() if k not in _SHOWN and v not in (None, [], {})},
+    names={label: name_of(names, label) for label in used},
+    table=table,
+    counts={(t, p): n for t, p, n in _entries(confusion)} if is_small else None,
+    overview=None if is_small else _overview(mistakes, used),
+    mistakes=mistakes,
+    most_pairs=_MOST_PAIRS,
+    most_taken_for=_most_taken_for(mistakes),
+    bins=bins,
+    gap=_gap(bins),
+    num_wrong=int(np.count_nonzero(~predictions.right)),
+    gallery=list(_gallery(predictions, names, thumbnails)),
+    num_best=predictions.top.shape[1],
+    results=results,
+    zip=zip,
   )
-  with files.atomic_path(path) as temporary:
-    temporary.write_text(page, 'utf-8', errors='backslashreplace', newline='')
+  with files.atomic_text(path) as file:
+    file.write(text)
 
 
 def worst_mistakes(predictions: Predictions, count: int) -> list[int]:
@@ -152,300 +158,115 @@ def _thumbnail(encoded: bytes, size: int) -> bytes:
   return file.getvalue()
 
 
-# Text
+# What the template shows
 
 
-def _template(name: str) -> str:
+def _render(**content: object) -> str:
+  import jinja2  # an evaluation without a report does without it
+
+  environment = jinja2.Environment(
+    autoescape=True,
+    finalize=_printable,
+    lstrip_blocks=True,
+    trim_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters['percent'] = percent
+  return environment.from_string(_read('report.html.j2')).render(**content)
+
+
+def _read(name: str) -> str:
   return (resources.files(__package__) / name).read_text('utf-8')
 
 
-def _text(value: object) -> str:
-  """Text of anyone's, as HTML; NUL and its like are not allowed in it."""
-  shown = ''.join(c if c >= ' ' or c in '\t\n' else '\N{REPLACEMENT CHARACTER}' for c in str(value))
-  return html.escape(shown)
+def _printable(value: object) -> object:
+  """Text without NUL and its like, which HTML does not allow."""
+  if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
+    return value
+  return ''.join(c if c >= ' ' or c in '\t\n' else '\N{REPLACEMENT CHARACTER}' for c in value)
 
 
-def _data(confusion: figures.Confusion, named: Mapping[int, str]) -> str:
-  """What the overview draws, as JSON that cannot end the element that it stands in."""
-  index = {label: i for i, label in enumerate(named)}
-  wrong = confusion.true != confusion.predicted
-  pairs = zip(*(column[wrong].tolist() for column in confusion), strict=True)
-  mistakes = [n for true, guess, count in pairs for n in (index[true], index[guess], count)]
-  if len(named) <= _FULL_MATRIX:
-    return '{}'
-  content = {'labels': list(named), 'names': list(named.values()), 'mistakes': mistakes}
-  encoded = json.dumps(results.plain(content), separators=(',', ':'))
-  return encoded.replace('<', '\\u003c').replace('>', '\\u003e').replace('&', '\\u0026')
+def _lines(value: object) -> list[str]:
+  """A value of the metrics as text: a line for each dictionary of a list, one for all else."""
+  if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+    return list(map(_line, value))
+  return [_line(value)]
 
 
-# What the figures are
-
-
-def _headline(metrics: Mapping[str, object], predictions: Predictions) -> str:
-  first = predictions.top.shape[1]
-  count = f'{metrics["num_images"]:,}'
-  cards = [
-    _accuracy_card('Top-1 accuracy', 'top_1', metrics),
-    _accuracy_card(f'Top-{first} accuracy', 'top_5', metrics),
-    (
-      'Mean class accuracy',
-      percent(metrics['mean_class_accuracy']),
-      f'every class counts the same; {metrics["num_classes_with_images"]:,} have images',
-    ),
-    (
-      'Calibration error',
-      percent(metrics['expected_calibration_error']),
-      f'expected (ECE), {len(metrics["calibration_bins"])} bins',
-    ),
-    ('Images counted', count, 'each once'),
-  ]
-  return (
-    '<dl class="figures">'
-    + ''.join(
-      f'<div><dt>{_text(name)}</dt><dd class="value">{value}</dd>'
-      f'<dd class="note">{_text(note)}</dd></div>'
-      for name, value, note in cards
-    )
-    + '</dl>'
-  )
-
-
-def _accuracy_card(name: str, key: str, metrics: Mapping[str, object]) -> tuple[str, str, str]:
-  low, high = metrics[f'{key}_interval']
-  error = percent(metrics[f'{key}_error'])
-  note = f'95 % interval {100 * low:.2f} to {100 * high:.2f} %; error {error}'
-  return name, percent(metrics[key]), note
-
-
-def _facts(metrics: Mapping[str, object]) -> str:
-  """Whatever else the metrics say: checkpoint, net, crops, members, images left out."""
-  rows = ''.join(
-    f'<dt>{_text(key.replace("_", " "))}</dt><dd>{_value(value)}</dd>'
-    for key, value in metrics.items()
-    if key not in _SHOWN and value not in (None, [], {})
-  )
-  return f'<h3>What was evaluated</h3>\n<dl class="facts">{rows}</dl>' if rows else ''
-
-
-def _value(value: object) -> str:
+def _line(value: object) -> str:
   if isinstance(value, Mapping):
-    pairs = (f'{_text(str(k).replace("_", " "))} {_value(v)}' for k, v in value.items())
-    return ', '.join(pairs)
-  if isinstance(value, list | tuple):
-    separator = '<br>' if any(isinstance(item, Mapping) for item in value) else ', '
-    return separator.join(map(_value, value))
+    return ', '.join(f'{str(key).replace("_", " ")} {_line(item)}' for key, item in value.items())
+  if isinstance(value, list):
+    return ', '.join(map(_line, value))
   if isinstance(value, bool):
     return 'yes' if value else 'no'
   if isinstance(value, float):
     return f'{value:.6g}'
-  return _text(f'{value:,}' if isinstance(value, int) and abs(value) >= 10_000 else value)
+  return f'{value:,}' if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-# Confusions
+def _entries(confusion: Confusion) -> Iterator[tuple[int, int, int]]:
+  """(true, predicted, count) of the entries."""
+  return zip(*(column.tolist() for column in confusion), strict=True)
 
 
-def _confusions(
-  confusion: figures.Confusion, table: figures.ClassTable, named: Mapping[int, str]
-) -> str:
-  pairs = _pairs(confusion, table, named)
-  if len(named) <= _FULL_MATRIX:
-    return _matrix(confusion, table, named) + pairs
-  return pairs + _OVERVIEW
-
-
-def _matrix(
-  confusion: figures.Confusion, table: figures.ClassTable, named: Mapping[int, str]
-) -> str:
-  """The whole matrix with its sums; a row is a true class, shaded by its share of the row."""
-  counts = {(t, p): n for t, p, n in zip(*(c.tolist() for c in confusion), strict=True)}
-
-  def cell(true: int, predicted: int) -> str:
-    count = counts.get((true, predicted), 0)
-    if not count:
-      return '<td class="none">0</td>'
-    share = count / table.count[true]
-    said = f'{named[true]} taken for {named[predicted]}: {count} ({percent(share, 1)})'
-    kind = 'hit' if true == predicted else 'miss'
-    return f'<td class="{kind}" style="--share:{share:.3f}" title="{_text(said)}">{count}</td>'
-
-  heads = ''.join(
-    f'<th scope="col" title="{_text(name)}"><span class="turned">{_text(name)}</span></th>'
-    for name in named.values()
-  )
-  rows = ''.join(
-    f'<tr><th scope="row" title="{_text(name)}">{_text(name)}</th>'
-    + ''.join(cell(label, predicted) for predicted in named)
-    + f'<td class="sum">{table.count[label]}</td></tr>\n'
-    for label, name in named.items()
-  )
-  sums = ''.join(f'<td class="sum">{table.predicted[label]}</td>' for label in named)
-  return (
-    '<h3 id="matrix-title">Confusion matrix</h3>\n'
-    '<p class="quiet">A row is what the images show, a column what they were taken for; the '
-    'shade is the share of the row.</p>\n'
-    '<div class="scroll" tabindex="0" role="region" aria-labelledby="matrix-title">'
-    '<table class="matrix"><thead><tr><th scope="col" class="axis">true ↓ predicted →</th>'
-    f'{heads}<th scope="col" class="sum"><span class="turned">images</span></th></tr></thead>\n'
-    f'<tbody>{rows}<tr><th scope="row" class="sum">predicted</th>{sums}'
-    f'<td class="sum">{table.count.sum()}</td></tr></tbody></table></div>\n'
-  )
-
-
-def _pairs(
-  confusion: figures.Confusion, table: figures.ClassTable, named: Mapping[int, str]
-) -> str:
+def _mistakes(confusion: Confusion) -> Confusion:
+  """The entries off the diagonal, the most frequent first."""
   wrong = np.flatnonzero(confusion.true != confusion.predicted)
-  if not wrong.size:
-    return '<p>No image was taken for another class.</p>'
-  shares = confusion.count[wrong] / table.count[confusion.true[wrong]]
-  order = wrong[np.lexsort((-shares, -confusion.count[wrong]))][:_MOST_PAIRS]
-  rows = ''.join(
-    f'<tr>{_name_cell(named[t])}{_name_cell(named[p])}<td class="number">{n}</td>'
-    f'<td class="number">{percent(n / table.count[t], 1)}</td></tr>\n'
-    for t, p, n in zip(*(column[order].tolist() for column in confusion), strict=True)
-  )
-  which = f'The first {len(order)}' if wrong.size > len(order) else 'All'
-  return (
-    '<h3 id="pairs-title">Most confused pairs</h3>\n'
-    f'<p class="quiet">{which} of {wrong.size:,} pairs that occur; {results.CONFUSION_FILE} has '
-    'all. The share is that of all images of the true class.</p>\n'
-    '<div class="scroll" tabindex="0" role="region" aria-labelledby="pairs-title">'
-    '<table data-sort id="pairs-table"><thead><tr><th scope="col">True</th>'
-    '<th scope="col">Predicted</th><th scope="col" class="number">Images</th>'
-    '<th scope="col" class="number">Share</th></tr></thead>\n'
-    f'<tbody>{rows}</tbody></table></div>\n'
-  )
+  order = wrong[np.argsort(-confusion.count[wrong], kind='stable')]
+  return Confusion(*(column[order] for column in confusion))
 
 
-def _name_cell(name: str) -> str:
-  return f'<td class="name"><span class="clamp" title="{_text(name)}">{_text(name)}</span></td>'
+def _most_taken_for(mistakes: Confusion) -> dict[int, tuple[int, int]]:
+  """{true: (predicted, count)} of the most frequent mistake of each class that has any."""
+  return {true: (guess, count) for true, guess, count in reversed(list(_entries(mistakes)))}
 
 
-_OVERVIEW = """<div id="overview" hidden>
-<h3 id="overview-title">Overview of all mistakes</h3>
-<p class="quiet" id="overview-help">Rows are true classes, columns predicted ones, in the order of
-the labels; the stronger the colour, the more images. Right answers are left out. Point at a block
-to read it, click to zoom in; or move with the arrow keys, zoom with + and −, back with 0.</p>
-<div class="controls"><button type="button">Zoom in</button><button type="button">Zoom out</button>
-<button type="button">Whole matrix</button></div>
-<div class="overview"><canvas tabindex="0" role="application" aria-labelledby="overview-title"
- aria-describedby="overview-help"></canvas>
-<output aria-live="polite">No block chosen.</output></div>
-</div>"""
+def _overview(mistakes: Confusion, used: Sequence[int]) -> str:
+  """The matrix of the mistakes as an image: the more mistakes, the more opaque; a data: address."""
+  step = -(-len(used) // _MATRIX_BLOCKS)  # classes a block
+  counts = np.zeros([-(-len(used) // step)] * 2)
+  rows, columns = (np.searchsorted(used, labels) // step for labels in mistakes[:2])
+  np.add.at(counts, (rows, columns), mistakes.count)
+  image = np.zeros((*counts.shape, 4), np.uint8)
+  image[..., :3] = _MATRIX_COLOR
+  shade = 0.25 + 0.75 * np.log1p(counts) / np.log1p(max(1, counts.max()))
+  image[..., 3] = np.where(counts, 255 * shade, 0)
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'PNG', optimize=True)
+  return _data_address(file.getvalue())
 
 
-# Calibration
-
-
-def _calibration(metrics: Mapping[str, object]) -> str:
-  bins = [Bin(**entry) for entry in metrics['calibration_bins']]
+def _gap(bins: Sequence[Bin]) -> float:
+  """The mean probability less the accuracy, over all images."""
   filled = [entry for entry in bins if entry.count]
-  if not filled:
-    return '<p>No probability is finite.</p>'
-  said = 'below' if _gap(filled) > 0 else 'above'
-  rows = ''.join(
-    f'<tr><td class="number">{entry.low:.2f} to {entry.high:.2f}</td>'
-    f'<td class="number">{entry.count:,}</td>'
-    f'<td class="number">{percent(entry.confidence, 1)}</td>'
-    f'<td class="number">{percent(entry.accuracy, 1)}</td></tr>\n'
-    for entry in bins
-  )
-  return (
-    '<p>Images sorted by the probability of their prediction; of those with 80 %, 80 % should be '
-    f'right. On average the accuracy is {100 * abs(_gap(filled)):.1f} points {said} the '
-    'probability.</p>\n<p class="quiet">Bars are accuracies; the strokes are mean probabilities, '
-    'where the bars should end. Below, the images that a bar stands for.</p>\n'
-    '<div class="scroll" tabindex="0" role="region" aria-label="Reliability plot">'
-    f'{reliability_plot.draw(bins)}</div>\n'
-    '<details><summary>The same as a table</summary><div class="scroll"><table><thead><tr>'
-    '<th scope="col" class="number">Probability</th><th scope="col" class="number">Images</th>'
-    '<th scope="col" class="number">Mean probability</th>'
-    f'<th scope="col" class="number">Accuracy</th></tr></thead>\n<tbody>{rows}</tbody></table>'
-    '</div></details>'
-  )
-
-
-def _gap(filled: Sequence[Bin]) -> float:
-  """Mean probability less accuracy, over all images."""
   total = sum(entry.count for entry in filled)
-  return sum(entry.count * (entry.confidence - entry.accuracy) for entry in filled) / total
+  return sum(entry.count * (entry.confidence - entry.accuracy) for entry in filled) / max(1, total)
 
 
-# Mistakes
+def _data_address(image: bytes) -> str:
+  kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'
+  return f'data:image/{kind};base64,{base64.b64encode(image).decode()}'
 
 
 def _gallery(
   predictions: Predictions, names: Mapping[int, str], thumbnails: Mapping[int, bytes]
-) -> str:
-  wrong = int(np.count_nonzero(~predictions.right))
-  if not wrong:
-    return '<p>There is none.</p>'
+) -> Iterator[dict[str, Any]]:
+  """The mistakes that have a thumbnail, the most confident first."""
   index = {place: i for i, place in enumerate(predictions.places.tolist())}
-  shown = [place for place in worst_mistakes(predictions, wrong) if place in thumbnails]
-  items = ''.join(
-    f'<li>{_mistake(predictions, index[place], names, thumbnails[place])}</li>\n' for place in shown
-  )
-  return (
-    f'<p class="quiet">{len(shown):,} of {wrong:,} wrong answers, the most probable first; '
-    f'{results.PREDICTIONS_FILE} has all.</p>\n<ul class="gallery">{items}</ul>'
-  )
-
-
-def _mistake(predictions: Predictions, i: int, names: Mapping[int, str], thumbnail: bytes) -> str:
-  answers = [int(label) for label in predictions.answers[i] if label >= 0]
-  true = results.SEPARATOR.join(name_of(names, label) for label in answers)
-  predicted = name_of(names, int(predictions.top[i, 0]))
-  called = predictions.filenames[i] or f'record {predictions.places[i]}'
-  rank = next((k + 1 for k, label in enumerate(predictions.top[i]) if label in answers), None)
-  first = predictions.top.shape[1]
-  place = f'not among the first {first}'
-  if rank:
-    place = f'no. {rank} with {percent(float(predictions.probabilities[i, rank - 1]), 1)}'
-  if thumbnail:
-    kind = 'png' if thumbnail.startswith(b'\x89PNG') else 'jpeg'
-    source = f'data:image/{kind};base64,{base64.b64encode(thumbnail).decode()}'
-    image = (
-      f'<img decoding="async" src="{source}" '
-      f'alt="{_text(called)}: {_text(true)}, taken for {_text(predicted)}">'
-    )
-  else:
-    image = '<div class="missing">cannot be shown</div>'
-  probability = percent(float(predictions.probabilities[i, 0]), 1)
-  return (
-    f'<figure>{image}<figcaption><span class="predicted clamp" title="{_text(predicted)}">'
-    f'{_text(predicted)}</span><span>with {probability}</span>'
-    f'<span class="clamp" title="{_text(true)}"><b>true</b> {_text(true)}</span>'
-    f'<span>{place}</span><span class="file">{_text(called)}</span></figcaption></figure>'
-  )
-
-
-# Classes
-
-_COLUMNS = ('Label', 'Name', 'Images', 'Predicted', 'Right', 'Precision', 'Recall', 'F1')
-
-
-def _classes(table: figures.ClassTable, named: Mapping[int, str]) -> str:
-  """Rows of the classes that have images or were predicted."""
-  heads = ''.join(
-    f'<th scope="col"{"" if column == "Name" else _NUMBER}>{column}</th>' for column in _COLUMNS
-  )
-  rows = ''.join(
-    f'<tr><td{_NUMBER}>{label}</td><th scope="row" class="name">{_text(name)}</th>'
-    + ''.join(f'<td{_NUMBER}>{column[label]}</td>' for column in table[:3])
-    + ''.join(f'<td{_NUMBER}>{percent(column[label], 1)}</td>' for column in table[3:])
-    + '</tr>\n'
-    for label, name in named.items()
-  )
-  return (
-    '<p class="quiet">Recall is the accuracy on the images of a class, precision the share of '
-    'right ones among the images taken for it, F1 their harmonic mean. A heading sorts.</p>\n'
-    '<div class="controls" hidden><label for="filter">Filter by name or label</label>'
-    '<input id="filter" type="search" autocomplete="off">'
-    '<output id="shown" aria-live="polite"></output></div>\n'
-    '<div class="scroll" tabindex="0" role="region" aria-labelledby="classes-title">'
-    f'<table data-sort id="classes-table"><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody>'
-    '</table></div>'
-  )
-
-
-_NUMBER = ' class="number"'
+  for place in worst_mistakes(predictions, len(index)):
+    if place not in thumbnails:
+      continue
+    i, image = index[place], thumbnails[place]
+    answers = [label for label in predictions.answers[i].tolist() if label >= 0]
+    top = predictions.top[i].tolist()
+    rank = next((k for k, label in enumerate(top) if label in answers), None)
+    yield {
+      'image': _data_address(image) if image else None,
+      'file': predictions.filenames[i] or f'record {place}',
+      'true': results.SEPARATOR.join(name_of(names, label) for label in answers),
+      'predicted': name_of(names, top[0]),
+      'probability': float(predictions.probabilities[i, 0]),
+      'rank': rank and rank + 1,
+      'true_probability': rank and float(predictions.probabilities[i, rank]),
+    }

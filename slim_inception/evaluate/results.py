@@ -1,18 +1,16 @@
 """What an evaluation leaves for other programs: `metrics.json` and three tables."""
 
-import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from slim_inception.datasets import files
+from slim_inception import constants, files
 from slim_inception.evaluate import metrics as figures
 from slim_inception.evaluate.metrics import Predictions, name_of
 
-METRICS_FILE = 'metrics.json'
 PREDICTIONS_FILE = 'predictions.csv'
 CLASSES_FILE = 'per_class.csv'
 CONFUSION_FILE = 'confusion.csv'
@@ -43,13 +41,13 @@ def write(
   """
   folder = Path(eval_dir)
   folder.mkdir(parents=True, exist_ok=True)
-  _write_csv(
+  files.write_csv(
     folder / PREDICTIONS_FILE,
     _prediction_header(predictions.top.shape[1]),
     _prediction_rows(predictions, names),
   )
   table = figures.per_class(predictions, num_classes)
-  _write_csv(
+  files.write_csv(
     folder / CLASSES_FILE,
     ('label', 'name', *table._fields),
     (
@@ -57,7 +55,7 @@ def write(
       for label, row in enumerate(zip(*(column.tolist() for column in table), strict=True))
     ),
   )
-  _write_csv(
+  files.write_csv(
     folder / CONFUSION_FILE,
     ('true', 'true_name', 'predicted', 'predicted_name', 'count'),
     (
@@ -67,7 +65,7 @@ def write(
       )
     ),
   )
-  files.write_json(folder / METRICS_FILE, plain(dict(metrics)))
+  files.write_json(folder / constants.EVALUATION_METRICS_FILE, plain(dict(metrics)))
 
 
 def plain(value: object) -> object:
@@ -120,14 +118,3 @@ def _cell(value: float) -> object:
   if isinstance(value, float):
     return f'{value:.6g}' if math.isfinite(value) else ''
   return value
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-  # A name may hold bytes that are no UTF-8: they are written as \udcff, and nothing is lost.
-  with (
-    files.atomic_path(path) as temporary,
-    open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file,
-  ):
-    writer = csv.writer(file)
-    writer.writerow(header)
-    writer.writerows(rows)

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from slim_inception import constants
 from slim_inception.evaluate import comparison, comparison_plot, following
 from slim_inception.train import config as train_config
 from slim_inception.train import progress
@@ -135,17 +136,17 @@ def test_times_of_steps_between_and_beyond_the_log():
     assert clock(step) == pytest.approx((epoch, hours))
 
 
-def test_evaluations_by_follow_go_before_those_of_the_run(tmp_path):
+def test_evaluations_by_follow_override_those_of_the_run(tmp_path):
   own = [(100, 0.5, 0.6), (200, 0.6, 0.7)]
   run = make_run(tmp_path / 'run', 'net', LOG, own, [(200, 0.65, 0.75), (300, 0.7, 0.8)])
-  found = comparison.read_run(run, 'run').evaluations
-  assert [(e.step, e.top_1, e.top_5) for e in found] == [
+  both = comparison.read_run(run, 'run').evaluations
+  assert [(e.step, e.top_1, e.top_5) for e in both] == [
     (100, 50, 40),
     (200, 35, 25),
     (300, 30, 20),
   ]
   alone = comparison.read_run(run, 'run', eval_dir='eval').evaluations
-  assert alone == found[1:]
+  assert alone == both[1:]
 
 
 def test_files_of_a_run_that_is_going_on(plain):
@@ -168,9 +169,9 @@ def test_files_of_a_run_that_is_going_on(plain):
 
 
 def test_what_training_writes_is_read(tmp_path):
-  assert comparison.METRICS_FILE == progress.METRICS_FILE
-  assert comparison.HISTORY_FILE == following.HISTORY_FILE
-  assert comparison.CONFIG_FILE == train_config.CONFIG_FILE
+  assert constants.METRICS_FILE == progress.METRICS_FILE
+  assert constants.EVALUATIONS_FILE == following.HISTORY_FILE
+  assert constants.CONFIG_FILE == train_config.CONFIG_FILE
   written = progress.Progress(str(tmp_path), 0, None, images_per_step=32, summary_secs=60)
   written.start_clock(0)
   written.log(10, 0.5, {'loss': 1.0, 'top_1': 0.25, 'learning_rate': 0.1})
@@ -179,9 +180,9 @@ def test_what_training_writes_is_read(tmp_path):
   written.close()
   (line, _) = progress.read_metrics(str(tmp_path))
   run = comparison.read_run(str(tmp_path), 'run')
-  (found,) = run.evaluations
-  assert (found.epoch, found.num_images, found.top_1, found.top_5) == (0.5, 64, 75, 12.5)
-  assert found.hours >= line['hours'] and run.hours == found.hours
+  (evaluation,) = run.evaluations
+  assert evaluation._replace(hours=0) == (10, 0.5, 0, 64, 75, 12.5)
+  assert evaluation.hours >= line['hours'] and run.hours == evaluation.hours
   assert run.images_per_second == line['images_per_second']
 
 
