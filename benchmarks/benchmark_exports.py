@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from slim_inception.datasets import dataset_factory
-from slim_inception.preprocessing import inception_preprocessing
+from slim_inception.preprocessing import preprocessing_factory
 
 from slim_inception.evaluate import examples
 from slim_inception.export.classifier import Images
@@ -38,7 +38,8 @@ def main() -> None:
   for folder in flags.folders:
     said = json.loads((folder / METADATA_FILE).read_text())
     size = said['image_size']
-    views = [inception_preprocessing.eval_image(file, size, size).numpy() for file in files]
+    view = preprocessing_factory.get(said['preprocessing_name']).eval_image
+    views = [view(file, size, size).numpy() for file in files]
     images = Images(files, np.stack(views))
     answers_of = FORMATS[said['format']].read(folder)[-1]  # of a SavedModel: of arrays
     ones = [Images([file], view[np.newaxis]) for file, view in zip(*images, strict=True)]

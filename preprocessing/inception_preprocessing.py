@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .draws import fold, uniform
+from .normalization import INCEPTION, Normalization
+from .sampling import fold_in, uniform
 
-# What each random draw of an image is called; a draw never depends on which others are made.
+# The numbers of an image's random samples; none depends on which others are taken.
 _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(8)
 
 # A crop is converted to float32 to be resized if it has at most so many times the result's pixels.
@@ -77,7 +78,7 @@ def decode(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
 
 
 def to_grey(images: tf.Tensor) -> tf.Tensor:
-  """uint8 [..., 3] to the luma, uint8 [..., 1], as Pillow's convert('L') rounds it."""
+  """[..., 3] in 0..255 to the luma, uint8 [..., 1], as Pillow's convert('L') rounds it."""
   weighted = tf.reduce_sum(tf.cast(images, tf.int32) * [19595, 38470, 7471], -1, keepdims=True)
   return tf.cast(tf.bitwise.right_shift(weighted + 0x8000, 16), tf.uint8)
 
@@ -127,7 +128,7 @@ def _crop_window(shape, bbox, seed, distortion):
   begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
     shape,
     bbox[tf.newaxis],
-    fold(seed, _CROP),
+    fold_in(seed, _CROP),
     min_object_covered=distortion.min_object_covered,
     aspect_ratio_range=distortion.aspect_ratio_range,
     area_range=distortion.area_range,
@@ -162,8 +163,8 @@ def _resize(image, height, width, seed, distortion):
   if distortion.fast_mode:
     resized = resize(tf.compat.v1.image.ResizeMethod.BILINEAR)()
   else:
-    draw = tf.random.stateless_uniform([], fold(seed, _METHOD), 0, 4, tf.int32)
-    resized = tf.switch_case(draw, [resize(method) for method in _RESIZE_METHODS])
+    method = tf.random.stateless_uniform([], fold_in(seed, _METHOD), 0, 4, tf.int32)
+    resized = tf.switch_case(method, [resize(method) for method in _RESIZE_METHODS])
   return tf.ensure_shape(resized, [height, width, image.shape[2]])
 
 
@@ -175,25 +176,39 @@ def train_device(
   seeds: tf.Tensor,
   distortion: Distortion,
   dtype: tf.DType = tf.float32,
+  normalization: Normalization = INCEPTION,
 ) -> tf.Tensor:
-  """Flips, recolours and scales a batch, each image by its own seed.
+  """Flips, recolours and normalizes a batch, each image by its own seed.
 
   Args:
     images: [N, height, width, 3] uint8 from `train_host`, or [N, height, width, 1].
     seeds: [N, 2] int32.
     distortion: see there.
     dtype: of the result; the arithmetic is float32.
+    normalization: of the result.
 
   Returns:
-    The same shape, in [-1, 1].
+    The same shape, as the net is given it.
   """
   if distortion.random_flip:
-    images = _choose(uniform(seeds, _FLIP) < 0.5, _mirror(images), images)
+    images = random_flip(images, seeds)
   planes = [tf.cast(plane, tf.float32) / 255.0 for plane in tf.unstack(images, axis=-1)]
   if distortion.color:
     planes = _distort_color(planes, seeds, distortion.fast_mode)
-  planes = [tf.cast(plane * 2.0 - 1.0, dtype) for plane in planes]
+  planes = [
+    normalization.of_channel(i).normalize(plane, dtype, white=1.0) for i, plane in enumerate(planes)
+  ]
   return tf.transpose(tf.stack(planes), [1, 2, 3, 0])  # a third of the time of stacking them last
+
+
+def random_flip(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+  """Mirrors half of the images [N, H, W, C], each by its own seed of [N, 2]."""
+  return _choose(uniform(seeds, _FLIP) < 0.5, _mirror(images), images)
+
+
+def random_seed() -> tf.Tensor:
+  """[2] int32 from TensorFlow's global generator."""
+  return tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
 
 
 def _mirror(images: tf.Tensor) -> tf.Tensor:
@@ -239,8 +254,8 @@ def _distort_color(planes: Planes, seeds: tf.Tensor, fast_mode: bool) -> Planes:
   Grey becomes what each colour of three equal ones becomes: saturation and hue leave it as it is.
   """
 
-  def draw(name: int, low: float, high: float) -> tf.Tensor:
-    return tf.squeeze(uniform(seeds, name, low, high), axis=-1)
+  def sample(number: int, low: float, high: float) -> tf.Tensor:
+    return tf.squeeze(uniform(seeds, number, low, high), axis=-1)
 
   adjust = {
     'brightness': adjust_brightness,
@@ -249,12 +264,12 @@ def _distort_color(planes: Planes, seeds: tf.Tensor, fast_mode: bool) -> Planes:
     'contrast': adjust_contrast,
   }
   amount = {
-    'brightness': draw(_BRIGHTNESS, -32 / 255, 32 / 255),
-    'saturation': draw(_SATURATION, 0.5, 1.5),
-    'hue': draw(_HUE, -0.2, 0.2),
-    'contrast': draw(_CONTRAST, 0.5, 1.5),
+    'brightness': sample(_BRIGHTNESS, -32 / 255, 32 / 255),
+    'saturation': sample(_SATURATION, 0.5, 1.5),
+    'hue': sample(_HUE, -0.2, 0.2),
+    'contrast': sample(_CONTRAST, 0.5, 1.5),
   }
-  ordering = tf.floor(draw(_ORDERING, 0.0, 4.0))
+  ordering = tf.floor(sample(_ORDERING, 0.0, 4.0))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
     if len(planes) == 1 and name in _OF_COLORS:
       continue
@@ -322,46 +337,30 @@ def _extremes(planes: Planes) -> tuple[tf.Tensor, tf.Tensor]:
 # Evaluation
 
 
-def eval_image(
-  encoded: tf.Tensor,
-  height: int,
-  width: int,
-  central_fraction: float | None = 0.875,
-  channels: int = 3,
+def eval_view(
+  image: tf.Tensor,
+  height: int | None,
+  width: int | None,
+  crop_fraction: float | None = 0.875,
+  normalization: Normalization = INCEPTION,
 ) -> tf.Tensor:
-  """Decodes, crops the centre and resizes, as slim evaluates.
-
-  Args:
-    encoded: string scalar, the file of the image.
-    height, width: of the result; its aspect ratio is not kept.
-    central_fraction: share of each side that the crop keeps; None keeps all.
-    channels: 3 or 1, see `decode`.
-
-  Returns:
-    float32 [height, width, channels] in [-1, 1].
-  """
-  return eval_decoded(decode(encoded, channels), height, width, central_fraction)
-
-
-def eval_decoded(
-  image: tf.Tensor, height: int | None, width: int | None, central_fraction: float | None = 0.875
-) -> tf.Tensor:
-  """`eval_image` of a decoded image.
+  """Crops the centre and resizes it, as slim evaluates.
 
   Args:
     image: [h, w, C], uint8, or float in [0, 1].
-    height, width: of the result; None keeps those of the crop.
-    central_fraction: share of each side that the crop keeps; None keeps all.
+    height, width: of the result, whatever the aspect ratio; None keeps those of the crop.
+    crop_fraction: share of each side that the crop keeps; None keeps all.
+    normalization: of the result.
 
   Returns:
-    float32 [height, width, C] in [-1, 1].
+    float32 [height, width, C] as the net is given it.
   """
   image = tf.image.convert_image_dtype(image, tf.float32)
-  if central_fraction:
-    image = tf.image.central_crop(image, central_fraction)
+  if crop_fraction:
+    image = tf.image.central_crop(image, crop_fraction)
   if height and width:
     image = tf.compat.v1.image.resize(image, [height, width])  # bilinear
-  return (image - 0.5) * 2.0
+  return normalization.normalize(image, white=1.0)
 
 
 def preprocess_image(
@@ -382,16 +381,16 @@ def preprocess_image(
     is_training: distort, or crop the centre.
     bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole image if None.
     fast_mode: see Distortion.
-    seed: [2] int32; None draws one from TensorFlow's global generator.
+    seed: [2] int32; None takes one from TensorFlow's global generator.
     crop_image: False resizes the whole image.
 
   Returns:
     float32 [height, width, 3 or 1] in [-1, 1].
   """
   if not is_training:
-    return eval_decoded(image, height, width, 0.875 if crop_image else None)
+    return eval_view(image, height, width, 0.875 if crop_image else None)
   if seed is None:
-    seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
+    seed = random_seed()
   distortion = Distortion(fast_mode=fast_mode)
   image = tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
   if crop_image:

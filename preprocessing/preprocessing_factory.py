@@ -1,37 +1,179 @@
-"""Preprocessing by name."""
+"""Preprocessing by name: one entry owns training, evaluation and the values that a net is given."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Protocol
 
 import tensorflow as tf
 
-from . import inception_preprocessing
+from . import inception_preprocessing, normalization, vgg_preprocessing
+from .inception_preprocessing import Distortion
+from .normalization import Normalization
+
+
+class Family(Protocol):
+  """A module with the functions of one way; `inception_preprocessing` documents them."""
+
+  def decode(self, encoded: tf.Tensor, channels: int = 3, /) -> tf.Tensor:
+    """The file of an image to uint8 [h, w, channels]."""
+
+  def train_host(
+    self,
+    encoded: tf.Tensor,
+    height: int,
+    width: int,
+    bbox: tf.Tensor,
+    seed: tf.Tensor,
+    distortion: Distortion,
+    channels: int = 3,
+    /,
+  ) -> tf.Tensor:
+    """The file of a training image to uint8 [height, width, channels]."""
+
+  def train_device(
+    self,
+    images: tf.Tensor,
+    seeds: tf.Tensor,
+    distortion: Distortion,
+    dtype: tf.DType = tf.float32,
+    normalization: Normalization = normalization.INCEPTION,
+    /,
+  ) -> tf.Tensor:
+    """A batch from `train_host`, [N, h, w, C], to what the net is given."""
+
+  def eval_view(
+    self,
+    image: tf.Tensor,
+    height: int,
+    width: int,
+    crop_fraction: float,
+    normalization: Normalization,
+    /,
+  ) -> tf.Tensor:
+    """A decoded image to slim's single view, [height, width, C] as the net is given it."""
+
+  @property
+  def preprocess_image(self) -> Callable[..., tf.Tensor]:
+    """Slim's entry, on one decoded image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """The parts of one way of preprocessing; `inception_preprocessing` documents the signatures."""
+  """One way from the files of images to what a net is given, for training and for evaluation.
 
-  train_host: Callable[..., tf.Tensor]  # file of an image -> uint8 [h, w, channels]
-  train_device: Callable[..., tf.Tensor]  # uint8 [N, h, w, C] -> [N, h, w, C] in [-1, 1]
-  decode: Callable[..., tf.Tensor]  # file of an image -> uint8 [h, w, channels], for evaluation
-  preprocess_image: Callable[..., tf.Tensor]  # slim's entry, on a decoded image
+  Attributes:
+    name: its key in `PREPROCESSING`.
+    family: the functions.
+    normalization: what the net is given of pixels.
+    keeps_aspect_ratio: whether the single view of evaluation is cut out of the resized image;
+      otherwise what is cut out of the image is resized, without regard to its aspect ratio.
+    crop_fraction: of evaluation: the share of a side, or of the shorter side, that is seen.
+    interpolation: of evaluation by other views than slim's.
+    channels: that images are decoded to: 3 for RGB, 1 for grey.
+  """
+
+  name: str
+  family: Family
+  normalization: Normalization
+  keeps_aspect_ratio: bool = False
+  crop_fraction: float = 0.875
+  interpolation: str = 'bilinear'
+  channels: int = 3
+
+  def decode(self, encoded: tf.Tensor) -> tf.Tensor:
+    """The file of an image to uint8 [h, w, channels]."""
+    return self.family.decode(encoded, self.channels)
+
+  def train_host(
+    self,
+    encoded: tf.Tensor,
+    height: int,
+    width: int,
+    bbox: tf.Tensor,
+    seed: tf.Tensor,
+    distortion: Distortion,
+  ) -> tf.Tensor:
+    """The file of a training image to uint8 [height, width, channels], on the host.
+
+    Args:
+      encoded: string scalar, the file.
+      height, width: of the result.
+      bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1].
+      seed: [2] int32.
+      distortion: how.
+    """
+    return self.family.train_host(encoded, height, width, bbox, seed, distortion, self.channels)
+
+  def train_device(
+    self,
+    images: tf.Tensor,
+    seeds: tf.Tensor,
+    distortion: Distortion,
+    dtype: tf.DType = tf.float32,
+  ) -> tf.Tensor:
+    """A batch [N, h, w, C] uint8 from `train_host`, with seeds [N, 2], to what the net is given."""
+    return self.family.train_device(images, seeds, distortion, dtype, self.normalization)
+
+  def eval_view(
+    self, image: tf.Tensor, height: int, width: int, crop_fraction: float | None = None
+  ) -> tf.Tensor:
+    """Slim's single view of a decoded image, [height, width, C] float32 as the net is given it."""
+    fraction = crop_fraction or self.crop_fraction
+    return self.family.eval_view(image, height, width, fraction, self.normalization)
+
+  def eval_image(self, encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Slim's single view of the file of an image."""
+    return self.eval_view(self.decode(encoded), height, width)
+
+  def normalize(self, images: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """What the net is given of pixels in 0..255."""
+    return self.normalization.normalize(images, dtype)
+
+  def denormalize(self, images: tf.Tensor) -> tf.Tensor:
+    """The pixels, uint8, of what the net is given."""
+    return self.normalization.denormalize(images)
+
+  def describe(self, image_size: int) -> str:
+    """Slim's single view of `image_size` pixels a side in words."""
+    square = f'{image_size} x {image_size}'
+    resized = 'bilinear, not antialiased'
+    if self.keeps_aspect_ratio:
+      side = round(image_size / self.crop_fraction)
+      view = f'the shorter side resized to {side}, {resized}; the central {square}'
+    else:
+      view = f'the central {self.crop_fraction} of each side; resized to {square}, {resized}'
+    return f'{"RGB" if self.channels == 3 else "grey"}; {view}; {self.normalization}'
 
 
-_INCEPTION = Preprocessing(
-  inception_preprocessing.train_host,
-  inception_preprocessing.train_device,
-  inception_preprocessing.decode,
-  inception_preprocessing.preprocess_image,
-)
-PREPROCESSING = {
-  'inception': _INCEPTION,
-  'inception_v3': _INCEPTION,
-  'inception_v4': _INCEPTION,
-  'inception_resnet_v1': _INCEPTION,
-  'inception_resnet_v2': _INCEPTION,
-}
+PREPROCESSING: dict[str, Preprocessing] = {}
+
+
+def register(preprocessing: Preprocessing) -> Preprocessing:
+  """Makes a way of preprocessing known by its name, and returns it.
+
+  Raises:
+    ValueError: another has the name.
+  """
+  if PREPROCESSING.setdefault(preprocessing.name, preprocessing) != preprocessing:
+    raise ValueError(f'there is another preprocessing {preprocessing.name!r}')
+  return preprocessing
+
+
+INCEPTION = register(Preprocessing('inception', inception_preprocessing, normalization.INCEPTION))
+VGG = register(Preprocessing('vgg', vgg_preprocessing, normalization.VGG, keeps_aspect_ratio=True))
+
+
+def canonical_name(name: str) -> str:
+  """The key in `PREPROCESSING` of a name, which may be slim's for a net: inception_v3: inception.
+
+  Raises:
+    ValueError: `name` is none of those there are; lists them.
+  """
+  names = [key for key in PREPROCESSING if name == key or name.startswith(f'{key}_')]
+  if not names:
+    raise ValueError(f'unknown preprocessing {name!r}; valid: {", ".join(PREPROCESSING)}')
+  return max(names, key=len)
 
 
 def get(name: str, channels: int = 3) -> Preprocessing:
@@ -40,18 +182,14 @@ def get(name: str, channels: int = 3) -> Preprocessing:
   Raises:
     ValueError: `name` is none of those there are; lists them.
   """
-  if name not in PREPROCESSING:
-    raise ValueError(f'unknown preprocessing {name!r}; valid: {", ".join(PREPROCESSING)}')
-  found = PREPROCESSING[name]
-  if channels == 3:
-    return found
+  preprocessing = PREPROCESSING[canonical_name(name)]
   return dataclasses.replace(
-    found,
-    train_host=functools.partial(found.train_host, channels=channels),
-    decode=functools.partial(found.decode, channels=channels),
+    preprocessing,
+    channels=channels,
+    normalization=preprocessing.normalization.of_channels(channels),
   )
 
 
 def get_preprocessing(name: str, is_training: bool = False) -> Callable[..., tf.Tensor]:
   """Slim's signature: returns fn(image, height, width, **kwargs) on one decoded image."""
-  return functools.partial(get(name).preprocess_image, is_training=is_training)
+  return functools.partial(get(name).family.preprocess_image, is_training=is_training)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from .draws import uniform
+from .inception_preprocessing import to_grey
+from .sampling import uniform
 
 OPS = (
   'identity',
@@ -33,12 +34,12 @@ OPS = (
   'translate_y',
 )
 MAX_MAGNITUDE = 30
-_FIRST_DRAW = 200
+_FIRST_NUMBER = 200
 _FILL = 128  # what a warp brings into the image
 
 
 def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
-  """Applies `layers` operations, drawn for each image from `OPS`, one after the other.
+  """Applies `layers` operations, sampled for each image from `OPS`, one after the other.
 
   Args:
     images: [N, H, W, 3] uint8, or [N, H, W, 1], which become what each of three equal channels
@@ -52,9 +53,9 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: fl
     The same shape, uint8.
   """
   for layer in range(layers):
-    draw = _FIRST_DRAW + 2 * layer
-    op = tf.cast(len(OPS) * uniform(seeds, draw), tf.int32)
-    amount = tf.where(uniform(seeds, draw + 1) < 0.5, -magnitude, magnitude) / 10.0
+    number = _FIRST_NUMBER + 2 * layer
+    op = tf.cast(len(OPS) * uniform(seeds, number), tf.int32)
+    amount = tf.where(uniform(seeds, number + 1) < 0.5, -magnitude, magnitude) / 10.0
     images = apply(images, op, amount)
   return images
 
@@ -120,9 +121,9 @@ def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
   columns = tf.cast(tf.floor(a * x + b * y + c), tf.int32)
   rows = tf.cast(tf.floor(d * x + e * y + f), tf.int32)
   inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-  places = tf.where(inside, rows * width + columns, 0)
+  indices = tf.where(inside, rows * width + columns, 0)
   pixels = tf.reshape(values, (-1, height * width, channels))
-  moved = tf.gather(pixels, tf.reshape(places, (-1, height * width)), batch_dims=1)
+  moved = tf.gather(pixels, tf.reshape(indices, (-1, height * width)), batch_dims=1)
   return tf.where(inside, tf.reshape(moved, (-1, height, width, channels)), _FILL)
 
 
@@ -183,9 +184,9 @@ def _equalize(histogram: tf.Tensor) -> tf.Tensor:
 
 def _look_up(values: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
   _, height, width, channels = values.shape
-  places = tf.reshape(values + 256 * tf.range(channels), (-1, height * width * channels))
-  found = tf.gather(tf.reshape(tables, (-1, channels * 256)), places, batch_dims=1)
-  return tf.reshape(found, (-1, height, width, channels))
+  indices = tf.reshape(values + 256 * tf.range(channels), (-1, height * width * channels))
+  looked_up = tf.gather(tf.reshape(tables, (-1, channels * 256)), indices, batch_dims=1)
+  return tf.reshape(looked_up, (-1, height, width, channels))
 
 
 # Blends
@@ -206,8 +207,7 @@ def _luma(values: tf.Tensor) -> tf.Tensor:
   """Grey by ITU-R 601-2, [N, H, W, 1] int32."""
   if values.shape[-1] == 1:
     return values
-  weighted = tf.reduce_sum(values * [19595, 38470, 7471], -1, keepdims=True)
-  return tf.bitwise.right_shift(weighted + 0x8000, 16)
+  return tf.cast(to_grey(values), tf.int32)
 
 
 def _smoothed(values: tf.Tensor) -> tf.Tensor:

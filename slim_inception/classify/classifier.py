@@ -27,7 +27,6 @@ from slim_inception.evaluate.scorer import (
 )
 from slim_inception.evaluate.views import ViewSpec, single_window, to_float, view_stream
 from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.train import distribution
 
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
@@ -149,8 +148,8 @@ class Classifier:
     passes = eval_config.passes(self._request)
     streams = ordered.tee(self._prepare_all(sources, waiting), len(passes))
     scored = [
-      self._score(*key, indices, stream)
-      for (key, indices), stream in zip(passes.items(), streams, strict=True)
+      self._score(spec, indices, stream)
+      for (spec, indices), stream in zip(passes.items(), streams, strict=True)
     ]
     awaited = 0
     for parts in zip(*scored, strict=True):
@@ -186,16 +185,13 @@ class Classifier:
   def _score(
     self,
     spec: ViewSpec,
-    preprocessing: str,
-    channels: int,
     indices: Sequence[int],
     stream: Iterator[tuple[int, bytes]],
   ) -> Iterator[_Scored]:
     """Scores of all images by the nets that look at the same views."""
-    decode = preprocessing_factory.get(preprocessing, channels).decode
 
     def decoded(place: tf.Tensor, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-      image = decode(encoded)
+      image = spec.preprocessing.decode(encoded)
       return {'place': place, 'size': tf.shape(image)[:2], 'image': image}
 
     records = tf.data.Dataset.from_generator(
@@ -262,7 +258,9 @@ def _explainer(scorer: Scorer, config: EvalConfig) -> Callable[[tf.Tensor], tupl
 
   @tf.function(autograph=False, reduce_retracing=True)
   def explain(images: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    logits, maps, biases = activation_maps.logits_and_maps(model, net, to_float(images, dtype))
+    logits, maps, biases = activation_maps.logits_and_maps(
+      model, net, to_float(images, scorer.spec, dtype)
+    )
     return to_scores(logits), logits, maps, biases
 
   return explain

@@ -215,22 +215,20 @@ def make_request(config: EvalConfig, runs: Runs, given: Mapping[str, Any]) -> Re
     config = dataclasses.replace(config, max_images=config.max_num_batches * config.batch_size)
   members = _members(runs, given)
   for member in members:
-    view_spec(config, member.image_size)  # says at once what is wrong with the flags
+    view_spec(config, member)  # says at once what is wrong with the flags
   return Request(config, members)
 
 
-def passes(request: Request) -> dict[tuple[ViewSpec, str, int], list[int]]:
-  """(views, preprocessing, channels) -> the members that look at images so."""
-  found: dict[tuple[ViewSpec, str, int], list[int]] = {}
+def passes(request: Request) -> dict[ViewSpec, list[int]]:
+  """The members that look at the same views, by these."""
+  members: dict[ViewSpec, list[int]] = {}
   for i, member in enumerate(request.members):
-    spec = view_spec(request.config, member.image_size)
-    key = spec, member.preprocessing_name, member.input_channels
-    found.setdefault(key, []).append(i)
-  return found
+    members.setdefault(view_spec(request.config, member), []).append(i)
+  return members
 
 
-def view_spec(config: EvalConfig, image_size: int) -> ViewSpec:
-  """The views that the flags ask for, of a net of `image_size`.
+def view_spec(config: EvalConfig, member: Member) -> ViewSpec:
+  """The views that the flags ask for, of a net.
 
   Raises:
     ValueError: the flags do not go together, or a value is impossible.
@@ -242,7 +240,8 @@ def view_spec(config: EvalConfig, image_size: int) -> ViewSpec:
       f'--crop_scales={config.crop_scales}: whole numbers with commas are expected'
     ) from None
   return ViewSpec(
-    image_size,
+    preprocessing_factory.get(member.preprocessing_name, member.input_channels),
+    member.image_size,
     config.crops,
     config.resize,
     config.interpolation,

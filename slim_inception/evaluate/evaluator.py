@@ -13,13 +13,12 @@ from absl import logging
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import answers, collector, examples, metrics
 from slim_inception.evaluate.collector import Collector, Found, Image
-from slim_inception.evaluate.config import Member, Request, passes, view_spec
+from slim_inception.evaluate.config import Member, Request, passes
 from slim_inception.evaluate.means import Means
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.evaluate.scorer import Loaded, Scorer, mean_to_probabilities, of_labels
 from slim_inception.evaluate.views import ViewSpec, view_stream
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.train.distribution import Team
 
 
@@ -87,9 +86,9 @@ class Evaluation:
     ensemble = Collector()
     sums: dict[int, np.ndarray] = {}  # place -> [num_classes]: what earlier passes gave
     last = len(self._passes) - 1
-    for number, (key, indices) in enumerate(self._passes.items()):
+    for number, (spec, indices) in enumerate(self._passes.items()):
       excluded: list[str] = []
-      for image, means in self._means(*key, indices, loaded, excluded):
+      for image, means in self._means(spec, indices, loaded, excluded):
         weighted = self._shares[indices] @ means
         for i, mean in zip(indices, means, strict=True):
           collected[i].add(image, mean_to_probabilities(mean, self._config))
@@ -105,8 +104,6 @@ class Evaluation:
   def _means(
     self,
     spec: ViewSpec,
-    preprocessing: str,
-    channels: int,
     indices: Sequence[int],
     loaded: Sequence[Loaded],
     excluded: list[str],
@@ -117,7 +114,7 @@ class Evaluation:
     """
     means = Means()
     seen: dict[int, Image] = {}
-    batches = self._view_batches(spec, preprocessing, channels, excluded)
+    batches = self._view_batches(spec, excluded)
     for tags, parts in self._rounds(batches, spec):
       places = tags['place']
       for i in np.flatnonzero(np.diff(places, prepend=-1)):
@@ -163,11 +160,8 @@ class Evaluation:
     scores = strategy.experimental_local_results(scorer.score(images))
     return np.concatenate([part.numpy() for part in scores])
 
-  def _view_batches(
-    self, spec: ViewSpec, preprocessing: str, channels: int, excluded: list[str]
-  ) -> tf.data.Dataset:
+  def _view_batches(self, spec: ViewSpec, excluded: list[str]) -> tf.data.Dataset:
     config, team = self._config, self._team
-    decode = preprocessing_factory.get(preprocessing, channels).decode
 
     def is_wanted(filename: str) -> bool:
       if self._excluded_names.is_excluded([filename])[0]:
@@ -177,7 +171,7 @@ class Evaluation:
 
     def decoded(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       tags = {name: value for name, value in example.items() if name != 'encoded'}
-      return {**tags, 'image': decode(example['encoded'])}
+      return {**tags, 'image': spec.preprocessing.decode(example['encoded'])}
 
     count = min(self.dataset.num_samples, config.max_images or self.dataset.num_samples)
     found = examples.read(
@@ -236,7 +230,7 @@ class Evaluation:
         'exclude_list': config.exclude_list,
         'real_labels': config.real_labels,
         'max_images': config.max_images,
-        **_described(view_spec(config, self._scorers[0].member.image_size)),
+        **_described(self._scorers[0].spec),
         'average': config.average,
         'calibrate_batches': config.calibrate_batches,
         **what,

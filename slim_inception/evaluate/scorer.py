@@ -11,11 +11,10 @@ import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import calibration, dense, label_spaces
-from slim_inception.evaluate.config import EvalConfig, Member
+from slim_inception.evaluate.config import EvalConfig, Member, view_spec
 from slim_inception.evaluate.views import to_float
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.model import Model
-from slim_inception.preprocessing import preprocessing_factory
 
 if TYPE_CHECKING:
   from slim_inception.nets.convert.conversion import Weights
@@ -43,6 +42,7 @@ class Scorer:
     self, member: Member, config: EvalConfig, dataset: Dataset, strategy: tf.distribute.Strategy
   ):
     self.member = member
+    self.spec = view_spec(config, member)
     self._config = config
     self._dataset = dataset
     self._strategy = strategy
@@ -71,7 +71,7 @@ class Scorer:
       calibration.calibrate(
         model,
         train_set,
-        preprocessing_factory.get(self.member.preprocessing_name, self.member.input_channels),
+        self.spec.preprocessing,
         self._config.calibrate_batches,
         batch_size=self._config.batch_size,
         labels_offset=labels_offset,
@@ -102,7 +102,7 @@ class Scorer:
     """Scores of views, one row each, before their outputs are put in the labels' places.
 
     Args:
-      images: [n, H, W, C], uint8 or float in [-1, 1]; with several replicas, each one's own.
+      images: [n, H, W, C], as `view_stream` makes them; with several replicas, each one's own.
 
     Returns:
       [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a strategy of
@@ -138,7 +138,7 @@ class Scorer:
     net = nets_factory.get_net(self.member.model_name)
 
     def of_replica(images: tf.Tensor) -> tf.Tensor:
-      images = to_float(images, dtype)
+      images = to_float(images, self.spec, dtype)
       if config.crops == 'dense':
         return dense.dense_probabilities(model, net, images, to_scores)
       logits, _ = model(images)

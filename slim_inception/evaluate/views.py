@@ -7,7 +7,8 @@ the four corners, the centre and the whole square resized, and of each its mirro
 it cuts the central square out first and takes corners and centre of it, so they are the 12 without
 the whole square (torchvision's TenCrop takes its corners from the whole image instead).
 
-All but `to_float` runs on the host, in `tf.data`. Views are uint8, except slim's single one.
+All but `to_float` runs on the host, in `tf.data`. Views are uint8, except slim's single one, which
+is the preprocessing's own.
 """
 
 import dataclasses
@@ -17,12 +18,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.preprocessing import inception_preprocessing, resizing
+from slim_inception.preprocessing import resizing
+from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
 RESIZES = ('slim', 'aspect')
 _GOOGLENET_SCALES = (256, 288, 320, 352)  # shorter sides, for views of 224 x 224 pixels
 _GOOGLENET_SIZE = 224
-_CROP_FRACTION = 0.875  # slim's, and what 224 is of 256
 _FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in an image: share of the room that is left before
 _CORNERS_AND_CENTER = (
   (_FIRST, _FIRST),
@@ -34,9 +35,8 @@ _CORNERS_AND_CENTER = (
 # An image longer than this is cut to its centre by --crops=dense: at 342 pixels of the shorter
 # side an image of 1 x 2000 would be a map of 684,000 columns.
 MAX_DENSE_ASPECT = 8
-_BATCHES_AHEAD = (
-  2  # of 27 MB for 100 views of 299 x 299; tf.data's own choice may grow to any number
-)
+# Of 27 MB for 100 views of 299 x 299; tf.data's own choice may grow to any number.
+_BATCHES_AHEAD = 2
 
 
 class _Layout(NamedTuple):
@@ -77,20 +77,22 @@ class ViewSpec:
   """Which views to make of an image; what is None is filled in.
 
   Attributes:
+    preprocessing: of the net.
     image_size: pixels a side of a view.
     crops: how many views; 'dense' is the whole image at one scale.
-    resize: of the only view: 'slim' cuts out the centre and squashes it to a square, 'aspect' keeps
-      the aspect ratio, as all other views do.
-    interpolation: 'bilinear' or 'bicubic'.
-    crop_fraction: of the only view: 'slim' keeps this share of each side; 'aspect' resizes the
-      shorter side to image_size / crop_fraction, rounded (342 for 299, as torchvision; timm, which
-      cuts off the fraction, has 341), and cuts out the centre.
+    resize: of the only view: 'slim' is that of the preprocessing, 'aspect' keeps the aspect ratio
+      and is antialiased, as all other views are.
+    interpolation: 'bilinear' or 'bicubic'; the preprocessing's by default.
+    crop_fraction: of the only view, the preprocessing's by default: 'slim' see there; 'aspect'
+      resizes the shorter side to image_size / crop_fraction, rounded (342 for 299, as torchvision;
+      timm, which cuts off the fraction, has 341), and cuts out the centre.
     scales: shorter sides, rising or not; see `default_scales`.
 
   Raises:
     ValueError: a value is impossible, or belongs to other `crops`.
   """
 
+  preprocessing: Preprocessing
   image_size: int
   crops: str = '1'
   resize: str | None = None
@@ -102,7 +104,8 @@ class ViewSpec:
     single = self.crops == '1'
     _check_choice('--crops', self.crops, CROPS)
     self._fill('resize', 'slim' if single else 'aspect')
-    self._fill('interpolation', 'bilinear')
+    is_slim = self.resize == 'slim'
+    self._fill('interpolation', 'bilinear' if is_slim else self.preprocessing.interpolation)
     _check_choice('--resize', self.resize, RESIZES)
     _check_choice('--interpolation', self.interpolation, resizing.INTERPOLATIONS)
     if self.image_size < 1:
@@ -115,7 +118,7 @@ class ViewSpec:
       )
     if not single and self.crop_fraction is not None:
       raise ValueError(f'--crop_fraction is for --crops=1; --crops={self.crops} has --crop_scales')
-    self._fill('crop_fraction', _CROP_FRACTION)
+    self._fill('crop_fraction', self.preprocessing.crop_fraction)
     if not 0 < self.crop_fraction <= 1:
       raise ValueError(f'--crop_fraction={self.crop_fraction}: it must be above 0, at most 1')
     if single and self.scales is not None:
@@ -181,8 +184,8 @@ def view_stream(
   Returns:
     A data set of {'image': [n, image_size, image_size, C] uint8, ...}: the other keys are repeated
     for each view of their image. The views of an image are contiguous, `spec.num_views` of
-    them, and the order is always the same. slim's single view is float32 in [-1, 1], bit for bit
-    that of `inception_preprocessing.eval_image`. 'dense' has [1, h, w, C] uint8, the shorter side
+    them, and the order is always the same. slim's single view is float32, bit for bit that of
+    `Preprocessing.eval_view`. 'dense' has [1, h, w, C] uint8, the shorter side
     at `spec.scales[0]`, the longer at most `MAX_DENSE_ASPECT` times that.
   """
   if _LAYOUTS[spec.crops].squares:
@@ -214,10 +217,10 @@ def view_stream(
   return views.batch(1 if dense else batch_size).prefetch(_BATCHES_AHEAD)
 
 
-def to_float(images: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-  """On the device: uint8 views to [-1, 1]; slim's view, which is there already, only to `dtype`."""
+def to_float(images: tf.Tensor, spec: ViewSpec, dtype: tf.DType = tf.float32) -> tf.Tensor:
+  """On the device: views as the net is given them; slim's, which is that already, only cast."""
   if images.dtype == tf.uint8:
-    images = tf.cast(images, tf.float32) / 127.5 - 1.0
+    return spec.preprocessing.normalize(images, dtype)
   return tf.cast(images, dtype)
 
 
@@ -252,8 +255,8 @@ def square_views(
   size = spec.image_size
   square = _cut(image, scale, (position, position), (scale, scale), spec.interpolation)
   views = []
-  for place in _CORNERS_AND_CENTER:
-    top, left = (_begin(share, scale, size) for share in place)
+  for shares in _CORNERS_AND_CENTER:
+    top, left = (_begin(share, scale, size) for share in shares)
     views.append(square[top : top + size, left : left + size])
   if _LAYOUTS[spec.crops].whole_square:
     whole = resizing.resize_window(square, (size, size), (0, 0), (size, size), spec.interpolation)
@@ -263,7 +266,7 @@ def square_views(
 
 
 def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
-  """The only view: float32 [image_size, image_size, C] in [-1, 1] for 'slim', uint8 for 'aspect'.
+  """The only view [image_size, image_size, C]: for 'slim' as the net is given it, else uint8.
 
   Args:
     image: uint8 [h, w, C].
@@ -271,7 +274,7 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
   """
   size = spec.image_size
   if spec.resize == 'slim':
-    return inception_preprocessing.eval_decoded(image, size, size, spec.crop_fraction)
+    return spec.preprocessing.eval_view(image, size, size, spec.crop_fraction)
   center = (_CENTER, _CENTER)
   view = _cut(image, spec.scales[0], center, (size, size), spec.interpolation)
   return tf.ensure_shape(view, [size, size, image.shape[2]])
@@ -279,7 +282,7 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
 
 def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
   """What `single_view` shows of an image, in shares of its sides: top, left, bottom, right."""
-  if spec.resize == 'slim':
+  if spec.resize == 'slim' and not spec.preprocessing.keeps_aspect_ratio:
     shares = (spec.crop_fraction, spec.crop_fraction)
   else:
     shorter = min(height, width)
@@ -324,7 +327,7 @@ def _cut(image, scale, shares, window, interpolation):
   Args:
     image: uint8 [h, w, C].
     scale: pixels.
-    shares: vertical and horizontal place of the window, see `_begin`.
+    shares: vertical and horizontal position of the window, see `_begin`.
     window: height and width.
     interpolation: see `ViewSpec`.
   """

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.nets.model import Model
-from slim_inception.preprocessing import inception_preprocessing
+from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
 _NAMED = 5  # labels that an image gets
 
@@ -17,13 +17,17 @@ class Classifier(tf.Module):
 
   Args:
     model: the net.
+    preprocessing: of the net.
     names: of its outputs.
     sigmoid: an output is the probability of one label, whatever the others are.
   """
 
-  def __init__(self, model: Model, names: list[str], *, sigmoid: bool = False):
+  def __init__(
+    self, model: Model, preprocessing: Preprocessing, names: list[str], *, sigmoid: bool = False
+  ):
     super().__init__(name='classifier')
     self.model = model
+    self.preprocessing = preprocessing
     self.image_size = model.image_size
     self.channels = model.input_channels
     self.image_shape = (self.image_size, self.image_size, self.channels)
@@ -32,11 +36,11 @@ class Classifier(tf.Module):
     self._to_probabilities = tf.nn.sigmoid if sigmoid else tf.nn.softmax
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
-    """Of each class, [N, classes]; `images` are [N, image_size, image_size, C] in [-1, 1]."""
+    """Of each class, [N, classes]; `images` are [N, image_size, image_size, C], normalized."""
     return self._to_probabilities(self.model(images)[0])
 
   def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Classifies images, [N, image_size, image_size, C] in [-1, 1].
+    """Classifies images, [N, image_size, image_size, C], normalized.
 
     Returns:
       Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.
@@ -52,10 +56,8 @@ class Classifier(tf.Module):
     return self.classify(images)
 
   def view(self, encoded: tf.Tensor) -> tf.Tensor:
-    """What the net sees of a file, string scalar: [image_size, image_size, C] in [-1, 1]."""
-    return inception_preprocessing.eval_image(
-      encoded, self.image_size, self.image_size, channels=self.channels
-    )
+    """What the net sees of a file, string scalar: [image_size, image_size, C], normalized."""
+    return self.preprocessing.eval_image(encoded, self.image_size, self.image_size)
 
 
 class Task(NamedTuple):
@@ -70,7 +72,7 @@ class Inputs(NamedTuple):
   """Some images, as files and as what the net sees of them."""
 
   files: list[bytes]
-  images: np.ndarray  # [n, image_size, image_size, C] float32 in [-1, 1]
+  images: np.ndarray  # [n, image_size, image_size, C] float32, normalized
 
 
 class Answers(NamedTuple):

@@ -64,8 +64,8 @@ def export(wanted: ExportRequest) -> Comparison:
   loaded = made.load(prefix, train_set if config.calibrate_batches else None)
   names = names_of_outputs(dataset, loaded.labels_offset)
   sigmoid = config.loss == 'sigmoid'
-  classifier = Classifier(made.model, names, sigmoid=sigmoid)
-  checkpoint = Classifier(made.unfolded, names, sigmoid=sigmoid)
+  classifier = Classifier(made.model, made.spec.preprocessing, names, sigmoid=sigmoid)
+  checkpoint = Classifier(made.unfolded, made.spec.preprocessing, names, sigmoid=sigmoid)
 
   def calibration() -> Iterator[np.ndarray]:
     for _, image in itertools.islice(views(train_set, classifier), wanted.calibration_images):
@@ -155,10 +155,10 @@ def describe(
     'weights': loaded.weights,
     'calibrate_batches': config.calibrate_batches,
     'image_size': size,
-    'preprocessing': (
-      f'{"RGB" if classifier.channels == 3 else "grey"}; the central 0.875 of each side; resized '
-      f'to {size} x {size}, bilinear, not antialiased; pixel / 127.5 - 1'
-    ),
+    'preprocessing_name': classifier.preprocessing.name,
+    'preprocessing': classifier.preprocessing.describe(size),
+    'mean': classifier.preprocessing.normalization.mean,
+    'std': classifier.preprocessing.normalization.std,
     'probabilities': 'sigmoid' if config.loss == 'sigmoid' else 'softmax',
     'labels': list(classifier.names),
     'comparison': {

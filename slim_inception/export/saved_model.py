@@ -25,7 +25,7 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     'signatures': {
       'serving_default': {'image_bytes': '[N] string, files of images', **outputs},
       'images': {
-        'images': f'[N, {shape}] float32 in [-1, 1]',
+        'images': f'[N, {shape}] float32, {classifier.preprocessing.normalization}',
         **outputs,
       },
     }

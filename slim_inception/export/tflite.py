@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from slim_inception.export import labels
 from slim_inception.export.classifier import Answers, Inputs, Task
+from slim_inception.preprocessing.normalization import Normalization
 
 FILE = 'model.tflite'
 
@@ -31,7 +32,9 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   if task.quantize == 'float16':
     converter.target_spec.supported_types = [tf.float16]
   if task.quantize == 'int8':
-    converter.representative_dataset = lambda: _calibration(task.calibration())
+    converter.representative_dataset = lambda: _calibration(
+      task.calibration(), classifier.preprocessing.normalization
+    )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
   (folder / FILE).write_bytes(converter.convert())
@@ -76,15 +79,17 @@ def dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
   return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
-def _calibration(images: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def _calibration(
+  images: Iterator[np.ndarray], normalization: Normalization
+) -> Iterator[list[np.ndarray]]:
   """Batches of one. The first has a black and a white spot, so that the input's range is all of it.
 
-  Then a step of the uint8 input is a step of a pixel, 2 / 255.
+  Then, where all channels have the same range, a step of the uint8 input is a step of a pixel.
   """
   for i, image in enumerate(images):
     if i == 0:
       image = image.copy()
-      image[0, 0], image[0, 1] = -1, 1
+      image[0, 0], image[0, 1] = normalization.value_range
     yield [image[np.newaxis]]
 
 

@@ -117,11 +117,11 @@ class Progress:
 
     Args:
       step: done so far.
-      images: [N, H, W, C] in [-1, 1], as the net sees them.
+      images: [N, H, W, C] uint8, what the net sees.
       names: of their classes.
     """
     with self._writer.as_default():
-      tf.summary.image('train/images', images / 2.0 + 0.5, step, max_outputs=len(names))
+      tf.summary.image('train/images', images, step, max_outputs=len(names))
       tf.summary.text('train/labels', ', '.join(names), step)
 
   def draw_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:

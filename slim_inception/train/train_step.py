@@ -176,7 +176,7 @@ def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:
   """How to mix a replica's batch, by the seed of its first image; None without such flags."""
   if not (config.mixup_alpha or config.cutmix_alpha):
     return None
-  return mixing.draw(batch['seed'][0], config.mixup_alpha, config.cutmix_alpha)
+  return mixing.sample(batch['seed'][0], config.mixup_alpha, config.cutmix_alpha)
 
 
 def augment(
@@ -196,7 +196,7 @@ def augment(
     images = rand_augment(images, seeds, config.randaugment_layers, config.randaugment_magnitude)
   images = preprocessing.train_device(images, seeds, distortion, tf.as_dtype(config.precision))
   if config.random_erasing:
-    images = mixing.erase(images, seeds, config.random_erasing)
+    images = mixing.erase(images, seeds, config.random_erasing, preprocessing.normalization)
   return (images, None) if drawn is None else mixing.mix(images, drawn)
 
 

@@ -223,7 +223,7 @@ def make_preview(
     images, _ = augment(config, preprocessing, distortion, first, draw_mix(config, first))
     labels = first['label'][:_PREVIEWED].numpy()
     several = [np.flatnonzero(row) if np.ndim(row) else [row] for row in labels]
-    return tf.cast(images[:_PREVIEWED], tf.float32), [
+    return preprocessing.denormalize(images[:_PREVIEWED]), [
       ' + '.join(names.get(int(label) + config.labels_offset, str(label)) for label in of_image)
       for of_image in several
     ]

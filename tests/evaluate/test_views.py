@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from slim_inception.preprocessing import inception_preprocessing
+from slim_inception.preprocessing.preprocessing_factory import INCEPTION, VGG
 
 from slim_inception.evaluate import views
 from slim_inception.evaluate.views import ViewSpec
@@ -25,9 +25,9 @@ SHAPES = {
   'a column': (400, 3),
 }
 SPECS = {
-  '10': ViewSpec(SIZE, '10', interpolation='bicubic'),
-  '12': ViewSpec(SIZE, '12', scales=(30,)),
-  '144': ViewSpec(SIZE, '144'),
+  '10': ViewSpec(INCEPTION, SIZE, '10', interpolation='bicubic'),
+  '12': ViewSpec(INCEPTION, SIZE, '12', scales=(30,)),
+  '144': ViewSpec(INCEPTION, SIZE, '144'),
 }
 
 
@@ -82,7 +82,7 @@ def expected_views(image, crops):
 
 
 def decode(place, encoded):
-  return {'image': inception_preprocessing.decode(encoded), 'place': place}
+  return {'image': INCEPTION.decode(encoded), 'place': place}
 
 
 def png(image):
@@ -116,7 +116,7 @@ def test_views_are_those_of_the_papers(crops):
 
 
 def test_aspect_keeps_the_aspect_ratio():
-  spec = ViewSpec(SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
+  spec = ViewSpec(INCEPTION, SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
   photos = [noise(*shape) for shape in SHAPES.values()]
   found = next(stream([png(p) for p in photos], spec, 100).as_numpy_iterator())['image']
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
@@ -124,15 +124,16 @@ def test_aspect_keeps_the_aspect_ratio():
     np.testing.assert_array_equal(view, expected, err_msg=name)
 
 
-def test_slims_view_is_the_same_to_the_bit():
+@pytest.mark.parametrize('preprocessing', [INCEPTION, VGG], ids=lambda way: way.name)
+def test_slims_view_is_the_same_to_the_bit(preprocessing):
   files = [png(noise(*shape)) for shape in SHAPES.values()]
-  found = next(stream(files, ViewSpec(SIZE), 100).as_numpy_iterator())['image']
+  found = next(stream(files, ViewSpec(preprocessing, SIZE), 100).as_numpy_iterator())['image']
   for file, view in zip(files, found, strict=True):
-    np.testing.assert_array_equal(view, inception_preprocessing.eval_image(file, SIZE, SIZE))
+    np.testing.assert_array_equal(view, preprocessing.eval_image(file, SIZE, SIZE))
 
 
 def test_dense_is_the_whole_image_unless_it_is_a_line():
-  spec = ViewSpec(SIZE, 'dense')
+  spec = ViewSpec(INCEPTION, SIZE, 'dense')
   photos = [noise(*shape) for shape in SHAPES.values()]
   found = [b['image'] for b in stream([png(p) for p in photos], spec, 7).as_numpy_iterator()]
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
@@ -149,7 +150,7 @@ def test_broken_images_are_missing_and_the_order_stays(crops):
   broken = (0, 1, 7, 16, 39)
   for i in broken:
     files[i] = b'no photo'
-  spec = ViewSpec(4, crops)
+  spec = ViewSpec(INCEPTION, 4, crops)
   batches = stream(files, spec, 30, num_threads=3)
   places = np.concatenate([batch['place'] for batch in batches])
   kept = [i for i in range(40) if i not in broken]
@@ -171,7 +172,9 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
 
   monkeypatch.setattr(views, 'square_views', square_views)
   photos = tf.data.Dataset.range(9)
-  found = iter(views.view_stream(photos, counting, ViewSpec(24, '144'), 12, num_threads=1))
+  found = iter(
+    views.view_stream(photos, counting, ViewSpec(INCEPTION, 24, '144'), 12, num_threads=1)
+  )
   assert len(next(found)['image']) == 12
   time.sleep(0.5)  # what runs ahead has time to
   first = len(made)
@@ -184,7 +187,7 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
 @pytest.mark.parametrize('shape', [(1, 60000), (60000, 3)])
 def test_an_extreme_image_is_cut_before_it_is_resized(shape):
   photo = noise(*shape)
-  spec = ViewSpec(75, '12', scales=(86,))
+  spec = ViewSpec(INCEPTION, 75, '12', scales=(86,))
   found = views.square_views(photo, spec, tf.constant(86), tf.constant(0.5, tf.float64))
   near = slice(29985, 30015)
   near = photo[near] if shape[0] > 1 else photo[:, near]
@@ -200,11 +203,12 @@ def test_default_scales_keep_googlenets_ratio():
 
 def test_to_float_is_slims_scaling():
   values = np.arange(256, dtype=np.uint8)
-  scaled = views.to_float(tf.constant(values))
+  spec = ViewSpec(INCEPTION, SIZE)
+  scaled = views.to_float(tf.constant(values), spec)
   np.testing.assert_allclose(scaled, (values / 255 - 0.5) * 2, atol=1e-7)
   same = tf.constant([-1.0, 0.3])
-  np.testing.assert_array_equal(views.to_float(same), same)
-  assert views.to_float(same, tf.bfloat16).dtype == tf.bfloat16
+  np.testing.assert_array_equal(views.to_float(same, spec), same)
+  assert views.to_float(same, spec, tf.bfloat16).dtype == tf.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -231,4 +235,4 @@ def test_to_float_is_slims_scaling():
 )
 def test_impossible_values_name_the_flag(values, message):
   with pytest.raises(ValueError, match=message):
-    ViewSpec(**{'image_size': 299, **values})
+    ViewSpec(INCEPTION, **{'image_size': 299, **values})

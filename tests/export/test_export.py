@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.preprocessing import inception_preprocessing
+from slim_inception.preprocessing.preprocessing_factory import INCEPTION
 
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.evaluator import Evaluation
@@ -148,9 +148,7 @@ def test_weights_are_those_chosen(data, tmp_path, weights, taken):
 
 def seen(size, *pairs):
   """What the net is given of the images of (label, number)."""
-  views = [
-    inception_preprocessing.eval_image(records.image(*pair), size, size).numpy() for pair in pairs
-  ]
+  views = [INCEPTION.eval_image(records.image(*pair), size, size).numpy() for pair in pairs]
   return np.stack(views)
 
 

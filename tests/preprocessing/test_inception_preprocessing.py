@@ -10,8 +10,9 @@ import tensorflow as tf
 from PIL import Image
 from slim_inception.preprocessing import inception_preprocessing as inception
 from slim_inception.preprocessing import preprocessing_factory
-from slim_inception.preprocessing.draws import uniform
+from slim_inception.preprocessing.sampling import uniform
 
+INCEPTION = preprocessing_factory.get('inception')
 PLAIN = inception.Distortion()
 FULL = inception.Distortion(fast_mode=False)
 NO_BOXES = np.zeros([0, 4], np.float32)
@@ -70,8 +71,8 @@ def test_eval_is_slims_arithmetic():
   crop = PIXELS[top : 90 - top, left : 120 - left]
   expected = (tf1_bilinear(crop / 255, 47, 53) - 0.5) * 2
   for got in (
-    inception.eval_image(encoded, 47, 53),
-    in_graph(lambda e: inception.eval_image(e, 47, 53), encoded),
+    INCEPTION.eval_image(encoded, 47, 53),
+    in_graph(lambda e: INCEPTION.eval_image(e, 47, 53), encoded),
     inception.preprocess_image(PIXELS, 47, 53),
     inception.preprocess_image((PIXELS / 255).astype(np.float32), 47, 53),
   ):
@@ -79,7 +80,7 @@ def test_eval_is_slims_arithmetic():
 
 
 def test_eval_without_crop_or_resize():
-  got = inception.eval_image(encode('PNG'), 90, 120, central_fraction=None)
+  got = INCEPTION.eval_view(PIXELS, 90, 120, 1.0)
   np.testing.assert_allclose(got, PIXELS / 127.5 - 1, atol=1e-6)
   assert inception.preprocess_image(PIXELS, None, None).shape == (80, 106, 3)
 

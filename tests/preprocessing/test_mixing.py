@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.preprocessing import mixing
+from slim_inception.preprocessing.normalization import INCEPTION, VGG
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-1, 1, (4, 16, 20, 3)).astype(np.float32)
 TARGETS = np.eye(5, dtype=np.float32)[[0, 2, 2, 4]]
 
 
-def draws(count: int, mixup_alpha: float, cutmix_alpha: float) -> mixing.Mix:
-  """`count` draws side by side, as NumPy arrays."""
+def samples(count: int, mixup_alpha: float, cutmix_alpha: float) -> mixing.Mix:
+  """`count` samples side by side, as NumPy arrays."""
 
   def one(index):
-    return mixing.draw(tf.stack([index, 7]), mixup_alpha, cutmix_alpha)
+    return mixing.sample(tf.stack([index, 7]), mixup_alpha, cutmix_alpha)
 
   spec = mixing.Mix(tf.float32, tf.bool, tf.float32)
   found = tf.function(tf.map_fn, autograph=False)(one, tf.range(count), fn_output_signature=spec)
@@ -27,7 +28,7 @@ def drawn(share: float, is_cut: bool, centre=(0.5, 0.5)) -> mixing.Mix:
 
 @pytest.mark.parametrize('alpha', [0.2, 1.0, 4.0])
 def test_shares_are_beta_distributed(alpha):
-  shares = draws(2000, alpha, 0.0).share
+  shares = samples(2000, alpha, 0.0).share
   expected = np.random.default_rng(1).beta(alpha, alpha, 100000)
   levels = [0.05, 0.25, 0.5, 0.75, 0.95]
   ours = [np.mean(shares < np.quantile(expected, level)) for level in levels]
@@ -35,14 +36,14 @@ def test_shares_are_beta_distributed(alpha):
 
 
 def test_tiny_alphas_stay_finite():
-  shares = draws(100, 0.001, 0.0).share
+  shares = samples(100, 0.001, 0.0).share
   assert np.all((shares >= 0) & (shares <= 1))
   assert np.mean((shares < 1e-6) | (shares > 1 - 1e-6)) > 0.9
 
 
 @pytest.mark.parametrize(('alphas', 'cut'), [((0.2, 0.0), 0), ((0.0, 1.0), 1), ((0.2, 1.0), 0.5)])
 def test_kind(alphas, cut):
-  found = draws(500, *alphas)
+  found = samples(500, *alphas)
   assert np.mean(found.is_cut) == pytest.approx(cut, abs=0.08 if cut == 0.5 else 0)
   assert np.all((found.centre >= 0) & (found.centre < 1))
 
@@ -76,7 +77,7 @@ def test_cutmix(share, centre):
 
 
 def test_the_same_seed_draws_the_same():
-  one, other = draws(20, 0.2, 1.0), draws(20, 0.2, 1.0)
+  one, other = samples(20, 0.2, 1.0), samples(20, 0.2, 1.0)
   for a, b in zip(one, other, strict=True):
     np.testing.assert_array_equal(a, b)
   assert len(np.unique(one.share)) == 20
@@ -89,7 +90,7 @@ def seeds(count, start=0):
 def test_erasing():
   count = 400
   images = tf.fill([count, 16, 20, 3], 5.0)
-  erased = mixing.erase(images, seeds(count), 0.25).numpy()
+  erased = mixing.erase(images, seeds(count), 0.25, INCEPTION).numpy()
   gone = erased[..., 0] != 5
   assert np.mean(gone.any((1, 2))) == pytest.approx(0.25, abs=0.06)
   for mask in gone[gone.any((1, 2))]:
@@ -99,18 +100,22 @@ def test_erasing():
     assert 0.01 < mask.mean() < 0.45
   noise = erased[gone]
   assert -1 <= noise.min() < -0.9 < 0.9 < noise.max() < 1
+  of_vgg = mixing.erase(images, seeds(count), 0.25, VGG).numpy()[gone]
+  np.testing.assert_allclose(of_vgg, (noise + 1) * 127.5 - VGG.mean, atol=1e-3)
   assert np.mean(noise) == pytest.approx(0, abs=0.05)
-  everywhere = mixing.erase(tf.fill([4000, 16, 20, 1], 5.0), seeds(4000), 1.0).numpy() != 5
+  everywhere = (
+    mixing.erase(tf.fill([4000, 16, 20, 1], 5.0), seeds(4000), 1.0, INCEPTION).numpy() != 5
+  )
   assert everywhere.any(0).all()
 
 
 def test_each_image_is_erased_by_its_own_seed():
   images = tf.fill([8, 16, 20, 3], 5.0)
-  whole = mixing.erase(images, seeds(8), 1.0).numpy() != 5
-  part = mixing.erase(images[3:], seeds(5, 3), 1.0).numpy() != 5
+  whole = mixing.erase(images, seeds(8), 1.0, INCEPTION).numpy() != 5
+  part = mixing.erase(images[3:], seeds(5, 3), 1.0, INCEPTION).numpy() != 5
   np.testing.assert_array_equal(whole[3:], part)
-  assert mixing.erase(tf.cast(images, tf.bfloat16), seeds(8), 1.0).dtype == tf.bfloat16
-  np.testing.assert_array_equal(mixing.erase(images, seeds(8), 0.0), images)
+  assert mixing.erase(tf.cast(images, tf.bfloat16), seeds(8), 1.0, INCEPTION).dtype == tf.bfloat16
+  np.testing.assert_array_equal(mixing.erase(images, seeds(8), 0.0, INCEPTION), images)
 
 
 def test_mixing_and_erasing_compile():
@@ -118,7 +123,7 @@ def test_mixing_and_erasing_compile():
 
   @tf.function(jit_compile=True, autograph=False)
   def compiled(images, mix, own):
-    return mixing.mix(mixing.erase(images, own, 0.5), mix)
+    return mixing.mix(mixing.erase(images, own, 0.5, INCEPTION), mix)
 
   images, share = compiled(IMAGES, drawn(0.7, True), seeds(4))
   assert images.shape == IMAGES.shape and share.shape == ()

@@ -68,7 +68,7 @@ def test_the_step_mixes_targets_as_images():
   step = make_train_step(strategy, state, settings, INCEPTION, PLAIN)
   kinds = set()
   for start in range(8):
-    drawn = mixing.draw(tf.constant([0, start]), 1.0, 1.0)
+    drawn = mixing.sample(tf.constant([0, start]), 1.0, 1.0)
     kinds.add(bool(drawn.is_cut))
     images, share = mixing.mix(tf.cast(batch()['image'], tf.float32) / 127.5 - 1, drawn)
     targets = np.eye(3)[batch()['label']]

@@ -1,23 +1,24 @@
-"""Random draws as functions of seeds: the same whenever a run is resumed.
+"""Random samples as functions of seeds: the same whenever a run is resumed.
 
-Each draw has a number of its own, so that none depends on which others are made. Those of
-`inception_preprocessing` are 0 to 7, of `mixing` from 100, of `rand_augment` from 200.
+Each sample has a number of its own, so that none depends on which others are taken. Those of
+`inception_preprocessing` are 0 to 7, of `mixing` from 100, of `rand_augment` from 200, of
+`vgg_preprocessing` from 300.
 """
 
 import tensorflow as tf
 
 
-def fold(seed: tf.Tensor, draw: int) -> tf.Tensor:
-  """The seed [2] int32 of a draw, for TensorFlow's stateless generators, from another seed [2]."""
-  return tf.random.experimental.stateless_fold_in(seed, draw)
+def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
+  """The seed [2] int32 of a sample, for TensorFlow's stateless generators, from a seed [2]."""
+  return tf.random.experimental.stateless_fold_in(seed, number)
 
 
-def uniform(seeds: tf.Tensor, draw: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-  """One float32 in [low, high) per image, [N, 1, 1, 1], from its seed and the draw alone.
+def uniform(seeds: tf.Tensor, number: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+  """One float32 in [low, high) per image, [N, 1, 1, 1], from its seed and the number alone.
 
   TensorFlow's stateless generators take one seed per call, not one per image. This is a 32-bit
   integer hash (xor-shift-multiply, constants by C. Wellons' hash prospector) of the two seed words
-  and the draw; int64 holds the products.
+  and the number; int64 holds the products.
   """
   mask = 0xFFFFFFFF
 
@@ -30,7 +31,7 @@ def uniform(seeds: tf.Tensor, draw: int, low: float = 0.0, high: float = 1.0) ->
     return xor_shift(x, 15)
 
   words = tf.cast(seeds, tf.int64) & mask
-  bits = tf.constant(draw + 1, tf.int64)
+  bits = tf.constant(number + 1, tf.int64)
   for word in (words[:, 0], words[:, 1]):
     bits = mix((mix(bits) + word) & mask)
   unit = tf.cast(bits // 256, tf.float32) * 2.0**-24  # 24 bits: exact in float32, never 1

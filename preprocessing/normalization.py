@@ -1,0 +1,88 @@
+"""From pixels to what a net is given, and back: data that whoever needs it shares."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+_WHITE = 255.0
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+  """A net is given (pixel - mean) / std.
+
+  Attributes:
+    mean: of pixels in 0..255; one for all channels, or one for each of red, green and blue.
+    std: likewise.
+  """
+
+  mean: tuple[float, ...]
+  std: tuple[float, ...] = (1.0,)
+
+  def normalize(
+    self, images: tf.Tensor, dtype: tf.DType = tf.float32, white: float = _WHITE
+  ) -> tf.Tensor:
+    """What a net is given, of type `dtype`; the arithmetic is float32.
+
+    Args:
+      images: [..., C] in 0..`white`, uint8 or float.
+      dtype: of the result.
+      white: 255, or 1 of images in [0, 1].
+    """
+    std, mean = np.array(self.std), np.array(self.mean)
+    images = tf.cast(images, tf.float32) / _constant(std * white / _WHITE) - _constant(mean / std)
+    return tf.cast(images, dtype)
+
+  def denormalize(self, images: tf.Tensor) -> tf.Tensor:
+    """The pixels, uint8, of images of any float type as a net is given them."""
+    std, mean = np.array(self.std), np.array(self.mean)
+    pixels = tf.cast(images, tf.float32) * _constant(std) + _constant(mean)
+    return tf.saturate_cast(tf.round(pixels), tf.uint8)
+
+  @property
+  def value_range(self) -> tuple[np.ndarray, np.ndarray]:
+    """What black and white become, float32 of one value, or one for each channel."""
+    low, high = ((np.float64(pixel) - self.mean) / self.std for pixel in (0, _WHITE))
+    return low.astype(np.float32), high.astype(np.float32)
+
+  def of_channel(self, channel: int) -> 'Normalization':
+    """The normalization of one channel alone."""
+    mean, std = (
+      values if len(values) == 1 else values[channel : channel + 1]
+      for values in (self.mean, self.std)
+    )
+    return Normalization(mean, std)
+
+  def of_channels(self, channels: int) -> 'Normalization':
+    """The normalization of images of 3 channels or 1, whose mean and std are the luma of three."""
+    if channels == 3:
+      return self
+    mean, std = (values if len(values) == 1 else _grey(values) for values in (self.mean, self.std))
+    return Normalization(mean, std)
+
+  def __str__(self) -> str:
+    std = '' if self.std == (1.0,) else f' / {_text(self.std)}'
+    return (f'(pixel - {_text(self.mean)})' if std else f'pixel - {_text(self.mean)}') + std
+
+
+def _constant(values: np.ndarray) -> np.ndarray:
+  """float32; a scalar, with which TensorFlow is faster, where there is one value."""
+  return values.astype(np.float32).reshape(() if len(values) == 1 else values.shape)
+
+
+def _grey(values: Sequence[float]) -> tuple[float, ...]:
+  return (float(_LUMA @ values),)
+
+
+def _text(values: Sequence[float]) -> str:
+  texts = ', '.join(f'{value:.7g}' for value in values)
+  return texts if len(values) == 1 else f'({texts})'
+
+
+INCEPTION = Normalization((127.5,), (127.5,))  # [-1, 1]
+VGG = Normalization((123.68, 116.78, 103.94))  # slim's, of ImageNet
+TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of ImageNet too
+FACENET = Normalization((127.5,), (128.0,))
