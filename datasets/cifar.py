@@ -29,7 +29,7 @@ class Kind:
   Attributes:
     name: of the data set.
     archive: the binary version.
-    places: names that a local copy may have in a folder that is given.
+    local_names: names that a local copy may have in a folder.
     batches: files of each split, in order, without the '.bin' of the binary version.
     label_bytes: before the pixels of each image; the last of them is its label.
     labels_key: of the labels in the Python version.
@@ -40,7 +40,7 @@ class Kind:
 
   name: str
   archive: download.Download
-  places: tuple[str, ...]
+  local_names: tuple[str, ...]
   batches: Mapping[str, tuple[str, ...]]
   label_bytes: int
   labels_key: str
@@ -54,7 +54,7 @@ class Kind:
 
   @property
   def expected(self) -> str:
-    return f'one of {", ".join(self.places)}'
+    return f'one of {", ".join(self.local_names)}'
 
 
 CIFAR10 = Kind(
@@ -62,9 +62,8 @@ CIFAR10 = Kind(
   archive=download.Download(
     'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
     'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
-    170_052_171,
   ),
-  places=(
+  local_names=(
     'cifar-10-batches-bin',
     'cifar-10-batches-py',
     'cifar-10-binary.tar.gz',
@@ -82,9 +81,8 @@ CIFAR100 = Kind(
   archive=download.Download(
     'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz',
     '58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec',
-    168_513_733,
   ),
-  places=(
+  local_names=(
     'cifar-100-binary',
     'cifar-100-python',
     'cifar-100-binary.tar.gz',
@@ -116,7 +114,7 @@ def make_plan(
   )
   with download.scratch(work_dir) as folder:
     path = (
-      download.locate(source, kind.expected, kind.places)
+      download.locate(source, kind.expected, kind.local_names)
       if source
       else kind.archive.fetch(work_dir)
     )
@@ -158,9 +156,9 @@ def _members(root: Path, work_dir: Path) -> dict[str, sources.Slice]:
       if file.is_file()
     }
   return {
-    os.path.basename(entry.path): entry.source
+    os.path.basename(entry.path): source
     for entry in sources.walk(root, work_dir)
-    if isinstance(entry.source, sources.Slice)
+    if isinstance(source := entry.source, sources.Slice)
   }
 
 
@@ -191,15 +189,15 @@ def _items(copy: _Copy, split: str) -> Iterator[conversion.Item]:
         f'{copy.path}: {batch}.bin has {len(content)} bytes, expected '
         f'{kind.record_bytes} for each image'
       )
-    place = copy.members[f'{batch}.bin']
+    file = copy.members[f'{batch}.bin']
     for index, label in enumerate(content[kind.label_bytes - 1 :: kind.record_bytes]):
       if label >= kind.num_classes:
         raise ValueError(
           f'{copy.path}: image {index} of {batch}.bin has label {label}, expected '
           f'0 .. {kind.num_classes - 1}'
         )
-      start = place.offset + index * kind.record_bytes + kind.label_bytes
-      image = sources.RawImage(sources.Slice(place.path, start, _PIXELS), SIZE, SIZE)
+      start = file.offset + index * kind.record_bytes + kind.label_bytes
+      image = sources.RawImage(sources.Slice(file.path, start, _PIXELS), SIZE, SIZE)
       yield conversion.Item(f'{split}_{number:05d}.png', label, image)
       number += 1
 
@@ -272,14 +270,15 @@ class _Array:
   """Stands for `numpy.ndarray`: what a pickle says of it."""
 
   def __init__(self, *_: Any):
-    self.state: tuple = ()
+    self.state: tuple[Any, ...] = ()
 
   def __setstate__(self, state: tuple) -> None:
     self.state = state  # version, shape, dtype, whether in Fortran's order, bytes
 
   def rows(self, count: int, length: int) -> Iterator[bytes]:
     """Raises ValueError, which says what it is, unless it is [count, length] uint8."""
-    _, shape, dtype, is_fortran, content = self.state if len(self.state) == 5 else [None] * 5
+    state: tuple[Any, ...] = self.state if len(self.state) == 5 else (None,) * 5
+    _, shape, dtype, is_fortran, content = state
     name = dtype.name if isinstance(dtype, _Dtype) else None
     is_whole = isinstance(content, bytes) and len(content) == count * length
     if name != 'u1' or shape != (count, length) or not is_whole:

@@ -153,7 +153,7 @@ def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
 
 
 def refuse(options: Options, names: Iterable[str], reason: str) -> None:
-  """Raises ValueError where an option is given that has no meaning for a data set."""
+  """Raises ValueError where an option is set that has no meaning for a data set."""
   for name in names:
     if getattr(options, name) is not None:
       raise ValueError(f'{reason}: leave out --{name}')
@@ -178,11 +178,10 @@ def _check_unused(dataset_dir: Path) -> None:
   if not dataset_dir.is_dir() or (dataset_dir / WORK_FOLDER / _FINGERPRINT).exists():
     return
   names = sorted(os.listdir(dataset_dir))
-  found = [name for name in names if name == dataset_info.INFO_FILE or shards.is_shard_name(name)]
-  if found:
+  own = [name for name in names if name == dataset_info.INFO_FILE or shards.is_shard_name(name)]
+  if own:
     raise FileExistsError(
-      f'{dataset_dir} already holds a data set ({found[0]}): '
-      'choose another folder or say --overwrite'
+      f'{dataset_dir} already holds a data set ({own[0]}): choose another folder or say --overwrite'
     )
 
 
@@ -336,7 +335,7 @@ def _run(
 def _summarize(plan: Plan, reports: dict[str, list[ShardReport]]) -> Conversion:
   splits = {}
   for name, of_split in reports.items():
-    counts: collections.Counter = collections.Counter()
+    counts: collections.Counter[int] = collections.Counter()
     for report in of_split:
       counts.update(report.label_counts)
     splits[name] = dataset_info.Split(

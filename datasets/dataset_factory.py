@@ -217,13 +217,15 @@ def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
     )
   schema = schema_of(paths[0])
   smallest, largest, _ = shards.label_range(paths, schema=schema)
-  known = entry.split_sizes.get(split_name)
-  sizes = None if _is_as_large_as(known, paths) else _count(paths)
+  num_samples, sizes = entry.split_sizes.get(split_name), None
+  if num_samples is None or not _is_as_large_as(num_samples, paths):
+    sizes = tuple(shards.count_records([path]) for path in paths)
+    num_samples = sum(sizes)
   return Dataset(
     name,
     split_name,
     tuple(paths),
-    known if sizes is None else sum(sizes),
+    num_samples,
     num_classes,
     names,
     (smallest, largest),
@@ -235,32 +237,30 @@ def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
 def schema_of(path: str | os.PathLike) -> records.Schema:
   """The keys of a shard without `dataset.json`, by its name."""
   name = os.path.basename(path)
-  known = (e.tfds_schema for e in DATASETS.values() if e.tfds_name and name.startswith(e.tfds_name))
-  return next(known, records.SLIM)
+  for entry in DATASETS.values():
+    if entry.tfds_name and entry.tfds_schema and name.startswith(entry.tfds_name):
+      return entry.tfds_schema
+  return records.SLIM
 
 
 def _tfds_folder(dataset_dir: Path, tfds_name: str | None) -> Path:
   """Descends from a data_dir of TensorFlow Datasets to its only version: imagenet2012/5.1.0."""
   if tfds_name is None:
     return dataset_dir
-  found = [
+  versions = [
     path.parent
     for pattern in ('*/dataset_info.json', f'{tfds_name}/*/dataset_info.json')
     for path in dataset_dir.glob(pattern)
   ]
-  return found[0] if len(found) == 1 else dataset_dir
+  return versions[0] if len(versions) == 1 else dataset_dir
 
 
-def _is_as_large_as(known: int | None, paths: list[str]) -> bool:
+def _is_as_large_as(known: int, paths: list[str]) -> bool:
   """Whether this is a big set that looks as large as it should: it is not walked through."""
-  if known is None or sum(map(os.path.getsize, paths)) <= _COUNT_BYTES:
+  if sum(map(os.path.getsize, paths)) <= _COUNT_BYTES:
     return False
   estimate = shards.count_records(paths[:1]) * len(paths)
   return abs(estimate - known) < 0.01 * known
-
-
-def _count(paths: list[str]) -> tuple[int, ...]:
-  return tuple(shards.count_records([path]) for path in paths)
 
 
 def _read_labels(path: Path) -> dict[int, str]:

@@ -59,7 +59,7 @@ def sweep(folder: str | os.PathLike, name_pattern: str) -> None:
     folder: where to look; not below it.
     name_pattern: regular expression of the names that the files were to have.
   """
-  with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+  with contextlib.suppress(FileNotFoundError), os.scandir(os.fspath(folder)) as entries:
     for entry in entries:
       match = _TEMPORARY.fullmatch(entry.name)
       if match and re.fullmatch(name_pattern, match['name']) and not entry.is_dir():
@@ -89,6 +89,18 @@ def read_json(path: str | os.PathLike) -> Any:
     raise ValueError(f'{os.fspath(path)} is no valid JSON: {error}') from error
 
 
+def read_at(path: str, offset: int, size: int) -> bytes:
+  """Reads that many bytes; raises OSError where the file ends before."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    content = os.pread(descriptor, size, offset)
+  finally:
+    os.close(descriptor)
+  if len(content) != size:
+    raise OSError(f'{path} ends at byte {offset + len(content)}: it was longer when it was listed')
+  return content
+
+
 def subfolders(folder: Path) -> list[Path]:
   """Visible folders in a folder, by name."""
   return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.')
@@ -101,7 +113,7 @@ def readable(path: str | os.PathLike) -> str:
 
 
 def source_folder(source: str | None, expected: str) -> Path:
-  """Raises ValueError or OSError where the source is not given or is no folder."""
+  """An absolute path, as `source_path`; raises NotADirectoryError where it is no folder."""
   path = source_path(source, expected)
   if not path.is_dir():
     raise NotADirectoryError(f'source {source} is no folder; expected {expected}')
@@ -112,7 +124,8 @@ def source_path(source: str | None, expected: str) -> Path:
   """An absolute path: whoever reads it may stand in another folder.
 
   Raises:
-    ValueError, OSError: the source is not given or does not exist.
+    ValueError: there is no source.
+    FileNotFoundError: it does not exist.
   """
   if not source:
     raise ValueError(f'--source is needed: {expected}')

@@ -14,7 +14,6 @@ from . import conversion, download, sources
 ARCHIVE = download.Download(
   'http://download.tensorflow.org/example_images/flower_photos.tgz',
   '4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c',
-  228_813_984,
 )
 CLASSES = ('daisy', 'dandelion', 'roses', 'sunflowers', 'tulips')
 SPLIT_SIZES = {'train': 3320, 'validation': 350}

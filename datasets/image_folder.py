@@ -74,10 +74,10 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
   train = root / 'train'
   if not train.is_dir() or not files.subfolders(train):
     return root, None
-  found = [root / name for name in ('validation', 'val') if (root / name).is_dir()]
-  if len(found) > 1:
+  held_out = [root / name for name in ('validation', 'val') if (root / name).is_dir()]
+  if len(held_out) > 1:
     raise ValueError(f'{root} holds both validation/ and val/: which is meant?')
-  return train, found[0] if found else None
+  return train, held_out[0] if held_out else None
 
 
 def _classes(folder: Path) -> list[str]:

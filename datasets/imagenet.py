@@ -2,7 +2,7 @@
 
 The official tars, synset folders (slim's raw layout, torchvision's), Kaggle's tree or zip, a flat
 folder of the validation images, Hugging Face's parquet files: `sources.walk` makes one tree of
-paths of any of them, and the rules of `_place` say of each path which split and class it is.
+paths of any of them, and the rules of `_parse_path` say of each path which split and class it is.
 
 Labels are 1 .. 1000 in the order of the synset list, 0 is the background; they come from the
 synset, so that a folder that is missing or does not belong shifts nothing. JPEGs keep their bytes,
@@ -66,21 +66,29 @@ def labels() -> tuple[str, ...]:
 # Finding
 
 
-class _Place(NamedTuple):
-  """What the path of an image says: split, folder of the split, class and file name."""
+class _PathParts(NamedTuple):
+  """What the path of an image says; '' where it does not.
 
-  split: str | None
+  Attributes:
+    split: 'train', 'validation' or 'test'.
+    root: folder of the split.
+    wnid: class.
+    filename: the last part, without the class that Hugging Face puts there.
+    named: the class that the file name says.
+  """
+
+  split: str
   root: str
-  wnid: str | None
+  wnid: str
   filename: str
-  named: str | None  # the class that the file name says
+  named: str
 
 
-def _place(path: str) -> _Place:
+def _parse_path(path: str) -> _PathParts:
   """Reads a path from its end: file name, class folder (or class tar), folder of the split."""
   folder, _, name = path.rpartition('/')
-  split, root, wnid = _folder_place(folder)
-  filename, named = name, None
+  split, root, wnid = _parse_folder(folder)
+  filename, named = name, ''
   if suffix := _WNID_SUFFIX.search(name):
     filename = name[: suffix.start()] + name[suffix.end() :]
     named = suffix[1]
@@ -91,33 +99,33 @@ def _place(path: str) -> _Place:
       split = by_name
   if not split and (wnid or named):
     split = 'train'
-  return _Place(split, root, wnid or named, filename, named)
+  return _PathParts(split, root, wnid or named, filename, named)
 
 
 @functools.lru_cache(16)  # files come folder by folder
-def _folder_place(folder: str) -> tuple[str | None, str, str | None]:
-  """What a folder says: split, folder of the split, class."""
+def _parse_folder(folder: str) -> tuple[str, str, str]:
+  """What a folder says: split, folder of the split, class; '' where it does not."""
   folders = folder.split('/')
   names = [name.removesuffix('.tar') for name in folders]
   classes = [i for i, name in enumerate(names) if _WNID.fullmatch(name)]
-  wnid = names[classes[-1]] if classes else None
+  wnid = names[classes[-1]] if classes else ''
   splits = [i for i, name in enumerate(folders) if name in _SPLIT_FOLDERS]
   if splits:
     last = splits[-1]
     return _SPLIT_FOLDERS[folders[last]], '/'.join(folders[: last + 1]), wnid
-  return None, '/'.join(folders[: classes[-1]] if classes else folders), wnid
+  return '', '/'.join(folders[: classes[-1]] if classes else folders), wnid
 
 
 @dataclasses.dataclass
-class _Found:
+class _Contents:
   """What the sources hold, sorted by what it is.
 
   Attributes:
     items: of each split.
     flat: validation images whose class no folder says, with the folder that their paths begin in.
     names: of the images of each split.
-    roots: split -> the one place where its images lie -> the first of them.
-    given: validation image, without extension -> synset, from a list among the sources.
+    roots: split -> the one folder or archive where its images lie -> the first of them.
+    listed: validation image, without extension -> synset, from a list among the sources.
     boxes: image, without extension -> packed boxes.
     ignored: reason -> names.
   """
@@ -125,14 +133,14 @@ class _Found:
   items: dict[str, list[conversion.Item]] = dataclasses.field(
     default_factory=lambda: {'train': [], 'validation': []}
   )
-  flat: list[tuple[str, _Place, sources.Entry]] = dataclasses.field(default_factory=list)
+  flat: list[tuple[str, _PathParts, sources.Entry]] = dataclasses.field(default_factory=list)
   names: dict[str, set[str]] = dataclasses.field(
     default_factory=lambda: {'train': set(), 'validation': set()}
   )
   roots: dict[str, dict[str, str]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(dict)
   )
-  given: dict[str, str] = dataclasses.field(default_factory=dict)
+  listed: dict[str, str] = dataclasses.field(default_factory=dict)
   boxes: dict[str, bytes] = dataclasses.field(default_factory=dict)
   ignored: dict[str, list[str]] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(list)
@@ -149,11 +157,11 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   """
   conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation images')
   paths = _paths(source)
-  found = _Found()
+  contents = _Contents()
   for path in paths:
-    _sort(sources.walk(path, work_dir), str(path.parent), found)
-  _add_flat_validation(found)
-  splits = {split: items for split, items in found.items.items() if items}
+    _sort(sources.walk(path, work_dir), str(path.parent), contents)
+  _add_flat_validation(contents)
+  splits = {split: items for split, items in contents.items.items() if items}
   if not splits:
     raise ValueError(f'no images of ImageNet in {source}; expected {EXPECTED}')
   return conversion.Plan(
@@ -163,9 +171,9 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
     num_shards={split: _SHARDS[split] for split in splits},
     label_offset=1,
     synsets=('', *synsets()),
-    boxes=found.boxes,
+    boxes=contents.boxes,
     keep_png=False,
-    notes=tuple(_notes(found)),
+    notes=tuple(_notes(contents)),
   )
 
 
@@ -175,70 +183,72 @@ def _paths(source: str | None) -> list[Path]:
   return [files.source_path(path, EXPECTED) for path in (source or '').split(',')]
 
 
-def _sort(entries: Iterable[sources.Entry], base: str, found: _Found) -> None:
+def _sort(entries: Iterable[sources.Entry], base: str, contents: _Contents) -> None:
   """Puts every file where it belongs; what is no image is recognised by its name.
 
   Args:
     entries: of one source.
     base: the folder that their paths begin in.
-    found: what is added to.
+    contents: what is added to.
   """
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
   for entry in entries:
-    place = _place(entry.path)
-    if place.filename.endswith(_NO_IMAGES):
-      _read_list(entry, place.filename, found)
+    parts = _parse_path(entry.path)
+    if parts.filename.endswith(_NO_IMAGES):
+      _read_list(entry, parts.filename, contents)
       continue
-    if entry.archive and place.split:
+    if entry.archive and parts.split:
       raise ValueError(
         f'{entry.archive} is compressed, so that its images cannot be read in place: '
         f'unpack it (tar -xzf) and give the folder'
       )
-    wnid = place.wnid
+    wnid = parts.wnid
     if entry.label is not None and entry.label >= 0:
-      wnid = _synset_of(entry, place.wnid)
-    if place.split == 'test':
-      found.ignored['test images, which have no labels'].append(place.filename)
-    elif place.split == 'validation' and not wnid:
-      found.flat.append((base, place, entry))
-    elif place.split and wnid in label:
-      if place.named not in (None, wnid):
-        found.ignored[_CONTRADICTION].append(place.filename)
-      _add(found, base, place, entry, label[wnid])
-    elif place.split:
-      found.ignored['images in folders that are no class of ImageNet'].append(wnid or entry.path)
-    elif place.filename.lower().endswith(_IMAGES):
-      found.ignored['images whose split and class nothing says'].append(entry.path)
+      wnid = _synset_of(entry.path, entry.label, parts.wnid)
+    if parts.split == 'test':
+      contents.ignored['test images, which have no labels'].append(parts.filename)
+    elif parts.split == 'validation' and not wnid:
+      contents.flat.append((base, parts, entry))
+    elif parts.split and wnid in label:
+      if parts.named not in ('', wnid):
+        contents.ignored[_CONTRADICTION].append(parts.filename)
+      _add(contents, base, parts, entry, label[wnid])
+    elif parts.split:
+      contents.ignored['images in folders that are no class of ImageNet'].append(wnid or entry.path)
+    elif parts.filename.lower().endswith(_IMAGES):
+      contents.ignored['images whose split and class nothing says'].append(entry.path)
 
 
-def _add(found: _Found, base: str, place: _Place, entry: sources.Entry, label: int) -> None:
-  root, roots = f'{base}/{place.root}', found.roots[place.split]
+def _add(
+  contents: _Contents, base: str, parts: _PathParts, entry: sources.Entry, label: int
+) -> None:
+  root, roots = f'{base}/{parts.root}', contents.roots[parts.split]
   if roots and root not in roots:
     raise ValueError(
-      f'more than one source holds {place.split!r} images: {next(iter(roots))}, {root}: '
+      f'more than one source holds {parts.split!r} images: {next(iter(roots))}, {root}: '
       'give one of them'
     )
-  if place.filename in found.names[place.split]:
+  if parts.filename in contents.names[parts.split]:
     raise ValueError(
-      f'{place.filename} is there twice for {place.split!r}, the second time as '
+      f'{parts.filename} is there twice for {parts.split!r}, the second time as '
       f'{base}/{entry.path}: give each image once'
     )
-  found.names[place.split].add(place.filename)
+  contents.names[parts.split].add(parts.filename)
   roots.setdefault(root, f'{base}/{entry.path}')
-  found.items[place.split].append(conversion.Item(place.filename, label, entry.source))
+  contents.items[parts.split].append(conversion.Item(parts.filename, label, entry.source))
 
 
-def _synset_of(entry: sources.Entry, wnid: str | None) -> str:
+def _synset_of(path: str, label: int, wnid: str) -> str:
   """The synset of a number 0 .. 999 in a parquet file, compared with the one in the file name."""
-  if entry.label >= len(synsets()):
-    raise ValueError(f'{entry.path}: label {entry.label}; ImageNet has 0 .. 999')
-  by_number = list(synsets())[entry.label]
-  if wnid not in (None, by_number):
-    raise ValueError(f'{entry.path}: label {entry.label} is {by_number}, its name says {wnid}')
+  if label >= len(synsets()):
+    raise ValueError(f'{path}: label {label}; ImageNet has 0 .. 999')
+  by_number = list(synsets())[label]
+  if wnid not in ('', by_number):
+    raise ValueError(f'{path}: label {label} is {by_number}, its name says {wnid}')
   return by_number
 
 
-def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
+def _read_list(entry: sources.Entry, name: str, contents: _Contents) -> None:
   """Reads annotations, boxes and lists of the validation images; other texts are passed over."""
   stem = shard_job.stem(name)
   if name.endswith('.xml'):
@@ -246,25 +256,25 @@ def _read_list(entry: sources.Entry, name: str, found: _Found) -> None:
       wnid = _official_synset(stem) or stem.split('_')[0]
       boxes = imagenet_boxes.read_annotation(entry.source.read(), wnid, synsets())
     except ValueError:
-      found.ignored['annotations that cannot be read'].append(name)
+      contents.ignored['annotations that cannot be read'].append(name)
       return
-    if stem in found.boxes:
-      found.ignored[_BOXES_TWICE].append(name)
+    if stem in contents.boxes:
+      contents.ignored[_BOXES_TWICE].append(name)
     elif boxes:
-      found.boxes[stem] = boxes
+      contents.boxes[stem] = boxes
   elif name == _KAGGLE_LABELS:
-    _add_given(entry.path, _kaggle_labels(entry.source.read()), found)
+    _add_listed(entry.path, _kaggle_labels(entry.source.read()), contents)
   elif name == _CAFFE_LABELS:
-    _add_given(entry.path, _caffe_labels(entry.source.read()), found)
+    _add_listed(entry.path, _caffe_labels(entry.source.read()), contents)
   elif name == _SLIM_LABELS:
     lines = entry.source.read().decode('ascii', 'replace').split()
     numbered = {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(lines, start=1)}
-    _add_given(entry.path, numbered, found)
+    _add_listed(entry.path, numbered, contents)
   elif name.endswith('.csv') and not name.startswith('LOC_'):
-    _add_boxes(entry, found)
+    _add_boxes(entry, contents)
 
 
-def _add_boxes(entry: sources.Entry, found: _Found) -> None:
+def _add_boxes(entry: sources.Entry, contents: _Contents) -> None:
   """Takes slim's CSV, but for images that have boxes already."""
   boxes: dict[str, bytes] = collections.defaultdict(bytes)
   try:
@@ -272,8 +282,8 @@ def _add_boxes(entry: sources.Entry, found: _Found) -> None:
       boxes[shard_job.stem(image)] += box
   except ValueError as error:
     raise ValueError(f'{entry.path}: {error}') from error
-  found.ignored[_BOXES_TWICE] += boxes.keys() & found.boxes.keys()
-  found.boxes = {**boxes, **found.boxes}
+  contents.ignored[_BOXES_TWICE] += boxes.keys() & contents.boxes.keys()
+  contents.boxes = {**boxes, **contents.boxes}
 
 
 # Validation images: ImageNet numbers them, and says apart what they show.
@@ -309,41 +319,41 @@ def _caffe_labels(content: bytes) -> dict[str, str]:
   return {stem: order[number] for stem, number in zip(stems, numbers, strict=True)}
 
 
-def _add_given(path: str, given: Mapping[str, str], found: _Found) -> None:
+def _add_listed(path: str, synset_of: Mapping[str, str], contents: _Contents) -> None:
   """Takes a list of the classes of validation images, if it agrees with ImageNet's."""
-  for stem, wnid in given.items():
+  for stem, wnid in synset_of.items():
     official = _official_synset(stem)
     if wnid not in synsets() or official not in (None, wnid):
       raise ValueError(
         f'{path} says {stem} is {wnid}; it is {official or "no image of ImageNet"} '
         "(the devkit's own numbering is not alphabetical)"
       )
-  found.given.update(given)
+  contents.listed.update(synset_of)
 
 
-def _add_flat_validation(found: _Found) -> None:
+def _add_flat_validation(contents: _Contents) -> None:
   label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
-  for base, place, entry in found.flat:
-    stem = shard_job.stem(place.filename)
-    wnid = found.given.get(stem) or _official_synset(stem)
+  for base, parts, entry in contents.flat:
+    stem = shard_job.stem(parts.filename)
+    wnid = contents.listed.get(stem) or _official_synset(stem)
     if wnid:
-      _add(found, base, place, entry, label[wnid])
+      _add(contents, base, parts, entry, label[wnid])
     else:
       reason = 'validation files whose class no folder and no list says'
-      found.ignored[reason].append(place.filename)
-  found.flat.clear()
+      contents.ignored[reason].append(parts.filename)
+  contents.flat.clear()
 
 
 # What to say before hours are spent
 
 
-def _notes(found: _Found) -> list[str]:
+def _notes(contents: _Contents) -> list[str]:
   notes = []
-  for split, items in found.items.items():
+  for split, items in contents.items.items():
     if not items:
       notes.append(f'no {split} images in the source: {split!r} is not written')
       continue
-    ((root, first),) = found.roots[split].items()
+    ((root, first),) = contents.roots[split].items()
     notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} images')
     if len(items) != SPLIT_SIZES[split]:
       notes.append(f'{split} of ImageNet has {SPLIT_SIZES[split]:,} images, not {len(items):,}')
@@ -354,7 +364,7 @@ def _notes(found: _Found) -> list[str]:
   order = list(synsets())
   elsewhere = [
     item.filename
-    for item in found.items['validation']
+    for item in contents.items['validation']
     if _official_synset(shard_job.stem(item.filename)) not in (None, order[item.label - 1])
   ]
   if elsewhere:
@@ -362,22 +372,24 @@ def _notes(found: _Found) -> list[str]:
       f'{len(elsewhere)} validation images lie in folders of another class than ImageNet says; '
       f'the folder counts: {files.some(elsewhere)}'
     )
-  for reason, names in found.ignored.items():
+  for reason, names in contents.ignored.items():
     if not names:
       continue
     notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
-  if found.boxes:
+  if contents.boxes:
     with_boxes = sum(
-      shard_job.stem(item.filename) in found.boxes
-      for items in found.items.values()
+      shard_job.stem(item.filename) in contents.boxes
+      for items in contents.items.values()
       for item in items
     )
-    notes.append(f'boxes of {len(found.boxes):,} images, of which {with_boxes:,} are in the source')
+    notes.append(
+      f'boxes of {len(contents.boxes):,} images, of which {with_boxes:,} are in the source'
+    )
   return notes
 
 
 def _layout(root: str, first: str) -> str:
-  """What the place of a split is, in words."""
+  """What the root of a split is, in words."""
   below = first[len(root) :].strip('/').split('/')
   by_class = 'class tars in ' if below[0].endswith(sources.TAR) else 'class folders in '
   archives = [kind for kind in ('tar', 'zip', 'parquet') if f'.{kind}' in root]

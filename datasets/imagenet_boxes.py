@@ -41,12 +41,12 @@ def read_annotation(content: bytes, wnid: str | None, wnids: collections.abc.Con
       name = (thing.findtext('name') or '').strip()
       if name != wnid and name in wnids:
         continue
-      found = {side: float(thing.findtext(f'bndbox/{side}') or 'nan') for side in BOX_SIDES}
+      box = {side: float(thing.findtext(f'bndbox/{side}') or 'nan') for side in BOX_SIDES}
       if width > 0 and height > 0:
         packed.append(
           _pack(
-            found['ymin'] / height, found['xmin'] / width,
-            found['ymax'] / height, found['xmax'] / width,
+            box['ymin'] / height, box['xmin'] / width,
+            box['ymax'] / height, box['xmax'] / width,
           )
         )  # fmt: skip
   except (ElementTree.ParseError, ValueError) as error:

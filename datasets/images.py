@@ -1,7 +1,8 @@
 """Images: what a file is by its content, and what of it goes into a record.
 
 A JPEG is read up to its scan: size and colours stand in the header, and whether it ends is seen at
-its end. Nothing is decoded that need not be: that is 20 us an image where decoding takes 5 ms.
+its end. Nothing is decoded that need not be: that is 4 us an image of 110 kB where Pillow's lazy
+`open` takes 34, a tenth of a whole conversion, and decoding 5 ms.
 """
 
 import io
@@ -164,7 +165,7 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
 def _decoded(content: bytes, upright: bool, keep_png: bool) -> CheckedImage:
   turn = turn_of_file(content) if upright else None
   try:
-    image = Image.open(io.BytesIO(content))
+    image: Image.Image = Image.open(io.BytesIO(content))
     image.load()
   except Image.UnidentifiedImageError:
     raise BadImageError('not an image in any known format') from None

@@ -17,24 +17,20 @@ FILES = {  # split -> images, labels
     download.Download(
       f'{_BASE}train-images-idx3-ubyte.gz',
       '440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609',
-      9_912_422,
     ),
     download.Download(
       f'{_BASE}train-labels-idx1-ubyte.gz',
       '3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c',
-      28_881,
     ),
   ),
   'test': (
     download.Download(
       f'{_BASE}t10k-images-idx3-ubyte.gz',
       '8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6',
-      1_648_877,
     ),
     download.Download(
       f'{_BASE}t10k-labels-idx1-ubyte.gz',
       'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6',
-      4_542,
     ),
   ),
 }
@@ -88,10 +84,10 @@ def make_plan(
 def _local(source: str, name: str) -> Path:
   folder = download.locate(source, EXPECTED, _NAMES)
   bare = name.removesuffix('.gz')
-  found = [path for path in (folder / name, folder / bare) if path.is_file()]
-  if not found:
+  present = [path for path in (folder / name, folder / bare) if path.is_file()]
+  if not present:
     raise ValueError(f'{folder} holds neither {name} nor {bare}; expected {EXPECTED}')
-  return found[0]
+  return present[0]
 
 
 def _items(split: str, images: Path, labels: Path, folder: Path) -> Iterator[conversion.Item]:
@@ -104,8 +100,8 @@ def _items(split: str, images: Path, labels: Path, folder: Path) -> Iterator[con
   for index, label in enumerate(of_images.read()):
     if label >= len(CLASSES):
       raise ValueError(f'{labels}: label {index} is {label}, expected 0 .. {len(CLASSES) - 1}')
-    place = sources.Slice(pixels.path, pixels.offset + index * _PIXELS, _PIXELS)
-    yield conversion.Item(f'{split}_{index:05d}.png', label, sources.RawImage(place, SIZE, SIZE))
+    plane = sources.Slice(pixels.path, pixels.offset + index * _PIXELS, _PIXELS)
+    yield conversion.Item(f'{split}_{index:05d}.png', label, sources.RawImage(plane, SIZE, SIZE))
 
 
 def _values(path: Path, magic: int, dimensions: tuple[int, ...], folder: Path) -> sources.Slice:
@@ -116,8 +112,8 @@ def _values(path: Path, magic: int, dimensions: tuple[int, ...], folder: Path) -
     header = file.read(header_bytes)
   if len(header) < header_bytes:
     raise ValueError(f'{path} is cut short: {size} bytes, its header alone has {header_bytes}')
-  found, count, *others = struct.unpack(f'>{header_bytes // 4}I', header)
-  if found != magic or tuple(others) != dimensions:
+  actual_magic, count, *others = struct.unpack(f'>{header_bytes // 4}I', header)
+  if actual_magic != magic or tuple(others) != dimensions:
     shape = ' x '.join(map(str, ('n', *dimensions)))
     raise ValueError(
       f'{path} is no IDX file of {shape} bytes: it begins with {header.hex()}, expected {magic:08x}'

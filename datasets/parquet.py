@@ -44,9 +44,9 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
   """
   status = path.stat()
   # Files of several folders may have the same name.
-  place = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
-  unpacked = work_dir / f'{path.stem}-{place}.images'
-  index_path = work_dir / f'{path.stem}-{place}.json'
+  key = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
+  unpacked = work_dir / f'{path.stem}-{key}.images'
+  index_path = work_dir / f'{path.stem}-{key}.json'
   signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
   index = files.read_json(index_path) or {}
   if index.get('source') != signature:
@@ -73,7 +73,7 @@ def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
     raise ValueError(
       f"{path}: reading parquet files needs pyarrow: pip install 'slim-inception[parquet]'"
     ) from error
-  found = []
+  images = []
   try:
     with ParquetFile(path) as table, files.atomic_path(unpacked) as temporary:
       if missing := set(_COLUMNS) - set(table.schema_arrow.names):
@@ -83,7 +83,7 @@ def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
           for row in batch.to_pylist():
             content = row['image']['bytes']
             file.write(content)
-            found.append((row['image'].get('path'), row['label'], len(content)))
+            images.append((row['image'].get('path'), row['label'], len(content)))
   except (pyarrow.ArrowException, ValueError, TypeError, KeyError) as error:
     raise ValueError(f'{path} is no parquet file of labelled images: {error}') from error
-  return found
+  return images

@@ -174,15 +174,17 @@ def _features(*features: tuple[str, Any]) -> bytes:
   )
 
 
-def encode_features(features: Mapping[str, Sequence[bytes | str | int | float]]) -> bytes:
+def encode_features(features: Mapping[str, Sequence[Any]]) -> bytes:
   """Serializes tf.train.Features, keys sorted: the same features give the same bytes, always.
+
+  The values of a key, at least one, are all bytes (or text), ints or floats.
 
   What is joined from several of these is one again: the message is a list of its entries.
   """
   return b''.join(_entry(key, values) for key, values in sorted(features.items()))
 
 
-def _entry(key: str, values: Sequence[bytes | str | int | float]) -> bytes:
+def _entry(key: str, values: Sequence[Any]) -> bytes:
   if isinstance(values[0], float):
     content = _field(_FLOATS, _field(1, struct.pack(f'<{len(values)}f', *values)))
   elif isinstance(values[0], int):

@@ -4,15 +4,15 @@ All call `shard_job.write_one_shard`; results come back through the reports that
 """
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing
 import os
 import pickle
 import shlex
 import signal
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def num_cores() -> int:
 
 def run(
   jobs: Iterable[ShardJob], processes: futures.ProcessPoolExecutor | None, num_processes: int
-) -> Iterator[ShardReport]:
+) -> Generator[ShardReport, None, None]:
   """Runs the jobs in a `pool` of that many processes; yields reports as they come.
 
   Raises:
@@ -37,7 +37,9 @@ def run(
   if processes is None:
     yield from map(write_one_shard, jobs)
   else:
-    yield from _as_completed(processes, jobs, 2 * num_processes)
+    # Its end is the sign to stop: no lock, which a process that is killed would keep.
+    with tempfile.NamedTemporaryFile(prefix='slim-inception-running-') as running:
+      yield from _as_completed(processes, jobs, 2 * num_processes, running.name)
 
 
 @contextlib.contextmanager
@@ -47,7 +49,7 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
   They start while this process goes on: that takes a quarter of a second.
 
   Raises:
-    OSError: a process was killed, for want of memory say.
+    OSError: a process was killed, e.g. for want of memory.
   """
   if num_processes <= 1:
     yield None
@@ -55,16 +57,13 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
   # Forking this process, which may have threads, is not safe; its server of forks has none.
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload(_IMPORTED)
-  # No lock, which a process that is killed would keep: an Event has one.
-  stop = context.RawValue(ctypes.c_bool, False)
-  processes = futures.ProcessPoolExecutor(num_processes, context, _start, (stop,))
+  processes = futures.ProcessPoolExecutor(num_processes, context, _end_with_parent)
   try:
     _start_all(processes, num_processes)
     yield processes
   except futures.process.BrokenProcessPool as error:
     raise OSError('a process was killed; is there enough memory?') from error
   finally:
-    stop.value = True
     processes.shutdown(cancel_futures=True)
 
 
@@ -78,11 +77,11 @@ def _start_all(processes: futures.ProcessPoolExecutor, count: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
+def _as_completed(pool, jobs, most: int, running: str) -> Iterator[ShardReport]:
   """Hands out jobs as they are taken: a thousand with all their items need not wait in a queue."""
-  pending = set()
+  pending: set[futures.Future[ShardReport]] = set()
   for job in jobs:
-    pending.add(pool.submit(_run_one, job))
+    pending.add(pool.submit(_run_one, job, running))
     if len(pending) >= most:
       done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
       yield from (future.result() for future in done)
@@ -91,13 +90,9 @@ def _as_completed(pool, jobs, most: int) -> Iterator[ShardReport]:
 
 _IMPORTED = [f'{__package__}.verification']  # once for all processes
 
-_stop: ctypes.c_bool | None = None  # of a process of the pool
 
-
-def _start(stop: ctypes.c_bool) -> None:
-  """Makes a process of the pool end with its parent."""
-  global _stop
-  _stop = stop
+def _end_with_parent() -> None:
+  """Makes a process of the pool end with its parent, however that ends."""
 
   def follow_parent():
     multiprocessing.parent_process().join()
@@ -106,8 +101,8 @@ def _start(stop: ctypes.c_bool) -> None:
   threading.Thread(target=follow_parent, daemon=True).start()
 
 
-def _run_one(job: ShardJob) -> ShardReport:
-  return write_one_shard(job, lambda: _stop.value)
+def _run_one(job: ShardJob, running: str) -> ShardReport:
+  return write_one_shard(job, lambda: not os.path.exists(running))
 
 
 # Beam
@@ -116,7 +111,9 @@ def _run_one(job: ShardJob) -> ShardReport:
 _LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
 
 
-def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator[ShardReport]:
+def run_beam(
+  jobs: Iterable[ShardJob], options: str, work_dir: Path
+) -> Generator[ShardReport, None, None]:
   """Runs the jobs by Apache Beam; the workers must see the same folders as this machine.
 
   The jobs are written to files, since runners limit the size of the graph that they accept (a
@@ -124,7 +121,7 @@ def run_beam(jobs: Iterable[ShardJob], options: str, work_dir: Path) -> Iterator
 
   Args:
     jobs: what to run.
-    options: Beam's own, '--runner=FlinkRunner --parallelism=64' say; '' runs in this process, for
+    options: Beam's own, e.g. '--runner=FlinkRunner --parallelism=64'; '' runs in this process, for
       trying it out.
     work_dir: for the files.
 

@@ -71,9 +71,11 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
     OSError: something cannot be read or written.
     StoppedError: `is_stopped` said so.
   """
-  label_counts, skipped, changed = collections.Counter(), [], []
+  label_counts: collections.Counter[int] = collections.Counter()
+  skipped: list[dict[str, str]] = []
+  changed: list[dict[str, str]] = []
 
-  def examples() -> Iterator[bytes]:
+  def examples() -> Iterator[list[bytes]]:
     for item in job.items:
       if is_stopped():
         raise StoppedError
@@ -98,7 +100,7 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
   return report
 
 
-def _example(item: Item, image: images.Image, job: ShardJob) -> bytes:
+def _example(item: Item, image: images.CheckedImage, job: ShardJob) -> list[bytes]:
   text, synset = job.classes[item.label]
   return records.encode_example(
     image.encoded,

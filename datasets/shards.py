@@ -213,9 +213,9 @@ def walk_shard(path: str | os.PathLike) -> Iterator[tuple[int, int]]:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """A record on disk: `place` says where, for messages; `damage` is '' where its CRCs agree."""
+  """A record on disk: `location` says where, for messages; `damage` is '' where its CRCs agree."""
 
-  place: str
+  location: str
   data: bytes
   damage: str = ''
 
@@ -227,18 +227,18 @@ def read_shard(path: str | os.PathLike) -> Iterator[Record]:
   """
   with open(path, 'rb') as file:
     for index, (start, length) in enumerate(_framing(path)):
-      place = f'{path}: record {index} at byte {start - _HEADER_BYTES}'
+      location = f'{path}: record {index} at byte {start - _HEADER_BYTES}'
       if length is None:
-        yield Record(place, b'', 'runs past the end of the file: it is cut short or damaged')
+        yield Record(location, b'', 'runs past the end of the file: it is cut short or damaged')
         return
       file.seek(start - _HEADER_BYTES)
       header = file.read(_HEADER_BYTES)
       if _masked(google_crc32c.value(header[:_LENGTH_BYTES])) != header[_LENGTH_BYTES:]:
-        yield Record(place, b'', 'has a length that does not match its checksum')
+        yield Record(location, b'', 'has a length that does not match its checksum')
         return
       data = file.read(length)
       agrees = _masked(google_crc32c.value(data)) == file.read(_CRC_BYTES)
-      yield Record(place, data, '' if agrees else 'does not match its checksum')
+      yield Record(location, data, '' if agrees else 'does not match its checksum')
 
 
 def _framing(path: str | os.PathLike) -> Iterator[tuple[int, int | None]]:
@@ -268,7 +268,7 @@ def find_damage(paths: Iterable[str | os.PathLike]) -> str | None:
     record = next(damaged, None)
   except OSError as error:
     return str(error)
-  return f'{record.place} {record.damage}' if record else None
+  return f'{record.location} {record.damage}' if record else None
 
 
 def label_range(

@@ -22,7 +22,7 @@ _MOST_PROBLEMS = 20  # of one shard: a shard that is overwritten with noise has 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-  """What was found; every problem names the shard, and the record and its offset where it can."""
+  """What reading says; a problem names the shard, and the record and its offset where it can."""
 
   num_records: int
   num_shards: int
@@ -57,7 +57,7 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
   problems: list[str] = []
   if info:
     problems += _inconsistencies(info)
-  splits = _listed(dataset_dir, info, problems) if info else _found(dataset_dir)
+  splits = _listed(dataset_dir, info, problems) if info else _unlisted(dataset_dir)
   checks = {
     name: [_check_of(path, info) for path in paths if os.path.exists(path)]
     for name, paths in splits.items()
@@ -66,7 +66,7 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
   facts = dict(zip(everything, _run(everything, num_processes), strict=True))
   num_records = 0
   for name, of_split in checks.items():
-    counts: collections.Counter = collections.Counter()
+    counts: collections.Counter[int] = collections.Counter()
     for check in of_split:
       problems += facts[check].problems
       counts.update(facts[check].label_counts)
@@ -118,7 +118,7 @@ def _listed(dataset_dir, info: DatasetInfo, problems: list[str]) -> dict[str, li
   return listed
 
 
-def _found(dataset_dir) -> dict[str, list[str]]:
+def _unlisted(dataset_dir) -> dict[str, list[str]]:
   return {name: shards.find_shards(dataset_dir, name) for name in shards.splits_in(dataset_dir)}
 
 
@@ -149,16 +149,16 @@ def _against_info(info: DatasetInfo, name: str, counts, crcs: dict[str, str]) ->
 
 
 def _read(check: _Check) -> _ShardFacts:
-  counts: collections.Counter = collections.Counter()
+  counts: collections.Counter[int] = collections.Counter()
   problems = []
   for record in shards.read_shard(check.path):
     if record.damage:
-      problems.append(f'{record.place} {record.damage}')
+      problems.append(f'{record.location} {record.damage}')
       continue
     try:
       counts[_check_record(record.data, check)] += 1
     except ValueError as error:
-      problems.append(f'{record.place}: {error}')
+      problems.append(f'{record.location}: {error}')
   if len(problems) > _MOST_PROBLEMS:
     more = len(problems) - _MOST_PROBLEMS
     problems[_MOST_PROBLEMS:] = [f'{check.path}: and {more} more of its records']
@@ -204,7 +204,7 @@ def _check_image(encoded: bytes, features: dict) -> None:
   """Compares the image with the size stored beside it."""
   image = images.read_image(encoded)
   if image.change:
-    raise ValueError(f'the image is not as training wants it: {image.change}')
+    raise ValueError(f'the image is not of the form that training reads: {image.change}')
   for side in ('height', 'width'):
     stored = features.get(f'image/{side}')
     if stored and stored[0] != getattr(image, side):

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from slim_inception.classify import sources
+from tests.datasets.archives import Server
 from tests.datasets.odd_images import JPEG, encode
-from tests.datasets.test_download import Server
 
 
 @pytest.fixture

@@ -1,13 +1,69 @@
 """Archives for tests of the data sets that are published as such, and what was made of them."""
 
+import contextlib
 import functools
+import hashlib
+import http.server
 import io
 import tarfile
+import threading
+import time
 
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, download, records
 
-from tests.datasets.test_download import sha256
+
+def sha256(content):
+  return hashlib.sha256(content).hexdigest()
+
+
+class Server(http.server.HTTPServer):
+  """Serves `files`.
+
+  Attributes:
+    files: name -> content.
+    cuts: how many bytes of the body each of the next answers has before the connection closes.
+    delay: seconds before an answer.
+    requests: the name in each request so far.
+  """
+
+  def __init__(self):
+    super().__init__(('127.0.0.1', 0), Handler)
+    self.files, self.cuts, self.requests, self.delay = {}, [], [], 0.0
+
+  def url(self, name):
+    return f'http://127.0.0.1:{self.server_port}/{name}'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    server, name = self.server, self.path[1:]
+    server.requests.append(name)
+    time.sleep(server.delay)
+    if name not in server.files:
+      self.send_error(404)
+      return
+    content = server.files[name]
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
+      self.send_response(200)
+      self.send_header('Content-Length', str(len(content)))
+      self.end_headers()
+      self.wfile.write(content[: server.cuts.pop(0)] if server.cuts else content)
+
+  def log_message(self, *args):
+    pass
+
+
+@contextlib.contextmanager
+def serving():
+  with Server() as server:
+    thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+    thread.start()
+    try:
+      yield server
+    finally:
+      server.shutdown()
+      thread.join()
 
 
 def read(dataset_dir, split, name):
@@ -54,7 +110,7 @@ def unpack(folder, members):
 
 def serve(server, original, content):
   server.files[original.name] = content
-  return download.Download(server.url(original.name), sha256(content), len(content))
+  return download.Download(server.url(original.name), sha256(content))
 
 
 def converting(make_plan, **arguments):

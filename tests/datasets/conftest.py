@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.datasets.test_download import serving
+from tests.datasets.archives import serving
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Cifar:
 
   def binary(self):
     """The files of the binary version, below its folder."""
-    folder = self.kind.places[0]
+    folder = self.kind.local_names[0]
     coarse = b'' if self.kind.label_bytes == 1 else bytes([COARSE])
     text = '\n'.join([*self.names, '', ''])
     members = {f'{folder}/{self.kind.names_text}': text.encode(), f'{folder}/readme.html': b'<p>'}
@@ -67,7 +67,7 @@ class Cifar:
 
   def python(self, dumps=python2_pickle, order='C'):
     """The files of the Python version, below its folder."""
-    folder = self.kind.places[1]
+    folder = self.kind.local_names[1]
     file, key = self.kind.names_pickle
     meta = {key: self.names, 'num_vis': 3072}
     members = {f'{folder}/{file}': dumps(meta), f'{folder}/readme.html': b'<p>'}
@@ -114,7 +114,7 @@ def test_cifar_is_downloaded(server, tmp_path, name):
 @both
 def test_cifar_local_copies_give_the_same_records(tmp_path, name):
   small, copies = CIFARS[name], tmp_path / 'copies'
-  binary_folder, python_folder, binary_name, python_name = small.kind.places
+  binary_folder, python_folder, binary_name, python_name = small.kind.local_names
   unpack(copies, {binary_name: tgz(small.binary()), 'of mine.tar.gz': tgz(small.python())})
   unpack(copies / 'binary', small.binary())
   unpack(copies / 'torchvision', small.python() | {python_name: tgz(small.python())})

@@ -72,21 +72,6 @@ def test_mnist_is_downloaded(server, mnist_download, tmp_path):
   assert [feature[f'image/{key}'].int64_list.value[0] for key in ('height', 'channels')] == [28, 1]
 
 
-def test_a_download_that_was_stopped_goes_on(server, mnist_download, tmp_path):
-  name, out = 'train-images-idx3-ubyte.gz', tmp_path / 'out'
-  content = server.files.pop(name)
-  with pytest.raises(OSError, match=f'{name} cannot be downloaded: HTTP status 404'):
-    mnist_download(None, out)
-  assert not out.exists()
-  (out / 'downloads').mkdir(parents=True)
-  (out / 'downloads' / f'{name}.partial').write_bytes(content[:500])
-  server.files[name] = content
-  mnist_download(None, out)
-  Mnist().check(out)
-  assert server.requests[1] == (name, 'bytes=500-')
-  assert left_in(out / 'downloads') == sorted(Mnist().packed())
-
-
 def test_a_conversion_that_was_stopped_goes_on(server, mnist_download, tmp_path, monkeypatch):
   out = tmp_path / 'out'
   with monkeypatch.context() as patch:

@@ -1,0 +1,112 @@
+"""Zips, whose members are read in place by processes that have not read the directory.
+
+The standard library's ZipFile holds 0.67 kB a member: 870 MB and 16 s for 1.3 million on Python
+3.11, where this takes 13 MB and 7 s. (PKWARE's APPNOTE, sections 4.3 and 4.5.)
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from . import files
+from .images import BadImageError
+
+_LOCAL_BYTES, _CENTRAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 46, 22, 20
+_STORED, _DEFLATED = 0, 8
+_ENCRYPTED = 1
+_UNKNOWN = 0xFFFFFFFF  # the value stands in the zip64 field
+
+
+class ZipMember(NamedTuple):
+  """A member of a zip, by the offset of its local header; `size` is that of its stored bytes."""
+
+  path: str
+  offset: int
+  size: int
+  crc: int
+  method: int
+
+  def read(self) -> bytes:
+    # Names and extra fields before the data may differ from those in the directory.
+    header = files.read_at(self.path, self.offset, _LOCAL_BYTES)
+    name_bytes, extra_bytes = struct.unpack_from('<HH', header, 26)
+    start = self.offset + _LOCAL_BYTES + name_bytes + extra_bytes
+    content = files.read_at(self.path, start, self.size)
+    try:
+      content = zlib.decompress(content, -zlib.MAX_WBITS) if self.method else content
+    except zlib.error as error:
+      raise BadImageError(f'damaged in its zip: {error}') from None
+    if zlib.crc32(content) != self.crc:
+      raise BadImageError('damaged in its zip: does not match its checksum')
+    return content
+
+
+def members(file: BinaryIO, path: str) -> Iterator[tuple[str, ZipMember]]:
+  """Yields name and member of each entry of the directory of an open zip, folders too.
+
+  Raises:
+    ValueError: it is no zip, cut short, damaged, or has a member that is encrypted or compressed
+      otherwise than deflated.
+  """
+  try:
+    count, offset = _directory(file)
+    file.seek(offset)
+    for _ in range(count):
+      header = _exactly(file, _CENTRAL_BYTES)
+      if header[:4] != b'PK\x01\x02':
+        raise ValueError('its directory is broken')
+      flags, method = struct.unpack_from('<HH', header, 8)
+      crc, size, full_size = struct.unpack_from('<III', header, 16)
+      name_bytes, extra_bytes, comment_bytes = struct.unpack_from('<HHH', header, 28)
+      (offset,) = struct.unpack_from('<I', header, 42)
+      name = _exactly(file, name_bytes).decode('utf-8', 'replace')
+      extra = _exactly(file, extra_bytes)
+      _exactly(file, comment_bytes)
+      full_size, size, offset = _zip64(extra, [full_size, size, offset])
+      if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
+        raise ValueError(f'{name} is encrypted or compressed in an unusual way')
+      yield name, ZipMember(path, offset, size, crc, method)
+  except (ValueError, struct.error, EOFError) as error:
+    raise ValueError(f'{path} is no zip, cut short or damaged: {error}') from error
+
+
+def _directory(file: BinaryIO) -> tuple[int, int]:
+  """Number of members, and offset of the directory."""
+  size = file.seek(0, os.SEEK_END)
+  tail_bytes = min(size, _END_BYTES + 0xFFFF + _LOCATOR_BYTES)  # the comment may be that long
+  file.seek(size - tail_bytes)
+  tail = file.read(tail_bytes)
+  end = tail.rfind(b'PK\x05\x06')
+  if end < 0:
+    raise ValueError('no directory at its end')
+  (count,) = struct.unpack_from('<H', tail, end + 10)
+  (offset,) = struct.unpack_from('<I', tail, end + 16)
+  locator = end - _LOCATOR_BYTES
+  if locator >= 0 and tail[locator : locator + 4] == b'PK\x06\x07':
+    (where,) = struct.unpack_from('<Q', tail, locator + 8)
+    file.seek(where)
+    large_end = _exactly(file, 56)
+    (count,) = struct.unpack_from('<Q', large_end, 32)
+    (offset,) = struct.unpack_from('<Q', large_end, 48)
+  return count, offset
+
+
+def _zip64(extra: bytes, values: list[int]) -> list[int]:
+  """Fills in, from the extra field, the values that do not fit into 32 bits."""
+  position = 0
+  while position + 4 <= len(extra):
+    kind, length = struct.unpack_from('<HH', extra, position)
+    if kind == 1:
+      large = iter(struct.unpack_from(f'<{length // 8}Q', extra, position + 4))
+      return [next(large, value) if value == _UNKNOWN else value for value in values]
+    position += 4 + length
+  return values
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+  content = file.read(count)
+  if len(content) != count:
+    raise EOFError('it ends too early')
+  return content
