@@ -7,5 +7,6 @@ from tests.datasets.archives import serving
 
 @pytest.fixture
 def server():
+  pytest.importorskip('pooch')
   with serving() as server:
     yield server
