@@ -155,8 +155,8 @@ def _make_variables(
 ) -> Variables:
   shape = (channels,)
 
-  def parameter(name: str, default: Initializer, wanted: bool) -> tf.Variable | tf.Tensor:
-    if not wanted:
+  def parameter(name: str, default: Initializer, is_variable: bool) -> tf.Variable | tf.Tensor:
+    if not is_variable:
       return default(shape, tf.float32)
     return model_variable(
       name,
@@ -180,7 +180,7 @@ def _make_variables(
     )
 
   beta, gamma = parameter('beta', ZEROS, center), parameter('gamma', ONES, scale)
-  # A partitioned variable can not be assigned to as a whole; slim exempts these two as well.
+  # A partitioned variable cannot be assigned to as a whole; slim exempts these two as well.
   with tf.compat.v1.variable_scope(
     tf.compat.v1.get_variable_scope(), auxiliary_name_scope=False
   ) as statistics_scope:

@@ -117,7 +117,7 @@ def conv2d(
   data_format = check_data_format(data_format)
   kernel, stride, rate = pair(kernel_size), pair(stride), pair(rate)
   if stride != (1, 1) and rate != (1, 1):
-    raise ValueError(f'stride {stride} and rate {rate} can not both differ from 1')
+    raise ValueError(f'stride {stride} and rate {rate} cannot both differ from 1')
   with tf.compat.v1.variable_scope(scope, 'Conv', [inputs], reuse=reuse) as sc:
     weights = model_variable(
       'weights',

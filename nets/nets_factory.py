@@ -152,7 +152,7 @@ def create_model(
     name: of the net, see `NETS`.
     num_classes: the number of logits; 0 or None gives features; 'auto' is 1001, or as many as
       `weights` have.
-    weights: a file, folder or checkpoint of any kind that `nets.foreign` reads: slim's checkpoints
+    weights: a file, folder or checkpoint of any kind that `nets.convert` reads: slim's checkpoints
       and archives, Keras' .h5 and .keras, timm's .safetensors, ... A head for another number of
       classes starts fresh, as does an auxiliary head that is not there; the log says so. A net of
       one input channel gets the sum over theirs: grey images give the same features.

@@ -1,6 +1,6 @@
 """Weights of other libraries: one file a family, and what they have in common.
 
-    layers.py              a layer as plain arrays; batch norm's gamma and the input's scale folded
+    layers.py              a layer as plain arrays; folds gamma and the images' normalization
     structure.py           the layers of the four nets by the rows of their tables
     formats.py             which kind of file it is, by its content
     slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
@@ -8,5 +8,5 @@
     torch_family.py        timm's nets and torchvision's inception_v3
     conversion.py          reads any of them, fills a model, writes
 
-The way is always the same: file -> {foreign name: array} -> {our scope: Layer} -> variables.
+The way is always the same: file -> {the library's name: array} -> {our scope: Layer} -> variables.
 """

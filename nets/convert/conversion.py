@@ -1,17 +1,15 @@
 """From anyone's weights to a model's variables, and out to other libraries' files."""
 
-import contextlib
 import os
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from . import formats, keras_applications, slim_files, torch_family
-from .layers import Layer, fold_gamma, fold_preprocessing, has_gamma
+from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
 from .structure import structure
 
 
@@ -56,16 +54,21 @@ class Filled(NamedTuple):
 
 
 def read(
-  path: str | os.PathLike, net: str, *, preprocessing: str = 'inception', averages: str = 'auto'
+  path: str | os.PathLike,
+  net: str,
+  *,
+  mean: Sequence[float] = (CENTER,),
+  std: Sequence[float] = (CENTER,),
+  use_ema: bool | None = None,
 ) -> Weights:
   """Reads weights of any format that `formats` knows.
 
   Args:
     path: a file, a folder with a checkpoint, or a checkpoint's prefix.
     net: whose weights they are, e.g. 'inception_v4'.
-    preprocessing: the images that they were trained on, a key of `layers.PREPROCESSINGS`; what is
-      not 'inception' is folded into the first layer, so that the result takes images in [-1, 1].
-    averages: of a checkpoint: see `slim_files.AVERAGES`.
+    mean, std: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std.
+      That is folded into the first layer, so that the result takes images in [-1, 1].
+    use_ema: whether to take the moving averages of a checkpoint's weights; None: if there are any.
 
   Raises:
     OSError: there is no such file.
@@ -75,10 +78,10 @@ def read(
   first = structure(net).first
   kind = formats.recognise(path)
   source = formats.SOURCES[kind]
-  tensors = source.read(path, net, averages)
+  tensors = source.read(path, net, use_ema)
   try:
     layers, used = source.layers(tensors, net)
-    layers[first] = fold_preprocessing(layers[first], preprocessing)
+    layers[first] = fold_normalization(layers[first], mean, std)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
   return Weights(path, kind, net, layers, tuple(sorted(set(tensors) - used)))
@@ -101,28 +104,28 @@ def fill(
   Raises:
     ValueError: another variable is missing or of another shape. Then none has changed.
   """
-  wanted = {name: variable.shape.as_list() for name, variable in variables.items()}
-  keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in wanted)
+  shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
+  keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in shapes)
   layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
-  values = slim_files.as_variables(layers, wanted, weights.net)
+  values = slim_files.as_variables(layers, shapes, weights.net)
   first = f'{structure(weights.net).scope}/{structure(weights.net).first}/weights'
   summed = 0
-  if wanted.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
+  if shapes.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
     summed = values[first].shape[2]
     values[first] = values[first].sum(axis=2, keepdims=True)
-  fits = {n for n, shape in wanted.items() if n in values and list(values[n].shape) == shape}
-  for name in wanted:
+  fits = {n for n, shape in shapes.items() if n in values and list(values[n].shape) == shape}
+  for name, shape in shapes.items():
     if name not in fits and not name.startswith(head_scopes):
-      there = f'shape {list(values[name].shape)}' if name in values else 'nothing'
+      theirs = f'shape {list(values[name].shape)}' if name in values else 'nothing'
       raise ValueError(
-        f'{weights.path} has {there} for {name}, which has shape {wanted[name]} in this model'
+        f'{weights.path} has {theirs} for {name}, which has shape {shape} in this model'
       )
   for name in fits:
     variables[name].assign(values[name])
   return Filled(
-    tuple(name for name in wanted if name in fits),
-    tuple(name for name in wanted if name not in fits),
-    tuple(name for name in values if name not in wanted),
+    tuple(name for name in shapes if name in fits),
+    tuple(name for name in shapes if name not in fits),
+    tuple(name for name in values if name not in shapes),
     0 if keeps_gamma else sum(map(has_gamma, weights.layers.values())),
     summed,
   )
@@ -172,7 +175,7 @@ def without_auxiliary_head(weights: Weights) -> Weights:
   return weights._replace(layers=layers)
 
 
-def write_keras(path: str, weights: Weights) -> list[str]:
+def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
   """Writes a .weights.h5 that Keras Applications' net loads; gamma is folded.
 
   Returns:
@@ -180,15 +183,14 @@ def write_keras(path: str, weights: Weights) -> list[str]:
 
   Raises:
     ValueError: Keras Applications does not have the net.
-    OSError: the file can not be written.
+    OSError: the file cannot be written.
   """
   layers = without_gamma(weights.layers)
-  with _replacing(path) as temporary:
-    keras_applications.write(temporary, layers, weights.net)
+  keras_applications.write(path, layers, weights.net)
   return sorted(set(layers) - set(keras_applications.names_for(weights.net)))
 
 
-def write_timm(path: str, weights: Weights) -> list[str]:
+def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
   """Writes a .safetensors with timm's names.
 
   Returns:
@@ -196,24 +198,10 @@ def write_timm(path: str, weights: Weights) -> list[str]:
 
   Raises:
     ValueError: timm does not have the net, or the package safetensors is not installed.
-    OSError: the file can not be written.
+    OSError: the file cannot be written.
   """
-  state = torch_family.tensors(weights.layers, weights.net)
-  with _replacing(path) as temporary:
-    torch_family.write_safetensors(temporary, state)
+  torch_family.write_safetensors(path, torch_family.tensors(weights.layers, weights.net))
   return sorted(set(weights.layers) - set(torch_family.names_for(weights.net)))
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
-  """A path of the same name in a temporary folder beside; moved to `path` at the end."""
-  folder, name = os.path.split(os.path.abspath(path))
-  with tempfile.TemporaryDirectory(prefix='.', dir=folder) as temporary_folder:
-    temporary = os.path.join(temporary_folder, name)  # Keras looks at the name's end
-    yield temporary
-    with open(temporary, 'rb') as file:
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def summarise(names: Iterable[str]) -> str:

@@ -15,44 +15,44 @@ class Source(NamedTuple):
   """How to get from a file to layers."""
 
   text: str  # what it is called
-  read: Callable[[str, str, str], slim_files.Tensors]  # path, net, which averages
+  read: Callable[[str, str, bool | None], slim_files.Tensors]  # path, net, use_ema
   layers: Callable[[Mapping[str, np.ndarray], str], tuple[dict[str, Layer], set[str]]]
 
 
 SOURCES: dict[str, Source] = {
   'checkpoint': Source(
     'a TensorFlow checkpoint',
-    lambda path, net, averages: slim_files.read_checkpoint(path, averages),
+    lambda path, net, use_ema: slim_files.read_checkpoint(path, use_ema),
     slim_files.layers,
   ),
   'archive': Source(
     'an archive with a TensorFlow checkpoint or a frozen graph',
-    lambda path, net, averages: slim_files.read_archive(path, averages),
+    lambda path, net, use_ema: slim_files.read_archive(path, use_ema),
     slim_files.layers,
   ),
   'frozen graph': Source(
     'a frozen TensorFlow graph',
-    lambda path, net, averages: slim_files.read_frozen_graph(path),
+    lambda path, net, use_ema: slim_files.read_frozen_graph(path),
     slim_files.layers,
   ),
   'h5': Source(
     'weights of Keras (HDF5)',
-    lambda path, net, averages: keras_applications.read_h5(path, net),
+    lambda path, net, use_ema: keras_applications.read_h5(path, net),
     keras_applications.layers,
   ),
   'keras': Source(
     'a model of Keras (.keras)',
-    lambda path, net, averages: keras_applications.read_keras(path, net),
+    lambda path, net, use_ema: keras_applications.read_keras(path, net),
     keras_applications.layers,
   ),
   'safetensors': Source(
     "safetensors with PyTorch's names",
-    lambda path, net, averages: torch_family.read_safetensors(path),
+    lambda path, net, use_ema: torch_family.read_safetensors(path),
     torch_family.layers,
   ),
   'pytorch': Source(
     'a file of PyTorch',
-    lambda path, net, averages: torch_family.read_pytorch(path),
+    lambda path, net, use_ema: torch_family.read_pytorch(path),
     torch_family.layers,
   ),
 }

@@ -8,6 +8,7 @@ As in slim's nets batch norm has epsilon 0.001 and no gamma, images are in [-1, 
 pools do not count the padding. There is no auxiliary head.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -71,13 +72,13 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     by_layer[name.rsplit('/', 1)[0]].append(name)
   by_layer = _renumbered(by_layer)
   names = names_for(net)
-  wanted = sum(name.startswith('conv2d_') for name, _ in names.values())
+  theirs = sum(name.startswith('conv2d_') for name, _ in names.values())
   there = sum(name.startswith('conv2d_') for name in by_layer)
-  if there != wanted:
+  if there != theirs:
     raise ValueError(
-      f'{NETS[net]} of Keras Applications has {wanted} unnamed convolutions, this one {there}'
+      f'{NETS[net]} of Keras Applications has {theirs} unnamed convolutions, this one {there}'
     )
-  found, used = {}, set()
+  read, used = {}, set()
   for scope, (main, norm) in names.items():
     if main == 'predictions' and main not in by_layer:
       main = _only_dense_layer(tensors, by_layer)
@@ -89,13 +90,13 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     values = [tensors[name] for name in by_layer.get(norm, ())]
     if values and len(values) not in _NORMS:
       raise ValueError(f'{norm} has {len(values)} arrays; a batch norm has 3, or 4 with gamma')
-    found[scope] = Layer(
+    read[scope] = Layer(
       weights,
       biases=biases[0] if biases else None,
       norm=Norm(**dict(zip(_NORMS[len(values)], values, strict=True))) if values else None,
     )
     used.update(by_layer[main], by_layer.get(norm, ()))
-  return found, used
+  return read, used
 
 
 def _renumbered(by_layer: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -164,21 +165,21 @@ def _read_keras_2(root) -> dict[str, np.ndarray]:
 
 def _read_keras_3(file, net: str) -> dict[str, np.ndarray]:
   """Groups 'layers/<class>_<i>/vars', with arrays '0', ... and the layer's name as attribute."""
-  found = []
+  items = []
 
   def visit(path: str, item) -> None:
     if path.endswith('/vars') and len(item) and not path.startswith('optimizer'):
-      found.append(item)
+      items.append(item)
 
   file.visititems(visit)
-  names = [item.attrs.get('name') for item in found]
+  names = [item.attrs.get('name') for item in items]
   if None in names:  # the first versions of Keras 3 left it out
     by_order = _names_by_order(net)
-    groups = [item.parent.name.rsplit('/', 1)[-1] for item in found]
+    groups = [item.parent.name.rsplit('/', 1)[-1] for item in items]
     names = [by_order.get(group, group) for group in groups]
   return {
     f'{name}/{i}': np.asarray(item[str(i)], np.float32)
-    for name, item in zip(names, found, strict=True)
+    for name, item in zip(names, items, strict=True)
     for i in range(len(item))
   }
 
@@ -222,7 +223,7 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
   """Writes {our scope: layer} as .weights.h5, by Keras itself; other layers are left out.
 
   Args:
-    path: ends in '.weights.h5'.
+    path: the file, whatever it is called.
     layers: without gamma; without 'Logits' the file is that of `include_top=False`.
     net: its name.
   """
@@ -239,4 +240,10 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
     by_name[main].set_weights([layer.weights, *biases])
     if layer.norm is not None:
       by_name[norm].set_weights([layer.norm.beta, layer.norm.mean, layer.norm.variance])
-  model.save_weights(path)
+  named = f'{os.fspath(path)}.weights.h5'  # Keras wants names to end so
+  try:
+    model.save_weights(named)
+    os.replace(named, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(named)

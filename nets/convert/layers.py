@@ -1,17 +1,12 @@
 """A layer's weights as plain arrays, and the algebra on them that is exact."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 EPSILON = 0.001  # of batch norm: slim's, facenet's, Keras', torchvision's and timm's nets agree
-
-# An image p in [0, 1] is given to a net as (p - mean) / std.
-PREPROCESSINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-  'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]: ours
-  'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  'facenet': ((0.5, 0.5, 0.5), (128 / 255, 128 / 255, 128 / 255)),  # (x - 127.5) / 128 of 0..255
-}
+CENTER = 127.5  # our nets get (pixel - CENTER) / CENTER of pixels in 0..255
 
 
 class Norm(NamedTuple):
@@ -60,28 +55,38 @@ def fold_gamma(layer: Layer) -> Layer:
   )
 
 
-def fold_preprocessing(layer: Layer, preprocessing: str) -> Layer:
-  """The first layer for images in [-1, 1] rather than of `preprocessing`, a key of the table.
+def fold_normalization(layer: Layer, mean: Sequence[float], std: Sequence[float]) -> Layer:
+  """The first layer for images in [-1, 1], of one that was trained on (pixel - mean) / std.
 
-  It was trained on u = (p - mean) / std with p in [0, 1], and gets v = 2 p - 1. Per channel
-  u = a v + d with a = 1 / (2 std), d = (0.5 - mean) / std, hence
+  With u the latter and v = pixel / 127.5 - 1, per channel u = a v + d with a = 127.5 / std and
+  d = (127.5 - mean) / std, hence
 
       W u - m  =  (a W) v - (m - sum(d W))    the sum over kernel and input channels
 
   Exact, in training too, because the first convolution of all four nets is VALID: with padding the
   zeros around the image would have been zeros of u.
+
+  Args:
+    layer: with [kh, kw, C, out] weights.
+    mean: of pixels in 0..255: one for all channels, or C.
+    std: likewise.
+
+  Raises:
+    ValueError: `mean` or `std` is for another number of channels.
   """
-  mean, std = (np.asarray(values) for values in PREPROCESSINGS[preprocessing])
-  if preprocessing == 'inception' or layer.norm is None:
+  scale = CENTER / np.asarray(std, np.float64)
+  shift = (CENTER - np.asarray(mean, np.float64)) / std
+  if (scale == 1).all() and not shift.any():
     return layer
-  if layer.weights.shape[2] != len(mean):
+  channels = layer.weights.shape[2]
+  if {len(scale), len(shift)} - {1, channels}:
     raise ValueError(
-      f'Preprocessing {preprocessing!r} is for {len(mean)} channels; the first convolution has '
-      f'{layer.weights.shape[2]}'
+      f'the first convolution has {channels} channels, the normalization is for {len(shift)}'
     )
   weights = layer.weights.astype(np.float64)
-  shift = np.einsum('hwio,i->o', weights, (0.5 - mean) / std)
-  return layer._replace(
-    weights=(weights / (2 * std)[:, np.newaxis]).astype(np.float32),
-    norm=layer.norm._replace(mean=(layer.norm.mean - shift).astype(np.float32)),
-  )
+  scaled = (weights * scale[:, np.newaxis]).astype(np.float32)
+  constant = (weights * shift[:, np.newaxis]).sum((0, 1, 2)).astype(np.float32)
+  if layer.norm is None:
+    return layer._replace(weights=scaled, biases=layer.biases + constant)
+  norm = layer.norm._replace(mean=layer.norm.mean - constant)
+  return layer._replace(weights=scaled, norm=norm)

@@ -19,8 +19,6 @@ from .structure import STRUCTURES, structure
 
 Tensors = dict[str, np.ndarray | None]  # None: there, but of no use to a net
 
-AVERAGES = ('auto', 'ema', 'plain')
-
 _LEAVES = {
   'weights': 'weights',
   'biases': 'biases',
@@ -45,7 +43,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     ]
     hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
     raise ValueError(f'it has no {top}/... for {net}, but {hint}')
-  found, used = {}, set()
+  read, used = {}, set()
   for row, scopes in structure(net).rows():
     of_row, missing = {}, None
     for scope in scopes:
@@ -59,9 +57,9 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
       raise ValueError(f'it has no {missing}')
     if not missing:
       for scope, there in of_row.items():
-        found[scope] = _layer({leaf: tensors[name] for leaf, name in there.items()}, row, net)
+        read[scope] = _layer({leaf: tensors[name] for leaf, name in there.items()}, row, net)
         used.update(there.values())
-  return found, used
+  return read, used
 
 
 def _needed(there: Mapping[str, str]) -> tuple[str, ...]:
@@ -78,24 +76,24 @@ def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
   return Layer(weights, biases=biases)
 
 
-def read_checkpoint(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
+def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:
   """{name: array} of a checkpoint; slots of the optimizer and the like are None, unread.
 
   Args:
     path: a prefix, slim's single file of 2016, or a folder with one checkpoint.
-    averages: one of `AVERAGES`: 'auto' takes the moving averages of the weights where there are
-      any, 'plain' never, 'ema' wants some.
+    use_ema: whether to take the moving averages of the weights; None where there are any.
 
   Raises:
-    OSError, ValueError: there is none, or it is damaged.
+    OSError, ValueError: there is none, it is damaged, or `use_ema` and there are no averages.
   """
   prefix = _in_folder(path) if os.path.isdir(path) else checkpoints.resolve(path)
   stored = checkpoints.shapes(prefix)
   endings = tuple(_LEAVES.values())
-  wanted = [name for name in stored if name.endswith(endings)]
-  ema = {name: name + checkpoints.EMA_SUFFIX for name in wanted} if averages != 'plain' else {}
-  sources = {name: ema[name] if ema.get(name) in stored else name for name in wanted}
-  if averages == 'ema' and all(name == source for name, source in sources.items()):
+  sources = {name: name for name in stored if name.endswith(endings)}
+  ema = {name: average for name in sources if (average := name + checkpoints.EMA_SUFFIX) in stored}
+  if use_ema is not False:
+    sources |= ema
+  if use_ema and not ema:
     raise ValueError(f'{prefix} has no moving averages of the weights: take the plain ones')
   values = checkpoints.read(prefix, list(sources.values()))
   others = dict.fromkeys(set(stored) - set(sources) - set(sources.values()))
@@ -106,14 +104,12 @@ def _in_folder(folder: str | os.PathLike) -> str:
   prefix = checkpoints.latest(folder)
   if prefix is not None:
     return prefix
-  found = sorted({str(path.with_suffix('')) for path in Path(folder).glob('*.index')})
-  if len(found) != 1:
-    raise ValueError(
-      f'{folder} holds {len(found)} checkpoints: name one ({", ".join(found)})'
-      if found
-      else f'{folder} holds no checkpoint'
-    )
-  return found[0]
+  prefixes = sorted({str(path.with_suffix('')) for path in Path(folder).glob('*.index')})
+  if not prefixes:
+    raise ValueError(f'{folder} holds no checkpoint')
+  if len(prefixes) > 1:
+    raise ValueError(f'{folder} holds several checkpoints: name one of {", ".join(prefixes)}')
+  return prefixes[0]
 
 
 def read_frozen_graph(path: str | os.PathLike) -> Tensors:
@@ -127,19 +123,19 @@ def read_frozen_graph(path: str | os.PathLike) -> Tensors:
     graph.ParseFromString(Path(path).read_bytes())
   except Exception as error:  # protobuf's own error class
     raise ValueError(f'{path} is damaged: {error}') from error
-  found = {
+  constants = {
     node.name: tf.make_ndarray(node.attr['value'].tensor)
     for node in graph.node
     if node.op == 'Const' and tf.as_dtype(node.attr['dtype'].type).is_floating
   }
   endings = tuple(_LEAVES.values())
-  found = {name: value for name, value in found.items() if name.endswith(endings)}
-  if not found:
+  constants = {name: value for name, value in constants.items() if name.endswith(endings)}
+  if not constants:
     raise ValueError(f'{path} is a graph without weights: freeze it first')
-  return found
+  return constants
 
 
-def read_archive(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
+def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:
   """{name: array} of the checkpoint, or else the frozen graph, in a .tar.gz, .tar or .zip.
 
   It is unpacked into a temporary folder, by the base names of its files.
@@ -161,7 +157,7 @@ def read_archive(path: str | os.PathLike, averages: str = 'auto') -> Tensors:
       raise ValueError(f'{path} holds several checkpoints: unpack it and name one of {prefixes}')
     try:
       if prefixes:
-        return read_checkpoint(Path(folder, prefixes[0]), averages)
+        return read_checkpoint(Path(folder, prefixes[0]), use_ema)
       return read_frozen_graph(Path(folder, graphs[0]))
     except ValueError as error:
       raise ValueError(str(error).replace(folder, str(path))) from error
@@ -193,27 +189,27 @@ def _copy(source, target: Path) -> None:
 
 
 def as_variables(
-  layers: Mapping[str, Layer], wanted: Mapping[str, list[int]], net: str
+  layers: Mapping[str, Layer], shapes: Mapping[str, list[int]], net: str
 ) -> dict[str, np.ndarray]:
   """{variable: array} of layers: what `layers` reads, the other way round.
 
   Args:
     layers: {scope: layer}; gamma only where the model has it.
-    wanted: {variable: shape} of the model, which decides on gamma and on the shape of heads.
+    shapes: {variable: shape} of the model, which decides on gamma and on the shape of heads.
     net: its name.
   """
   values = {}
   for scope, layer in layers.items():
     names = {leaf: f'{structure(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
     weights = layer.weights
-    if weights.ndim == 2 and len(wanted.get(names['weights'], ())) == 4:
+    if weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
       weights = weights[np.newaxis, np.newaxis]
     leaves = {'weights': weights}
     if layer.norm is None:
       leaves['biases'] = layer.biases
     else:
       leaves |= layer.norm._asdict()
-      if names['gamma'] not in wanted:
+      if names['gamma'] not in shapes:
         del leaves['gamma']  # it is None
       elif layer.norm.gamma is None:
         leaves['gamma'] = np.ones_like(layer.norm.beta)

@@ -78,16 +78,16 @@ def structure(net: str) -> Structure:
   return STRUCTURES[net]
 
 
-def pair_by_rows(net: str, foreign: dict[str, tuple[str, ...]]) -> dict[str, str]:
+def pair_by_rows(net: str, library: dict[str, tuple[str, ...]]) -> dict[str, str]:
   """{our scope: the other library's layer}; rows that it does not have (heads) are left out.
 
   Args:
     net: its name.
-    foreign: {row: its layers in our order of building}.
+    library: {row: its layers in our order of building}.
   """
   return {
     scope: layer
     for row, scopes in structure(net).rows()
-    if row in foreign
-    for scope, layer in zip(scopes, foreign[row], strict=True)
+    if row in library
+    for scope, layer in zip(scopes, library[row], strict=True)
   }

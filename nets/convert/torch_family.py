@@ -129,7 +129,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   Raises:
     ValueError: a layer of the body is missing.
   """
-  found, used = {}, set()
+  read, used = {}, set()
   heads = tuple(f'{row}/' for row in structure(net).heads)
   for scope, layer in names_for(net).items():
     keys = _keys(layer, has_norm=f'{layer}.weight' not in tensors)
@@ -140,9 +140,9 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
       raise ValueError(
         f'it has no {missing[0]}, which timm has for {net}{_looks_like(tensors, net)}'
       )
-    found[scope] = _from_torch({leaf: tensors[key] for leaf, key in keys.items()})
+    read[scope] = _from_torch({leaf: tensors[key] for leaf, key in keys.items()})
     used.update(keys.values())
-  return found, used
+  return read, used
 
 
 def _looks_like(tensors: Mapping[str, np.ndarray], net: str) -> str:
@@ -227,7 +227,7 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
   """Writes {name: array}.
 
   Raises:
-    OSError: the file can not be written.
+    OSError: the file cannot be written.
     ValueError: the package safetensors is not installed.
   """
   try:
@@ -240,7 +240,7 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
     # PyTorch's own readers ask for the format.
     safetensors.numpy.save_file(dict(state), path, metadata={'format': 'pt'})
   except safetensors.SafetensorError as error:  # the disk is full
-    raise OSError(f'{path} can not be written: {error}') from error
+    raise OSError(f'{path} cannot be written: {error}') from error
 
 
 def read_pytorch(path: str) -> Tensors:

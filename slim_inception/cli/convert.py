@@ -15,8 +15,17 @@ from pathlib import Path
 
 from absl import flags
 
-from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, layers, slim_files, structure
+from slim_inception import files
+from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets.convert import conversion, structure
+
+# (mean, std) of pixels in 0..255: a net was trained on (pixel - mean) / std.
+NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+  'inception': ((127.5,), (127.5,)),
+  'imagenet': ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's
+  'facenet': ((127.5,), (128.0,)),
+}
+USE_EMA = {'auto': None, 'true': True, 'false': False}
 
 _WRITERS = {'.weights.h5': conversion.write_keras, '.safetensors': conversion.write_timm}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
@@ -41,15 +50,15 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     'source_preprocessing',
     'inception',
-    list(layers.PREPROCESSINGS),
+    list(NORMALIZATIONS),
     'Images that the source was trained on: inception is [-1, 1], imagenet its mean and standard '
     'deviation, facenet (x - 127.5) / 128. What is not [-1, 1] is folded into the first layer.',
   )
   flags.DEFINE_enum(
-    'weights',
+    'use_ema',
     'auto',
-    slim_files.AVERAGES,
-    'Of a checkpoint, ema: the moving averages of the weights; auto: those if there are any.',
+    list(USE_EMA),
+    "Whether to take the moving averages of a checkpoint's weights; auto: if there are any.",
   )
   flags.DEFINE_bool(
     'auxiliary_head', True, 'With the auxiliary head, where the net of the output has one.'
@@ -70,7 +79,7 @@ def main(_: list[str]) -> None:
     values.model_name,
     overwrite=values.overwrite,
     source_preprocessing=values.source_preprocessing,
-    averages=values.weights,
+    use_ema=values.use_ema,
     auxiliary_head=values.auxiliary_head,
     batch_norm_scale=values.batch_norm_scale,
   ):
@@ -84,30 +93,30 @@ def convert(
   *,
   overwrite: bool = False,
   source_preprocessing: str = 'inception',
-  averages: str = 'auto',
+  use_ema: str = 'auto',
   auxiliary_head: bool = True,
   batch_norm_scale: bool = False,
 ) -> list[str]:
-  """Converts one file; the arguments are the flags (`averages` is --weights).
+  """Converts one file; the arguments are the flags.
 
   Returns:
     Lines on what was read, what became of it and what differs.
 
   Raises:
-    OSError, ValueError: as `conversion.read`; or the output exists, or can not be written. Then it
+    OSError, ValueError: as `conversion.read`; or the output exists, or cannot be written. Then it
       is as it was.
   """
   suffix = _suffix(output)
   if batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, overwrite)
-  weights = conversion.read(
-    source, model_name, preprocessing=source_preprocessing, averages=averages
-  )
+  mean, std = NORMALIZATIONS[source_preprocessing]
+  weights = conversion.read(source, model_name, mean=mean, std=std, use_ema=USE_EMA[use_ema])
   if not auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:
-    left_out = _WRITERS[suffix](output, weights)
+    with files.atomic_path(output) as temporary:
+      left_out = _WRITERS[suffix](temporary, weights)
     lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
   else:
     lines = _write_checkpoint(weights, output, auxiliary_head, batch_norm_scale)
@@ -148,14 +157,14 @@ def _check_output(output: str, suffix: str, overwrite: bool) -> None:
     raise ValueError(f'--output={output}: there is no folder {folder}')
   if os.path.isdir(output):
     raise ValueError(f'--output={output} is a folder: name a file in it')
-  files = [output] if suffix else [output, f'{output}.index', f'{output}.data-00000-of-00001']
-  there = [file for file in files if os.path.exists(file)]
+  suffixes = ('',) if suffix else ('', *checkpoints.SUFFIXES)
+  there = [output + end for end in suffixes if os.path.exists(output + end)]
   if there and not overwrite:
     raise ValueError(f'{there[0]} exists: --overwrite replaces it')
 
 
 def _differences(weights: conversion.Weights, suffix: str) -> list[str]:
-  """What the numbers alone do not say."""
+  """What the user would not see in the numbers."""
   counts_padding = 'count_padding' in weights.arguments
   if weights.net == 'inception_v3' and counts_padding != (suffix == '.safetensors'):
     return [

@@ -53,7 +53,7 @@ class Scorer:
     """Restores a checkpoint, or weights of another library.
 
     Args:
-      prefix: of the checkpoint, or a file of any kind that `nets.foreign` reads.
+      prefix: of the checkpoint, or a file of any kind that `nets.convert` reads.
       train_set: to measure batch norm statistics on, for `--calibrate_batches`.
 
     Raises:
@@ -265,7 +265,8 @@ def read_foreign(path: str, member: Member) -> Weights | None:
 
   if formats.recognise(path) == 'checkpoint':
     return None
-  weights = conversion.read(path, member.model_name, averages=member.weights)
+  use_ema = {'auto': None, 'ema': True, 'plain': False}[member.weights]
+  weights = conversion.read(path, member.model_name, use_ema=use_ema)
   if weights.num_classes is None:
     raise ValueError(f'{path} has no classifier, only features of {member.model_name}')
   return weights

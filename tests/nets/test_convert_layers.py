@@ -5,11 +5,10 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets.convert.layers import (
   EPSILON,
-  PREPROCESSINGS,
   Layer,
   Norm,
   fold_gamma,
-  fold_preprocessing,
+  fold_normalization,
 )
 from slim_inception.nets.inception_blocks import Variant, avg_pool, run_branches
 
@@ -24,11 +23,12 @@ def random_layer():
 
 
 def run(layer, patches):
-  """[N, 3, 3, 3] -> [N, 5]: a VALID convolution at one place, then batch norm."""
-  norm = layer.norm
-  net = np.einsum('nhwi,hwio->no', patches, layer.weights) - norm.mean
+  """[N, 3, 3, 3] -> [N, 5]: a VALID convolution at one place, then batch norm or biases."""
+  net, norm = np.einsum('nhwi,hwio->no', patches, layer.weights), layer.norm
+  if norm is None:
+    return net + layer.biases
   gamma = 1.0 if norm.gamma is None else norm.gamma
-  return net * gamma / np.sqrt(norm.variance + EPSILON) + norm.beta
+  return (net - norm.mean) * gamma / np.sqrt(norm.variance + EPSILON) + norm.beta
 
 
 def test_gamma_folds_exactly_whatever_its_sign():
@@ -40,19 +40,31 @@ def test_gamma_folds_exactly_whatever_its_sign():
   np.testing.assert_array_equal(folded.norm.variance, layer.norm.variance)
 
 
-@pytest.mark.parametrize('name', PREPROCESSINGS)
-def test_preprocessing_folds_exactly(name):
-  images = np.random.default_rng(2).uniform(0, 1, (4, 3, 3, 3))
-  mean, std = PREPROCESSINGS[name]
-  expected = run(random_layer(), (images - mean) / std)
-  folded = run(fold_preprocessing(random_layer(), name), images * 2 - 1)
-  np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5)  # rounded to float32
+@pytest.mark.parametrize(
+  ('mean', 'std'),
+  [
+    ((127.5,), (127.5,)),
+    ((127.5,), (128.0,)),
+    ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    ((123.68, 116.78, 103.94), (1.0,)),
+  ],
+)
+@pytest.mark.parametrize('has_norm', [True, False])
+def test_normalization_folds_exactly(mean, std, has_norm):
+  layer = random_layer()
+  if not has_norm:
+    layer = Layer(layer.weights, biases=layer.norm.beta)
+  pixels = np.random.default_rng(2).uniform(0, 255, (4, 3, 3, 3))
+  expected = run(layer, (pixels - mean) / std)
+  folded = run(fold_normalization(layer, mean, std), pixels / 127.5 - 1)
+  tolerance = 1e-5 * np.abs(expected).max()  # rounded to float32
+  np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=tolerance)
 
 
-def test_preprocessing_of_other_channels():
+def test_normalization_of_other_channels():
   layer = random_layer()._replace(weights=np.zeros((3, 3, 1, 5)))
-  with pytest.raises(ValueError, match="Preprocessing 'imagenet' is for 3 channels; .* has 1"):
-    fold_preprocessing(layer, 'imagenet')
+  with pytest.raises(ValueError, match='has 1 channels, the normalization is for 3'):
+    fold_normalization(layer, (1.0, 2.0, 3.0), (1.0,))
 
 
 def test_average_pools_that_count_the_padding():

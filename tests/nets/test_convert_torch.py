@@ -1,6 +1,6 @@
 """timm's and torchvision's own models give our logits, on random weights and statistics.
 
-CI has neither PyTorch nor these: there `test_foreign_safetensors.py` tests names, shapes and the
+CI has neither PyTorch nor these: there `test_convert_safetensors.py` tests names, shapes and the
 turning of kernels alone.
 """
 
@@ -14,7 +14,7 @@ from slim_inception.nets.convert import conversion
 from slim_inception.nets.convert.layers import EPSILON
 
 from tests import golden
-from tests.nets.test_foreign_safetensors import DIGESTS, digest
+from tests.nets.test_convert_safetensors import DIGESTS, digest
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 
@@ -94,12 +94,12 @@ def test_torchvision_with_auxiliary_head_and_imagenet_images(tmp_path):
   )
   torch.save(theirs.state_dict(), tmp_path / 'theirs.pth')
   images = golden.images(2, 299, 299)
-  mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-  theirs_images = (((images + 1) / 2 - mean) / std).astype(np.float32)
+  mean, std = (255 * np.array(x) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+  theirs_images = ((127.5 * (images + 1) - mean) / std).astype(np.float32)
   with torch.no_grad():
     aux = theirs.AuxLogits(torch.from_numpy(features(theirs, theirs_images))).numpy()
 
-  weights = conversion.read(tmp_path / 'theirs.pth', 'inception_v3', preprocessing='imagenet')
+  weights = conversion.read(tmp_path / 'theirs.pth', 'inception_v3', mean=mean, std=std)
   ours = nets_factory.create_model('inception_v3', 7, **weights.arguments)
   filled = conversion.fill(ours.variables_by_name, weights, ())
   logits, end_points = ours(images)

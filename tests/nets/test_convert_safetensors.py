@@ -1,6 +1,6 @@
 """timm's names without PyTorch: against a digest of timm's own lists.
 
-`test_foreign_torch.py` computes the same digests from timm itself, where it is installed.
+`test_convert_torch.py` computes the same digests from timm itself, where it is installed.
 """
 
 import zlib

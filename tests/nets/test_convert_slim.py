@@ -107,10 +107,10 @@ def test_averages_of_a_training_run(tmp_path):
     tmp_path / 'model.ckpt-1',
     {name: tf.constant([1.0]), name + checkpoints.EMA_SUFFIX: tf.constant([2.0]), 'step': [3]},
   )
-  for averages, expected in (('auto', 2.0), ('ema', 2.0), ('plain', 1.0)):
-    tensors = slim_files.read_checkpoint(tmp_path / 'model.ckpt-1', averages)
+  for use_ema, expected in ((None, 2.0), (True, 2.0), (False, 1.0)):
+    tensors = slim_files.read_checkpoint(tmp_path / 'model.ckpt-1', use_ema)
     assert tensors[name] == expected
     assert tensors['step'] is None
   checkpoints.save(tmp_path / 'model.ckpt-2', {name: tf.constant([1.0])})
   with pytest.raises(ValueError, match='model.ckpt-2 has no moving averages'):
-    slim_files.read_checkpoint(tmp_path / 'model.ckpt-2', 'ema')
+    slim_files.read_checkpoint(tmp_path / 'model.ckpt-2', use_ema=True)
