@@ -1,0 +1,99 @@
+"""The documentation names commands, flags, modules, files and pages that exist."""
+
+import ast
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from slim_inception.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+EVERYWHERE = {'help', 'debug'}
+# Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
+OF_OTHERS = {
+  'all', 'before', 'folder', 'gpus-per-node', 'images', 'index', 'logdir', 'model_base_path',
+  'nodes', 'ntasks-per-node', 'profile', 'rest_api_port', 'rounds', 'runner', 'workers', 'version',
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def command_flags() -> dict[str, set[str]]:
+  """{command: its flags}."""
+  defined = {}
+  for name, command in COMMANDS.items():
+    module = importlib.import_module(f'slim_inception.cli.{command.module}')
+    before = set(flags.FLAGS)
+    module.define_flags()
+    defined[name] = set(flags.FLAGS) - before | EVERYWHERE
+    for flag in set(flags.FLAGS) - before:
+      delattr(flags.FLAGS, flag)
+  return defined
+
+
+def unknown(text: str, known: set[str]) -> set[str]:
+  """Flags in a text that are not known, neither as they are nor without `no`."""
+  named = set(re.findall(r'(?<![\w-])--([a-z][\w-]*)', text))
+  return {name for name in named if not {name, name.removeprefix('no')} & known}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+  return re.findall(rf'^```{language}\n(.*?)^```$', page.read_text('utf-8'), re.M | re.S)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_commands_and_their_flags_exist(page, command_flags):
+  text = page.read_text('utf-8')
+  lines = '\n'.join([*blocks(page, 'bash'), *re.findall(r'`(.+?)`', text)]).replace('\\\n', ' ')
+  for name, rest in re.findall(r'slim-inception (?!COMMAND)([a-z][\w-]*)(.*)', lines):
+    assert name in COMMANDS
+    assert unknown(re.split(r' [|&;#]', rest)[0], command_flags[name]) == set(), name
+
+
+@pytest.mark.parametrize(
+  'page', [page for page in PAGES if page.name != 'migration.md'], ids=lambda page: page.name
+)
+def test_flags_in_prose_exist(page, command_flags):
+  assert unknown(page.read_text('utf-8'), set.union(OF_OTHERS, *command_flags.values())) == set()
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_python_imports_what_exists(page):
+  for code in blocks(page, 'python'):
+    for node in ast.walk(ast.parse(code)):
+      if isinstance(node, ast.ImportFrom) and node.module.startswith('slim_inception'):
+        module = importlib.import_module(node.module)
+        for name in (alias.name for alias in node.names):
+          path = f'{node.module}.{name}'
+          assert hasattr(module, name) or importlib.util.find_spec(path), path
+  for path in re.findall(r'^::: (\S+)$', page.read_text('utf-8'), re.M):
+    assert importlib.util.find_spec(path), path
+
+
+def anchors(page: Path) -> set[str]:
+  headings = re.findall(r'^#+ (.*)$', page.read_text('utf-8'), re.M)
+  return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page):
+  text = page.read_text('utf-8')
+  for link in re.findall(r'\]\((?!https?:|#slim_inception)([^()\s]+)\)', text):
+    path, _, anchor = link.partition('#')
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists(), link
+    assert not anchor or anchor in anchors(target), link
+  folders = 'benchmarks|datasets|docs|examples|nets|preprocessing|slim_inception|tests'
+  for path in re.findall(rf'`((?:{folders})/[\w/.]+)[`:]|python (benchmarks/\w+\.py)', text):
+    assert (ROOT / ''.join(path)).exists(), path
+  for module in re.findall(r'python -m (examples\.\w+)', text):
+    assert importlib.util.find_spec(module), module
+
+
+def test_every_page_is_in_the_navigation():
+  named = set(re.findall(r'\S+\.md', (ROOT / 'mkdocs.yml').read_text()))
+  assert named == {path.relative_to(ROOT / 'docs').as_posix() for path in PAGES[2:]}
