@@ -19,6 +19,7 @@ sys.path.insert(0, os.environ.get('COMPARED_CHECKOUT', str(Path(__file__).resolv
 
 from absl import flags
 
+from slim_inception import flags as config_flags
 from slim_inception.bench import config as benchmark_config
 from slim_inception.bench import net_rate, timing
 from slim_inception.cli import console
@@ -30,7 +31,7 @@ _READY = 'ready'
 
 
 def main(arguments: list[str]) -> None:
-  config = console.flag_values(benchmark_config.Config, benchmark_config.resolve, {})
+  config = config_flags.parse(benchmark_config.Config, benchmark_config.resolve)
   if config.mode not in ('train', 'infer'):
     raise ValueError(f'--mode={config.mode}: choose train or infer')
   if 'COMPARED_CHECKOUT' in os.environ:
@@ -93,7 +94,7 @@ def _report(before: tuple[float, ...], after: tuple[float, ...]) -> None:
 
 
 def define_flags() -> None:
-  console.define_flags(benchmark_config.Config, {})
+  config_flags.define(benchmark_config.Config)
 
 
 if __name__ == '__main__':

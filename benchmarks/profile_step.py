@@ -21,6 +21,7 @@ import tensorflow as tf
 from absl import flags
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from slim_inception import flags as config_flags
 from slim_inception.bench import config as benchmark_config
 from slim_inception.bench import net_rate, timing
 from slim_inception.cli import console
@@ -69,7 +70,7 @@ class _Profiled(Exception):
 def main(_: list[str]) -> None:
   if _PROFILE.value:
     return _report('all steps', *_read(_PROFILE.value, 1))
-  config = console.flag_values(benchmark_config.Config, benchmark_config.resolve, {})
+  config = config_flags.parse(benchmark_config.Config, benchmark_config.resolve)
   if config.mode not in ('train', 'infer'):
     raise ValueError(f'--mode={config.mode}: choose train or infer')
   with tempfile.TemporaryDirectory(prefix='profile-') as folder:
@@ -152,7 +153,7 @@ def _report(what: str, step: float, seconds: dict[str, float], counts: dict[str,
 
 
 def define_flags() -> None:
-  console.define_flags(benchmark_config.Config, {})
+  config_flags.define(benchmark_config.Config)
 
 
 if __name__ == '__main__':

@@ -5,49 +5,70 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from slim_inception import flags
 from slim_inception.bench.peers import PEERS
+from slim_inception.flags import field
 from slim_inception.nets import nets_factory
-from slim_inception.train.config import PRECISIONS, RECIPES, check_ranges, option
+from slim_inception.train.config import PRECISIONS, net_names, recipe_names
 
 MODES = ('train', 'infer', 'input', 'startup')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """What is measured."""
 
-  mode: str = option(
+  mode: str = field(
     'train',
-    'train: the training step on images in memory; infer: the net; input: reading, decoding and '
-    'cropping records; startup: from the command to the first training step.',
-    MODES,
+    'The benchmark measures the training step on images in memory (train), the net (infer), '
+    'reading, decoding and cropping records (input), or the time from the command to the first '
+    'training step (startup).',
+    choices=MODES,
   )
-  model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
-  image_size: int = option(None, "Pixels a side; the net's by default (299).")
-  batch_size: int = option(32, 'Images a replica and step.')
-  precision: str = option('float32', 'Type of the computation.', PRECISIONS)
-  num_clones: int = option(None, 'Replicas; all GPUs by default, or 1 without one.')
-  clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')
-  jit_compile: bool = option(False, 'Compile with XLA.')
-  recipe: str = option('paper', 'Of the training: decides optimizer, averages and so on.')
-
-  dataset_name: str = option('image_folder', 'Data set of --dataset_dir.')
-  dataset_dir: str = option(None, 'Records, split train; generated photographs by default.')
-  num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
-
-  warmup_steps: int = option(5, 'Steps that do not count, at least 2.')
-  num_rounds: int = option(
-    None, 'Rounds of half a second or more that count, or starts; 10, of starts 3, by default.'
+  model_name: str = field('inception_v3', 'The net to measure.', choices=net_names)
+  image_size: int | None = field(
+    None, "Images have this side in pixels; the net's own by default.", at_least=1
+  )
+  batch_size: int = field(32, 'Each replica takes so many images a step.', at_least=1)
+  precision: str = field('float32', 'The net computes with this type.', choices=PRECISIONS)
+  num_clones: int | None = field(
+    None, 'So many replicas of the net run; by default one on each GPU, or 1.', at_least=1
+  )
+  clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
+  jit_compile: bool = field(False, 'XLA compiles the net.')
+  recipe: str = field(
+    'paper',
+    'The recipe of the training decides on the optimizer, averages and so on.',
+    choices=recipe_names,
   )
 
-  peers: str = option(
+  dataset_name: str = field('image_folder', 'The data set in --dataset_dir.')
+  dataset_dir: str | None = field(
+    None, 'The folder of the records (split train); by default photographs are generated.'
+  )
+  num_preprocessing_threads: int | None = field(
+    None, 'So many threads decode images; by default tf.data finds out how many help.', at_least=1
+  )
+
+  warmup_steps: int = field(5, 'So many steps come before those that count.', at_least=2)
+  num_rounds: int | None = field(
     None,
-    f'Libraries that take turns with ours, comma-separated: {", ".join(PEERS)}. All of them are in '
-    'memory at once.',
+    'So many rounds of half a second or more count (10 by default), or so many starts (3 by '
+    'default).',
+    at_least=1,
   )
-  timm_python: str = option(None, 'Python interpreter that has timm and torch.')
-  output_json: str = option(None, 'File that gets one JSON object a line and result.')
-  output_csv: str = option(None, "File that gets rows like those of timm's result tables.")
+
+  peers: tuple[str, ...] = field(
+    (),
+    'These libraries take turns with ours; all of them are in memory at once.',
+    choices=tuple(PEERS),
+    form='PEER,PEER,...',
+  )
+  timm_python: str | None = field(None, 'This Python interpreter has timm and torch.', form='PATH')
+  output_json: str | None = field(None, 'One JSON object for each result is added to this file.')
+  output_csv: str | None = field(
+    None, "Rows like those of timm's result tables are added to this file."
+  )
 
 
 _EVERYWHERE = ('mode', 'num_rounds', 'output_json')
@@ -62,37 +83,25 @@ _FLAGS = {
   'startup': (*_DATA, *_STEP, 'jit_compile', 'recipe'),
 }
 
-_RANGES = {
-  'image_size': (1, float('inf')),
-  'batch_size': (1, float('inf')),
-  'num_clones': (1, float('inf')),
-  'num_preprocessing_threads': (1, float('inf')),
-  'warmup_steps': (2, float('inf')),
-  'num_rounds': (1, float('inf')),
-}
 
-
-def resolve(given: Mapping[str, Any]) -> Config:
-  """The configuration from the flags that were given, checked before anything takes time.
+def resolve(flag_values: Mapping[str, Any]) -> Config:
+  """The configuration from the flags on the command line, checked before anything takes time.
 
   Raises:
     ValueError: a flag that is impossible, or means nothing in this mode; names it.
   """
-  config = Config(**given)
+  config = flags.build(Config, flag_values)
   allowed = (*_EVERYWHERE, *_FLAGS[config.mode])
-  for name in given:
+  for name in flag_values:
     if name not in allowed:
       raise ValueError(
         f'--{name} means nothing with --mode={config.mode}: flags are {", ".join(allowed)}'
       )
-  check_ranges(config, _RANGES)
-  if config.recipe not in RECIPES:
-    raise ValueError(f'--recipe={config.recipe}: choose one of {", ".join(RECIPES)}')
   if config.dataset_name != Config.dataset_name and not config.dataset_dir:
     raise ValueError(f'--dataset_name={config.dataset_name} needs --dataset_dir')
-  for name in peers_of(config):
+  for name in config.peers:
     _check_peer(config, name)
-  if config.timm_python and not any('timm' in name for name in peers_of(config)):
+  if config.timm_python and not any('timm' in name for name in config.peers):
     raise ValueError('--timm_python needs --peers=timm')
   for name in ('output_json', 'output_csv'):
     folder = os.path.dirname(os.path.abspath(getattr(config, name) or ''))
@@ -103,14 +112,7 @@ def resolve(given: Mapping[str, Any]) -> Config:
   return dataclasses.replace(config, image_size=size, num_rounds=rounds)
 
 
-def peers_of(config: Config) -> tuple[str, ...]:
-  """'keras,timm' -> ('keras', 'timm')."""
-  return tuple(name.strip() for name in (config.peers or '').split(',') if name.strip())
-
-
 def _check_peer(config: Config, name: str) -> None:
-  if name not in PEERS:
-    raise ValueError(f'--peers: {name!r} is none of {", ".join(PEERS)}')
   peer = PEERS[name]
   if config.model_name not in peer.nets:
     raise ValueError(f'--peers: {name} has no {config.model_name}; it has {", ".join(peer.nets)}')

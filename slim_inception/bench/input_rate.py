@@ -16,7 +16,7 @@ def input_rate(config: Config) -> Result:
   with records(config) as (name, directory):
     dataset = dataset_factory.get_dataset(name, 'train', directory)
     run = training_config(config)
-    preprocessing = preprocessing_factory.get(run.preprocessing_name)
+    preprocessing = preprocessing_factory.get(run.augment.preprocessing_name)
     batches = input_pipeline.train_batches(
       dataset,
       preprocessing,

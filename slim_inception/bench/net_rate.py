@@ -1,11 +1,11 @@
 """The training step and the net, on images in memory."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from slim_inception import flags
 from slim_inception.bench import operations, roofline, timing
 from slim_inception.bench.common import NUM_CLASSES, Result, facts, figures, training_config
 from slim_inception.bench.config import Config
@@ -38,7 +38,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   )
   step_number = tf.constant(0, tf.int64)
   rate = tf.constant(
-    schedules.learning_rate(run, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
+    schedules.learning_rate(run.schedule, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
   step = _make_step(strategy, state, run)
   program = timing.prepare(
@@ -49,8 +49,8 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   times, *others = timing.take_turns([program, *beside], config.num_rounds)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
   # Counted in the graph itself; that of an XLA cluster can not be looked into.
-  plain = dataclasses.replace(run, jit_compile=False)
-  counted = _make_step(strategy, state, plain) if run.jit_compile else step
+  plain = flags.replace(run, jit_compile=False)
+  counted = _make_step(strategy, state, plain) if run.devices.jit_compile else step
   graph = counted.get_concrete_function(next(batches), step_number, rate).graph
   variables = state.model.trainable_variables
   return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
@@ -59,7 +59,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
 def _make_step(
   strategy: tf.distribute.Strategy, state: TrainState, run: config_lib.Config
 ) -> TrainStep:
-  preprocessing = preprocessing_factory.get(run.preprocessing_name)
+  preprocessing = preprocessing_factory.get(run.augment.preprocessing_name)
   return make_train_step(strategy, state, run, preprocessing, trainer.make_distortion(run))
 
 

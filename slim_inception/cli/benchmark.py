@@ -13,10 +13,10 @@ measured in the same process.
 import contextlib
 import os
 
+from slim_inception import flags
 from slim_inception.bench import common, input_rate, net_rate, peers, report, startup, timing
-from slim_inception.bench.config import Config, peers_of, resolve
+from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peer_process import PeerProcess
-from slim_inception.cli import console as command_line
 
 _NET_MODES = {'train': net_rate.train, 'infer': net_rate.infer}
 _OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}
@@ -34,7 +34,7 @@ def benchmark(config: Config) -> list[common.Result]:
     peers.check_timm(config.timm_python)
   if config.mode in _OTHER_MODES:
     return [{'mode': config.mode, **_OTHER_MODES[config.mode](config)}]
-  names = peers_of(config)
+  names = config.peers
   if names:  # all of them are in memory at once
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   with contextlib.ExitStack() as stack:
@@ -59,11 +59,11 @@ def _of_peer(config: Config, name: str, times: timing.Times, facts: common.Resul
 
 
 def define_flags() -> None:
-  command_line.define_flags(Config, {})
+  flags.define(Config)
 
 
 def main(_: list[str]) -> None:
-  config = command_line.flag_values(Config, resolve, {})
+  config = flags.parse(Config, resolve)
   results = benchmark(config)
   print(report.table(results))
   if config.output_json:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -53,7 +54,7 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
 
 def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | None) -> list[str]:
   if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
-    print(f'{text.strip()}\n\nFlags:\n{_flag_help(names)}')
+    print(f'{text.strip()}\n\n{_flag_help(names)}')
     sys.exit(0)
   try:
     rest = flags.FLAGS(argv)
@@ -67,11 +68,19 @@ def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | Non
 
 
 def _flag_help(names: Sequence[str]) -> str:
-  lines = []
-  for flag in map(flags.FLAGS.__getitem__, sorted(names)):
-    default = '' if flag.default is None else f' (default: {flag.default_as_str})'
-    lines.append(f'  --{flag.name}: {flag.help}{default}')
-  return '\n'.join(lines)
+  sections = []
+  for title, members in flags.FLAGS.flags_by_module_dict().items():
+    entries = []
+    for flag in members:
+      if flag.name not in names:
+        continue
+      default = '' if flag.default is None else f' (default: {flag.default_as_str})'
+      entry = f'--{flag.name}: {" ".join(flag.help.split())}{default}'
+      entries.append(textwrap.indent('\n    '.join(textwrap.wrap(entry, 92)), '  '))
+    if entries:
+      heading = 'Flags' if '.' in title or title == '__main__' else title
+      sections.append('\n'.join([f'{heading}:', *entries]))
+  return '\n\n'.join(sections)
 
 
 def define_flags(config: type, gone: Mapping[str, str]) -> None:

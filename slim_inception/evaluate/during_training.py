@@ -17,30 +17,30 @@ def evaluator_of(config: Config) -> Evaluate | None:
   Raises:
     ValueError, OSError: there is no such split, which is said before the run begins.
   """
-  if not config.eval_interval_epochs:
+  if not config.evaluation.eval_interval_epochs:
     return None
-  net = nets_factory.get_net(config.model_name)
+  net = nets_factory.get_net(config.model.model_name)
   member = Member(
-    config.train_dir,
-    config.model_name,
-    config.depth_multiplier,
-    config.preprocessing_name or config.model_name,
-    config.train_image_size or net.default_image_size,
-    config.labels_offset,
+    config.run.train_dir,
+    config.model.model_name,
+    config.model.depth_multiplier,
+    config.augment.preprocessing_name or config.model.model_name,
+    config.model.train_image_size or net.default_image_size,
+    config.data.labels_offset,
     weights='auto',
     share=1.0,
-    input_channels=config.input_channels,
+    input_channels=config.model.input_channels,
   )
   evaluation = Evaluation(
     Request(
       EvalConfig(
-        dataset_name=config.dataset_name,
-        dataset_split_name=config.eval_split_name,
-        dataset_dir=config.dataset_dir,
-        loss=config.loss,
-        batch_size=config.batch_size,
-        precision='float32' if config.precision == 'float16' else config.precision,
-        num_preprocessing_threads=config.num_preprocessing_threads,
+        dataset_name=config.data.dataset_name,
+        dataset_split_name=config.evaluation.eval_split_name,
+        dataset_dir=config.data.dataset_dir,
+        loss=config.loss.loss,
+        batch_size=config.batch.batch_size,
+        precision='float32' if config.devices.precision == 'float16' else config.devices.precision,
+        num_preprocessing_threads=config.data.num_preprocessing_threads,
       ),
       (member,),
     )

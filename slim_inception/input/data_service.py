@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.flags import host_and_port
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input import record_order
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
-from slim_inception.train.flag_values import host_and_port
 
 CONNECT_SECS = 20.0  # until a dispatcher that does not answer is said not to be there
 SILENCE_SECS = 180.0  # without a batch: the first needs a window of records

@@ -1,22 +1,23 @@
-"""The configuration of a run: one field a flag, recipes as tables of values, `config.json`."""
+"""The configuration of a run: groups of flags, recipes, and `config.json`."""
 
 import dataclasses
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from slim_inception import files, flags
+from slim_inception.constants import CONFIG_FILE
 from slim_inception.datasets import dataset_factory
-from slim_inception.nets import nets_factory
-from slim_inception.preprocessing import (
-  inception_preprocessing,
-  preprocessing_factory,
-  rand_augment,
-)
-from slim_inception.train import flag_values
+from slim_inception.flags import field
 
-CONFIG_FILE = 'config.json'
+if sys.version_info >= (3, 11):
+  import tomllib
+else:
+  import tomli as tomllib
 
 OPTIMIZERS = (
   'adadelta',
@@ -33,215 +34,439 @@ OPTIMIZERS = (
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 LOSSES = ('sigmoid', 'softmax')
 PRECISIONS = ('bfloat16', 'float16', 'float32')
+BALANCED = 'balanced'  # of --class_weights
+_RECIPES = Path(__file__).parent / 'recipes'
 
 
-def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-  """A field with what its flag says of itself; `default` None means: must be given, or derived."""
-  return dataclasses.field(default=default, metadata={'help': text, 'choices': choices})
+def net_names() -> tuple[str, ...]:
+  """Names of the registered nets."""
+  from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
+
+  return tuple(nets_factory.NETS)
 
 
-@dataclasses.dataclass(frozen=True)
+def preprocessing_names() -> tuple[str, ...]:
+  """Names of the registered preprocessings."""
+  from slim_inception.preprocessing import preprocessing_factory  # imports TensorFlow
+
+  return tuple(preprocessing_factory.PREPROCESSING)
+
+
+def dataset_names() -> tuple[str, ...]:
+  """Names of the registered data sets."""
+  return tuple(dataset_factory.DATASETS)
+
+
+def recipe_names() -> tuple[str, ...]:
+  """Names of the recipes that come with the package."""
+  return tuple(sorted(path.name.removesuffix('.toml') for path in _RECIPES.iterdir()))
+
+
+def _check_ascending(epochs: tuple[float, ...]) -> None:
+  if list(epochs) != sorted(set(epochs)):
+    raise ValueError('must be epochs in ascending order, e.g. 30,60,80')
+
+
+def _check_range(steps: tuple[int, int]) -> None:
+  if steps[0] > steps[1]:
+    raise ValueError('must be FIRST,LAST, e.g. 10,20')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+  """The run."""
+
+  train_dir: str = field(
+    flags.REQUIRED,
+    'Checkpoints, config.json, metrics.jsonl and the events of TensorBoard go to this folder; a '
+    'run that it holds is continued.',
+  )
+  recipe: str = field(
+    'paper',
+    'The recipe sets the defaults; the values of --config and other flags override it.',
+    choices=recipe_names,
+  )
+  config: str | None = field(
+    None,
+    'This JSON or TOML file gives values of flags, which override the recipe and which flags '
+    "override: a recipe of one's own, or the config.json of another run (without its train_dir). "
+    'Paths in it are relative to the working directory.',
+    form='FILE',
+  )
+  seed: int = field(
+    0, 'Seed of the initial weights, the record order, the distortions and dropout.'
+  )
+  deterministic: bool = field(
+    False,
+    'The same flags give the same bits, whether a run is resumed or not; this is slower on GPUs.',
+  )
+  on_nan: str = field(
+    'stop',
+    'When the loss is not finite or explodes, the run stops, or rolls back to the last checkpoint '
+    'and skips the batches since.',
+    choices=('rollback', 'stop'),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """Data."""
+
+  dataset_name: str = field(
+    'imagenet',
+    'The data set to train on; synthetic is noise, to try hardware with.',
+    choices=dataset_names,
+  )
+  dataset_split_name: str = field('train', 'The split of the data set to train on.')
+  dataset_dir: str | None = field(
+    None, 'The folder of the records; all data sets but synthetic need it.'
+  )
+  labels_offset: int = field(
+    0, 'This number is subtracted from every label; 1 drops a background class.'
+  )
+  shuffle_buffer: int = field(
+    4096, 'So many records are shuffled together within the shuffled shards.', at_least=1
+  )
+  num_readers: int = field(
+    4, 'So many readers go through the records side by side, over all workers.', at_least=1
+  )
+  num_preprocessing_threads: int | None = field(
+    None, 'So many threads decode images; by default tf.data finds out how many help.', at_least=1
+  )
+  data_service: str | None = field(
+    None,
+    'The tf.data service at this address (slim-inception data-service) decodes and crops the '
+    'images.',
+    form='HOST:PORT',
+    check=flags.host_and_port,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+  """The net."""
+
+  model_name: str = field('inception_v3', 'The net to train.', choices=net_names)
+  depth_multiplier: float = field(
+    1.0, 'The filters of inception_v3 are multiplied by this factor.', above=0
+  )
+  train_image_size: int | None = field(
+    None, "Training images have this side in pixels; the net's own by default.", at_least=1
+  )
+  input_channels: int = field(
+    3, 'Images are decoded to so many channels: 3 for RGB, 1 for grey.', choices=(1, 3)
+  )
+  dropout_keep_prob: float = field(
+    0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
+  )
+  batch_norm_decay: float = field(
+    0.9997,
+    'The moving means and variances of batch norm decay by this factor a step; 0.9997 needs tens '
+    'of thousands of steps to settle, 0.97 hundreds.',
+    at_least=0,
+    at_most=1,
+  )
+  sync_batch_norm: bool = field(
+    False, 'Batch norm takes the statistics of the global batch rather than of each replica.'
+  )
+  freeze_batch_norm: bool = field(
+    False,
+    'Batch norm normalizes by the restored moving averages and leaves them as they are; for small '
+    'batches.',
+  )
+  moving_average_decay: float | None = field(
+    None,
+    'Moving averages of the weights with this decay are kept too, and used at evaluation; e.g. '
+    '0.9999.',
+    at_least=0,
+    at_most=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+  """The batch."""
+
+  batch_size: int = field(
+    32,
+    'Each replica takes so many images in one forward and backward pass.',
+    at_least=1,
+  )
+  accumulate_steps: int = field(
+    1,
+    'Each replica adds up the gradients of so many passes of batch_size images before an update.',
+    at_least=1,
+  )
+  global_batch_size: int | None = field(
+    None,
+    'An update takes so many images over all replicas and passes; it overrides --batch_size.',
+    at_least=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DevicesConfig:
+  """Devices."""
+
+  num_clones: int | None = field(
+    None,
+    'So many replicas of the net train in this process; by default one on each GPU, or 1.',
+    at_least=1,
+  )
+  clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
+  precision: str = field(
+    'float32', 'The net computes with this type; variables are float32.', choices=PRECISIONS
+  )
+  jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+  """Length and learning rate."""
+
+  num_epochs: float | None = field(
+    None, 'The run ends after so many epochs of the global batch.', above=0
+  )
+  max_number_of_steps: int | None = field(
+    None, 'The run ends at this step; it overrides --num_epochs.', at_least=1
+  )
+  learning_rate: float = field(
+    0.01, 'The initial learning rate, which is not scaled with the batch.', at_least=0
+  )
+  learning_rate_decay_type: str = field(
+    'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES
+  )
+  learning_rate_decay_factor: float = field(
+    0.94,
+    'Each stair of the schedules exponential and step multiplies the learning rate by this factor.',
+    above=0,
+  )
+  num_epochs_per_decay: float = field(
+    2.0,
+    'A stair of the schedule exponential, or the whole schedule polynomial, takes so many epochs.',
+    above=0,
+  )
+  learning_rate_steps: tuple[float, ...] = field(
+    (),
+    'The schedule step multiplies by the decay factor at these epochs, e.g. 30,60,80.',
+    above=0,
+    form='EPOCH,EPOCH,...',
+    check=_check_ascending,
+  )
+  end_learning_rate: float = field(
+    0.0001, 'The schedules polynomial and cosine end at this learning rate.', at_least=0
+  )
+  warmup_epochs: float = field(
+    0.0, 'The learning rate rises linearly from 0 for so many epochs.', at_least=0
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """The optimizer."""
+
+  optimizer: str = field(
+    'rmsprop',
+    "The rule of the updates: slim's seven in TF1's form, and adamw, lamb and lars.",
+    choices=OPTIMIZERS,
+  )
+  weight_decay: float = field(
+    0.00004,
+    'The L2 loss of the weights has this factor; of adamw (e.g. 0.05), lamb and lars it is the '
+    'factor of their own decay.',
+    at_least=0,
+  )
+  learning_rate_scales: tuple[tuple[str, float], ...] = field(
+    (),
+    'Variables whose names begin with a scope have the learning rate times its factor; the first '
+    'scope that fits counts, e.g. InceptionV3/Logits:10,InceptionV3:0.1.',
+    at_least=0,
+    form='SCOPE:FACTOR,SCOPE:FACTOR,...',
+  )
+  clip_gradient_norm: float = field(
+    0.0, 'The norm of all gradients together is clipped to this; 0 does not clip.', at_least=0
+  )
+  momentum: float = field(
+    0.9, 'The momentum of the optimizers momentum and lars.', at_least=0, at_most=1
+  )
+  rmsprop_decay: float = field(0.9, 'The decay of the mean squared gradients of rmsprop.')
+  rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.')
+  opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.')
+  adadelta_rho: float = field(0.95, 'The decay of adadelta.')
+  adagrad_initial_accumulator_value: float = field(
+    0.1, 'The accumulators of adagrad start at this value.'
+  )
+  adam_beta1: float = field(
+    0.9, 'The decay of the first moment of adam, adamw and lamb.', at_least=0, at_most=1
+  )
+  adam_beta2: float = field(
+    0.999, 'The decay of the second moment of adam, adamw and lamb.', at_least=0, at_most=1
+  )
+  adamw_epsilon: float = field(
+    1e-8, 'The epsilon of adamw and lamb, for which opt_epsilon is too large.', above=0
+  )
+  lars_trust_coefficient: float = field(
+    0.001, 'An update of lars has this share of the norm of the weights.', above=0
+  )
+  ftrl_learning_rate_power: float = field(-0.5, 'The power of the learning rate of ftrl.')
+  ftrl_initial_accumulator_value: float = field(
+    0.1, 'The accumulators of ftrl start at this value.'
+  )
+  ftrl_l1: float = field(0.0, 'The strength of the L1 regularization of ftrl.')
+  ftrl_l2: float = field(0.0, 'The strength of the L2 regularization of ftrl.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+  """Preprocessing and augmentation."""
+
+  preprocessing_name: str | None = field(
+    None, "The preprocessing of the images; the net's own by default.", choices=preprocessing_names
+  )
+  min_crop_area: float = field(
+    0.05, 'A training crop has at least this share of the area of its image.', above=0, at_most=1
+  )
+  random_flip: bool = field(True, 'Half of the training images are mirrored.')
+  distort_color: bool = field(True, 'The colours of training images are distorted.')
+  fast_mode: bool = field(
+    True, 'Training images get two of the four colour distortions and bilinear resizing.'
+  )
+  mixup_alpha: float = field(
+    0.0,
+    'The shares in which mixup mixes two images have a Beta distribution with this alpha, e.g. '
+    '0.2; 0 does not mix.',
+    at_least=0,
+  )
+  cutmix_alpha: float = field(
+    0.0,
+    'The share of an image that CutMix leaves beside a window of another image has a Beta '
+    'distribution with this alpha, e.g. 1; 0 does not cut.',
+    at_least=0,
+  )
+  random_erasing: float = field(
+    0.0, 'In this share of the images a rectangle turns to noise.', at_least=0, at_most=1
+  )
+  randaugment_layers: int = field(
+    0, 'RandAugment applies so many operations to an image.', at_least=0
+  )
+  randaugment_magnitude: float = field(
+    9.0,
+    'RandAugment has this strength; at 10 it rotates by 30 degrees.',
+    at_least=0,
+    at_most=30,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+  """The loss."""
+
+  loss: str = field(
+    'softmax',
+    'softmax is for images of one label each, sigmoid for images of one or more.',
+    choices=LOSSES,
+  )
+  class_weights: str | None = field(
+    None,
+    'The loss of each class has a weight: balanced takes the inverse of its frequency, a file has '
+    'lines class name or label:weight, with 1 for the others.',
+    form=f'{BALANCED}|FILE',
+  )
+  label_smoothing: float = field(
+    0.0, 'This share of the target is spread over all classes.', at_least=0, at_most=1
+  )
+  aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+  """Fine-tuning."""
+
+  checkpoint_path: str | None = field(
+    None, 'A new run starts from this checkpoint, or from the latest in this folder.'
+  )
+  checkpoint_exclude_scopes: tuple[str, ...] = field(
+    (), 'Variables in these scopes are not taken from --checkpoint_path.', form='SCOPE,SCOPE,...'
+  )
+  ignore_missing_vars: bool = field(False, 'Variables that --checkpoint_path lacks start fresh.')
+  trainable_scopes: tuple[str, ...] = field(
+    (), 'The variables in these scopes are trained; all by default.', form='SCOPE,SCOPE,...'
+  )
+  head_epochs: float = field(
+    0.0,
+    'After a start from --checkpoint_path the heads alone are trained for so many epochs.',
+    at_least=0,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+  """Evaluation by the run itself."""
+
+  eval_interval_epochs: float | None = field(
+    None,
+    'The run evaluates itself every so many epochs and keeps its best checkpoint in best/.',
+    above=0,
+  )
+  eval_split_name: str = field('validation', 'The split of these evaluations.')
+  stop_at_top_1: float | None = field(
+    None,
+    'The run stops when an evaluation reaches this top-1 accuracy.',
+    at_least=0,
+    at_most=1,
+  )
+  patience: int | None = field(
+    None, 'The run stops after so many evaluations without a better top-1 accuracy.', at_least=1
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavingConfig:
+  """Checkpoints and progress."""
+
+  save_interval_secs: float = field(
+    600.0, 'A checkpoint is saved every so many seconds.', at_least=0
+  )
+  save_interval_steps: int | None = field(
+    None, 'A checkpoint is saved every so many steps too.', at_least=1
+  )
+  max_to_keep: int = field(5, 'So many of the latest checkpoints are kept.', at_least=1)
+  log_every_n_steps: int = field(
+    10, 'A line of progress is logged every so many steps.', at_least=1
+  )
+  save_summaries_secs: float = field(
+    60.0, 'The events of TensorBoard are written out every so many seconds.', at_least=0
+  )
+  histograms: bool = field(False, 'TensorBoard shows histograms of the weights.')
+  profile_steps: tuple[int, int] | None = field(
+    None,
+    'The profiler of TensorBoard watches these steps, e.g. 10,20.',
+    at_least=1,
+    form='FIRST,LAST',
+    check=_check_range,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything that decides how a run goes. Names and, in recipe `slim`, values are slim's."""
 
-  train_dir: str = option(None, 'Where checkpoints, metrics.jsonl and TensorBoard events go.')
-  recipe: str = option('paper', 'Set of defaults that any other flag overrides.')
+  run: RunConfig
+  data: DataConfig
+  model: ModelConfig
+  batch: BatchConfig
+  devices: DevicesConfig
+  schedule: ScheduleConfig
+  optimizer: OptimizerConfig
+  augment: AugmentConfig
+  loss: LossConfig
+  finetune: FinetuneConfig
+  evaluation: EvaluationConfig
+  saving: SavingConfig
 
-  dataset_name: str = option(
-    'imagenet',
-    'Data set; synthetic is noise, for trying hardware.',
-    tuple(dataset_factory.DATASETS),
-  )
-  dataset_split_name: str = option('train', 'Split to train on.')
-  dataset_dir: str = option(None, 'Folder of the records; synthetic has none.')
-  labels_offset: int = option(0, 'Subtracted from every label; 1 drops a background class.')
-  model_name: str = option('inception_v3', 'Net.', tuple(nets_factory.NETS))
-  depth_multiplier: float = option(1.0, 'Factor of the filters; for inception_v3 alone.')
-  input_channels: int = option(3, 'Channels of the images: 3 for RGB, 1 for grey.')
-  preprocessing_name: str = option(
-    None, "Preprocessing; the net's by default.", tuple(preprocessing_factory.PREPROCESSING)
-  )
-  train_image_size: int = option(None, "Pixels a side; the net's by default (299).")
-  batch_size: int = option(32, 'Images a replica and step; the global batch is the sum.')
-  accumulate_steps: int = option(
-    1, 'Batches of batch_size that a replica takes one after the other before each update.'
-  )
-  global_batch_size: int = option(None, 'Images a step over all replicas; goes before batch_size.')
-  max_number_of_steps: int = option(None, 'Last step; goes before num_epochs.')
-  num_epochs: float = option(None, 'Length of the run in epochs of the global batch.')
-
-  num_clones: int = option(None, 'Replicas; all GPUs by default, or 1 without one.')
-  clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')
-  precision: str = option('float32', 'Type of the computation; variables are float32.', PRECISIONS)
-  jit_compile: bool = option(False, 'Compile forward and backward pass with XLA.')
-  seed: int = option(0, 'Of initial weights, order, distortions and dropout.')
-  deterministic: bool = option(
-    False, 'The same flags give the same bits, resumed or not; slower on GPUs.'
-  )
-
-  num_readers: int = option(4, 'Lanes of records read side by side, by all workers together.')
-  num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
-  shuffle_buffer: int = option(4096, 'Records shuffled together.')
-  data_service: str = option(
-    None,
-    'HOST:PORT of a tf.data service (slim-inception data-service) that decodes and crops.',
-  )
-  log_every_n_steps: int = option(10, 'Steps between lines of progress.')
-  save_interval_secs: float = option(600.0, 'Seconds between checkpoints.')
-  save_interval_steps: int = option(None, 'Steps between checkpoints, beside save_interval_secs.')
-  save_summaries_secs: float = option(
-    60.0, 'Seconds until the events of TensorBoard are written out.'
-  )
-  max_to_keep: int = option(5, 'Checkpoints kept.')
-  eval_interval_epochs: float = option(
-    None, 'Epochs between evaluations of the run by itself; the best checkpoint is kept in best/.'
-  )
-  eval_split_name: str = option('validation', 'Split of these evaluations.')
-  stop_at_top_1: float = option(None, 'Stop when an evaluation reaches this top-1 accuracy.')
-  patience: int = option(None, 'Stop after so many evaluations without a better top-1.')
-  on_nan: str = option(
-    'stop',
-    'When the loss is not finite or explodes: stop, or go back to the last checkpoint and skip the '
-    'batches since.',
-    ('rollback', 'stop'),
-  )
-  histograms: bool = option(False, 'Histograms of the weights in TensorBoard.')
-  profile_steps: str = option(None, 'FIRST,LAST: steps that the profiler watches.')
-
-  min_crop_area: float = option(0.05, 'Smallest training crop, as a share of the image.')
-  random_flip: bool = option(True, 'Mirror half of the training images.')
-  distort_color: bool = option(True, 'Distort colours in training.')
-  fast_mode: bool = option(True, 'Two of the four colour distortions, bilinear resizing.')
-
-  mixup_alpha: float = option(
-    0.0,
-    'Of the Beta distribution of the shares in which two images are mixed, e.g. 0.2; 0: none.',
-  )
-  cutmix_alpha: float = option(
-    0.0, 'Of that of the share that a window of another image leaves, e.g. 1; 0: none.'
-  )
-  random_erasing: float = option(0.0, 'Share of the images in which a rectangle turns to noise.')
-  randaugment_layers: int = option(0, 'Operations that RandAugment applies to an image.')
-  randaugment_magnitude: float = option(
-    9.0, 'Strength of RandAugment, 0 to 30; at 10 it rotates by 30 degrees.'
-  )
-
-  optimizer: str = option('rmsprop', "Slim's seven in TF1's form; adamw, lamb, lars.", OPTIMIZERS)
-  weight_decay: float = option(
-    0.00004, 'Factor of the L2 loss, or of the decay of adamw (e.g. 0.05), lamb and lars.'
-  )
-  momentum: float = option(0.9, 'Of momentum and lars.')
-  rmsprop_decay: float = option(0.9, 'Of the mean of squared gradients.')
-  rmsprop_momentum: float = option(0.9, 'Of optimizer rmsprop.')
-  opt_epsilon: float = option(1.0, 'Of rmsprop, adam and adadelta.')
-  adadelta_rho: float = option(0.95, 'Decay of adadelta.')
-  adagrad_initial_accumulator_value: float = option(0.1, 'Start of the adagrad accumulators.')
-  adam_beta1: float = option(0.9, 'Decay of the first moment of adam, adamw and lamb.')
-  adam_beta2: float = option(0.999, 'Decay of the second moment of adam, adamw and lamb.')
-  adamw_epsilon: float = option(1e-8, 'Of adamw and lamb, for which opt_epsilon is too large.')
-  lars_trust_coefficient: float = option(0.001, 'Share of its norm that lars moves a weight by.')
-  ftrl_learning_rate_power: float = option(-0.5, 'Learning rate power of ftrl.')
-  ftrl_initial_accumulator_value: float = option(0.1, 'Start of the ftrl accumulators.')
-  ftrl_l1: float = option(0.0, 'L1 strength of ftrl.')
-  ftrl_l2: float = option(0.0, 'L2 strength of ftrl.')
-  clip_gradient_norm: float = option(0.0, 'Largest norm of all gradients together; 0: any.')
-
-  learning_rate: float = option(0.01, 'Initial learning rate, for the global batch as it is.')
-  learning_rate_scales: str = option(
-    None,
-    'Factors of the learning rate by scope, the first that fits: InceptionV3/Logits:10,'
-    'InceptionV3:0.1.',
-  )
-  learning_rate_decay_type: str = option('exponential', 'Schedule.', SCHEDULES)
-  learning_rate_decay_factor: float = option(0.94, 'Of the stairs of exponential and step.')
-  learning_rate_steps: str = option(
-    None, 'Comma-separated epochs at which schedule step multiplies by the decay factor: 30,60,80.'
-  )
-  num_epochs_per_decay: float = option(2.0, 'Epochs a stair; length of schedule polynomial.')
-  end_learning_rate: float = option(0.0001, 'Where schedules polynomial and cosine end.')
-  warmup_epochs: float = option(0.0, 'Epochs of linear rise to the learning rate.')
-
-  loss: str = option('softmax', 'softmax: one label an image; sigmoid: one or more.', LOSSES)
-  class_weights: str = option(
-    None,
-    'Weights of the classes in the loss: balanced (inverse frequencies), or a file of lines class '
-    'name or label:weight; 1 for others.',
-  )
-  label_smoothing: float = option(0.0, 'Share of the target spread over all classes.')
-  aux_loss_weight: float = option(0.4, 'Weight of the auxiliary head in the loss.')
-  dropout_keep_prob: float = option(0.8, 'Share of features that dropout keeps.')
-  batch_norm_decay: float = option(
-    0.9997, 'Of moving means and variances; 0.9997 needs tens of thousands of steps, 0.97 hundreds.'
-  )
-  sync_batch_norm: bool = option(
-    False, 'Batch norm trains with the statistics of the global batch, not of each replica.'
-  )
-  moving_average_decay: float = option(
-    None, 'Keeps moving averages of the weights too, used at evaluation; e.g. 0.9999.'
-  )
-
-  checkpoint_path: str = option(None, 'Checkpoint, or its folder, to start from.')
-  checkpoint_exclude_scopes: str = option(None, 'Comma-separated scopes not to take from there.')
-  trainable_scopes: str = option(None, 'Comma-separated scopes to train; all by default.')
-  head_epochs: float = option(
-    0.0, 'Epochs after starting from checkpoint_path in which the heads alone are trained.'
-  )
-  freeze_batch_norm: bool = option(
-    False, 'Batch norm stays as restored, its moving averages too; for small batches.'
-  )
-  ignore_missing_vars: bool = option(False, 'Variables not in checkpoint_path start fresh.')
-
-
-# What differs from the defaults above, which are slim's.
-RECIPES: dict[str, dict[str, Any]] = {
-  # arXiv:1512.00567 section 8 and 1602.07261 section 4: 100 epochs, RMSProp, 0.045 x 0.94 every 2
-  # epochs, label smoothing 0.1, gradients clipped at 2.0, evaluated with averaged weights. The
-  # papers' global batch is 50 x 32 (asynchronous); the learning rate is not scaled for yours.
-  'paper': {
-    'num_epochs': 100.0,
-    'learning_rate': 0.045,
-    'label_smoothing': 0.1,
-    'clip_gradient_norm': 2.0,
-    'moving_average_decay': 0.9999,
-  },
-  # slim-inception train of slim without flags: runs until it is stopped.
-  'slim': {},
-  # From a checkpoint to one's own classes within some thousand steps; batch norm follows.
-  'finetune': {
-    'num_epochs': 20.0,
-    'optimizer': 'momentum',
-    'learning_rate': 0.01,
-    'learning_rate_decay_type': 'cosine',
-    'end_learning_rate': 0.0,
-    'warmup_epochs': 1.0,
-    'label_smoothing': 0.1,
-    'clip_gradient_norm': 2.0,
-    'batch_norm_decay': 0.97,
-    'head_epochs': 1.0,  # so that fresh heads do not disturb what is below them
-    'min_crop_area': 0.2,
-  },
-  # arXiv:1812.01187 sections 2 to 5 (there with Nesterov's momentum, and for Inception-v3 too): 0.1
-  # for a global batch of 256, to be scaled with yours; 200 epochs because mixup needs them. Weight
-  # decay is kept off biases and batch norm, as in all recipes. Averaged weights are our addition.
-  # Cost: 256 million images of ImageNet, twice those of `paper`; accuracy not measured.
-  'modern': {
-    'num_epochs': 200.0,
-    'optimizer': 'momentum',
-    'momentum': 0.9,
-    'learning_rate': 0.1,
-    'learning_rate_decay_type': 'cosine',
-    'end_learning_rate': 0.0,
-    'warmup_epochs': 5.0,
-    'weight_decay': 0.0001,
-    'label_smoothing': 0.1,
-    'mixup_alpha': 0.2,
-    'precision': 'bfloat16',
-    'moving_average_decay': 0.9999,
-  },
-}
 
 # Flags of slim whose mechanism is gone, and what does the job now.
-GONE = {
+REMOVED = {
   'master': 'TF_CONFIG or Slurm names the workers',
   'num_ps_tasks': 'there are no parameter servers: replicas are synchronous',
   'worker_replicas': 'TF_CONFIG or Slurm names the workers',
@@ -252,73 +477,144 @@ GONE = {
 }
 
 
-def resolve(given: Mapping[str, Any]) -> Config:
-  """The configuration of a recipe with the flags that were given.
+def resolve(flag_values: Mapping[str, Any]) -> Config:
+  """The configuration of a recipe, overridden by a file, overridden by flags.
 
   Args:
-    given: {field: value}; `recipe` is one of them.
+    flag_values: {flag: value}; `recipe` and `config` may be among them.
 
   Raises:
-    ValueError: an unknown recipe, a missing or impossible value; names the flag.
+    ValueError: an unknown recipe, a missing or impossible value; names the flag or file and field.
+    OSError: there is no such file.
   """
-  recipe = given.get('recipe', 'paper')
-  if recipe not in RECIPES:
-    raise ValueError(f'--recipe={recipe}: choose one of {", ".join(RECIPES)}')
-  config = Config(**{**RECIPES[recipe], **given})
-  _validate(config)
-  if config.dataset_dir is None:
-    return config
-  # Evaluation may read config.json from another working directory.
-  return dataclasses.replace(config, dataset_dir=os.path.abspath(config.dataset_dir))
+  values = dict(flag_values)
+  if path := values.get('config'):
+    values = {**read_config_file(path), **values}
+  recipe = flags.convert(Config, {'recipe': values.get('recipe', RunConfig.recipe)})['recipe']
+  config = flags.build(Config, {**read_recipe(recipe), **values})
+  _check_together(config)
+  return flags.replace(config, **_absolute_paths(config))
 
 
-POSITIVE = math.ulp(0.0)  # the smallest number above 0
-# Smallest and largest value of a flag.
-_RANGES: dict[str, tuple[float, float]] = {
-  'batch_size': (1, math.inf),
-  'accumulate_steps': (1, math.inf),
-  'global_batch_size': (1, math.inf),
-  'num_clones': (1, math.inf),
-  'train_image_size': (1, math.inf),
-  'depth_multiplier': (POSITIVE, math.inf),
-  'num_readers': (1, math.inf),
-  'num_preprocessing_threads': (1, math.inf),
-  'log_every_n_steps': (1, math.inf),
-  'save_interval_secs': (0, math.inf),
-  'save_interval_steps': (1, math.inf),
-  'save_summaries_secs': (0, math.inf),
-  'max_to_keep': (1, math.inf),
-  'head_epochs': (0, math.inf),
-  'eval_interval_epochs': (POSITIVE, math.inf),
-  'stop_at_top_1': (0, 1),
-  'patience': (1, math.inf),
-  'shuffle_buffer': (1, math.inf),
-  'max_number_of_steps': (1, math.inf),
-  'num_epochs': (POSITIVE, math.inf),
-  'num_epochs_per_decay': (POSITIVE, math.inf),
-  'warmup_epochs': (0, math.inf),
-  'learning_rate': (0, math.inf),
-  'end_learning_rate': (0, math.inf),
-  'learning_rate_decay_factor': (POSITIVE, math.inf),
-  'min_crop_area': (POSITIVE, 1),
-  'mixup_alpha': (0, math.inf),
-  'cutmix_alpha': (0, math.inf),
-  'random_erasing': (0, 1),
-  'randaugment_layers': (0, math.inf),
-  'randaugment_magnitude': (0, rand_augment.MAX_MAGNITUDE),
-  'label_smoothing': (0, 1),
-  'aux_loss_weight': (0, math.inf),
-  'dropout_keep_prob': (POSITIVE, 1),
-  'batch_norm_decay': (0, 1),
-  'moving_average_decay': (0, 1),
-  'weight_decay': (0, math.inf),
-  'momentum': (0, 1),
-  'adam_beta1': (0, 1),
-  'adam_beta2': (0, 1),
-  'adamw_epsilon': (POSITIVE, math.inf),
-  'lars_trust_coefficient': (POSITIVE, math.inf),
-  'clip_gradient_norm': (0, math.inf),
-}
+def read_recipe(name: str) -> dict[str, Any]:
+  """What a recipe sets, flat."""
+  return tomllib.loads((_RECIPES / f'{name}.toml').read_text('utf-8'))
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+  """The values of a JSON or TOML file, checked.
+
+  A config.json that a run has written is for another run here: its train_dir is left out, and so
+  are the facts under 'run'.
+
+  Raises:
+    ValueError: it can not be parsed, or has an unknown name or an impossible value.
+    OSError: there is no such file.
+  """
+  with open(path, 'rb') as file:
+    try:
+      values = tomllib.load(file) if path.endswith('.toml') else json.load(file)
+    except ValueError as error:  # those of both modules are
+      raise ValueError(f'{path} can not be parsed: {error}') from error
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: must be an object of flags and values')
+  if 'run' in values:
+    values = {name: value for name, value in values.items() if name not in _OF_ONE_RUN}
+  return flags.convert(Config, values, f'{path}: ')
+
+
+_OF_ONE_RUN = ('run', 'train_dir', 'config')
+
+
+def _absolute_paths(config: Config) -> dict[str, str]:
+  """Paths that config.json is to have whole: it may be read from another working directory."""
+  paths = {
+    'dataset_dir': config.data.dataset_dir,
+    'checkpoint_path': config.finetune.checkpoint_path,
+    'class_weights': None if config.loss.class_weights == BALANCED else config.loss.class_weights,
+  }
+  return {name: os.path.abspath(path) for name, path in paths.items() if path is not None}
+
+
+def _check_together(config: Config) -> None:
+  """Raises ValueError where values do not go together."""
+  data, schedule, evaluation = config.data, config.schedule, config.evaluation
+  if data.dataset_name == dataset_factory.SYNTHETIC:
+    of_records = {
+      'dataset_dir': data.dataset_dir,
+      'data_service': data.data_service,
+      'eval_interval_epochs': evaluation.eval_interval_epochs,
+      'class_weights': config.loss.class_weights,
+    }
+    for name, value in of_records.items():
+      if value is not None:
+        raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
+  elif not data.dataset_dir:
+    raise ValueError('--dataset_dir must be given')
+  if data.data_service and config.run.deterministic:
+    raise ValueError('--deterministic: the order of --data_service depends on its workers')
+  if bool(schedule.learning_rate_steps) != (schedule.learning_rate_decay_type == 'step'):
+    raise ValueError(
+      '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
+    )
+  if schedule.learning_rate_decay_type == 'cosine' and not (
+    schedule.num_epochs or schedule.max_number_of_steps
+  ):
+    raise ValueError(
+      '--learning_rate_decay_type=cosine needs an end: --num_epochs or --max_number_of_steps'
+    )
+  if evaluation.eval_interval_epochs is None:
+    for name, value in vars(evaluation).items():
+      if name in ('stop_at_top_1', 'patience') and value is not None:
+        raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
+  if config.model.depth_multiplier != 1 and config.model.model_name != 'inception_v3':
+    raise ValueError(f'--depth_multiplier is for inception_v3; {config.model.model_name} has none')
+  if config.model.sync_batch_norm:
+    _check_sync_batch_norm(config)
+
+
+def _check_sync_batch_norm(config: Config) -> None:
+  reasons = {
+    'jit_compile': (
+      config.devices.jit_compile,
+      'XLA compiles for one device, with no sum over the replicas in it',
+    ),
+    'freeze_batch_norm': (
+      config.model.freeze_batch_norm,
+      'frozen batch norm takes no statistics of a batch',
+    ),
+    'accumulate_steps': (
+      config.batch.accumulate_steps > 1,
+      'the statistics would be those of one of its small batches',
+    ),
+  }
+  for name, (is_set, reason) in reasons.items():
+    if is_set:
+      raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+
+
+def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:
+  """Saves a run's configuration, and under 'run' the facts derived from it, atomically."""
+  values = {**flags.flatten(config), 'run': dict(facts)}
+  files.write_json(os.path.join(directory, CONFIG_FILE), values)
+
+
+def read(directory: str) -> dict[str, Any] | None:
+  """The content of a directory's config.json; None where there is none.
+
+  Raises:
+    ValueError: it is not JSON.
+  """
+  return files.read_json(os.path.join(directory, CONFIG_FILE))
+
+
+# For the configurations that are not yet `flags.field`s.
+POSITIVE = math.ulp(0.0)
+
+
+def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+  """A field with what its flag says of itself; `default` None means: must be given, or derived."""
+  return dataclasses.field(default=default, metadata={'help': text, 'choices': choices})
 
 
 def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -331,96 +627,3 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
     raise ValueError(
       f'--{name}={value}: must be {least}' + (f', at most {high}' if high < math.inf else '')
     )
-
-
-def check_channels(channels: int) -> None:
-  """Raises ValueError, naming the flag, where images can not be decoded to so many channels."""
-  choices = inception_preprocessing.CHANNELS
-  if channels not in choices:
-    raise ValueError(
-      f'--input_channels={channels}: choose {" or ".join(map(str, choices))}, to which images '
-      'are decoded (nets_factory.create_model takes any number)'
-    )
-
-
-_OF_RECORDS = ('dataset_dir', 'eval_interval_epochs', 'class_weights', 'data_service')
-
-
-def _validate(config: Config) -> None:
-  if not config.train_dir:
-    raise ValueError('--train_dir must be given')
-  is_synthetic = config.dataset_name == dataset_factory.SYNTHETIC
-  if not (config.dataset_dir or is_synthetic):
-    raise ValueError('--dataset_dir must be given')
-  for name in _OF_RECORDS if is_synthetic else ():
-    if getattr(config, name) is not None:
-      raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
-  for field in dataclasses.fields(Config):
-    value, choices = getattr(config, field.name), field.metadata['choices']
-    if choices and value is not None and value not in choices:
-      raise ValueError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
-  check_ranges(config, _RANGES)
-  check_channels(config.input_channels)
-  if config.data_service is not None:
-    flag_values.host_and_port(config.data_service)
-    if config.deterministic:
-      raise ValueError('--deterministic: the order of --data_service depends on its workers')
-  flag_values.learning_rate_scales(config.learning_rate_scales)
-  steps = flag_values.epochs(config.learning_rate_steps)
-  if bool(steps) != (config.learning_rate_decay_type == 'step'):
-    raise ValueError(
-      '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
-    )
-  flag_values.profile_range(config.profile_steps)
-  for name in ('stop_at_top_1', 'patience'):
-    if getattr(config, name) is not None and config.eval_interval_epochs is None:
-      raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
-  if config.depth_multiplier != 1 and config.model_name != 'inception_v3':
-    raise ValueError(f'--depth_multiplier is for inception_v3; {config.model_name} has none')
-  if config.learning_rate_decay_type == 'cosine' and not (
-    config.num_epochs or config.max_number_of_steps
-  ):
-    raise ValueError(
-      '--learning_rate_decay_type=cosine needs an end: --num_epochs or --max_number_of_steps'
-    )
-  _check_sync_batch_norm(config)
-
-
-# What --sync_batch_norm can not be together with, and why.
-_NOT_SYNCHRONIZED = {
-  'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
-  'freeze_batch_norm': 'frozen batch norm takes no statistics of a batch',
-  'accumulate_steps': 'the statistics would be those of one of its small batches',
-}
-
-
-def _check_sync_batch_norm(config: Config) -> None:
-  for name, reason in _NOT_SYNCHRONIZED.items():
-    if config.sync_batch_norm and getattr(config, name) != getattr(Config, name):
-      raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
-
-
-def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:
-  """Saves a run's configuration, and under 'run' the facts derived from it, atomically."""
-  path = os.path.join(directory, CONFIG_FILE)
-  temporary = f'{path}.part-{os.getpid()}'
-  with open(temporary, 'w') as file:
-    json.dump({**dataclasses.asdict(config), 'run': dict(facts)}, file, indent=2)
-    file.write('\n')
-  os.replace(temporary, path)
-
-
-def read(directory: str) -> dict[str, Any] | None:
-  """The content of a directory's config.json; None where there is none.
-
-  Raises:
-    ValueError: it is not JSON.
-  """
-  path = os.path.join(directory, CONFIG_FILE)
-  if not os.path.exists(path):
-    return None
-  with open(path) as file:
-    try:
-      return json.load(file)
-    except json.JSONDecodeError as error:
-      raise ValueError(f'{path} is not JSON: {error}') from error

@@ -28,16 +28,16 @@ def make_feed(
   """What gives this worker's batches from a position on; all workers call it together."""
   batches: dict[str, Any] = {
     'image_size': plan.image_size,
-    'batch_size': config.batch_size * config.accumulate_steps,
-    'labels_offset': config.labels_offset,
-    'multi_label': config.loss == 'sigmoid',
-    'seed': config.seed,
+    'batch_size': config.batch.batch_size * config.batch.accumulate_steps,
+    'labels_offset': config.data.labels_offset,
+    'multi_label': config.loss.loss == 'sigmoid',
+    'seed': config.run.seed,
     'replicas': plan.num_replicas // team.count,
   }
   reading = {
-    'shuffle_buffer': config.shuffle_buffer,
-    'num_readers': config.num_readers,
-    'num_threads': config.num_preprocessing_threads,
+    'shuffle_buffer': config.data.shuffle_buffer,
+    'num_readers': config.data.num_readers,
+    'num_threads': config.data.num_preprocessing_threads,
   }
   part = {'worker': team.index, 'num_workers': team.count}
 
@@ -47,7 +47,7 @@ def make_feed(
   def noise(position: int) -> Iterator[Batch]:
     return distribute(
       lambda: synthetic.train_batches(
-        dataset, position=position, channels=config.input_channels, **batches, **part
+        dataset, position=position, channels=config.model.input_channels, **batches, **part
       )
     )
 
@@ -66,7 +66,7 @@ def make_feed(
         dataset,
         preprocessing,
         distortion,
-        data_service=config.data_service,
+        data_service=config.data.data_service,
         job_name=job_name,
         global_batch_size=plan.global_batch_size,
         position=position,
@@ -74,10 +74,10 @@ def make_feed(
         **reading,
       )
     )
-    return data_service.Watched(found, config.data_service)
+    return data_service.Watched(found, config.data.data_service)
 
-  if config.dataset_name == dataset_factory.SYNTHETIC:
+  if config.data.dataset_name == dataset_factory.SYNTHETIC:
     return noise
-  if config.data_service:
+  if config.data.data_service:
     return from_service
   return from_records

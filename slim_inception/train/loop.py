@@ -14,7 +14,6 @@ from slim_inception.train import schedules
 from slim_inception.train.boundary import Boundary, StopSignal
 from slim_inception.train.config import Config
 from slim_inception.train.distribution import Team
-from slim_inception.train.flag_values import profile_range
 from slim_inception.train.keeper import Keeper
 from slim_inception.train.progress import Progress, read_metrics
 from slim_inception.train.train_state import Counters, TrainState, read_counters
@@ -101,19 +100,25 @@ def run(
   progress, profile = Silent(), Silent()
   if team.is_chief:
     progress = Progress(
-      config.train_dir, step, plan.total_steps, plan.global_batch_size, config.save_summaries_secs
+      config.run.train_dir,
+      step,
+      plan.total_steps,
+      plan.global_batch_size,
+      config.saving.save_summaries_secs,
     )
     profile = Profile(config)
-  keeper = Keeper(config.train_dir, config.max_to_keep, team)
-  boundary = Boundary(team, step, config.save_interval_secs, config.save_interval_steps)
+  keeper = Keeper(config.run.train_dir, config.saving.max_to_keep, team)
+  boundary = Boundary(
+    team, step, config.saving.save_interval_secs, config.saving.save_interval_steps
+  )
   recovery = Recovery(config, plan)
-  history = EvaluationHistory.read(config.train_dir, step)
+  history = EvaluationHistory.read(config.run.train_dir, step)
   batches = make_batches(position)
   first_step, first_position = step, position
   with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
-      rate = schedules.learning_rate(config, step, plan.epoch(step), plan.steps_per_epoch)
+      rate = schedules.learning_rate(config.schedule, step, plan.epoch(step), plan.steps_per_epoch)
       batch = next(batches)
       results = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
       step += 1
@@ -131,7 +136,7 @@ def run(
       if due.log:
         if preview and progress.is_summary_due():
           progress.draw(step, *preview(batch))
-          if config.histograms:
+          if config.saving.histograms:
             progress.draw_histograms(step, state.trained)
         values = {name: float(value) for name, value in results.items() if name != 'position'}
         consumed = (step - first_step) * plan.global_batch_size
@@ -171,9 +176,9 @@ class Silent:
 def what_is_due(config: Config, plan: Plan, step: int, save: bool) -> Due:
   """What follows step number `step`, counted from 1; `save` is the boundary's decision."""
   done = step == plan.total_steps
-  every = config.eval_interval_epochs
+  every = config.evaluation.eval_interval_epochs
   return Due(
-    log=done or step % config.log_every_n_steps == 0,
+    log=done or step % config.saving.log_every_n_steps == 0,
     evaluate=every is not None
     and (done or _times(plan.epoch(step), every) > _times(plan.epoch(step - 1), every)),
     save=save,
@@ -207,10 +212,10 @@ class Recovery:
     Raises:
       ValueError: it may not, there is none, or going back to it has not helped.
     """
-    latest = checkpoints.latest(self._config.train_dir)
+    latest = checkpoints.latest(self._config.run.train_dir)
     what = f'{ill} at step {step} (learning rate {rate:.3g})'
     advice = 'try a smaller --learning_rate or --clip_gradient_norm=2'
-    if self._config.on_nan == 'stop' or latest is None:
+    if self._config.run.on_nan == 'stop' or latest is None:
       more = '; --on_nan=rollback goes back there and skips these batches' if latest else ''
       raise ValueError(f'{what}: {advice}; the last good checkpoint is {latest}{more}')
     self._rollbacks[latest] += 1
@@ -247,12 +252,17 @@ class EvaluationHistory:
   def reason_to_stop(self, config: Config) -> str:
     """'' where there is none."""
     values = [value for _, value in self._entries]
-    if config.stop_at_top_1 is not None and values[-1] >= config.stop_at_top_1:
-      return f'top-1 {values[-1]:.4f} has reached --stop_at_top_1={config.stop_at_top_1}'
+    if (
+      config.evaluation.stop_at_top_1 is not None and values[-1] >= config.evaluation.stop_at_top_1
+    ):
+      return f'top-1 {values[-1]:.4f} has reached --stop_at_top_1={config.evaluation.stop_at_top_1}'
     best = values.index(max(values))
-    if config.patience is not None and len(values) - 1 - best >= config.patience:
+    if (
+      config.evaluation.patience is not None
+      and len(values) - 1 - best >= config.evaluation.patience
+    ):
       return (
-        f'{config.patience} evaluations without a top-1 better than {values[best]:.4f} '
+        f'{config.evaluation.patience} evaluations without a top-1 better than {values[best]:.4f} '
         f'of step {self._entries[best][0]} (--patience)'
       )
     return ''
@@ -262,8 +272,8 @@ class Profile:
   """Has TensorFlow's profiler watch the steps of --profile_steps, for TensorBoard."""
 
   def __init__(self, config: Config):
-    self._directory = config.train_dir
-    self._first, self._last = profile_range(config.profile_steps)
+    self._directory = config.run.train_dir
+    self._first, self._last = config.saving.profile_steps or (0, 0)
     self._running = False
 
   def before(self, step: int) -> None:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from slim_inception.train.config import Config
-from slim_inception.train.flag_values import learning_rate_scales
+from slim_inception.train.config import OptimizerConfig
 
 ops = tf.raw_ops
 
@@ -26,7 +25,7 @@ class Slot(NamedTuple):
   """A variable beside each trained variable: `<variable>/<suffix>`."""
 
   suffix: str
-  initial_value: Callable[[Config], float]
+  initial_value: Callable[[OptimizerConfig], float]
 
 
 class Rule(NamedTuple):
@@ -39,11 +38,11 @@ class Rule(NamedTuple):
   own_decay: bool = False  # applies --weight_decay itself
 
 
-def _zero(config: Config) -> float:
+def _zero(config: OptimizerConfig) -> float:
   return 0.0
 
 
-def _adam(config: Config, step, var, slots, grad, lr, epsilon=None):
+def _adam(config: OptimizerConfig, step, var, slots, grad, lr, epsilon=None):
   beta1_power, beta2_power = adam_powers(config, step + 1)
   return ops.ResourceApplyAdam(
     var=var,
@@ -59,14 +58,14 @@ def _adam(config: Config, step, var, slots, grad, lr, epsilon=None):
   )
 
 
-def _adamw(config: Config, step, var, slots, grad, lr, decays):
+def _adamw(config: OptimizerConfig, step, var, slots, grad, lr, decays):
   """arXiv:1711.05101 with the learning rate as a factor of the decay, as in Keras and PyTorch."""
   if decays:
     _subtract(var, lr * config.weight_decay * _read(var))
   return _adam(config, step, var, slots, grad, lr, config.adamw_epsilon)
 
 
-def _lamb(config: Config, step, var, slots, grad, lr, decays):
+def _lamb(config: OptimizerConfig, step, var, slots, grad, lr, decays):
   """arXiv:1904.00962 Algorithm 2: Adam's direction plus decay, as long as the weight x lr."""
   value = _read(var)
   m = config.adam_beta1 * _read(slots[0]) + (1.0 - config.adam_beta1) * grad
@@ -82,7 +81,7 @@ def _lamb(config: Config, step, var, slots, grad, lr, decays):
   return _subtract(var, lr * direction)
 
 
-def _lars(config: Config, step, var, slots, grad, lr, decays):
+def _lars(config: OptimizerConfig, step, var, slots, grad, lr, decays):
   """arXiv:1708.03888 Algorithm 1: momentum of steps that are a share of the weight long."""
   if decays:
     value = _read(var)
@@ -110,7 +109,7 @@ def _subtract(handle: tf.Tensor, value: tf.Tensor) -> tf.Operation:
   return ops.AssignSubVariableOp(resource=handle, value=value)
 
 
-def adam_powers(config: Config, updates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def adam_powers(config: OptimizerConfig, updates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """beta1 and beta2 to the power of `updates`: 'beta1_power' and 'beta2_power' of a checkpoint."""
   exponent = tf.cast(updates, tf.float32)
   return tf.pow(config.adam_beta1, exponent), tf.pow(config.adam_beta2, exponent)
@@ -194,7 +193,7 @@ class Optimizer(tf.Module):
 
   def __init__(
     self,
-    config: Config,
+    config: OptimizerConfig,
     variables: Mapping[str, tf.Variable],
     decayed: Collection[str] = (),
   ):
@@ -267,7 +266,7 @@ class Optimizer(tf.Module):
       strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
 
 
-def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, float]:
+def scale_learning_rates(config: OptimizerConfig, names: Iterable[str]) -> dict[str, float]:
   """The factors of --learning_rate_scales by variable; those that have none are left out.
 
   Raises:
@@ -275,7 +274,7 @@ def scale_learning_rates(config: Config, names: Iterable[str]) -> dict[str, floa
   """
   names = list(names)
   factors: dict[str, float] = {}
-  for scope, factor in learning_rate_scales(config.learning_rate_scales):
+  for scope, factor in config.learning_rate_scales:
     inside = [name for name in names if name.startswith(scope)]
     if not inside:
       known = sorted({'/'.join(name.split('/')[:2]) for name in names})

@@ -2,11 +2,10 @@
 
 import math
 
-from slim_inception.train.config import Config
-from slim_inception.train.flag_values import epochs
+from slim_inception.train.config import ScheduleConfig
 
 
-def learning_rate(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def learning_rate(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   """The learning rate of a step.
 
   It follows the epochs, which are those of the global batch and go on where they were when the
@@ -24,21 +23,21 @@ def learning_rate(config: Config, step: int, epoch: float, steps_per_epoch: floa
   return _SCHEDULES[config.learning_rate_decay_type](config, step, epoch, steps_per_epoch)
 
 
-def _fixed(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def _fixed(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   return config.learning_rate
 
 
-def _exponential(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def _exponential(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   stairs = math.floor(epoch / config.num_epochs_per_decay)
   return config.learning_rate * config.learning_rate_decay_factor**stairs
 
 
-def _polynomial(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def _polynomial(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   left = 1 - min(1, epoch / config.num_epochs_per_decay)
   return config.end_learning_rate + left * (config.learning_rate - config.end_learning_rate)
 
 
-def _cosine(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def _cosine(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   """Half a cosine from the end of the warm-up to the end of the run (arXiv:1608.03983)."""
   now, start, end = epoch, config.warmup_epochs, config.num_epochs
   if config.max_number_of_steps:
@@ -48,9 +47,9 @@ def _cosine(config: Config, step: int, epoch: float, steps_per_epoch: float) -> 
   return config.end_learning_rate + factor * (config.learning_rate - config.end_learning_rate)
 
 
-def _step(config: Config, step: int, epoch: float, steps_per_epoch: float) -> float:
+def _step(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   """Stairs at given epochs, as of arXiv:1706.02677 (30, 60 and 80 of 90, by 0.1)."""
-  stairs = sum(epoch >= stair for stair in epochs(config.learning_rate_steps))
+  stairs = sum(epoch >= stair for stair in config.learning_rate_steps)
   return config.learning_rate * config.learning_rate_decay_factor**stairs
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from slim_inception.nets import checkpoints
 from slim_inception.nets.model import Model
 from slim_inception.train.config import Config
-from slim_inception.train.flag_values import scopes
 from slim_inception.train.loss_scale import LossScale, all_finite
 from slim_inception.train.optimizers import Optimizer, adam_powers
 
@@ -40,10 +39,10 @@ class TrainState(tf.Module):
     self._config = config
     self.model = model
     self.trained = trained_variables(config, model)
-    self.optimizer = Optimizer(config, self.trained, model.regularized_names)
-    self.loss_scale = LossScale() if config.precision == 'float16' else None
+    self.optimizer = Optimizer(config.optimizer, self.trained, model.regularized_names)
+    self.loss_scale = LossScale() if config.devices.precision == 'float16' else None
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
-    if config.moving_average_decay:
+    if config.model.moving_average_decay:
       for name, variable in model.variables_by_name.items():
         self.averages[name] = tf.Variable(
           variable.read_value(),
@@ -72,8 +71,8 @@ class TrainState(tf.Module):
   def save(self, prefix: str, counters: Counters) -> None:
     """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
     numbers = dict(zip(_COUNTERS, (tf.constant(n, tf.int64) for n in counters), strict=True))
-    if self._config.optimizer == 'adam':
-      powers = adam_powers(self._config, tf.constant(counters.step + 1))
+    if self._config.optimizer.optimizer == 'adam':
+      powers = adam_powers(self._config.optimizer, tf.constant(counters.step + 1))
       numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
     checkpoints.save(prefix, {**self.named_variables(), **numbers})
 
@@ -119,7 +118,7 @@ def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]
   Raises:
     ValueError: no variable is in one of those scopes.
   """
-  wanted = scopes(config.trainable_scopes)
+  wanted = config.finetune.trainable_scopes
   trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
   for scope in wanted:
     if not any(name.startswith(scope) for name in trainable):

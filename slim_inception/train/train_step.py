@@ -49,7 +49,7 @@ def make_train_step(
   names = [name for name in state.trained if not scopes or name.startswith(scopes)]
   trained = [state.trained[name] for name in names]
   weights = class_weights.load(config)
-  parts = strategy.num_replicas_in_sync * config.accumulate_steps  # of the global batch
+  parts = strategy.num_replicas_in_sync * config.batch.accumulate_steps  # of the global batch
 
   def forward_and_backward(
     batch: Batch, drawn: mixing.Mix | None, loss_scale: tf.Tensor | None
@@ -73,7 +73,7 @@ def make_train_step(
   def small_step(batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Batch]:
     drawn = draw_mix(config, batch)  # not compiled: XLA has no gamma distribution
     compute = forward_and_backward
-    if config.jit_compile:  # no sum over the replicas in it: XLA compiles for one device
+    if config.devices.jit_compile:  # no sum over the replicas in it: XLA compiles for one device
       compute = tf.function(compute, jit_compile=True, autograph=False)
     return compute(batch, drawn, loss_scale)
 
@@ -92,17 +92,17 @@ def make_train_step(
       # the update would hide that; made, it shows in all that follows.
       is_finite = all_finite(gradients) | ~tf.math.is_finite(loss)
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients)
-    if config.clip_gradient_norm:
+    if config.optimizer.clip_gradient_norm:
       gradients, _ = tf.clip_by_global_norm(
-        gradients, config.clip_gradient_norm, use_norm=metrics['gradient_norm']
+        gradients, config.optimizer.clip_gradient_norm, use_norm=metrics['gradient_norm']
       )
     state.optimizer.apply(gradients, step, learning_rate, is_finite, names)
     if scaling:
       scaling.update(is_finite)
       metrics['loss_scale'] = scaling.scale.read_value()
       metrics['overflow_steps'] = tf.cast(scaling.overflow_steps.read_value(), tf.float32)
-    if config.moving_average_decay:
-      move_averages(state, averaging_decay(config.moving_average_decay, step))
+    if config.model.moving_average_decay:
+      move_averages(state, averaging_decay(config.model.moving_average_decay, step))
     return {**metrics, 'position': tf.reduce_max(batch['position'])}
 
   @tf.function(autograph=False)
@@ -139,17 +139,17 @@ def accumulate(
   Raises:
     ValueError: the batch has another size.
   """
-  count = config.accumulate_steps
+  count = config.batch.accumulate_steps
   if count == 1:
     return small_step(batch)
   size = batch['image'].shape[0]
-  if size != count * config.batch_size:
+  if size != count * config.batch.batch_size:
     raise ValueError(
-      f'--accumulate_steps={count} with --batch_size={config.batch_size} takes '
-      f'{count * config.batch_size} images a replica and step, not {size}'
+      f'--accumulate_steps={count} with --batch_size={config.batch.batch_size} takes '
+      f'{count * config.batch.batch_size} images a replica and step, not {size}'
     )
   parts = {
-    name: tf.reshape(value, (count, config.batch_size, *value.shape[1:]))
+    name: tf.reshape(value, (count, config.batch.batch_size, *value.shape[1:]))
     for name, value in batch.items()
   }
 
@@ -167,16 +167,16 @@ def accumulate(
 
 def regularization_loss(config: Config, state: TrainState) -> tf.Tensor:
   """Weight decay as a loss, float32 scalar; 0 where the optimizer does it by itself."""
-  if RULES[config.optimizer].own_decay:
+  if RULES[config.optimizer.optimizer].own_decay:
     return tf.constant(0.0)
   return state.model.regularization_loss()
 
 
 def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:
   """How to mix a replica's batch, by the seed of its first image; None without such flags."""
-  if not (config.mixup_alpha or config.cutmix_alpha):
+  if not (config.augment.mixup_alpha or config.augment.cutmix_alpha):
     return None
-  return mixing.sample(batch['seed'][0], config.mixup_alpha, config.cutmix_alpha)
+  return mixing.sample(batch['seed'][0], config.augment.mixup_alpha, config.augment.cutmix_alpha)
 
 
 def augment(
@@ -192,11 +192,13 @@ def augment(
     [N, H, W, C] of the type of --precision, and the share of each in its mixture (None: not mixed).
   """
   images, seeds = batch['image'], batch['seed']
-  if config.randaugment_layers:
-    images = rand_augment(images, seeds, config.randaugment_layers, config.randaugment_magnitude)
-  images = preprocessing.train_device(images, seeds, distortion, tf.as_dtype(config.precision))
-  if config.random_erasing:
-    images = mixing.erase(images, seeds, config.random_erasing, preprocessing.normalization)
+  chosen = config.augment
+  if chosen.randaugment_layers:
+    images = rand_augment(images, seeds, chosen.randaugment_layers, chosen.randaugment_magnitude)
+  dtype = tf.as_dtype(config.devices.precision)
+  images = preprocessing.train_device(images, seeds, distortion, dtype)
+  if chosen.random_erasing:
+    images = mixing.erase(images, seeds, chosen.random_erasing, preprocessing.normalization)
   return (images, None) if drawn is None else mixing.mix(images, drawn)
 
 
@@ -220,12 +222,12 @@ def batch_losses(
   of_classes = None if weights is None else tf.constant(weights, tf.float32)
 
   def loss_of(logits: tf.Tensor) -> tf.Tensor:
-    return losses.LOSSES[config.loss](logits, targets, config.label_smoothing, of_classes)
+    return losses.LOSSES[config.loss.loss](logits, targets, config.loss.label_smoothing, of_classes)
 
   cross_entropy = loss_of(logits)
   loss = cross_entropy
   if 'AuxLogits' in end_points:
-    loss += config.aux_loss_weight * loss_of(end_points['AuxLogits'])
+    loss += config.loss.aux_loss_weight * loss_of(end_points['AuxLogits'])
   return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': losses.top_1(logits, targets)}
 
 

@@ -371,7 +371,7 @@ def test_files_grow(tmp_path):
   [
     ({'mode': 'input', 'precision': 'bfloat16'}, '--precision means nothing with --mode=input'),
     ({'mode': 'startup', 'peers': 'keras'}, '--peers means nothing with --mode=startup'),
-    ({'peers': 'pytorch'}, "--peers: 'pytorch' is none of keras, keras_jit, timm"),
+    ({'peers': 'pytorch'}, '--peers=pytorch: choose one of keras, keras_jit, timm'),
     ({'peers': 'timm'}, '--peers=timm needs --timm_python=PATH'),
     ({'timm_python': 'python'}, '--timm_python needs --peers=timm'),
     (
@@ -383,8 +383,8 @@ def test_files_grow(tmp_path):
       '--peers: timm is measured with bfloat16 or float32, not float16',
     ),
     ({'peers': 'keras', 'num_clones': 2}, '--peers: keras is measured on one device'),
-    ({'warmup_steps': 1}, '--warmup_steps=1: must be at least 2'),
-    ({'recipe': 'soup'}, '--recipe=soup: choose one of paper'),
+    ({'warmup_steps': 1}, '--warmup_steps=1: must be a whole number, at least 2'),
+    ({'recipe': 'soup'}, '--recipe=soup: choose one of finetune, modern, paper'),
     ({'output_json': 'no/such/folder/x'}, '--output_json=no/such/folder/x: there is no folder'),
     ({'mode': 'input', 'dataset_name': 'imagenet'}, '--dataset_name=imagenet needs --dataset_dir'),
   ],

@@ -27,12 +27,12 @@ def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
     (
       ['--optimizer=lion'],
       2,
-      'slim-inception train: flag --optimizer=lion: value should be one of <adadelta|',
+      'slim-inception train: --optimizer=lion: choose one of adadelta, adagrad, ',
     ),
     (
       ['--sync_replicas=true'],
       2,
-      'slim-inception train: --sync_replicas is gone: training is always synchronous',
+      'slim-inception train: --sync_replicas is removed: training is always synchronous',
     ),
     (
       ['--train_dir=run', '--dataset_dir=no/such/place'],

@@ -1,6 +1,5 @@
 """What a run does besides training: evaluating itself, stopping early, surviving a bad loss."""
 
-import dataclasses
 import json
 import math
 
@@ -9,6 +8,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints
 
+from slim_inception import flags
 from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
@@ -107,7 +107,7 @@ def test_epochs_are_counted_by_images(data, tmp_path):
   assert trainer.start_from(plan, plan.start, config(data, tmp_path)).total_steps == 6
 
   def evaluated(every):
-    each = dataclasses.replace(settings, eval_interval_epochs=every)
+    each = flags.replace(settings, eval_interval_epochs=every)
     steps = range(11, 19)
     return [step for step in steps if loop.what_is_due(each, plan, step, False).evaluate]
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from slim_inception.train.config import OPTIMIZERS, resolve
+from slim_inception import flags
+from slim_inception.train.config import OPTIMIZERS, OptimizerConfig
 from slim_inception.train.optimizers import RULES, Optimizer
 
 tf1 = tf.compat.v1
@@ -25,9 +26,7 @@ TF1 = {
 
 
 def config(optimizer: str, **kwargs):
-  return resolve(
-    {'train_dir': 'run', 'dataset_dir': 'data', 'recipe': 'slim', 'optimizer': optimizer, **kwargs}
-  )
+  return flags.build(OptimizerConfig, {'optimizer': optimizer, **kwargs})
 
 
 def by_tf1(name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -141,7 +140,7 @@ def test_learning_rates_by_scope():
 
 @pytest.mark.parametrize('scales', ['Net', 'Net:x', ':2', 'Net:-1', 'Net:inf', 'Net:1,A'])
 def test_impossible_scales(scales):
-  with pytest.raises(ValueError, match='--learning_rate_scales: .* must be scope:factor'):
+  with pytest.raises(ValueError, match='--learning_rate_scales=.*: must be SCOPE:FACTOR'):
     config('sgd', learning_rate_scales=scales)
 
 

@@ -1,0 +1,375 @@
+"""Typed configuration: frozen dataclasses whose fields are the flags of a command.
+
+A configuration is a frozen dataclass of `field`s, or of groups of them; the names of the flags are
+flat. The annotation of a field is the truth: `int | None` is a number or None, `tuple[float, ...]`
+is written 30,60,80, and `PerMember[int]` is one value or one for each checkpoint. Text from the
+command line and values from JSON or TOML are checked by the same rules, those of the field.
+
+    @dataclasses.dataclass(frozen=True)
+    class OptimizerConfig:
+      '''Optimizer.'''
+
+      momentum: float = flags.field(0.9, 'Momentum of the optimizer.', at_least=0, at_most=1)
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+      optimizer: OptimizerConfig
+
+    flags.define(Config)
+    config = flags.parse(Config, lambda values: flags.build(Config, values))
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from absl import flags as absl_flags
+
+Error = absl_flags.Error  # a flag is wrong: exit status 2
+REQUIRED: Any = dataclasses.MISSING  # default of a field that must be given
+
+T = TypeVar('T')
+Choices = tuple[Any, ...] | Callable[[], Sequence[Any]]
+
+
+class PerMember(tuple[T, ...], Generic[T]):
+  """One value for all nets of an ensemble, or one for each: the type of a field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+  help: str
+  choices: Choices
+  at_least: float
+  above: float
+  at_most: float
+  check: Callable[[Any], None] | None
+  form: str
+
+
+def field(
+  default: Any,
+  help: str,
+  *,
+  choices: Choices = (),
+  at_least: float = -math.inf,
+  above: float = -math.inf,
+  at_most: float = math.inf,
+  check: Callable[[Any], None] | None = None,
+  form: str = '',
+) -> Any:
+  """A field of a configuration.
+
+  Args:
+    default: its value where nothing else is given; `REQUIRED` where something must be.
+    help: one whole sentence, which stands alone in --help.
+    choices: the values that are allowed, or what returns them: it is called whenever a value is
+      checked, so what was registered meanwhile counts.
+    at_least: smallest number, also of each item of a list; `above` where it is itself excluded.
+    above: see `at_least`.
+    at_most: largest number.
+    check: raises ValueError, saying what is expected, for a value of the right type.
+    form: how the value is written, e.g. 'HOST:PORT', where the type does not say it.
+  """
+  rules = _Rules(help, choices, at_least, above, at_most, check, form)
+  return dataclasses.field(default=default, metadata={'rules': rules})
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+  """A field as a flag.
+
+  Attributes:
+    name: of the field and the flag.
+    kind: type of its values, without None.
+    optional: whether it may be None, which an empty text means.
+    default: see `field`.
+    group: names of the groups that it is in, from the outermost.
+    title: of its group in --help.
+  """
+
+  name: str
+  kind: Any
+  optional: bool
+  default: Any
+  rules: _Rules
+  group: tuple[str, ...]
+  title: str
+
+  def choices(self) -> tuple[Any, ...]:
+    choices = self.rules.choices
+    return tuple(choices() if callable(choices) else choices)
+
+  def describe(self) -> str:
+    """The sentence of --help, with what is allowed and the default."""
+    notes = []
+    if choices := self.choices():
+      notes.append(f'one of {", ".join(map(str, choices))}')
+    if self.default is REQUIRED:
+      notes.append('required')
+    elif self.default not in (None, ()):
+      notes.append(f'default: {as_text(self.default)}')
+    return self.rules.help + (f' ({"; ".join(notes)})' if notes else '')
+
+  def convert(self, value: Any, source: str = '--') -> Any:
+    """A value of the field's type from text, from JSON or TOML, or from Python.
+
+    Args:
+      value: to check.
+      source: what errors put before the name: '--', or 'FILE: '.
+
+    Raises:
+      ValueError: it has another type, is out of range or none of the choices.
+    """
+    if self.optional and (value is None or value == ''):
+      return None
+    if value is None and typing.get_origin(self.kind) is tuple:
+      value = ()
+    where = f'{source}{self.name}={as_text(value)}'
+    try:
+      result = _convert(value, self.kind)
+    except (LookupError, TypeError, ValueError):
+      raise ValueError(f'{where}: must be {self._expected()}') from None
+    for item in _items(result):
+      if (choices := self.choices()) and item not in choices:
+        raise ValueError(f'{where}: choose one of {", ".join(map(str, choices))}')
+      if not isinstance(item, str) and not self._is_in_range(item):
+        raise ValueError(f'{where}: must be {self._expected()}')
+    if self.rules.check:
+      try:
+        self.rules.check(result)
+      except ValueError as error:
+        raise ValueError(f'{where}: {error}') from None
+    return result
+
+  def _is_in_range(self, number: float) -> bool:
+    rules = self.rules
+    return math.isfinite(number) and (
+      rules.at_least <= number <= rules.at_most and number > rules.above
+    )
+
+  def _expected(self) -> str:
+    rules, bounds = self.rules, []
+    if rules.at_least > -math.inf:
+      bounds.append(f'at least {rules.at_least}')
+    if rules.above > -math.inf:
+      bounds.append(f'more than {rules.above}')
+    if rules.at_most < math.inf:
+      bounds.append(f'at most {rules.at_most}')
+    return ', '.join([rules.form or _kind_name(self.kind), *bounds])
+
+
+def fields(
+  config_class: type, group: tuple[str, ...] = (), title: str = 'Flags'
+) -> dict[str, Flag]:
+  """The flags of a configuration by name, those of its groups too, in the order of the fields."""
+  hints = typing.get_type_hints(config_class)
+  result: dict[str, Flag] = {}
+  for item in dataclasses.fields(config_class):
+    kind = hints[item.name]
+    if dataclasses.is_dataclass(kind):
+      subtitle = (kind.__doc__ or item.name).partition('.')[0]
+      result |= fields(typing.cast(type, kind), (*group, item.name), subtitle)
+      continue
+    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    if optional:
+      (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
+    rules = item.metadata['rules']
+    result[item.name] = Flag(item.name, kind, optional, item.default, rules, group, title)
+  return result
+
+
+def convert(config_class: type, values: Mapping[str, Any], source: str = '--') -> dict[str, Any]:
+  """{name: value} with each value checked and of its field's type.
+
+  Args:
+    config_class: the configuration.
+    values: flat; text, JSON, TOML or Python values.
+    source: what errors put before a name: '--', or 'FILE: '.
+
+  Raises:
+    ValueError: an unknown name or an impossible value.
+  """
+  known = fields(config_class)
+  for name in values:
+    if name not in known:
+      close = difflib.get_close_matches(name, known)
+      hint = f'; did you mean {" or ".join(close)}?' if close else ''
+      raise ValueError(f'{source}{name}: there is no such flag{hint}')
+  return {name: known[name].convert(value, source) for name, value in values.items()}
+
+
+def build(config_class: type[T], values: Mapping[str, Any]) -> T:
+  """The configuration of flat values; what is not among them has its default.
+
+  Raises:
+    ValueError: an unknown name, an impossible value, or one is missing; names the flag.
+  """
+  return _build(config_class, convert(config_class, values))
+
+
+def flatten(config: Any) -> dict[str, Any]:
+  """{name of the flag: value}: what `build` takes, and what is saved as JSON."""
+  result: dict[str, Any] = {}
+  for item in dataclasses.fields(config):
+    value = getattr(config, item.name)
+    result |= flatten(value) if dataclasses.is_dataclass(value) else {item.name: value}
+  return result
+
+
+def replace(config: T, /, **values: Any) -> T:
+  """The configuration with other values, named flat, which are checked like all."""
+  return build(type(config), {**flatten(config), **values})
+
+
+def of_members(config: Any, count: int) -> list[dict[str, Any]]:
+  """For each of `count` checkpoints its values of the fields that are `PerMember`.
+
+  Raises:
+    ValueError: a field has neither one value nor `count`; names the flag.
+  """
+  members: list[dict[str, Any]] = [{} for _ in range(count)]
+  values = flatten(config)
+  for flag in fields(type(config)).values():
+    if typing.get_origin(flag.kind) is not PerMember:
+      continue
+    value = (None,) if values[flag.name] is None else values[flag.name]
+    if len(value) not in (1, count):
+      raise ValueError(
+        f'--{flag.name}={as_text(value)}: give one value, or one for each of {count} checkpoints'
+      )
+    for member, own in zip(members, value * (count // len(value)), strict=True):
+      member[flag.name] = own
+  return members
+
+
+def define(config_class: type, removed: Mapping[str, str] = types.MappingProxyType({})) -> None:
+  """Defines the flags of a configuration; their groups are absl's modules, as --help has them.
+
+  Args:
+    config_class: the configuration.
+    removed: {flag that is no more: what takes its place}.
+  """
+  for flag in fields(config_class).values():
+    if flag.kind is bool:
+      defined: absl_flags.Flag = absl_flags.BooleanFlag(flag.name, None, flag.describe())
+    else:
+      parser, serializer = absl_flags.ArgumentParser(), absl_flags.ArgumentSerializer()
+      defined = absl_flags.Flag(parser, serializer, flag.name, None, flag.describe())
+    absl_flags.DEFINE_flag(defined, absl_flags.FLAGS, flag.title)
+  for name, reason in removed.items():
+    absl_flags.DEFINE_string(name, None, f'Removed: {reason}.', absl_flags.FLAGS)
+
+
+def given(
+  config_class: type, removed: Mapping[str, str] = types.MappingProxyType({})
+) -> dict[str, Any]:
+  """{name: text, or a truth value} of the flags on the command line.
+
+  Raises:
+    Error: one of them is removed.
+  """
+  values = absl_flags.FLAGS.flag_values_dict()
+  for name, reason in removed.items():
+    if values[name] is not None:
+      raise Error(f'--{name} is removed: {reason}')
+  return {name: values[name] for name in fields(config_class) if values[name] is not None}
+
+
+def parse(
+  config_class: type,
+  resolve: Callable[[Mapping[str, Any]], T],
+  removed: Mapping[str, str] = types.MappingProxyType({}),
+) -> T:
+  """Hands the flags on the command line to `resolve`; its ValueError is an error of the flags."""
+  values = given(config_class, removed)
+  try:
+    return resolve(values)
+  except ValueError as error:
+    raise Error(str(error)) from error
+
+
+def as_text(value: Any) -> str:
+  """A value as it is written on the command line: 30,60,80 or A:10,B:0.1."""
+  if isinstance(value, (list, tuple)):
+    nested = any(isinstance(item, (list, tuple)) for item in value)
+    parts = [':'.join(map(str, item)) if nested else str(item) for item in value]
+    return ','.join(parts)
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _build(config_class: type[T], values: Mapping[str, Any]) -> T:
+  hints = typing.get_type_hints(config_class)
+  arguments = {}
+  for item in dataclasses.fields(typing.cast(Any, config_class)):
+    if dataclasses.is_dataclass(hints[item.name]):
+      arguments[item.name] = _build(hints[item.name], values)
+    elif item.name in values:
+      arguments[item.name] = values[item.name]
+    elif item.default is REQUIRED:
+      raise ValueError(f'--{item.name} must be given: {item.metadata["rules"].help}')
+  return config_class(**arguments)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+  """'host:5050' -> ('host', 5050), also a `check`.
+
+  Raises:
+    ValueError: it is not written so, or there is no such port.
+  """
+  host, _, port = address.rpartition(':')
+  if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+    raise ValueError('must be HOST:PORT with a port of 1 to 65535, e.g. loader1:5050')
+  return host, int(port)
+
+
+_SCALARS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}
+_BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+
+
+def _kind_name(kind: Any) -> str:
+  """'a whole number', or of a list 'a whole number, or several with commas'."""
+  if kind in _SCALARS:
+    return _SCALARS[kind]
+  return f'{_kind_name(typing.get_args(kind)[0])}, or several with commas'
+
+
+def _items(value: Any) -> Iterator[Any]:
+  """The texts and numbers of a value, those of nested tuples one after the other."""
+  if isinstance(value, tuple):
+    for item in value:
+      yield from _items(item)
+  elif not isinstance(value, bool):
+    yield value
+
+
+def _convert(value: Any, kind: Any, separator: str = ',') -> Any:
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is None:
+    return _convert_scalar(value, kind)
+  if isinstance(value, str):
+    value = [part.strip() for part in value.split(separator) if part.strip()]
+  elif not isinstance(value, (list, tuple)):
+    value = [value]
+  if origin is PerMember or arguments[-1] is Ellipsis:
+    arguments = arguments[:1] * len(value)
+  return origin(
+    _convert(item, argument, ':') for item, argument in zip(value, arguments, strict=True)
+  )
+
+
+def _convert_scalar(value: Any, kind: type) -> Any:
+  if isinstance(value, os.PathLike):
+    value = os.fspath(value)
+  if isinstance(value, str) and kind is not str:
+    return _BOOLEANS[value.lower()] if kind is bool else kind(value)
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if type(value) is not kind:
+    raise TypeError(value)
+  return value
