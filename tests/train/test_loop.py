@@ -173,7 +173,7 @@ def test_a_split_that_is_not_there_is_said_before_the_first_step(data, tmp_path)
   [
     ({'stop_at_top_1': 0.5}, '--stop_at_top_1 needs --eval_interval_epochs'),
     ({'patience': 3}, '--patience needs --eval_interval_epochs'),
-    ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST, 10,20 say'),
+    ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
     ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
   ],
 )

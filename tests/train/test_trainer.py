@@ -230,7 +230,7 @@ def evaluate(run, tmp_path, **kwargs):
 
 @pytest.mark.parametrize('weights', ['ema', 'plain'])
 def test_evaluation_counts_every_image_once(run, data, tmp_path, weights):
-  found = evaluate(run, tmp_path, batch_size=5, weights=weights, images=9)
+  found = evaluate(run, tmp_path, batch_size=5, weights=weights, num_example_images=9)
   assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
   assert found['num_images'] == 23
   assert found['skipped_images'] == 0
@@ -269,7 +269,7 @@ def _top_1_one_by_one(run, data, use_ema: bool) -> float:
 def test_evaluation_draws_images(run, tmp_path):
   from PIL import Image
 
-  evaluate(run, tmp_path, batch_size=5, images=9)
+  evaluate(run, tmp_path, batch_size=5, num_example_images=9)
   with Image.open(tmp_path / 'eval' / 'predictions.png') as sheet:
     assert sheet.size == (8 * 118 + 6, 2 * 152 + 6)
 
