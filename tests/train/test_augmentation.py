@@ -83,11 +83,11 @@ def test_the_step_mixes_targets_as_images():
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'mixup_alpha': -0.1}, '--mixup_alpha=-0.1: must be at least 0'),
-    ({'random_erasing': 1.5}, '--random_erasing=1.5: must be at least 0, at most 1'),
+    ({'mixup_alpha': -0.1}, '--mixup_alpha=-0.1: must be a number, at least 0'),
+    ({'random_erasing': 1.5}, '--random_erasing=1.5: must be a number, at least 0, at most 1'),
     (
       {'randaugment_magnitude': 31.0},
-      '--randaugment_magnitude=31.0: must be at least 0, at most 30',
+      '--randaugment_magnitude=31.0: must be a number, at least 0, at most 30',
     ),
   ],
 )
