@@ -47,17 +47,27 @@ def model_variable(
   variables_collections: Collections | dict[str, Collections] = None,
   **kwargs: Any,
 ) -> tf.Variable:
-  """`slim.model_variable`: what arg scopes, variable scopes and custom getters say counts."""
-  collections = slim.get_variable_collections(variables_collections, name)
-  if isinstance(collections, str):
-    collections = [collections]
+  """`slim.model_variable`: arg scopes, variable scopes and custom getters decide.
+
+  Args:
+    name: 'weights', ...
+    shape: of the variable, which is float32.
+    initializer: makes its value.
+    variables_collections: of a graph; a dictionary has them by name.
+    **kwargs: further arguments of `slim.model_variable`.
+  """
+  if isinstance(variables_collections, dict):
+    variables_collections = variables_collections.get(name)
+  if isinstance(variables_collections, str):
+    variables_collections = [variables_collections]
   return slim.model_variable(
-    name, shape=shape, initializer=initializer, collections=collections, **kwargs
+    name, shape=shape, initializer=initializer, collections=variables_collections, **kwargs
   )
 
 
 def collect(outputs: tf.Tensor, collections: Collections, alias: str) -> tf.Tensor:
-  """Adds `outputs` to graph collections under its scope's name; there are none in TF2."""
+  """Adds `outputs` to graph collections, as slim does under its scope's name; none in TF2."""
   if collections and not tf.compat.v1.executing_eagerly_outside_functions():
-    slim.collect_named_outputs(collections, alias, outputs)
+    outputs.aliases = [*getattr(outputs, 'aliases', ()), alias.removesuffix('/')]
+    tf.compat.v1.add_to_collections(collections, outputs)
   return outputs

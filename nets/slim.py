@@ -14,41 +14,31 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import tf_slim
-from tf_slim import (
-  arg_scope,
-  current_arg_scope,
-  l2_regularizer,
-  model_variable,
-  variance_scaling_initializer,
-  xavier_initializer,
-)
-from tf_slim import arg_scope_func_key as key_of
-from tf_slim.layers.utils import collect_named_outputs, get_variable_collections
-from tf_slim.ops.arg_scope import _get_arg_stack  # nothing public reaches below the top
+from absl import logging
 
-__all__ = [
-  'arg_scope',
-  'collect_named_outputs',
-  'current_arg_scope',
-  'exclusively',
-  'get_variable_collections',
-  'key_of',
-  'l2_regularizer',
-  'layer',
-  'model_variable',
-  'put_aside',
-  'tf_slim',
-  'variance_scaling_initializer',
-  'xavier_initializer',
-]
+try:
+  import tf_slim
+  from tf_slim.ops.arg_scope import _get_arg_stack  # nothing public reaches below the top
+except (ImportError, AttributeError) as error:
+  logging.warning('Nets do without tf_slim, which this TensorFlow does not let in: %s', error)
+  from . import slim_fallback as tf_slim  # type: ignore[no-redef]
+  from .slim_fallback import _get_arg_stack
+
+arg_scope = tf_slim.arg_scope
+current_arg_scope = tf_slim.current_arg_scope
+key_of = tf_slim.arg_scope_func_key  # what a layer's arguments stand under in an arg scope
+l2_regularizer = tf_slim.l2_regularizer
+model_variable = tf_slim.model_variable
+variance_scaling_initializer = tf_slim.variance_scaling_initializer
+xavier_initializer = tf_slim.xavier_initializer
 
 _Layer = TypeVar('_Layer', bound=Callable[..., Any])
 
 
 def layer(function: _Layer) -> _Layer:
   """Decorator: arg scopes over slim's op of the same name reach the layer, and the reverse."""
-  function._key_op = key_of(getattr(tf_slim, function.__name__))  # type: ignore[attr-defined]
+  slims = getattr(tf_slim, function.__name__, function)
+  function._key_op = key_of(slims)  # type: ignore[attr-defined]
   return tf_slim.add_arg_scope(function)
 
 

@@ -62,7 +62,7 @@ def test_conv2d_scales_its_output_and_not_its_variables(graph):
 
 
 def test_conv2d_refuses_stride_with_rate(graph):
-  with pytest.raises(ValueError, match='can not both differ from 1'):
+  with pytest.raises(ValueError, match='cannot both differ from 1'):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, stride=2, rate=2)
 
 
