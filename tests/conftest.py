@@ -1,9 +1,11 @@
 """Set-up shared by all tests."""
 
+import gc
 import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -11,25 +13,42 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ['PYTHONPATH'] = str(pathlib.Path(__file__).resolve().parents[1])
 
 import pytest
-import tensorflow as tf
 
-from tests import tiny
-
-# Three logical processors stand for GPUs; they must be made before TensorFlow starts up.
-_CPU = tf.config.list_physical_devices('CPU')[0]
-tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 3)
+from tests import zygote
 
 
-tiny.register()
+def pytest_configure(config: pytest.Config) -> None:
+  if not hasattr(config, 'workerinput') and config.getoption('numprocesses', None):
+    # The process that only hands out tests: its workers share a zygote, and need TensorFlow.
+    os.environ[zygote.ADDRESS] = zygote.launch(tempfile.mkdtemp(prefix='zygote-'))
+    return
+  import tensorflow as tf
+
+  # Three logical processors stand for GPUs; they must be made before TensorFlow starts up.
+  cpu = tf.config.list_physical_devices('CPU')[0]
+  tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+  from tests import tiny
+
+  tiny.register()  # before the flags list their choices
+
+
+def pytest_collection_finish() -> None:
+  gc.collect()
+  gc.freeze()  # TensorFlow's and the tests' objects stay: no need to walk through them again
 
 
 @pytest.fixture(scope='session')
-def mirrored() -> tf.distribute.Strategy:
+def mirrored():
+  """A strategy of two replicas."""
+  import tensorflow as tf
+
   return tf.distribute.MirroredStrategy(['cpu:0', 'cpu:1'])
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
+  import tensorflow as tf
+
   tf.random.set_seed(0)
 
 
