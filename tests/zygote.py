@@ -6,6 +6,7 @@ starts its threads when it is first used, not when it is imported. `start` and `
 than the tests, and ends as an interpreter ends. Only its hash seed is not its own.
 """
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -43,7 +44,7 @@ class Process:
   def __init__(self, request: dict[str, Any], stdin: bytes, merge: bool):
     self.returncode: int | None = None
     ends = [os.pipe(), os.pipe()]
-    self.stdout, self.stderr = (open(end[0], encoding='utf-8', newline='') for end in ends)
+    self.stdout, self.stderr = (os.fdopen(end[0], encoding='utf-8', newline='') for end in ends)
     self._socket = socket.socket(socket.AF_UNIX)
     self._socket.connect(address())
     with contextlib.ExitStack() as stack:
@@ -78,6 +79,7 @@ class Process:
         self.kill()
         raise TimeoutError(f'process {self.pid} ran for {timeout} s: {rest[0].result()}')
     self.wait(timeout)
+    self.close()
     return rest[0].result(), rest[1].result()
 
   def send_signal(self, number: int) -> None:
@@ -90,6 +92,7 @@ class Process:
       os.killpg(self.pid, signal.SIGKILL)
 
   def close(self) -> None:
+    """Ends it if it still runs."""
     self.kill()
     self.wait()
     self.stdout.close()
@@ -145,15 +148,16 @@ def address() -> str:
 def launch(folder: str) -> str:
   """Starts a zygote that ends with this process; the socket that it will listen at."""
   path = os.path.join(folder, 'socket')
-  subprocess.Popen(
+  process = subprocess.Popen(
     [sys.executable, '-m', 'tests.zygote', path],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'},
-    stdin=subprocess.PIPE,  # closed at our end
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,  # as sys.stdout and sys.stderr of the forks will be
+    stderr=subprocess.PIPE,
     start_new_session=True,
   )
+  atexit.register(process.communicate)  # the end of its stdin is its end
   return path
 
 
@@ -223,6 +227,7 @@ def _become(request_file: int, *standard: int) -> dict[str, Any]:
   for target, descriptor in enumerate(standard):
     os.dup2(descriptor, target)
     os.close(descriptor)
+  sys.stdin = open(0)  # noqa: SIM115 it was a pipe
   signal.signal(signal.SIGINT, signal.default_int_handler)
   os.chdir(request['cwd'])
   os.environ.clear()

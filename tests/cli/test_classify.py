@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -14,23 +12,16 @@ from slim_inception.classify import output
 from slim_inception.classify.config import resolve
 from slim_inception.classify.output import Prediction, Row
 from slim_inception.classify.run import classify
-from tests import records, tiny
-from tests.cli.test_cli import ROOT
+from tests import records, tiny, zygote
 from tests.datasets.odd_images import JPEG, PNG
 
 FOUND = Row('a, b.jpg', (Prediction(2, 'cat, "tom"', 0.75), Prediction(10, '10', 0.125)))
 FAILED = Row('f\udcff\n.jpg', error='empty file')
 
 
-def run_driver(*arguments, stdin=b''):
-  done = subprocess.run(
-    [sys.executable, '-m', 'tests.classify.driver', *map(str, arguments)],
-    input=stdin,
-    capture_output=True,
-    cwd=ROOT,
-    check=False,
-  )
-  return done.returncode, done.stderr.decode().splitlines(), done.stdout.decode()
+def run(*arguments, stdin=b''):
+  done = zygote.run('classify', *arguments, stdin=stdin)
+  return done.returncode, done.stderr.splitlines(), done.stdout
 
 
 def test_a_user_classifies(tmp_path, capsys):
@@ -46,7 +37,7 @@ def test_a_user_classifies(tmp_path, capsys):
   photos.mkdir()
   for name, content in (('a.jpg', JPEG), ('b.jpg', b''), ('c.png', PNG)):
     (photos / name).write_bytes(content)
-  code, lines, text = run_driver(
+  code, lines, text = run(
     '-', f'{photos}/*.gif', photos / 'c.png', f'--checkpoint_path={tmp_path}/model.ckpt',
     '--csv=-', f'--json={tmp_path}/found.json', f'--explain={tmp_path}/why', '--top_k=2',
     stdin=f'{photos}\n'.encode(),

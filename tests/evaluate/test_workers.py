@@ -1,9 +1,6 @@
 """The evaluation script as processes of their own, one or two that work together."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,20 +28,6 @@ def flags(tmp_path_factory):
   }
 
 
-def start(environment=None, **flags):
-  return subprocess.Popen(
-    [
-      *(sys.executable, '-m', 'tests.evaluate.driver'),
-      *(f'--{name}={value}' for name, value in flags.items()),
-    ],
-    cwd=processes.ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', **(environment or {})},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-
-
 def results(eval_dir):
   predictions = np.genfromtxt(
     eval_dir / 'predictions.csv', delimiter=',', names=True, dtype=None, encoding='utf-8'
@@ -54,21 +37,13 @@ def results(eval_dir):
 
 @pytest.mark.slow
 def test_two_workers_find_what_one_does(flags, tmp_path):
-  workers = [f'127.0.0.1:{port}' for port in processes.free_ports(2)]
-  team = [
-    start(
-      {
-        'TF_CONFIG': json.dumps(
-          {'cluster': {'worker': workers}, 'task': {'type': 'worker', 'index': index}}
-        )
-      },
-      eval_dir=tmp_path / 'two',
-      **flags,
-    )
-    for index in range(2)
+  ports = processes.free_ports(2)
+  workers = [
+    processes.command('eval', processes.task(ports, i), eval_dir=tmp_path / 'two', **flags)
+    for i in range(2)
   ]
-  alone = start(eval_dir=tmp_path / 'one', **flags)
-  for status, output in processes.finish(*team, alone):
+  alone = processes.command('eval', eval_dir=tmp_path / 'one', **flags)
+  for status, output in processes.finish(*workers, alone):
     assert status == 0, output
   together, of_two = results(tmp_path / 'two')
   single, of_one = results(tmp_path / 'one')
@@ -82,8 +57,11 @@ def test_two_workers_find_what_one_does(flags, tmp_path):
 def test_bad_input_is_one_line(flags, tmp_path):
   """The flags' own errors have status 2, those of files 1; nothing is written."""
   tries = [
-    start(eval_dir=tmp_path / 'a', **{**flags, 'exclude_list': 'missing.txt'}),
-    start(eval_dir=tmp_path / 'b', **{**flags, 'crops': 144, 'crop_scales': '300,310'}),
+    processes.command('eval', eval_dir=tmp_path / folder, **{**flags, **wrong})
+    for folder, wrong in (
+      ('a', {'exclude_list': 'missing.txt'}),
+      ('b', {'crops': 144, 'crop_scales': '300,310'}),
+    )
   ]
   (first, said), (second, also_said) = processes.finish(*tries)
   assert (first, second) == (1, 2)

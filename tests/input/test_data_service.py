@@ -2,10 +2,7 @@
 
 import contextlib
 import itertools
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,7 +15,7 @@ from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.input import data_service
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
-from tests import records
+from tests import records, zygote
 from tests.train import processes
 
 
@@ -39,19 +36,11 @@ def service(num_workers=1):
     yield dispatcher, parts
   finally:
     for part in parts:
-      part.kill()
-      part.wait()
-      part.stderr.close()
+      part.close()
 
 
 def start(*flags):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'slim_inception', 'data-service', *flags],
-    cwd=processes.ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  return zygote.start('data-service', *flags)
 
 
 def places(found, number):
@@ -179,7 +168,7 @@ def test_impossible_flags(flags, message):
 
 def test_a_worker_needs_a_dispatcher():
   part = start('--role=worker', '--port=5')
-  _, error = part.communicate(timeout=processes.TIMEOUT)
+  _, error = part.communicate()
   message = '--role=worker and --dispatcher=HOST:PORT need each other'
   assert (part.returncode, error) == (2, f'slim-inception data-service: {message}\n')
 
@@ -190,6 +179,6 @@ def test_a_port_that_is_taken():
     taken.bind(('127.0.0.1', 0))
     taken.listen()
     part = start('--role=dispatcher', f'--port={taken.getsockname()[1]}')
-    _, error = part.communicate(timeout=processes.TIMEOUT)
+    _, error = part.communicate()
   assert part.returncode == 1
   assert error.startswith('slim-inception data-service: --port=')

@@ -1,8 +1,5 @@
 """What research code does with the nets, in TF1 graphs and as Models; small images throughout."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,7 +15,7 @@ from slim_inception.nets import (
 )
 from slim_inception.nets.inception_blocks import Cell
 
-from tests import golden
+from tests import golden, zygote
 
 tf1 = tf.compat.v1
 
@@ -395,9 +392,7 @@ with tf.Session() as session:
 
 
 def test_a_script_of_slims_days_runs():
-  done = subprocess.run(
-    [sys.executable, '-c', SLIM_ERA_SCRIPT], capture_output=True, text=True, check=False
-  )
+  done = zygote.run(code=SLIM_ERA_SCRIPT)
   assert done.stdout.strip() == 'AuxLogits (2, 5)', done.stderr
 
 

@@ -2,18 +2,13 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests import tiny
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
-TIMEOUT = 300  # seconds; a busy machine takes 60 to import TensorFlow twice
+from tests import tiny, zygote
+from tests.zygote import TIMEOUT
 
 
 def flags_of(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> dict:
@@ -34,28 +29,23 @@ def flags_of(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> dict:
   }
 
 
-def start(train_dir, data, environment=None, **flags) -> subprocess.Popen:
+def start(train_dir, data, environment=None, **flags) -> zygote.Process:
   """One process; flags as keywords, True for a switch."""
-  flags = flags_of(train_dir, data, **flags)
-  return subprocess.Popen(
-    [
-      *(sys.executable, '-m', 'tests.train.driver'),
-      *(f'--{name}={str(v).lower() if v is True else v}' for name, v in flags.items()),
-    ],
-    cwd=ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', **(environment or {})},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+  return command('train', environment, **flags_of(train_dir, data, **flags))
+
+
+def command(name: str, environment=None, **flags) -> zygote.Process:
+  """`slim-inception NAME` with these flags; stdout and stderr are one."""
+  arguments = (f'--{name}={str(v).lower() if v is True else v}' for name, v in flags.items())
+  return zygote.start(name, *arguments, env=environment, merge=True)
 
 
 def free_ports(count: int) -> list[int]:
   with contextlib.ExitStack() as stack:
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-    for found in sockets:
-      found.bind(('127.0.0.1', 0))
-    return [found.getsockname()[1] for found in sockets]
+    for each in sockets:
+      each.bind(('127.0.0.1', 0))
+    return [each.getsockname()[1] for each in sockets]
 
 
 def task(ports: list[int], index: int) -> dict[str, str]:
@@ -66,7 +56,7 @@ def task(ports: list[int], index: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[subprocess.Popen]]:
+def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[zygote.Process]]:
   """Workers on this machine; `of_worker` has flags of each. They end with the block."""
   ports = free_ports(len(of_worker))
   processes = []
@@ -76,14 +66,12 @@ def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[subpr
     yield processes
   finally:
     for process in processes:
-      process.kill()
-      process.wait()
-      process.stdout.close()
+      process.close()
 
 
 def finish(*processes) -> list[tuple[int, str]]:
   """Status and output of each."""
-  outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+  outputs = [process.communicate()[0] for process in processes]
   return [(p.returncode, output) for p, output in zip(processes, outputs, strict=True)]
 
 
