@@ -22,6 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # The process that only hands out tests: its workers share a zygote, and need TensorFlow.
     os.environ[zygote.ADDRESS] = zygote.launch(tempfile.mkdtemp(prefix='zygote-'))
     return
+  from slim_inception.cli import quiet
+
+  quiet.import_tensorflow()
   import tensorflow as tf
 
   # Three logical processors stand for GPUs; they must be made before TensorFlow starts up.
