@@ -17,7 +17,8 @@ EVERYWHERE = {'help', 'debug'}
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
   'all', 'before', 'folder', 'gpus-per-node', 'images', 'index', 'logdir', 'model_base_path',
-  'nodes', 'ntasks-per-node', 'profile', 'quick', 'rest_api_port', 'rounds', 'runner', 'workers', 'version',
+  'nodes', 'ntasks-per-node', 'profile', 'quick', 'rest_api_port', 'rounds', 'runner',
+  'version', 'workers',
 }  # fmt: skip
 
 
