@@ -2,39 +2,48 @@
 
   slim-inception compare RUN [RUN...] [--output=comparison] [--labels=plain,residual]
 
-A RUN is the train_dir of slim-inception train, and may still be going on. Its evaluations are
+A RUN is the train_dir of slim-inception train, and may still be in progress. Its evaluations are
 those of the run itself (--eval_interval_epochs) and of slim-inception eval --follow; where both
-have a step the latter count. Prints a table and writes it to OUTPUT.csv, and the curves to
-OUTPUT.png and OUTPUT.svg (pip install "slim-inception[plots]").
+have a step, the latter take precedence. Prints a table and writes it to OUTPUT.csv, and plots the
+curves to OUTPUT.png and OUTPUT.svg (pip install "slim-inception[plots]").
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
+from slim_inception import flags
 from slim_inception.evaluate import comparison
 
 
-def define_flags() -> None:
-  flags.DEFINE_string('output', 'comparison', 'Path of the files that are written, without suffix.')
-  flags.DEFINE_string(
-    'labels', None, "Names of the runs, with commas; by default their nets' and folders'."
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+  """Comparison of runs."""
+
+  output: str = flags.field(
+    'comparison', 'The table and the curves are written to this path with .csv, .png and .svg.'
   )
-  flags.DEFINE_string(
-    'eval_dir',
+  labels: tuple[str, ...] = flags.field(
+    (), 'Names of the runs in the table and the curves; by default their nets and folders.'
+  )
+  eval_dir: str | None = flags.field(
     None,
-    'Folder in each run with the evaluations of --follow, which alone are taken then; by default '
-    "the run's own and those in eval.",
+    'This folder in each run has the evaluations of --follow that alone are compared; by default '
+    'those that the run made itself and those in the folder eval are.',
   )
+
+
+def define_flags() -> None:
+  flags.define(CompareConfig)
 
 
 def main(argv: list[str]) -> None:
-  values = flags.FLAGS
-  output = _without_suffix(values.output)
-  labels = _labels(values.labels, len(argv) - 1)
-  runs = comparison.read_runs(argv[1:], labels, values.eval_dir)
+  config = flags.parse(CompareConfig, lambda values: flags.build(CompareConfig, values))
+  output = _without_suffix(config.output)
+  labels = config.labels
+  _check_labels(labels, len(argv) - 1)
+  runs = comparison.read_runs(argv[1:], labels or None, config.eval_dir)
   evaluated = [run for run in runs if run.evaluations]
   notes = comparison.notes(runs)
   if not evaluated:
@@ -49,15 +58,12 @@ def main(argv: list[str]) -> None:
   print('written to', ', '.join([f'{output}.csv', *_draw(evaluated, names, output)]))
 
 
-def _labels(text: str | None, number: int) -> list[str] | None:
-  if text is None:
-    return None
-  labels = [label.strip() for label in text.split(',')]
-  if len(labels) != number:
+def _check_labels(labels: Sequence[str], number: int) -> None:
+  text = flags.as_text(labels)
+  if labels and len(labels) != number:
     raise flags.Error(f'--labels={text} has {len(labels)} names for {number} runs')
-  if not all(labels) or len(set(labels)) < number:
+  if len(set(labels)) < len(labels):
     raise flags.Error(f'--labels={text}: expected a different name for each run')
-  return labels
 
 
 def _without_suffix(output: str) -> str:

@@ -1,27 +1,36 @@
-"""Lists the nets: what they cost, their papers' figures, and checkpoints that others released.
+"""Lists the nets with what they cost, their papers' figures, and checkpoints that others released.
 
   slim-inception list [--json | --markdown]
 
 Published figures are the sources' own; --json names the source of each.
 """
 
+import dataclasses
 import json
 
-from absl import flags
-
+from slim_inception import flags
 from slim_inception.nets import catalogue
 
 
+@dataclasses.dataclass(frozen=True)
+class ListConfig:
+  """Form of the list."""
+
+  json: bool = flags.field(False, 'Print the list as JSON, with the sources of the figures.')
+  markdown: bool = flags.field(False, 'Print the list as the Markdown tables of docs/nets.md.')
+
+  def __post_init__(self) -> None:
+    if self.json and self.markdown:
+      raise ValueError('--json and --markdown: choose one')
+
+
 def define_flags() -> None:
-  flags.DEFINE_bool('json', False, 'Print JSON, with sources.')
-  flags.DEFINE_bool('markdown', False, 'Print the tables for a page, as in docs/nets.md.')
+  flags.define(ListConfig)
 
 
 def main(_: list[str]) -> None:
-  values = flags.FLAGS
-  if values.json and values.markdown:
-    raise flags.Error('--json and --markdown: choose one')
-  if values.json:
+  config = flags.parse(ListConfig, lambda values: flags.build(ListConfig, values))
+  if config.json:
     print(json.dumps(catalogue.as_json(), indent=2))
   else:
-    print('\n'.join(catalogue.as_markdown() if values.markdown else catalogue.as_text()))
+    print('\n'.join(catalogue.as_markdown() if config.markdown else catalogue.as_text()))

@@ -3,47 +3,60 @@
   slim-inception show NAME [--full] [--output=FILE.svg|FILE.png]
   slim-inception show NAME --table [--json] [--image_size=N] [--depth_multiplier=X]
 
-Images are drawn from the table that the net itself is built of. Equal blocks that follow each
-other are drawn once, with their number; --full draws each. In a browser the boxes of an SVG say
-what they are. Names are those of slim-inception list.
+The drawing is made from the table of which the net itself is built. Equal blocks that follow each
+other are drawn once, with their number; --full draws each. In a browser, pointing at a box of an
+SVG shows what it is. NAME is one of the nets of slim-inception list.
 """
 
+import dataclasses
 import json
 
-from absl import flags
-
+from slim_inception import flags
 from slim_inception.draw import files, layout
 from slim_inception.nets import catalogue, summary
 
 
-def define_flags() -> None:
-  flags.DEFINE_bool('full', False, 'Draw every block, equal ones too.')
-  flags.DEFINE_string(
-    'output', None, 'File to draw, .svg or .png; NAME.svg by default, none with --table.'
+@dataclasses.dataclass(frozen=True)
+class ShowConfig:
+  """Drawing and table."""
+
+  full: bool = flags.field(False, 'Draw every block, also equal ones that follow each other.')
+  output: str | None = flags.field(
+    None,
+    'The drawing is written to this .svg or .png file; by default to NAME.svg, and nowhere with '
+    '--table or --json.',
   )
-  flags.DEFINE_bool('table', False, 'Print the table.')
-  flags.DEFINE_bool('json', False, 'Print the table as JSON, with every layer.')
-  flags.DEFINE_integer('image_size', None, "Pixels a side; the net's own by default.")
-  flags.DEFINE_integer('num_classes', 1001, 'Number of logits.')
-  flags.DEFINE_float('depth_multiplier', 1.0, 'Factor of the filters (inception_v3).')
+  table: bool = flags.field(False, 'Print the table of the blocks.')
+  json: bool = flags.field(False, 'Print the table as JSON, with every layer.')
+  image_size: int | None = flags.field(
+    None, "Height and width of the image in pixels; the net's own by default.", at_least=1
+  )
+  num_classes: int = flags.field(1001, 'Number of logits.', at_least=1)
+  depth_multiplier: float = flags.field(
+    1.0, 'Factor of the number of filters (inception_v3).', above=0
+  )
+
+
+def define_flags() -> None:
+  flags.define(ShowConfig)
 
 
 def main(argv: list[str]) -> None:
-  values = flags.FLAGS
+  config = flags.parse(ShowConfig, lambda values: flags.build(ShowConfig, values))
   if len(argv) > 2:
     raise flags.Error(f'unexpected argument {argv[2]!r}: one net at a time')
-  if values.output is not None:
-    _check_output(values.output)
+  if config.output is not None:
+    _check_output(config.output)
   name = argv[1]
-  net = summary.summarize(name, values.image_size, values.num_classes, values.depth_multiplier)
-  printed = values.table or values.json
-  output = values.output if values.output or printed else f'{name}.svg'
+  net = summary.summarize(name, config.image_size, config.num_classes, config.depth_multiplier)
+  printed = config.table or config.json
+  output = config.output if config.output or printed else f'{name}.svg'
   if output:
-    drawing = layout.draw_net(net, catalogue.title(name), compressed=not values.full)
+    drawing = layout.draw_net(net, catalogue.title(name), compressed=not config.full)
     files.write(drawing, output)
-  if values.json:
+  if config.json:
     print(json.dumps(summary.as_json(net), indent=2))
-  elif values.table:
+  elif config.table:
     print('\n'.join(summary.as_text(net)))
   else:
     print(f'written to {output}')
