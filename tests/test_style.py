@@ -1,0 +1,54 @@
+"""Rules of CONTRIBUTING.md that a linter does not know, for every file of the product."""
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ALONE = ('datasets', 'nets', 'preprocessing')  # each works in another project, so it imports itself
+FOLDERS = (*ALONE, 'slim_inception', 'examples')
+PRIVATE = ('tensorflow.python', 'tensorflow.tsl', 'tf_keras')
+VAGUE = {'found', 'given', 'wanted'}  # say what was found
+NOT_YET = (  # have such names; nothing may be added
+  'examples/',
+  'nets/inception_blocks.py',
+  'slim_inception/',
+)
+FILES = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')]
+
+
+def problems(path: pathlib.Path) -> Iterator[str]:
+  """Lines such as 'nets/model.py:3: imports tf_slim'."""
+  for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    where = f'{path}:{getattr(node, "lineno", 0)}:'
+    if names(node) & VAGUE and not path.as_posix().startswith(NOT_YET):
+      yield f'{where} {", ".join(names(node) & VAGUE)}: name what it is'
+    for module in modules(node):
+      top = module.split('.')[0]
+      if top == 'tf_slim' and path.as_posix() != 'nets/slim.py':
+        yield f'{where} imports tf_slim: nets/slim.py does'
+      if module.startswith(PRIVATE):
+        yield f'{where} imports {module}, which is private or another Keras'
+      if path.parts[0] in ALONE and path.name != '__init__.py' and top in FOLDERS:
+        yield f'{where} imports {module}: relative imports only'
+
+
+def names(node: ast.AST) -> set[str]:
+  """What a node names: a variable, an argument, an attribute, a function."""
+  if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+    return {node.id}
+  if isinstance(node, (ast.arg, ast.keyword)):
+    return {node.arg or ''}
+  return {getattr(node, 'attr', ''), getattr(node, 'name', '') or ''}
+
+
+def modules(node: ast.AST) -> list[str]:
+  """What a node imports, but for relative imports."""
+  if isinstance(node, ast.Import):
+    return [alias.name for alias in node.names]
+  return [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else []
+
+
+def test_names_and_imports():
+  assert FILES
+  assert [problem for path in FILES for problem in problems(path)] == []
