@@ -18,12 +18,12 @@ from absl import flags
 from slim_inception import files
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, structure
+from slim_inception.preprocessing import normalization
 
-# (mean, std) of pixels in 0..255: a net was trained on (pixel - mean) / std.
-NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-  'inception': ((127.5,), (127.5,)),
-  'imagenet': ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's
-  'facenet': ((127.5,), (128.0,)),
+NORMALIZATIONS = {
+  'inception': normalization.INCEPTION,
+  'imagenet': normalization.TORCHVISION,
+  'facenet': normalization.FACENET,
 }
 USE_EMA = {'auto': None, 'true': True, 'false': False}
 
@@ -110,8 +110,10 @@ def convert(
   if batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, overwrite)
-  mean, std = NORMALIZATIONS[source_preprocessing]
-  weights = conversion.read(source, model_name, mean=mean, std=std, use_ema=USE_EMA[use_ema])
+  trained_on = NORMALIZATIONS[source_preprocessing]
+  weights = conversion.read(
+    source, model_name, mean=trained_on.mean, std=trained_on.std, use_ema=USE_EMA[use_ema]
+  )
   if not auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:

@@ -75,9 +75,12 @@ def test_facenet(facenet, tmp_path):
 def test_a_released_archive(tmp_path):
   """slim's have one file of TF1's first format in a .tar.gz."""
   name = 'inception_v3'
-  variables = golden.reference(name)['variables']
+  shapes = {  # smaller, where nothing depends on it
+    variable: [side if side == 1001 else min(side, 2) for side in shape]
+    for variable, shape, _ in golden.reference(name)['variables']
+  }
   values = {
-    variable: np.full(shape, i, np.float32) for i, (variable, shape, _) in enumerate(variables)
+    variable: np.full(shape, i, np.float32) for i, (variable, shape) in enumerate(shapes.items())
   }
   with tf.Graph().as_default(), v1.Session() as session:
     variables = [v1.get_variable(n, initializer=value) for n, value in values.items()]
@@ -96,7 +99,7 @@ def test_a_released_archive(tmp_path):
     expected = values[f'InceptionV3/{scope}/weights']
     np.testing.assert_array_equal(layer.weights.reshape(expected.shape), expected)
 
-  (tmp_path / 'cut.tar.gz').write_bytes(archive.read_bytes()[:10_000])
+  (tmp_path / 'cut.tar.gz').write_bytes(archive.read_bytes()[:-5_000])
   with pytest.raises(ValueError, match='cut.tar.gz is damaged: '):
     conversion.read(tmp_path / 'cut.tar.gz', name)
 
