@@ -1,8 +1,8 @@
 """Class activation maps (Zhou et al. 2016, arXiv:1512.04150): where a class was seen.
 
 The nets pool their last feature map by its mean and make logits of that by one linear layer. The
-two can change places: the layer at each place of the map, then the mean. What it gives there is the
-part of that place in the logit, and the mean over the places plus the bias is the logit: nothing is
+two can change places: the layer at each pixel of the map, then the mean. What it gives there is the
+part of that pixel in the logit, and the mean over the pixels plus the bias is the logit: nothing is
 approximated, and no gradients are needed.
 """
 
@@ -18,16 +18,17 @@ _TOLERANCE = 1e-3  # of logits, relative to the largest: sums in another order
 
 def logits_and_maps(
   model: Model, net: Net, images: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Logits and what they are made of.
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+  """Logits and what they are made of: a `scorer.LogitsFn`.
 
   Args:
     model: a classifier.
     net: its entry in the registry.
-    images: [N, H, W, 3] in [-1, 1].
+    images: [N, H, W, C] as the net is given them.
 
   Returns:
-    Logits [N, num_classes], maps [N, h, w, num_classes] and biases [num_classes], float32.
+    Logits [N, num_classes]; and 'logits', the same, 'maps' [N, h, w, num_classes] and 'biases'
+    [N, num_classes], those of the layer for each image, float32.
 
   Raises:
     ValueError: there are other layers between pooling and logits.
@@ -38,19 +39,26 @@ def logits_and_maps(
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   kernel = tf.reshape(weights, weights.shape[-2:])  # of a 1 x 1 convolution: 1, 1, before
   maps = tf.einsum('nhwc,ck->nhwk', features, kernel)
-  return logits, maps, tf.convert_to_tensor(model.variables_by_name[f'{net.logits_scope}/biases'])
+  biases = tf.broadcast_to(model.variables_by_name[f'{net.logits_scope}/biases'], tf.shape(logits))
+  return logits, {'logits': logits, 'maps': maps, 'biases': biases}
 
 
 def check(logits: np.ndarray, maps: np.ndarray, biases: np.ndarray, image_size: int) -> None:
-  """Compares maps with the logits that they explain; arguments as `logits_and_maps` gives them.
+  """Compares the maps of an image with the logits that they explain.
+
+  Args:
+    logits: [num_classes].
+    maps: [h, w, num_classes].
+    biases: [num_classes].
+    image_size: pixels a side that the net saw, for the message.
 
   Raises:
-    ValueError: they are not the whole of the logits: Inception-v3 pools 8 x 8 places, and from 331
-      pixels on there are more.
+    ValueError: they are not the whole of the logits: Inception-v3 pools 8 x 8 pixels of its map,
+      and from 331 pixels on there are more.
   """
-  difference = np.abs(maps.mean(axis=(1, 2)) + biases - logits).max()
+  difference = np.abs(maps.mean(axis=(0, 1)) + biases - logits).max()
   if difference > _TOLERANCE * max(1.0, np.abs(logits).max()):
     raise ValueError(
-      f'--explain can not be exact at {image_size} pixels: this net does not pool all of its '
-      f'{maps.shape[1]} x {maps.shape[2]} places there; choose a smaller --eval_image_size'
+      f'--explain cannot be exact at {image_size} pixels: this net does not pool all of its '
+      f'{maps.shape[0]} x {maps.shape[1]} pixels there; choose a smaller --eval_image_size'
     )

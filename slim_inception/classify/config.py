@@ -73,15 +73,15 @@ class ClassifyConfig:
   )
 
 
-class Wanted(NamedTuple):
+class ClassifyRequest(NamedTuple):
   """What is classified, and how."""
 
   config: ClassifyConfig
-  request: Request
+  evaluation: Request
   runs: Runs
 
 
-def resolve(given: Mapping[str, Any]) -> Wanted:
+def resolve(given: Mapping[str, Any]) -> ClassifyRequest:
   """Fills in what was not given, as an evaluation does.
 
   Raises:
@@ -97,8 +97,9 @@ def resolve(given: Mapping[str, Any]) -> Wanted:
   _check_outputs(config)
   runs = eval_config.read_runs(given)
   shared = {name: value for name, value in vars(config).items() if name in _EVALUATION}
+  shared['num_preprocessing_threads'] = config.num_preprocessing_threads or os.cpu_count()
   shared['loss'] = eval_config.agreed('loss', config.loss, runs) or 'softmax'
-  return Wanted(config, eval_config.make_request(EvalConfig(**shared), runs, given), runs)
+  return ClassifyRequest(config, eval_config.make_request(EvalConfig(**shared), runs, given), runs)
 
 
 def _check_outputs(config: ClassifyConfig) -> None:

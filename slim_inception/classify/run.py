@@ -4,21 +4,21 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from slim_inception.classify import drawing, output, sources
 from slim_inception.classify.classifier import Classifier, Result
-from slim_inception.classify.config import Wanted
+from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.output import Prediction, Row
-from slim_inception.evaluate.metrics import name_of
+from slim_inception.evaluate.metrics import name_of, top_labels
 
 
-def classify(operands: Sequence[str], wanted: Wanted, complain: Callable[[str], None]) -> int:
-  """Classifies images, and writes and prints what was found.
+def classify(
+  operands: Sequence[str], request: ClassifyRequest, complain: Callable[[str], None]
+) -> int:
+  """Classifies images, and writes and prints what they are.
 
   Args:
     operands: what images, see `sources.expand`.
-    wanted: how.
+    request: how.
     complain: gets a line for each image that is not classified.
 
   Returns:
@@ -27,8 +27,8 @@ def classify(operands: Sequence[str], wanted: Wanted, complain: Callable[[str], 
   Raises:
     ValueError, OSError: a checkpoint is not as it should be, or the results can not be written.
   """
-  config = wanted.config
-  classifier = Classifier(wanted)
+  config = request.config
+  classifier = Classifier(request)
   names, num_classes = classifier.classes.labels_to_names, classifier.classes.num_classes
   top_k = min(config.top_k, num_classes)
   failed = 0
@@ -53,12 +53,13 @@ def classify(operands: Sequence[str], wanted: Wanted, complain: Callable[[str], 
 def _row(result: Result, names: dict[int, str], top_k: int, folder: str | None) -> Row:
   if result.error:
     return Row(result.name, error=result.error)
-  best = np.argsort(-result.probabilities, kind='stable')[:top_k].tolist()
+  assert result.probabilities is not None  # there is one or the other
   predictions = tuple(
-    Prediction(label, name_of(names, label), float(result.probabilities[label])) for label in best
+    Prediction(label, name_of(names, label), float(result.probabilities[label]))
+    for label in top_labels(result.probabilities, top_k).tolist()
   )
   explained = ''
-  if result.explanation:
+  if result.explanation and folder:
     lines = output.lines(predictions)
     explained = drawing.write(folder, result.name, lines, result.explanation)
   return Row(result.name, predictions, explained)

@@ -32,7 +32,7 @@ _PRINTED = (
   'dataset_split_name',
   'image_size',
   'crops',
-  'calibrate_batches',
+  'batch_norm_batches',
 )
 
 

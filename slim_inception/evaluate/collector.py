@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slim_inception.evaluate.metrics import Predictions
+from slim_inception.evaluate.ground_truth import padded
+from slim_inception.evaluate.metrics import Predictions, top_labels
 from slim_inception.train.distribution import Team
 
 _KEPT = 5  # labels an image, for top-5
@@ -16,9 +17,9 @@ _KEPT = 5  # labels an image, for top-5
 class Image(NamedTuple):
   """One record."""
 
-  place: int  # among those of the split
+  record_index: int  # in the split
   filename: str
-  answers: tuple[int, ...]  # its right labels
+  labels: tuple[int, ...]  # the right ones
 
 
 class Collector:
@@ -31,66 +32,57 @@ class Collector:
 
   def add(self, image: Image, probabilities: np.ndarray) -> None:
     """Takes the probabilities [num_classes] of an image; of equal ones the first label leads."""
-    top = np.argsort(-probabilities, kind='stable')[:_KEPT]
+    top = top_labels(probabilities, _KEPT)
     self._images.append(image)
     self._top.append(top)
     self._probabilities.append(probabilities[top])
 
   def predictions(self) -> Predictions:
-    """What was kept, by place."""
-    order = np.argsort([image.place for image in self._images], kind='stable')
+    """What was kept, by record index."""
+    order = np.argsort([image.record_index for image in self._images], kind='stable')
     images = [self._images[i] for i in order]
     shape = (len(images), len(self._top[0]) if images else 0)
     return Predictions(
-      np.array([image.place for image in images], np.int64),
+      np.array([image.record_index for image in images], np.int64),
       [image.filename for image in images],
-      padded([image.answers for image in images]),
+      padded([image.labels for image in images]),
       np.array([self._top[i] for i in order], np.int32).reshape(shape),
       np.array([self._probabilities[i] for i in order], np.float32).reshape(shape),
     )
 
 
-def padded(answers: Sequence[Sequence[int]]) -> np.ndarray:
-  """[N, A] int32 of N tuples of labels, -1 after the last where one has fewer than A."""
-  width = max(map(len, answers), default=1)
-  found = np.full((len(answers), max(1, width)), -1, np.int32)
-  for row, labels in zip(found, answers, strict=True):
-    row[: len(labels)] = labels
-  return found
-
-
-class Found(NamedTuple):
-  """What a worker has to tell."""
+class Collected(NamedTuple):
+  """What a worker has evaluated."""
 
   predictions: list[Predictions]  # of each net, and at last of the ensemble
   excluded: list[str]  # names of the images that were left out
 
 
-def gather(team: Team, directory: str, found: Found) -> Found | None:
-  """Puts what all workers found together; all call it.
+def gather(team: Team, directory: str, collected: Collected) -> Collected | None:
+  """Puts what all workers collected together; all call it.
 
   Args:
     team: the workers.
     directory: where they leave files for the chief, which all can write to.
-    found: by this worker.
+    collected: by this worker.
 
   Returns:
-    On the chief what all found, by place; None on the others.
+    On the chief what all collected, by record index; None on the others.
 
   Raises:
     FileNotFoundError: the workers do not share `directory`.
   """
   if team.count == 1:
-    return found
+    return collected
   os.makedirs(directory, exist_ok=True)
   if not team.is_chief:
-    _leave(directory, team.index, found)
+    _leave(directory, team.index, collected)
   team.wait_for_all()
   if not team.is_chief:
     return None
-  count = len(found.predictions)
-  parts = [found, *(_take(directory, worker, count) for worker in range(1, team.count))]
-  return Found(
+  count = len(collected.predictions)
+  parts = [collected, *(_take(directory, worker, count) for worker in range(1, team.count))]
+  return Collected(
     [_joined(of_net) for of_net in zip(*(part.predictions for part in parts), strict=True)],
     [name for part in parts for name in part.excluded],
   )
@@ -100,17 +92,17 @@ def _part(directory: str, worker: int) -> str:
   return os.path.join(directory, f'.predictions-of-worker-{worker}.npz')
 
 
-def _leave(directory: str, worker: int, found: Found) -> None:
+def _leave(directory: str, worker: int, collected: Collected) -> None:
   arrays = {
     f'{i}/{name}': value
-    for i, predictions in enumerate(found.predictions)
+    for i, predictions in enumerate(collected.predictions)
     for name, value in vars(predictions).items()
   }
   with open(_part(directory, worker), 'wb') as file:
-    np.savez(file, excluded=np.array(found.excluded, np.str_), **arrays)
+    np.savez(file, excluded=np.array(collected.excluded, np.str_), **arrays)
 
 
-def _take(directory: str, worker: int, count: int) -> Found:
+def _take(directory: str, worker: int, count: int) -> Collected:
   path = _part(directory, worker)
   if not os.path.exists(path):
     raise FileNotFoundError(
@@ -120,40 +112,40 @@ def _take(directory: str, worker: int, count: int) -> Found:
     excluded = arrays['excluded'].tolist()
     predictions = [
       Predictions(
-        arrays[f'{i}/places'],
+        arrays[f'{i}/record_indices'],
         arrays[f'{i}/filenames'].tolist(),
-        *(arrays[f'{i}/{name}'] for name in ('answers', 'top', 'probabilities')),
+        *(arrays[f'{i}/{name}'] for name in ('labels', 'top', 'probabilities')),
       )
       for i in range(count)
     ]
   os.remove(path)
-  return Found(predictions, excluded)
+  return Collected(predictions, excluded)
 
 
 def only(predictions: Predictions, chosen: np.ndarray) -> Predictions:
   """The images for which `chosen`, [N] bool, is true."""
   return Predictions(
-    predictions.places[chosen],
+    predictions.record_indices[chosen],
     list(itertools.compress(predictions.filenames, chosen)),
-    predictions.answers[chosen],
+    predictions.labels[chosen],
     predictions.top[chosen],
     predictions.probabilities[chosen],
   )
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
-  """Predictions of several workers in one, by place."""
-  parts = [part for part in parts if len(part.places)] or parts[:1]
-  width = max(part.answers.shape[1] for part in parts)
-  answers = [
-    np.pad(p.answers, ((0, 0), (0, width - p.answers.shape[1])), constant_values=-1) for p in parts
+  """Predictions of several workers in one, by record index."""
+  parts = [part for part in parts if len(part.record_indices)] or parts[:1]
+  width = max(part.labels.shape[1] for part in parts)
+  labels = [
+    np.pad(p.labels, ((0, 0), (0, width - p.labels.shape[1])), constant_values=-1) for p in parts
   ]
-  order = np.argsort(np.concatenate([part.places for part in parts]), kind='stable')
+  order = np.argsort(np.concatenate([part.record_indices for part in parts]), kind='stable')
   filenames = [name for part in parts for name in part.filenames]
   return Predictions(
-    np.concatenate([part.places for part in parts])[order],
+    np.concatenate([part.record_indices for part in parts])[order],
     [filenames[i] for i in order],
-    np.concatenate(answers)[order],
+    np.concatenate(labels)[order],
     np.concatenate([part.top for part in parts])[order],
     np.concatenate([part.probabilities for part in parts])[order],
   )

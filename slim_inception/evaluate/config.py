@@ -108,7 +108,7 @@ class EvalConfig:
   clone_on_cpu: bool = option(False, 'Replicas are logical processors rather than GPUs.')
   precision: str = option('float32', 'Type of the computation.', train_config.PRECISIONS)
   num_preprocessing_threads: int = option(None, 'For decoding; as many as help by default.')
-  calibrate_batches: int = option(
+  batch_norm_batches: int = option(
     0, 'Batches of the training split to measure batch norm statistics with; 0 takes those stored.'
   )
 
@@ -149,7 +149,7 @@ _RANGES = {
   'num_clones': (1, math.inf),
   'num_preprocessing_threads': (1, math.inf),
   'num_example_images': (0, math.inf),
-  'calibrate_batches': (0, math.inf),
+  'batch_norm_batches': (0, math.inf),
   'follow_timeout_secs': (0, math.inf),
 }
 
@@ -217,14 +217,6 @@ def make_request(config: EvalConfig, runs: Runs, given: Mapping[str, Any]) -> Re
   for member in members:
     view_spec(config, member)  # says at once what is wrong with the flags
   return Request(config, members)
-
-
-def passes(request: Request) -> dict[ViewSpec, list[int]]:
-  """The members that look at the same views, by these."""
-  members: dict[ViewSpec, list[int]] = {}
-  for i, member in enumerate(request.members):
-    members.setdefault(view_spec(request.config, member), []).append(i)
-  return members
 
 
 def view_spec(config: EvalConfig, member: Member) -> ViewSpec:

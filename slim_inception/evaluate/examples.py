@@ -13,40 +13,40 @@ from slim_inception.input import record_order
 
 
 def share_of(count: int, worker: int, num_workers: int) -> range:
-  """The places of the records that a worker takes: as many as the others, up to one."""
+  """The indices of the records that a worker takes: as many as the others, up to one."""
   return range(count * worker // num_workers, count * (worker + 1) // num_workers)
 
 
 def read(
   dataset: Dataset,
-  places: range,
+  indices: range,
   *,
   labels_offset: int = 0,
   multi_label: bool = False,
-  is_wanted: Callable[[str], bool] | None = None,
+  keep: Callable[[int, str], bool] | None = None,
 ) -> tf.data.Dataset:
-  """Records by place, shards sorted by name; shards without any of `places` are not opened.
+  """Records by index, shards sorted by name; shards without any of `indices` are not opened.
 
   Args:
     dataset: what to read.
-    places: of the records.
+    indices: of the records.
     labels_offset: smaller labels are outside the classes.
     multi_label: a record has one label or more.
-    is_wanted: tells by the file name whether a record is; asked once for each. None: all are.
+    keep: tells by index and file name whether a record is read; None: all are.
 
   Yields:
-    'place' int64, 'encoded' string, 'filename' string, 'label' int32 scalar, or with `multi_label`
-    [num_classes] float32, 1 for each label.
+    'record_index' int64, 'encoded' string, 'filename' string, 'label' int32 scalar, or with
+    `multi_label` [num_classes] float32, 1 for each label.
   """
-  paths, before = _shards_of(dataset, places)
+  paths, before = _shards_of(dataset, indices)
 
-  def parse(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+  def parse(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = records.parse_example(record, dataset.schema, multi_label)
     label = example['label']
     with tf.control_dependencies([input_pipeline.assert_labels(label, dataset, labels_offset)]):
       label = input_pipeline.target(label, dataset.num_classes)
     return {
-      'place': place,
+      'record_index': index,
       'encoded': example['encoded'],
       'filename': example['filename'],
       'label': label,
@@ -54,23 +54,29 @@ def read(
 
   def ask(example: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.numpy_function(
-      lambda name: is_wanted(name.decode(errors='surrogateescape')), [example['filename']], tf.bool
+      lambda index, name: keep(int(index), name.decode(errors='surrogateescape')),
+      [example['record_index'], example['filename']],
+      tf.bool,
     )
 
-  found = tf.data.TFRecordDataset(paths).skip(places.start - before).take(len(places))
-  found = found.enumerate(start=places.start)
-  found = found.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-  return found if is_wanted is None else found.filter(ask)
+  numbered = (
+    tf.data.TFRecordDataset(paths)
+    .skip(indices.start - before)
+    .take(len(indices))
+    .enumerate(start=indices.start)
+  )
+  parsed = numbered.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+  return parsed if keep is None else parsed.filter(ask)
 
 
-def _shards_of(dataset: Dataset, places: range) -> tuple[list[str], int]:
-  """The shards that hold `places`, and how many records are in those before them."""
+def _shards_of(dataset: Dataset, indices: range) -> tuple[list[str], int]:
+  """The shards that hold `indices`, and how many records are in those before them."""
   paths = sorted(dataset.paths)
-  if len(places) == dataset.num_samples or not places:
+  if len(indices) == dataset.num_samples or not indices:
     return paths, 0
   counted = record_order.counted(dataset)
   sizes = dict(zip(counted.paths, counted.shard_sizes, strict=True))
   starts = [0, *itertools.accumulate(sizes[path] for path in paths)]
-  first = bisect.bisect_right(starts, places.start) - 1
-  end = bisect.bisect_left(starts, places.stop)
+  first = bisect.bisect_right(starts, indices.start) - 1
+  end = bisect.bisect_left(starts, indices.stop)
   return paths[first:end], starts[first]

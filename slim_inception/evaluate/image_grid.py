@@ -26,19 +26,20 @@ def draw_predictions(
   Args:
     path: where to.
     predictions: of at least one image.
-    thumbnails: {place: JPEG or PNG file} of those that are drawn; b'' leaves the tile white.
+    thumbnails: {record_index: JPEG or PNG file} of those that are shown; b'' leaves the tile white.
     names: {label: name}; a label that has none is written as its number.
   """
-  drawn = [i for i, place in enumerate(predictions.places.tolist()) if place in thumbnails]
-  columns = min(_COLUMNS, len(drawn))
-  rows = -(-len(drawn) // columns)
+  record_indices = predictions.record_indices.tolist()
+  shown = [i for i, record_index in enumerate(record_indices) if record_index in thumbnails]
+  columns = min(_COLUMNS, len(shown))
+  rows = -(-len(shown) // columns)
   width, height = _TILE + _MARGIN, _TILE + _CAPTION + _MARGIN
   sheet = Image.new('RGB', (columns * width + _MARGIN, rows * height + _MARGIN), 'white')
   draw = ImageDraw.Draw(sheet)
   font = ImageFont.load_default(size=13)
-  for number, i in enumerate(drawn):
+  for number, i in enumerate(shown):
     left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
-    if encoded := thumbnails[int(predictions.places[i])]:
+    if encoded := thumbnails[record_indices[i]]:
       with Image.open(io.BytesIO(encoded)) as image:
         tile = ImageOps.fit(image.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
       sheet.paste(tile, (left, top))

@@ -42,7 +42,7 @@ def find_offset(outputs: int, dataset: Dataset) -> int:
 
 
 def of_labels(outputs: np.ndarray, offset: int, num_classes: int, absent: float) -> np.ndarray:
-  """Outputs of a net put in their labels' places.
+  """Outputs of a net in the order of the labels.
 
   Args:
     outputs: [..., num_outputs].
@@ -53,8 +53,8 @@ def of_labels(outputs: np.ndarray, offset: int, num_classes: int, absent: float)
   Returns:
     [..., num_classes]; outputs that are no label's are left out.
   """
-  found = np.full((*outputs.shape[:-1], num_classes), absent, outputs.dtype)
+  by_label = np.full((*outputs.shape[:-1], num_classes), absent, outputs.dtype)
   labels = np.arange(outputs.shape[-1]) + offset
   known = (labels >= 0) & (labels < num_classes)
-  found[..., labels[known]] = outputs[..., known]
-  return found
+  by_label[..., labels[known]] = outputs[..., known]
+  return by_label

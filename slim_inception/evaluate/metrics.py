@@ -1,6 +1,6 @@
-"""Figures of a classifier from its five best answers to every image; NumPy alone.
+"""Figures of a classifier from its five best labels of every image; NumPy alone.
 
-An image may have several right answers. In whatever is counted by class it belongs to one of them:
+An image may have several right labels. In whatever is counted by class it belongs to one of them:
 the one that was given, where the prediction is right, and the first otherwise. So the diagonal of
 the confusion matrix adds up to top-1, and every image is counted once.
 """
@@ -23,34 +23,34 @@ class Predictions:
   Labels are those of the data set: of ImageNet's 0 is the background.
 
   Attributes:
-    places: [N] int64, ascending: number of each image's record in the split, shards sorted by
+    record_indices: [N] int64, ascending: of each image's record in the split, shards sorted by
       name.
     filenames: of the N records; '' where a record has none.
-    answers: [N, A] int32, the right labels, -1 after the last where an image has fewer than A.
+    labels: [N, A] int32, the right ones, -1 after the last where an image has fewer than A.
     top: [N, K] int32, the most probable labels, best first; K is 5, or all where there are fewer.
     probabilities: [N, K] float32, theirs.
   """
 
-  places: np.ndarray
+  record_indices: np.ndarray
   filenames: list[str]
-  answers: np.ndarray
+  labels: np.ndarray
   top: np.ndarray
   probabilities: np.ndarray
 
   @property
-  def is_answer(self) -> np.ndarray:
-    """[N, K] bool: which of the most probable labels are right answers."""
-    return (self.top[:, :, None] == self.answers[:, None, :]).any(-1)
+  def is_label(self) -> np.ndarray:
+    """[N, K] bool: which of the most probable labels are right."""
+    return (self.top[:, :, None] == self.labels[:, None, :]).any(-1)
 
   @property
   def right(self) -> np.ndarray:
-    """[N] bool: whether the most probable label is a right answer."""
-    return (self.top[:, :1] == self.answers).any(-1)
+    """[N] bool: whether the most probable label is right."""
+    return (self.top[:, :1] == self.labels).any(-1)
 
   @property
   def true(self) -> np.ndarray:
-    """[N] int32: the answer that an image counts for, see the docstring of this module."""
-    return np.where(self.right, self.top[:, 0], self.answers[:, 0])
+    """[N] int32: the label that an image counts for, see the docstring of this module."""
+    return np.where(self.right, self.top[:, 0], self.labels[:, 0])
 
 
 class ClassTable(NamedTuple):
@@ -96,6 +96,11 @@ class Bin(NamedTuple):
   accuracy: float | None
 
 
+def top_labels(probabilities: np.ndarray, count: int) -> np.ndarray:
+  """The labels of the largest of [num_classes], best first; of equal ones the first leads."""
+  return np.argsort(-probabilities, kind='stable')[:count]
+
+
 def name_of(names: Mapping[int, str], label: int) -> str:
   """The name of a class; its number where it has none."""
   return names.get(label) or str(label)
@@ -119,11 +124,11 @@ def summary(
     expected_calibration_error, None where a probability is not finite; calibration_bins, a `Bin`
     as a dictionary each.
   """
-  count = len(predictions.places)
+  count = len(predictions.record_indices)
   if not count:
     raise ValueError('no image was evaluated: there is nothing to sum up')
   figures: dict[str, object] = {'num_images': count}
-  hits = {'top_1': predictions.right, 'top_5': predictions.is_answer.any(-1)}
+  hits = {'top_1': predictions.right, 'top_5': predictions.is_label.any(-1)}
   for name, hit in hits.items():
     number = int(np.count_nonzero(hit))
     figures[name] = number / count

@@ -103,7 +103,7 @@ def worst_mistakes(predictions: Predictions, count: int) -> list[int]:
   wrong = np.flatnonzero(~predictions.right)
   confidence = predictions.probabilities[wrong, 0]
   order = np.argsort(-np.nan_to_num(confidence, nan=-1), kind='stable')
-  return predictions.places[wrong[order[:count]]].tolist()
+  return predictions.record_indices[wrong[order[:count]]].tolist()
 
 
 def make_thumbnails(
@@ -253,18 +253,18 @@ def _gallery(
   predictions: Predictions, names: Mapping[int, str], thumbnails: Mapping[int, bytes]
 ) -> Iterator[dict[str, Any]]:
   """The mistakes that have a thumbnail, the most confident first."""
-  index = {place: i for i, place in enumerate(predictions.places.tolist())}
+  index = {record_index: i for i, record_index in enumerate(predictions.record_indices.tolist())}
   for place in worst_mistakes(predictions, len(index)):
     if place not in thumbnails:
       continue
     i, image = index[place], thumbnails[place]
-    answers = [label for label in predictions.answers[i].tolist() if label >= 0]
+    labels = [label for label in predictions.labels[i].tolist() if label >= 0]
     top = predictions.top[i].tolist()
-    rank = next((k for k, label in enumerate(top) if label in answers), None)
+    rank = next((k for k, label in enumerate(top) if label in labels), None)
     yield {
       'image': _data_address(image) if image else None,
       'file': predictions.filenames[i] or f'record {place}',
-      'true': results.SEPARATOR.join(name_of(names, label) for label in answers),
+      'true': results.SEPARATOR.join(name_of(names, label) for label in labels),
       'predicted': name_of(names, top[0]),
       'probability': float(predictions.probabilities[i, 0]),
       'rank': rank and rank + 1,

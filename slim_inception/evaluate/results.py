@@ -14,7 +14,7 @@ from slim_inception.evaluate.metrics import Predictions, name_of
 PREDICTIONS_FILE = 'predictions.csv'
 CLASSES_FILE = 'per_class.csv'
 CONFUSION_FILE = 'confusion.csv'
-SEPARATOR = ' | '  # between the answers to one image; ImageNet's names have commas in them
+SEPARATOR = ' | '  # between the right labels of one image; ImageNet's names have commas in them
 
 
 def write(
@@ -92,20 +92,20 @@ def _prediction_header(most: int) -> tuple[str, ...]:
 def _prediction_rows(predictions: Predictions, names: Mapping[int, str]) -> Iterator[list[object]]:
   columns = zip(
     predictions.filenames,
-    predictions.places.tolist(),
-    predictions.answers.tolist(),
+    predictions.record_indices.tolist(),
+    predictions.labels.tolist(),
     predictions.right.tolist(),
     predictions.top.tolist(),
     predictions.probabilities.tolist(),
     strict=True,
   )
-  for filename, place, answers, right, top, probabilities in columns:
-    answers = [answer for answer in answers if answer >= 0]
+  for filename, record_index, padded, right, top, probabilities in columns:
+    labels = [label for label in padded if label >= 0]
     row = [
       filename,
-      place,
-      SEPARATOR.join(map(str, answers)),
-      SEPARATOR.join(name_of(names, answer) for answer in answers),
+      record_index,
+      SEPARATOR.join(map(str, labels)),
+      SEPARATOR.join(name_of(names, label) for label in labels),
       'yes' if right else 'no',
     ]
     for label, probability in zip(top, probabilities, strict=True):

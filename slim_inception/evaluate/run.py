@@ -41,7 +41,7 @@ def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[st
   names = dataset.labels_to_names
   os.makedirs(config.eval_dir, exist_ok=True)
   if config.num_example_images:
-    shown = predictions.places[: config.num_example_images].tolist()
+    shown = predictions.record_indices[: config.num_example_images].tolist()
     thumbnails = report.make_thumbnails(dataset.paths, dataset.schema, shown)
     path = os.path.join(config.eval_dir, IMAGE_FILE)
     image_grid.draw_predictions(path, predictions, thumbnails, names)

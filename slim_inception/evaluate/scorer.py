@@ -10,14 +10,27 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate import calibration, dense, label_spaces
+from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces
 from slim_inception.evaluate.config import EvalConfig, Member, view_spec
 from slim_inception.evaluate.views import to_float
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.model import Model
+from slim_inception.nets.nets_factory import Net
 
 if TYPE_CHECKING:
   from slim_inception.nets.convert.conversion import Weights
+
+
+# How a net makes logits: (net, its entry in the registry, images as the net is given them) ->
+# (logits [n, outputs], {name: [n, ...], anything more to know of a view}).
+LogitsFn = Callable[[Model, Net, tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+
+def plain_logits(
+  model: Model, net: Net, images: tf.Tensor
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+  """Those of the net's head, and nothing more."""
+  return model(images)[0], {}
 
 
 class Loaded(NamedTuple):
@@ -36,16 +49,30 @@ class Scorer:
     config: how it is evaluated.
     dataset: whose labels its outputs are.
     strategy: what it computes on.
+    logits_fn: how the net makes logits.
+
+  Attributes:
+    member: see above.
+    spec: how the net looks at images.
+    loaded: of the last checkpoint.
   """
 
+  loaded: Loaded
+
   def __init__(
-    self, member: Member, config: EvalConfig, dataset: Dataset, strategy: tf.distribute.Strategy
+    self,
+    member: Member,
+    config: EvalConfig,
+    dataset: Dataset,
+    strategy: tf.distribute.Strategy,
+    logits_fn: LogitsFn = plain_logits,
   ):
     self.member = member
     self.spec = view_spec(config, member)
     self._config = config
     self._dataset = dataset
     self._strategy = strategy
+    self._logits_fn = logits_fn
     self._made: tuple[Model, int] | None = None  # the net and its labels' offset
     self._folded: Model | None = None  # what computes: the net with batch norm folded in
 
@@ -54,7 +81,7 @@ class Scorer:
 
     Args:
       prefix: of the checkpoint, or a file of any kind that `nets.convert` reads.
-      train_set: to measure batch norm statistics on, for `--calibrate_batches`.
+      train_set: to measure batch norm statistics on, for `--batch_norm_batches`.
 
     Raises:
       ValueError, OSError: the checkpoint does not fit, or the data is damaged.
@@ -68,11 +95,11 @@ class Scorer:
     else:
       weights = load_weights(model, prefix, self.member.weights)
     if train_set is not None:
-      calibration.calibrate(
+      batch_norm_statistics.estimate(
         model,
         train_set,
         self.spec.preprocessing,
-        self._config.calibrate_batches,
+        self._config.batch_norm_batches,
         batch_size=self._config.batch_size,
         labels_offset=labels_offset,
         dtype=tf.as_dtype(self._config.precision),
@@ -82,7 +109,8 @@ class Scorer:
       self._score = self._compile(self._folded)
     else:
       model.fold_batch_norm(into=self._folded)
-    return Loaded(prefix, weights, labels_offset)
+    self.loaded = Loaded(prefix, weights, labels_offset)
+    return self.loaded
 
   @property
   def model(self) -> Model:
@@ -98,17 +126,29 @@ class Scorer:
       raise RuntimeError('No checkpoint has been loaded yet')
     return self._made[0]
 
-  def score(self, images: tf.Tensor) -> tf.Tensor:
-    """Scores of views, one row each, before their outputs are put in the labels' places.
+  def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Scores of views, one row each, and whatever more `logits_fn` gives.
 
     Args:
       images: [n, H, W, C], as `view_stream` makes them; with several replicas, each one's own.
 
     Returns:
-      [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a strategy of
-      several replicas, each one's own.
+      'scores' [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a
+      strategy of several replicas, each one's own.
     """
     return self._score(images)
+
+  def to_labels(self, scores: np.ndarray) -> np.ndarray:
+    """Scores [n, outputs] put in the order of the labels: [n, num_classes].
+
+    Raises:
+      ValueError: one is not a finite number.
+    """
+    if not np.isfinite(scores).all():
+      raise ValueError(f'{self.loaded.prefix}: the outputs of the net are not finite numbers')
+    absent = -np.inf if self._config.average == 'logits' else 0.0
+    offset, num_classes = self.loaded.labels_offset, self._dataset.num_classes
+    return label_spaces.of_labels(scores, offset, num_classes, absent)
 
   def _make(self, prefix: str, foreign: Weights | None) -> tuple[Model, int]:
     member, config = self.member, self._config
@@ -117,7 +157,7 @@ class Scorer:
     offset = member.labels_offset
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
-    decay = calibration.BATCH_NORM_DECAY if config.calibrate_batches else None
+    decay = batch_norm_statistics.BATCH_NORM_DECAY if config.batch_norm_batches else None
     with self._strategy.scope():
       model = make_model(
         member.model_name,
@@ -131,21 +171,21 @@ class Scorer:
       model.build()
     return model, offset
 
-  def _compile(self, model: Model):
+  def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     config = self._config
     dtype = tf.as_dtype(config.precision)
     to_scores = logits_to_scores(config)
     net = nets_factory.get_net(self.member.model_name)
 
-    def of_replica(images: tf.Tensor) -> tf.Tensor:
+    def of_replica(images: tf.Tensor) -> dict[str, tf.Tensor]:
       images = to_float(images, self.spec, dtype)
       if config.crops == 'dense':
-        return dense.dense_probabilities(model, net, images, to_scores)
-      logits, _ = model(images)
-      return to_scores(logits)
+        return {'scores': dense.dense_probabilities(model, net, images, to_scores)}
+      logits, more = self._logits_fn(model, net, images)
+      return {'scores': to_scores(logits), **more}
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def score(images: tf.Tensor) -> tf.Tensor:
+    def score(images: tf.Tensor) -> dict[str, tf.Tensor]:
       return self._strategy.run(of_replica, args=(images,))
 
     return score
@@ -156,20 +196,6 @@ def logits_to_scores(config: EvalConfig) -> Callable[[tf.Tensor], tf.Tensor]:
   if config.average == 'logits':
     return tf.identity
   return tf.nn.sigmoid if config.loss == 'sigmoid' else tf.nn.softmax
-
-
-def of_labels(
-  scores: np.ndarray, loaded: Loaded, num_classes: int, config: EvalConfig
-) -> np.ndarray:
-  """Scores of a net, [n, outputs], in the labels' places: [n, num_classes].
-
-  Raises:
-    ValueError: one is not a finite number.
-  """
-  if not np.isfinite(scores).all():
-    raise ValueError(f'{loaded.prefix}: the outputs of the net are not finite numbers')
-  absent = -np.inf if config.average == 'logits' else 0.0
-  return label_spaces.of_labels(scores, loaded.labels_offset, num_classes, absent)
 
 
 def mean_to_probabilities(mean: np.ndarray, config: EvalConfig) -> np.ndarray:

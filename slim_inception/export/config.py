@@ -50,7 +50,7 @@ class ExportConfig:
   )
   dataset_split_name: str = option('validation', 'Split that the export is tried on.')
   dataset_dir: str = option(None, "Folder of the records; the run's by default.")
-  calibrate_batches: int = option(
+  batch_norm_batches: int = option(
     0, 'Batches of the training split to measure batch norm statistics with; 0 takes those stored.'
   )
   batch_size: int = option(100, 'Images in each of them.')

@@ -58,10 +58,10 @@ def export(wanted: ExportRequest) -> Comparison:
     return dataset_factory.get_dataset(config.dataset_name, name, config.dataset_dir)
 
   dataset = split(config.dataset_split_name)
-  train_set = split('train') if config.calibrate_batches or wanted.quantize == 'int8' else None
+  train_set = split('train') if config.batch_norm_batches or wanted.quantize == 'int8' else None
   made = scorer.Scorer(member, config, dataset, tf.distribute.get_strategy())
   prefix = checkpoints.resolve(member.checkpoint_path)
-  loaded = made.load(prefix, train_set if config.calibrate_batches else None)
+  loaded = made.load(prefix, train_set if config.batch_norm_batches else None)
   names = names_of_outputs(dataset, loaded.labels_offset)
   sigmoid = config.loss == 'sigmoid'
   classifier = Classifier(made.model, made.spec.preprocessing, names, sigmoid=sigmoid)
@@ -153,7 +153,7 @@ def describe(
     'model_name': member.model_name,
     'checkpoint': loaded.prefix,
     'weights': loaded.weights,
-    'calibrate_batches': config.calibrate_batches,
+    'batch_norm_batches': config.batch_norm_batches,
     'image_size': size,
     'preprocessing_name': classifier.preprocessing.name,
     'preprocessing': classifier.preprocessing.describe(size),

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 
 from slim_inception.evaluate import collector
-from slim_inception.evaluate.collector import Collector, Found, Image
+from slim_inception.evaluate.collector import Collected, Collector, Image
 
 
-def collected(places, classes=7):
+def collected(record_indices, classes=7):
   rng = np.random.default_rng(0)
   probabilities = {place: rng.random(classes) for place in range(20)}
   kept = Collector()
-  for place in places:
-    answers = (place % classes,) if place % 3 else (place % classes, 1)
-    kept.add(Image(place, f'images/ä {place}.jpg', answers), probabilities[place])
+  for place in record_indices:
+    labels = (place % classes,) if place % 3 else (place % classes, 1)
+    kept.add(Image(place, f'images/ä {place}.jpg', labels), probabilities[place])
   return kept.predictions(), probabilities
 
 
 def test_the_first_five_by_place():
   found, probabilities = collected([5, 2, 9])
-  assert found.places.tolist() == [2, 5, 9]
+  assert found.record_indices.tolist() == [2, 5, 9]
   assert found.filenames == [f'images/ä {place}.jpg' for place in (2, 5, 9)]
-  assert found.answers.tolist() == [[2, -1], [5, -1], [2, 1]]
-  for row, place in enumerate(found.places.tolist()):
+  assert found.labels.tolist() == [[2, -1], [5, -1], [2, 1]]
+  for row, place in enumerate(found.record_indices.tolist()):
     order = sorted(range(7), key=lambda label, p=probabilities[place]: -p[label])
     assert found.top[row].tolist() == order[:5]
     np.testing.assert_allclose(found.probabilities[row], np.sort(probabilities[place])[:1:-1])
@@ -49,7 +49,7 @@ def test_workers_hand_over(tmp_path):
   everything, _ = collected(range(10))
   shares = [range(0, 4), range(4, 4), range(4, 10)]
   for index in (1, 2, 0):
-    found = Found([collected(shares[index])[0]] * 2, [f'left out {index}'])
+    found = Collected([collected(shares[index])[0]] * 2, [f'left out {index}'])
     together = collector.gather(Alone(index, 3), str(tmp_path), found)
   assert [name[-1] for name in together.excluded] == ['0', '1', '2']
   for predictions in together.predictions:
@@ -59,7 +59,7 @@ def test_workers_hand_over(tmp_path):
 
 
 def test_workers_without_a_common_folder(tmp_path):
-  found = Found([collected(range(3))[0]], [])
+  found = Collected([collected(range(3))[0]], [])
   with pytest.raises(FileNotFoundError, match='--eval_dir must be on a file system that all'):
     collector.gather(Alone(0, 2), str(tmp_path), found)
 
@@ -67,6 +67,6 @@ def test_workers_without_a_common_folder(tmp_path):
 def test_only():
   found, _ = collected(range(4))
   chosen = collector.only(found, np.array([True, False, False, True]))
-  assert chosen.places.tolist() == [0, 3]
+  assert chosen.record_indices.tolist() == [0, 3]
   assert chosen.filenames == ['images/ä 0.jpg', 'images/ä 3.jpg']
-  assert types.SimpleNamespace(**vars(chosen)).answers.tolist() == [[0, 1], [3, 1]]
+  assert types.SimpleNamespace(**vars(chosen)).labels.tolist() == [[0, 1], [3, 1]]

@@ -93,14 +93,14 @@ def assert_predicts(predictions, probabilities):
     np.testing.assert_allclose(found, probabilities[name][top], atol=2e-3, err_msg=name)
     assert list(found) == sorted(found, reverse=True)
   right = [int(name.removesuffix('.jpg')) % 3 for name in predictions.filenames]
-  assert predictions.answers.tolist() == [[label] for label in right]
+  assert predictions.labels.tolist() == [[label] for label in right]
 
 
 def test_one_net(data, nets):
   found = evaluate(data, nets[0])
   logits = logits_by_hand(data, nets[0])
   assert_predicts(found.predictions, {name: softmax(row) for name, row in logits.items()})
-  assert found.predictions.places.tolist() == list(range(COUNT))
+  assert found.predictions.record_indices.tolist() == list(range(COUNT))
   assert found.metrics['num_images'] == COUNT
   right = [row.argmax() == int(name[:-4]) % 3 for name, row in logits.items()]
   assert found.metrics['top_1'] == pytest.approx(np.mean(right))

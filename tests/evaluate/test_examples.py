@@ -14,9 +14,9 @@ def dataset(tmp_path_factory):
   return dataset_factory.get_dataset('image_folder', 'train', directory)
 
 
-def read(dataset, places, **kwargs):
-  found = list(examples.read(dataset, places, **kwargs).as_numpy_iterator())
-  return {int(example['place']): example['filename'].decode() for example in found}
+def read(dataset, indices, **kwargs):
+  found = list(examples.read(dataset, indices, **kwargs).as_numpy_iterator())
+  return {int(example['record_index']): example['filename'].decode() for example in found}
 
 
 def test_every_record_in_the_order_of_the_shards(dataset):
@@ -46,13 +46,13 @@ def test_shards_of_others_are_not_opened(dataset, tmp_path):
 def test_some_are_left_out(dataset):
   asked = []
 
-  def is_wanted(name):
-    asked.append(name)
+  def keep(index, name):
+    asked.append((index, name))
     return name not in ('3.jpg', '11.jpg')
 
-  found = read(dataset, range(23), is_wanted=is_wanted)
+  found = read(dataset, range(23), keep=keep)
   assert len(found) == 21
-  assert sorted(asked) == sorted(read(dataset, range(23)).values())
+  assert sorted(asked) == sorted(read(dataset, range(23)).items())
   assert {'3.jpg', '11.jpg'}.isdisjoint(found.values())
 
 

@@ -37,7 +37,7 @@ def test_summary_is_that_of_a_loop(answers):
   summary = metrics.summary(given, 7, {4: 'four'})
   top_1 = top_5 = 0
   by_class = {}
-  for right, top in zip(given.answers.tolist(), given.top.tolist(), strict=True):
+  for right, top in zip(given.labels.tolist(), given.top.tolist(), strict=True):
     right = [label for label in right if label >= 0]
     top_1 += top[0] in right
     top_5 += any(label in right for label in top)
@@ -58,7 +58,7 @@ def test_summary_is_that_of_a_loop(answers):
 
 def test_figures_by_class_are_scikit_learns():
   given = predictions()
-  true, predicted = given.answers[:, 0], given.top[:, 0]
+  true, predicted = given.labels[:, 0], given.top[:, 0]
   precision, recall, f1, count = sklearn.metrics.precision_recall_fscore_support(
     true, predicted, labels=range(7), zero_division=np.nan
   )
@@ -82,7 +82,7 @@ def test_a_image_with_several_answers_counts_for_the_one_that_was_given():
   given = Predictions(
     np.arange(3),
     [''] * 3,
-    answers=np.array([[0, 2], [0, 2], [1, -1]]),
+    labels=np.array([[0, 2], [0, 2], [1, -1]]),
     top=np.array([[2, 0, 1], [1, 2, 0], [0, 1, 2]]),
     probabilities=np.full((3, 3), 1 / 3),
   )

@@ -230,7 +230,7 @@ def test_mistakes_are_the_most_confident_ones():
   wrong = [
     (-probability, place)
     for place, probability, top, right in zip(
-      given.places, given.probabilities[:, 0], given.top, given.answers, strict=True
+      given.record_indices, given.probabilities[:, 0], given.top, given.labels, strict=True
     )
     if top[0] != right[0] and np.isfinite(probability)
   ]

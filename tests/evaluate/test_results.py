@@ -12,9 +12,9 @@ from slim_inception.evaluate.metrics import Predictions
 
 NAMES = {0: 'crane, "big"', 1: 'naïve | 猫', 2: 'two\nlines'}
 PREDICTIONS = Predictions(
-  places=np.array([0, 2, 5]),
+  record_indices=np.array([0, 2, 5]),
   filenames=['a, b.jpg', '', 'bad\udcff.jpg'],
-  answers=np.array([[0, -1], [1, 2], [2, -1]], np.int32),
+  labels=np.array([[0, -1], [1, 2], [2, -1]], np.int32),
   top=np.array([[0, 1, 2], [2, 1, 0], [0, 2, 1]], np.int32),
   probabilities=np.array([[0.5, 0.25, 0.125], [1, 0, 0], [np.nan] * 3], np.float32),
 )

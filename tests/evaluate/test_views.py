@@ -82,7 +82,7 @@ def expected_views(image, crops):
 
 
 def decode(place, encoded):
-  return {'image': INCEPTION.decode(encoded), 'place': place}
+  return {'image': INCEPTION.decode(encoded), 'record_index': place}
 
 
 def png(image):
@@ -106,7 +106,7 @@ def test_views_are_those_of_the_papers(crops):
   spec = SPECS[crops]
   batches = list(stream([png(p) for p in photos], spec, 50).as_numpy_iterator())
   found = np.concatenate([batch['image'] for batch in batches])
-  places = np.concatenate([batch['place'] for batch in batches])
+  places = np.concatenate([batch['record_index'] for batch in batches])
   assert found.dtype == np.uint8
   assert spec.num_views == int(crops)
   np.testing.assert_array_equal(places, np.repeat(np.arange(len(photos)), spec.num_views))
@@ -152,7 +152,7 @@ def test_broken_images_are_missing_and_the_order_stays(crops):
     files[i] = b'no photo'
   spec = ViewSpec(INCEPTION, 4, crops)
   batches = stream(files, spec, 30, num_threads=3)
-  places = np.concatenate([batch['place'] for batch in batches])
+  places = np.concatenate([batch['record_index'] for batch in batches])
   kept = [i for i in range(40) if i not in broken]
   np.testing.assert_array_equal(places, np.repeat(kept, spec.num_views))
 
@@ -163,7 +163,7 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
   def counting(place):
     note = tf.py_function(lambda n: decoded.append(int(n)), [place], [])
     with tf.control_dependencies([note]):
-      return {'image': tf.zeros([30, 40, 3], tf.uint8), 'place': tf.identity(place)}
+      return {'image': tf.zeros([30, 40, 3], tf.uint8), 'record_index': tf.identity(place)}
 
   def square_views(image, spec, scale, position):
     note = tf.py_function(lambda *square: made.append(square), [scale, position], [])

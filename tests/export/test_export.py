@@ -95,8 +95,8 @@ def test_says_what_the_evaluation_says(data, checkpoint, saved):
 
 
 def test_says_it_with_statistics_measured_anew(data, checkpoint, tmp_path):
-  run(data, checkpoint, tmp_path / '1', calibrate_batches=2)
-  expected = evaluated(data, checkpoint, calibrate_batches=2)
+  run(data, checkpoint, tmp_path / '1', batch_norm_batches=2)
+  expected = evaluated(data, checkpoint, batch_norm_batches=2)
   check_answers(tf.saved_model.load(str(tmp_path / '1')), expected)
   stored = evaluated(data, checkpoint)
   assert not np.allclose(stored['0.jpg'][1], expected['0.jpg'][1], atol=1e-3)

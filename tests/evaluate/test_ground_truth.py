@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from slim_inception.datasets import imagenet
 
-from slim_inception.evaluate import answers
+from slim_inception.evaluate import ground_truth
 
 VALIDATION = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in range(1, 50_001)]
 
 
 def test_the_list_of_2014_leaves_48238_validation_images():
-  excluded = answers.read_exclude_list('imagenet_2014')
+  excluded = ground_truth.read_exclude_list('imagenet_2014')
   mask = excluded.is_excluded(VALIDATION)
   assert np.count_nonzero(~mask) == 48_238
   assert (np.flatnonzero(mask)[[0, 1, -1]] + 1).tolist() == [36, 50, 49_981]
@@ -44,14 +44,14 @@ def test_the_list_of_2014_leaves_48238_validation_images():
 def test_names_are_compared_as_people_write_them(tmp_path, entry, filename, same):
   path = tmp_path / 'list.txt'
   path.write_text(f'\ufeff{entry}\r\n\r\n', 'utf-8')
-  excluded = answers.read_exclude_list(str(path))
+  excluded = ground_truth.read_exclude_list(str(path))
   assert excluded.is_excluded([filename, 'other.jpg']).tolist() == [same, False]
 
 
 def test_entries_without_a_image_are_said(tmp_path):
   path = tmp_path / 'list.txt'
   path.write_text('a.jpg\ngone/1\ngone/2\na.jpg\n')
-  excluded = answers.read_exclude_list(str(path))
+  excluded = ground_truth.read_exclude_list(str(path))
   note = excluded.check_used(['a.jpg', 'b.jpg'])
   assert note.endswith('2 of 3 entries name no image: gone/1, gone/2')
   with pytest.raises(ValueError, match=r'names none of the 1 images: it has .* have b\.jpg$'):
@@ -73,7 +73,7 @@ def test_no_list_is_an_error(tmp_path, content, error, message):
   if content is not None:
     path.write_bytes(content)
   with pytest.raises(error, match=re.escape(f'--exclude_list={path}') + '.*' + message):
-    answers.read_exclude_list(str(path))
+    ground_truth.read_exclude_list(str(path))
 
 
 def write(path, content):
@@ -85,27 +85,27 @@ def test_real_labels_by_number_are_shifted_past_the_background(tmp_path):
   content = [[] for _ in range(50_000)]
   content[0], content[2] = [65], [999, 0, 999]
   path = write(tmp_path / 'real.json', content)
-  found = answers.read_real_labels(path, imagenet.NUM_CLASSES, 1).answers(VALIDATION[:3])
+  found = ground_truth.read_real_labels(path, imagenet.NUM_CLASSES, 1).ground_truth(VALIDATION[:3])
   assert found.labels.tolist() == [[66, -1], [-1, -1], [1000, 1]]
   assert found.labels.dtype == np.int32
   assert found.counted.tolist() == [True, False, True]
   assert found.note == ''
   # Without a background, and for images in another order.
-  found = answers.read_real_labels(path, 1000).answers(VALIDATION[2::-2])
+  found = ground_truth.read_real_labels(path, 1000).ground_truth(VALIDATION[2::-2])
   assert found.labels.tolist() == [[999, 0], [65, -1]]
 
 
 def test_real_labels_by_name(tmp_path):
   path = write(tmp_path / 'real.json', {'cats/1.jpg': [0, 1], 'dogs/1.jpg': [1], '2': []})
-  labels = answers.read_real_labels(path, 2)
-  found = labels.answers(['dogs/1.jpg', 'cats/1.jpg', 'cats/2.jpg', 'cats/3.jpg'])
+  labels = ground_truth.read_real_labels(path, 2)
+  found = labels.ground_truth(['dogs/1.jpg', 'cats/1.jpg', 'cats/2.jpg', 'cats/3.jpg'])
   assert found.labels.tolist() == [[1, -1], [0, 1], [-1, -1], [-1, -1]]
   assert found.counted.tolist() == [True, True, False, False]
   assert 'does not have 1 of 4 images, which do not count: cats/3.jpg' in found.note
   with pytest.raises(ValueError, match=r'cats/1\.jpg and dogs/1\.jpg both name 1\.jpg'):
-    labels.answers(['1.jpg'])
+    labels.ground_truth(['1.jpg'])
   with pytest.raises(ValueError, match=r'names none of the 1 images'):
-    labels.answers(['4.jpg'])
+    labels.ground_truth(['4.jpg'])
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_other_contents_are_errors_of_one_line(tmp_path, text, message):
   path = tmp_path / 'real.json'
   path.write_text(text)
   with pytest.raises(ValueError, match=message) as caught:
-    answers.read_real_labels(str(path), 1001, 1)
+    ground_truth.read_real_labels(str(path), 1001, 1)
   assert '\n' not in str(caught.value) and f'--real_labels={path}' in str(caught.value)
 
 
 def test_real_labels_that_are_missing(tmp_path):
   with pytest.raises(FileNotFoundError, match='no such file; expected a JSON list'):
-    answers.read_real_labels(str(tmp_path / 'real.json'), 10)
+    ground_truth.read_real_labels(str(tmp_path / 'real.json'), 10)

@@ -9,7 +9,7 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from slim_inception.evaluate import calibration, scorer
+from slim_inception.evaluate import batch_norm_statistics, scorer
 from slim_inception.input import pipeline as input_pipeline
 from tests import records, tiny
 
@@ -24,7 +24,9 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def model():
-  made = scorer.make_model(tiny.NAME, 3, 32, batch_norm_decay=calibration.BATCH_NORM_DECAY)
+  made = scorer.make_model(
+    tiny.NAME, 3, 32, batch_norm_decay=batch_norm_statistics.BATCH_NORM_DECAY
+  )
   made.build()
   return made
 
@@ -39,7 +41,7 @@ def statistics(model):
 
 def test_one_batch_makes_inference_what_training_was(dataset, model):
   """Up to the kernel's factor n / (n - 1) of the variance."""
-  calibration.calibrate(model, dataset, INCEPTION, 1, batch_size=8)
+  batch_norm_statistics.estimate(model, dataset, INCEPTION, 1, batch_size=8)
   batches = input_pipeline.train_batches(
     dataset, INCEPTION, Distortion(), image_size=32, batch_size=8
   )
@@ -55,9 +57,9 @@ def test_one_batch_makes_inference_what_training_was(dataset, model):
 
 
 def test_several_batches_are_averaged(dataset, model):
-  calibration.calibrate(model, dataset, INCEPTION, 1, batch_size=8)
+  batch_norm_statistics.estimate(model, dataset, INCEPTION, 1, batch_size=8)
   first = statistics(model)
-  calibration.calibrate(model, dataset, INCEPTION, 2, batch_size=8)
+  batch_norm_statistics.estimate(model, dataset, INCEPTION, 2, batch_size=8)
   both = statistics(model)
   name = next(iter(first))
   assert not np.allclose(first[name], both[name], rtol=1e-3)
@@ -71,8 +73,8 @@ def test_several_batches_are_averaged(dataset, model):
 
 
 def test_more_batches_than_images(dataset, model):
-  with pytest.raises(ValueError, match=r'--calibrate_batches=4 of 8 images: image_folder train'):
-    calibration.calibrate(model, dataset, INCEPTION, 4, batch_size=8)
+  with pytest.raises(ValueError, match=r'--batch_norm_batches=4 of 8 images: image_folder train'):
+    batch_norm_statistics.estimate(model, dataset, INCEPTION, 4, batch_size=8)
 
 
 def test_models_keep_slims_decay_unless_calibrated():

@@ -1,4 +1,4 @@
-"""Batch statistics measured anew, with the weights as they are.
+"""Statistics of batch norm estimated anew, with the weights as they are.
 
 Moving averages lag behind the weights: with slim's decay of 0.9997 a short run ends with averages
 near where they began, and evaluation at chance while training looks perfect.
@@ -14,12 +14,12 @@ from slim_inception.nets.model import Model
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
-# The decay that a model to be calibrated is made with: its averages are those of the last batch.
+# The decay that the model is made with: its averages are those of the last batch.
 BATCH_NORM_DECAY = 0.0
 _STATISTICS = ('/moving_mean', '/moving_variance')
 
 
-def calibrate(
+def estimate(
   model: Model,
   dataset: Dataset,
   preprocessing: Preprocessing,
@@ -53,7 +53,7 @@ def calibrate(
   )
   if num_batches * batch_size > dataset.num_samples:
     raise ValueError(
-      f'--calibrate_batches={num_batches} of {batch_size} images: {dataset.name} '
+      f'--batch_norm_batches={num_batches} of {batch_size} images: {dataset.name} '
       f'{dataset.split_name} has {dataset.num_samples}'
     )
   statistics = {n: v for n, v in model.variables_by_name.items() if n.endswith(_STATISTICS)}

@@ -1,4 +1,4 @@
-"""Which images count, and what the right answers to them are: lists beside the records.
+"""Which images count, and what their right labels are: lists beside the records.
 
 Images are found by name. Lists have names with or without folders, with or without extension, and
 Hugging Face's files of ImageNet have the synset behind theirs; `_Names` compares what both sides
@@ -50,12 +50,11 @@ class _Names:
     if not filename:
       return []
     mine = _parts(filename)
-    found = []
-    for index, parts in self._by_last.get(mine[-1], ()):
-      length = min(len(parts), len(mine))
-      if parts[-length:] == mine[-length:]:
-        found.append(index)
-    return found
+    return [
+      index
+      for index, parts in self._by_last.get(mine[-1], ())
+      if parts[-len(mine) :] == mine[-len(parts) :]
+    ]
 
 
 # Images that are left out
@@ -126,15 +125,15 @@ def read_exclude_list(name_or_path: str) -> Excluded:
   return Excluded(name_or_path, entries)
 
 
-# Several right answers
+# Several right labels
 
 
-class Answers(NamedTuple):
-  """Right answers to images.
+class GroundTruth(NamedTuple):
+  """The right labels of images.
 
   Attributes:
     labels: [N, A] int32, -1 after the last where an image has fewer than A.
-    counted: [N] bool, False for images without any answer.
+    counted: [N] bool, False for images without any.
     note: what to tell the user of images that the list does not have; '' where it has all.
   """
 
@@ -144,12 +143,12 @@ class Answers(NamedTuple):
 
 
 class RealLabels:
-  """Right answers by name of the image; labels are the data set's.
+  """Right labels by name of the image; they are the data set's.
 
   Attributes:
     source: what the user gave, for messages.
     names: of the images.
-    labels: of each; () where nobody found an answer.
+    labels: of each; () where nobody knew one.
   """
 
   def __init__(self, source: str, names: Sequence[str], labels: Sequence[tuple[int, ...]]):
@@ -158,8 +157,8 @@ class RealLabels:
     self.labels = tuple(labels)
     self._index = _Names(self.names)
 
-  def answers(self, filenames: Sequence[str]) -> Answers:
-    """The answers to N images, in the order of the file.
+  def ground_truth(self, filenames: Sequence[str]) -> GroundTruth:
+    """The right labels of N images, those of each in the order of the file.
 
     Raises:
       ValueError: the file names none of them, or one of them twice with different labels.
@@ -170,21 +169,18 @@ class RealLabels:
         f'--real_labels={self.source} names none of the {len(filenames):,} images: it has '
         f'{files.some(self.names, 2)}, the records have {_examples(filenames)}'
       )
-    rows = [self._one(found, name) for found, name in zip(entries, filenames, strict=True)]
-    labels = np.full((len(rows), max(1, *map(len, rows))), -1, np.int32)
-    for row, answers in zip(labels, rows, strict=True):
-      row[: len(answers)] = answers
+    labels = padded([self._one(*entry) for entry in zip(entries, filenames, strict=True)])
     missing = [name or '(no name)' for name, e in zip(filenames, entries, strict=True) if not e]
     note = (
       f'--real_labels={self.source} does not have {len(missing):,} of {len(filenames):,} images, '
       f'which do not count: {files.some(missing, 3)}'
     )
-    return Answers(labels, labels[:, 0] >= 0, note if missing else '')
+    return GroundTruth(labels, labels[:, 0] >= 0, note if missing else '')
 
-  def _one(self, found: list[int], filename: str) -> tuple[int, ...]:
-    choices = {self.labels[index] for index in found}
+  def _one(self, entries: list[int], filename: str) -> tuple[int, ...]:
+    choices = {self.labels[index] for index in entries}
     if len(choices) > 1:
-      first, second = (self.names[index] for index in found[:2])
+      first, second = (self.names[index] for index in entries[:2])
       raise ValueError(
         f'--real_labels={self.source}: {first} and {second} both name {filename}, with different '
         'labels: write them with their folders'
@@ -193,10 +189,10 @@ class RealLabels:
 
 
 def read_real_labels(path: str, num_classes: int, label_offset: int = 0) -> RealLabels:
-  """Reads right answers in the form of ReaL (Beyer et al. 2020, arXiv:2006.07159).
+  """Reads right labels in the form of ReaL (Beyer et al. 2020, arXiv:2006.07159).
 
   That is a JSON list of 50,000 lists of labels, the first for ILSVRC2012_val_00000001, or a JSON
-  object {file name: [labels]}. An image whose list is empty has no right answer.
+  object {file name: [labels]}. An image whose list is empty has no right label.
 
   Args:
     path: of the file.
@@ -233,6 +229,14 @@ def read_real_labels(path: str, num_classes: int, label_offset: int = 0) -> Real
     tuple(dict.fromkeys(label + label_offset for label in labels)) for labels in content.values()
   ]
   return RealLabels(path, list(content), shifted)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+  """[N, A] int32 of N rows of labels, -1 after the last where one has fewer than A."""
+  labels = np.full((len(rows), max([1, *map(len, rows)])), -1, np.int32)
+  for row, values in zip(labels, rows, strict=True):
+    row[: len(values)] = values
+  return labels
 
 
 def _read_text(what: str, path: str, expected: str) -> str:
