@@ -1,7 +1,9 @@
 """Boxes of ImageNet: annotations as files, in a tar, and slim's list of them."""
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies
 from slim_inception.datasets import imagenet_boxes, records
 
 from tests.datasets.imagenet_layouts import (
@@ -106,9 +108,28 @@ def test_csv_with_a_broken_line(tmp_path):
     convert(source, tmp_path / 'out')
 
 
-def test_boxes_of_an_annotation_without_size_are_dropped():
-  content = xml([(DOG, 1, 2, 3, 4)], size=(0, 0))
-  assert imagenet_boxes.read_annotation(content, DOG, SYNSETS) == b''
+SIDE = strategies.floats(-50, 250).map(lambda side: round(side, 3))
+
+
+@hypothesis.settings(max_examples=100, derandomize=True, database=None, deadline=None)
+@hypothesis.given(*[SIDE] * 4, strategies.sampled_from([(0, 0), (100, 80), (200, 1)]))
+def test_any_box_lies_in_its_image_or_is_dropped(xmin, ymin, xmax, ymax, size):
+  """Swapped sides are turned, what lies outside is cut off; as a line of the CSV too."""
+  width, height = size
+  packed = imagenet_boxes.read_annotation(
+    xml([(DOG, xmin, ymin, xmax, ymax)], size=size), DOG, SYNSETS
+  )
+  if not (width and height):
+    assert packed == b''
+    return
+  relative = np.array([ymin / height, xmin / width, ymax / height, xmax / width])
+  sides = np.sort(np.clip(relative.reshape(2, 2), 0, 1), axis=0)
+  expected = [sides.ravel()] if (sides[0] < sides[1]).all() else []
+  np.testing.assert_allclose(
+    np.reshape(imagenet_boxes.unpack(packed), [-1, 4]), np.reshape(expected, [-1, 4]), 1e-6
+  )
+  line = ','.join(map(repr, relative[[1, 0, 3, 2]].tolist()))
+  assert list(imagenet_boxes.read_csv(f'a.JPEG,{line}\n'.encode())) == [('a.JPEG', packed)]
 
 
 def test_boxes_given_twice_are_taken_once(tmp_path):

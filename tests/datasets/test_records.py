@@ -1,6 +1,7 @@
+import hypothesis
 import numpy as np
-import pytest
 import tensorflow as tf
+from hypothesis import strategies
 from slim_inception.datasets import records
 
 from tests.datasets.slim_records import flowers_example, imagenet_example, write
@@ -31,15 +32,6 @@ def test_one_map_reads_both_layouts_in_tf_data(tmp_path):
       np.testing.assert_array_equal(got[key], eager[key])
 
 
-def test_boxes_are_brought_into_the_image_and_need_area():
-  boxes = [[-0.1, 0.2, 1.2, 0.9], [0.5, 0.5, 0.5, 0.8], [0.6, 0.1, 0.4, 0.2]]
-  serialized = records.encode_example(
-    b'', label=1, image_format='JPEG', height=2, width=2, boxes=boxes
-  )
-  bbox = records.parse_example(tf.constant(b''.join(serialized)))['bbox']
-  np.testing.assert_allclose(bbox, [[0, 0.2, 1, 0.9]], rtol=1e-6)
-
-
 def test_encodes_what_slim_encodes():
   ours = records.encode_example(
     b'jpeg bytes',
@@ -66,14 +58,17 @@ def test_what_a_data_set_has_not_is_left_out():
   }  # fmt: skip
 
 
-RNG = np.random.default_rng(0)
-FEATURES = {
-  'ints': [0, 1, 127, 128, 300, 2**31, 2**63 - 1, -1, -(2**63)],
-  'floats': [0.0, -1.5, 1e30],
-  'bytes': [b'', b'x', RNG.bytes(70_000)],
-  'Ümlaut': ['ä', 'b'],
-  'one': [5],
-}
+quick = hypothesis.settings(max_examples=60, derandomize=True, database=None, deadline=None)
+TEXT = strategies.text(strategies.characters(exclude_categories=['Cs']), max_size=20)
+INTS = strategies.integers(-(2**63), 2**63 - 1)
+FLOATS = strategies.floats(width=32, allow_nan=False)
+FEATURES = strategies.dictionaries(
+  TEXT,
+  strategies.one_of(
+    strategies.lists(values, min_size=1, max_size=5)
+    for values in (INTS, FLOATS, TEXT, strategies.binary(max_size=200))
+  ),
+)
 
 
 def as_proto(features):
@@ -89,40 +84,60 @@ def as_proto(features):
   return whole
 
 
-def test_wire_format_is_protobufs():
-  ours, proto = records.encode_features(FEATURES), as_proto(FEATURES).features
-  assert tf.train.Features.FromString(ours) == proto
-  assert ours == proto.SerializeToString(deterministic=True)
+@quick
+@hypothesis.given(FEATURES)
+def test_wire_format_is_protobufs(features):
+  """Both ways; the order of the features makes no difference."""
+  ours, proto = records.encode_features(features), as_proto(features)
+  assert tf.train.Features.FromString(ours) == proto.features
+  assert ours == records.encode_features(dict(reversed(features.items())))
+  decoded = records.decode_features(proto.SerializeToString())
+  assert decoded == {
+    key: [value.encode() if isinstance(value, str) else value for value in values]
+    for key, values in features.items()
+  }
 
 
-@pytest.mark.parametrize('size', [0, 100, 127, 128, 16_300, 16_384, 70_000, 2_097_100, 2_100_000])
-def test_record_is_protobufs(size):
-  """Lengths of one to four bytes; the keys are sorted as protobuf sorts them."""
-  facts = {'label': 300, 'image_format': 'JPEG', 'height': 1, 'width': 70_000}
-  ours = b''.join(
+@quick
+@hypothesis.given(
+  # Lengths of one to four bytes.
+  size=strategies.sampled_from([0, 100, 127, 128, 16_300, 16_384, 70_000, 2_097_100, 2_100_000]),
+  label=strategies.integers(0, 1000),
+  text=strategies.none() | TEXT,
+  synset=strategies.none() | TEXT,
+  filename=strategies.none() | TEXT,
+  boxes=strategies.lists(strategies.tuples(*[strategies.floats(-0.5, 1.5, width=32)] * 4)),
+)
+def test_records_are_protobufs_and_parse(size, label, text, synset, filename, boxes):
+  serialized = b''.join(
     records.encode_example(
-      RNG.bytes(size), **facts, text='ä', synset='n1', filename='ö.jpg', boxes=[(0, 0, 0.5, 1)] * 40
+      bytes(size), label=label, image_format='JPEG', height=1, width=70_000,
+      text=text, synset=synset, filename=filename, boxes=boxes,
     )
-  )
-  assert ours == tf.train.Example.FromString(ours).SerializeToString(deterministic=True)
+  )  # fmt: skip
+  proto = tf.train.Example.FromString(serialized)
+  assert serialized == proto.SerializeToString(deterministic=True)
+  feature = proto.features.feature
+  for key, value in {'class/text': text, 'class/synset': synset, 'filename': filename}.items():
+    assert (f'image/{key}' in feature) == (value is not None)
+    if value is not None:
+      assert feature[f'image/{key}'].bytes_list.value == [value.encode()]
+  parsed = records.parse_example(tf.constant(serialized))
+  assert parsed['encoded'].numpy() == bytes(size)
+  assert parsed['label'].numpy() == label
+  assert parsed['filename'].numpy() == (filename or '').encode()
+  clipped = np.clip(np.reshape(np.float32(boxes), [-1, 4]), 0, 1)
+  has_area = (clipped[:, :2] < clipped[:, 2:]).all(-1)
+  np.testing.assert_array_equal(parsed['bbox'], clipped[has_area])
 
 
-def test_reads_what_protobuf_writes():
-  decoded = records.decode_features(as_proto(FEATURES).SerializeToString())
-  assert decoded.keys() == FEATURES.keys()
-  assert decoded['ints'] == FEATURES['ints']
-  np.testing.assert_array_equal(np.float32(decoded['floats']), np.float32(FEATURES['floats']))
-  assert decoded['bytes'] == FEATURES['bytes']
-  assert decoded['Ümlaut'] == ['ä'.encode(), b'b']
-
-
-def test_noise_is_no_example():
-  """Broken bytes end in ValueError, whatever they are."""
-  whole = as_proto(FEATURES | {'bytes': [b'x']}).SerializeToString()
-  for _ in range(300):
-    noise = bytearray(whole[: RNG.integers(1, len(whole))])
-    noise[RNG.integers(len(noise))] = RNG.integers(256)
-    try:
-      records.decode_features(bytes(noise))
-    except ValueError as error:
-      assert str(error).startswith('no tf.train.Example')
+@quick
+@hypothesis.given(FEATURES.filter(bool), strategies.data())
+def test_noise_is_no_example(features, data):
+  """Broken bytes end in ValueError, if in anything."""
+  whole = bytearray(as_proto(features).SerializeToString())
+  whole[data.draw(strategies.integers(0, len(whole) - 1))] = data.draw(strategies.integers(0, 255))
+  try:
+    records.decode_features(bytes(whole[: data.draw(strategies.integers(1, len(whole)))]))
+  except ValueError as error:
+    assert str(error).startswith('no tf.train.Example')
