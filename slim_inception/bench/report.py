@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slim_inception.datasets import files
+from slim_inception import files
 
 Result = Mapping[str, Any]
 
@@ -73,11 +72,7 @@ def table(results: Sequence[Result]) -> str:
   columns = _COLUMNS[first['mode']]
   rows = [['', *(heading for heading, _ in columns)]]
   rows += [[r['program'], *(value(r) for _, value in columns)] for r in results]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [head]
-  for row in rows:
-    name, *values = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-    lines.append('  '.join([row[0].ljust(len(name)), *values]))
+  lines = [head, *files.text_table(rows)]
   if 'gflops' in first:
     lines.append(
       f'{first["gmacs_per_image"]:.2f} G multiply-adds an image; the machine does '
@@ -85,14 +80,6 @@ def table(results: Sequence[Result]) -> str:
       f'{first["product_gflops"]:.0f} in a matrix product'
     )
   return '\n'.join(lines)
-
-
-def append_json(path: str | os.PathLike, results: Iterable[Result]) -> None:
-  """Adds a line for each result to a file, which is replaced as a whole."""
-  before = _read(path)
-  lines = ''.join(json.dumps(result) + '\n' for result in results)
-  with files.atomic_path(path) as temporary:
-    temporary.write_text(before + lines, 'utf-8')
 
 
 def timm_row(result: Result) -> dict[str, Any]:
@@ -119,9 +106,10 @@ def csv_header(mode: str) -> str:
 
 def check_csv(path: str | os.PathLike, mode: str) -> None:
   """Raises ValueError where there is a file with other columns."""
-  found = _read(path).partition('\n')[0].strip()
-  if found and found != csv_header(mode):
-    raise ValueError(f'{path} has columns {found}, not {csv_header(mode)}: choose another file')
+  path = Path(path)
+  header = path.read_text('utf-8').partition('\n')[0].strip() if path.exists() else ''
+  if header and header != csv_header(mode):
+    raise ValueError(f'{path} has columns {header}, not {csv_header(mode)}: choose another file')
 
 
 def append_csv(path: str | os.PathLike, results: Sequence[Result]) -> None:
@@ -135,13 +123,4 @@ def append_csv(path: str | os.PathLike, results: Sequence[Result]) -> None:
   text = io.StringIO()
   writer = csv.DictWriter(text, csv_header(mode).split(','), lineterminator='\n')
   writer.writerows(timm_row(result) for result in results)
-  before = _read(path) or csv_header(mode) + '\n'
-  with files.atomic_path(path) as temporary:
-    temporary.write_text(before + text.getvalue(), 'utf-8')
-
-
-def _read(path: str | os.PathLike) -> str:
-  """The text of a file, '' where there is none; the last line is a whole one."""
-  path = Path(path)
-  text = path.read_text('utf-8') if path.exists() else ''
-  return text if not text or text.endswith('\n') else text + '\n'
+  files.append_text(path, text.getvalue(), header=csv_header(mode) + '\n')

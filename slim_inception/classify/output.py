@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TextIO
 
+from slim_inception import files
 from slim_inception.classify.sources import STANDARD_INPUT
-from slim_inception.datasets import files
 
 _DIGITS = 6  # of a probability, where programs read it
 
@@ -124,8 +124,5 @@ def _open(path: str) -> Iterator[TextIO]:
   if path == STANDARD_INPUT:
     yield sys.stdout
     return
-  with (
-    files.atomic_path(path) as temporary,
-    open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file,
-  ):
+  with files.atomic_text(path) as file:
     yield file

@@ -13,7 +13,7 @@ measured in the same process.
 import contextlib
 import os
 
-from slim_inception import flags
+from slim_inception import files, flags
 from slim_inception.bench import common, input_rate, net_rate, peers, report, startup, timing
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peer_process import PeerProcess
@@ -67,6 +67,6 @@ def main(_: list[str]) -> None:
   results = benchmark(config)
   print(report.table(results))
   if config.output_json:
-    report.append_json(config.output_json, results)
+    files.append_json_lines(config.output_json, results)
   if config.output_csv:
     report.append_csv(config.output_csv, results)

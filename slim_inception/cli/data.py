@@ -11,105 +11,119 @@ on after the shards that are finished.
 """
 
 import collections
+import dataclasses
 import shlex
 import sys
 
-from absl import flags
-
+from slim_inception import flags
 from slim_inception.datasets import conversion, dataset_factory, runners, verification
 
-_CONVERTIBLE = {name: e.convert for name, e in dataset_factory.DATASETS.items() if e.convert}
+_CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() if e.convert}
 
 
-def define_flags() -> None:
-  flags.DEFINE_enum('dataset_name', None, sorted(_CONVERTIBLE), 'What to convert.')
-  flags.DEFINE_string(
-    'source',
+@dataclasses.dataclass(frozen=True)
+class Config:
+  dataset_dir: str = flags.field(
+    flags.REQUIRED, 'Folder that the records are written to, or read in by --verify.'
+  )
+  dataset_name: str | None = flags.field(
+    None, 'Data set that is converted.', choices=tuple(sorted(_CONVERTERS))
+  )
+  source: str | None = flags.field(
     None,
     'Where the images are: a folder, an archive, or for imagenet several with commas between; '
     'data sets that can be downloaded need none.',
   )
-  flags.DEFINE_string('dataset_dir', None, 'Folder of the records.', required=True)
-  for split in ('train', 'validation'):
-    flags.DEFINE_integer(
-      f'{split}_shards',
-      None,
-      f'Files for the {split} split; by default as many as suit the data set.',
-      lower_bound=1,
-      upper_bound=99999,
-    )
-  flags.DEFINE_float(
-    'validation_fraction',
+  train_shards: int | None = flags.field(
     None,
-    'Share of each class that an image_folder without validation/ holds out; by default 0.1.',
-    lower_bound=0.0,
-    upper_bound=1.0,
+    'Number of files for the split for training; by default as many as suit the data set.',
+    at_least=1,
+    at_most=99999,
   )
-  flags.DEFINE_integer('seed', 0, 'Fixes the order of the records and what is held out.')
-  flags.DEFINE_enum(
-    'on_bad_image', 'skip', ['skip', 'fail'], 'What to do with a file that is no usable image.'
-  )
-  flags.DEFINE_integer(
-    'num_processes', None, 'Processes; by default one for each core.', lower_bound=1
-  )
-  flags.DEFINE_enum(
-    'runner', 'processes', ['processes', 'beam'], 'Who writes the shards: this machine or Beam.'
-  )
-  flags.DEFINE_string(
-    'beam_options',
+  validation_shards: int | None = flags.field(
     None,
-    'Options of Apache Beam, "--runner=FlinkRunner --parallelism=64" say; by default its local '
+    'Number of files for the split for validation; by default as many as suit the data set.',
+    at_least=1,
+    at_most=99999,
+  )
+  validation_fraction: float | None = flags.field(
+    None,
+    'Share of the images of each class, from 0 to below 1, that is held out for validation from '
+    'an image_folder without a folder of its own for that; by default 0.1.',
+    at_least=0,
+    at_most=1,
+  )
+  seed: int = flags.field(
+    0, 'Seed of the order of the records, and of the choice of images that are held out.'
+  )
+  on_bad_image: str = flags.field(
+    'skip',
+    'What a file that is no usable image does: it is skipped and listed in the report, or the '
+    'conversion fails.',
+    choices=('skip', 'fail'),
+  )
+  num_processes: int | None = flags.field(
+    None,
+    'Number of processes that write, or read in --verify; by default one for each core.',
+    at_least=1,
+  )
+  runner: str = flags.field(
+    'processes',
+    'Who writes the shards: processes on this machine, or Apache Beam.',
+    choices=('processes', 'beam'),
+  )
+  beam_options: str | None = flags.field(
+    None,
+    'Options of Apache Beam, e.g. "--runner=FlinkRunner --parallelism=64"; by default its local '
     'runner. All workers must see the source and dataset_dir under the same paths.',
   )
-  flags.DEFINE_bool('overwrite', False, 'Replace the records in dataset_dir.')
-  flags.DEFINE_bool(
-    'verify', False, 'Read every record of dataset_dir again and name whatever is wrong.'
+  overwrite: bool = flags.field(False, 'Replace the records that are in dataset_dir.')
+  verify: bool = flags.field(
+    False, 'Read every record in dataset_dir again and name whatever is wrong.'
   )
+
+
+def define_flags() -> None:
+  flags.define(Config)
 
 
 def main(_: list[str]) -> None:
-  values = flags.FLAGS
-  num_processes = values.num_processes or runners.num_cores()
-  if values.verify:
-    _verify(values.dataset_dir, num_processes)
+  config = flags.parse(Config, lambda values: flags.build(Config, values))
+  num_processes = config.num_processes or runners.num_cores()
+  if config.verify:
+    _verify(config.dataset_dir, num_processes)
     return
-  if values.dataset_name is None:
-    raise flags.Error(f'--dataset_name is needed: {", ".join(sorted(_CONVERTIBLE))}')
-  if values.beam_options is not None and values.runner != 'beam':
+  if config.dataset_name is None:
+    raise flags.Error(f'--dataset_name is needed: {", ".join(sorted(_CONVERTERS))}')
+  if config.beam_options is not None and config.runner != 'beam':
     raise flags.Error('--beam_options needs --runner=beam')
   options = conversion.Options(
-    train_shards=values.train_shards,
-    validation_shards=values.validation_shards,
-    validation_fraction=values.validation_fraction,
-    seed=values.seed,
-    overwrite=values.overwrite,
-    skip_bad=values.on_bad_image == 'skip',
+    train_shards=config.train_shards,
+    validation_shards=config.validation_shards,
+    validation_fraction=config.validation_fraction,
+    seed=config.seed,
+    overwrite=config.overwrite,
+    skip_bad=config.on_bad_image == 'skip',
     num_processes=num_processes,
-    beam=values.runner == 'beam',
-    beam_options=values.beam_options or '',
+    beam=config.runner == 'beam',
+    beam_options=config.beam_options or '',
   )
-  convert = _CONVERTIBLE[values.dataset_name]
-  result = convert(values.source, values.dataset_dir, options)
-  for line in about_skipped(result, values.dataset_dir):
+  result = _CONVERTERS[config.dataset_name](config.source, config.dataset_dir, options)
+  for line in about_skipped(result, config.dataset_dir):
     print(line, file=sys.stderr)
-  print('\n'.join(summary(result, values.dataset_dir)))
+  print('\n'.join(summary(result, config.dataset_dir)))
 
 
 def _verify(dataset_dir: str, num_processes: int) -> None:
   result = verification.verify(dataset_dir, num_processes)
   for problem in result.problems:
     print(problem, file=sys.stderr)
-  print(f'{result.num_records:,} records in {result.num_shards:,} shards read', end='; ')
-  if not result.problems:
-    print(
-      'all is well'
-      if result.has_info
-      else 'all is well, as far as can be said without '
-      'dataset.json: counts and classes were not compared'
-    )
-    return
-  print(f'{len(result.problems)} problems')
-  sys.exit(1)
+  outcome = f'{len(result.problems)} problems' if result.problems else 'all is well'
+  if not result.has_info:
+    outcome += ' (without dataset.json, counts and classes were not compared)'
+  print(f'{result.num_records:,} records in {result.num_shards:,} shards read; {outcome}')
+  if result.problems:
+    sys.exit(1)
 
 
 def about_skipped(result: conversion.Conversion, dataset_dir: str) -> list[str]:

@@ -1,6 +1,5 @@
 """Evaluations that follow a run: each of its checkpoints once, as they come."""
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.datasets import files
+from slim_inception import files
+from slim_inception.constants import EVALUATIONS_FILE
 from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
@@ -18,7 +18,6 @@ from slim_inception.train import config as train_config
 from slim_inception.train import distribution
 from slim_inception.train.distribution import Team
 
-HISTORY_FILE = 'evaluations.jsonl'
 _POLL_SECS = 5.0
 
 
@@ -84,20 +83,15 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
 
 def read_history(eval_dir: str) -> list[dict[str, Any]]:
   """The evaluations of `--follow`: step, num_images, top_1, top_5; [] where there is none."""
-  path = os.path.join(eval_dir, HISTORY_FILE)
-  if not os.path.exists(path):
-    return []
-  with open(path) as file:
-    return [json.loads(line) for line in file]
+  return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE))
 
 
 def _remember(
   eval_dir: str, writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any]
 ) -> None:
   reported = {name: metrics[name] for name in ('num_images', 'top_1', 'top_5')}
-  entries = [*read_history(eval_dir), {'step': step, **reported}]
-  with files.atomic_path(os.path.join(eval_dir, HISTORY_FILE)) as temporary:
-    temporary.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
+  path = os.path.join(eval_dir, EVALUATIONS_FILE)
+  files.append_json_lines(path, [{'step': step, **reported}])
   logging.info('step %d: top-1 %.4f  top-5 %.4f', step, metrics['top_1'], metrics['top_5'])
   with writer.as_default():
     for name in ('top_1', 'top_5'):

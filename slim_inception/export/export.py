@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from slim_inception.datasets import dataset_factory, files
+from slim_inception import files
+from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import examples, scorer
 from slim_inception.evaluate.config import Member
@@ -71,7 +72,7 @@ def export(wanted: ExportRequest) -> Comparison:
     for _, image in itertools.islice(views(train_set, classifier), wanted.calibration_images):
       yield image
 
-  temporary = output.with_name(f'{output.name}.part-{os.getpid()}')
+  temporary = files.temporary_path(output)
   temporary.mkdir(parents=True)
   try:
     task = Task(classifier, wanted.quantize, calibration)

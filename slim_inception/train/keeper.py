@@ -1,7 +1,6 @@
 """The checkpoints that a run keeps in its train_dir."""
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.datasets import files
+from slim_inception import files
+from slim_inception.constants import BEST_FOLDER, CONFIG_FILE, EVALUATION_METRICS_FILE
 from slim_inception.nets import checkpoints
-from slim_inception.train.config import CONFIG_FILE
 from slim_inception.train.distribution import Team
 from slim_inception.train.train_state import Counters, TrainState
 
-BEST_FOLDER = 'best'
+_OWN_FILES = r'model\.ckpt-\d+(\..*)?|checkpoint|config\.json|metrics\.jsonl?'
 
 
 class Keeper:
@@ -30,10 +29,8 @@ class Keeper:
     self._max_to_keep = max_to_keep
     self._team = team
     if team.is_chief:
-      files.sweep(directory, r'model\.ckpt-\d+')
-    for name in os.listdir(directory) if team.is_chief else ():
-      if '.part-' in name:
-        os.remove(os.path.join(directory, name))
+      for folder in (directory, os.path.join(directory, BEST_FOLDER)):
+        files.sweep(folder, _OWN_FILES)
 
   def path(self, step: int) -> str:
     """Prefix of the checkpoint of a step."""
@@ -74,8 +71,8 @@ class Keeper:
     config = os.path.join(self._directory, CONFIG_FILE)
     if os.path.exists(config):
       _copy(config, os.path.join(best, CONFIG_FILE))
-    with files.atomic_path(os.path.join(best, 'metrics.json')) as temporary:
-      temporary.write_text(json.dumps({**metrics, 'checkpoint': os.path.basename(copy)}) + '\n')
+    facts = {**metrics, 'checkpoint': os.path.basename(copy)}
+    files.write_json(os.path.join(best, EVALUATION_METRICS_FILE), facts)
     write_checkpoint_state(best, [copy])
     for name in os.listdir(best):
       if name.startswith('model.ckpt-') and not name.startswith(f'{os.path.basename(copy)}.'):
@@ -96,8 +93,5 @@ def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
   names = [os.path.relpath(prefix, directory) for prefix in prefixes]
   lines = [f'model_checkpoint_path: "{names[-1]}"']
   lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-  path = os.path.join(directory, 'checkpoint')
-  temporary = f'{path}.part-{os.getpid()}'
-  with open(temporary, 'w') as file:
+  with files.atomic_text(os.path.join(directory, 'checkpoint')) as file:
     file.write('\n'.join(lines) + '\n')
-  os.replace(temporary, path)

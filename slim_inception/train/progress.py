@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 from absl import logging
 
-METRICS_FILE = 'metrics.jsonl'
+from slim_inception import files
+from slim_inception.constants import METRICS_FILE
 
 
 class Progress:
@@ -160,20 +161,13 @@ def duration(seconds: float) -> str:
 
 def read_metrics(directory: str) -> list[dict]:
   """The objects of a run's metrics.jsonl; [] where there is none."""
-  return _read_lines(os.path.join(directory, METRICS_FILE))
-
-
-def _read_lines(path: str) -> list[dict]:
-  if not os.path.exists(path):
-    return []
-  with open(path) as file:
-    return [json.loads(line) for line in file]
+  return files.read_json_lines(os.path.join(directory, METRICS_FILE))
 
 
 def _rewound(path: str, step: int) -> float:
   """Drops what came after `step` from metrics.jsonl; the hours of training until then."""
   keep_until(path, step)
-  return max((entry.get('hours', 0.0) for entry in _read_lines(path)), default=0.0)
+  return max((entry.get('hours', 0.0) for entry in files.read_json_lines(path)), default=0.0)
 
 
 def keep_until(path: str, step: int) -> None:
@@ -181,18 +175,6 @@ def keep_until(path: str, step: int) -> None:
 
   The file is replaced, never cut in place.
   """
-  if not os.path.exists(path):
-    return
-  kept = []
-  with open(path) as file:
-    for line in file:
-      try:
-        entry = json.loads(line)
-      except json.JSONDecodeError:
-        continue
-      if entry.get('step', 0) <= step:
-        kept.append(line)
-  temporary = f'{path}.part-{os.getpid()}'
-  with open(temporary, 'w') as file:
-    file.writelines(kept)
-  os.replace(temporary, path)
+  if os.path.exists(path):
+    objects = files.read_json_lines(path)
+    files.write_json_lines(path, [entry for entry in objects if entry.get('step', 0) <= step])

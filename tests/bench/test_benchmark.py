@@ -14,6 +14,7 @@ from PIL import Image
 from slim_inception.datasets import dataset_factory
 from slim_inception.nets import nets_factory
 
+from slim_inception import files
 from slim_inception.bench import (
   input_rate,
   net_rate,
@@ -348,7 +349,7 @@ def test_files_grow(tmp_path):
   csv, lines = tmp_path / 'results.csv', tmp_path / 'results.json'
   for program in ('slim-inception', 'timm'):
     report.append_csv(csv, [result_of(program=program)])
-    report.append_json(lines, [result_of(program=program)])
+    files.append_json_lines(lines, [result_of(program=program)])
   assert csv.read_text() == (
     'model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count\n'
     'inception_v3,4.57,7005.6,32,299,27.15\n'

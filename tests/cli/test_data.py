@@ -83,12 +83,12 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
   [
     ('again', 1, ['my records already holds a data set', '--overwrite']),
     ('no source', 1, ['source nowhere does not exist', '<class>/*.jpg']),
-    ('fraction', 2, ['--validation_fraction=2', '[0.0, 1.0]']),
-    ('shards', 2, ['--train_shards=0', '[1, 99999]']),
+    ('fraction', 2, ['--validation_fraction=2: must be a number, at least 0, at most 1']),
+    ('shards', 2, ['--train_shards=0', 'at least 1, at most 99999']),
     (
       'data set',
       2,
-      ['--dataset_name=birds', 'cifar10|cifar100|digits|flowers|image_folder|imagenet|mnist'],
+      ['--dataset_name=birds: choose one of cifar10, cifar100, digits, flowers'],
     ),
     ('processes', 2, ['--num_processes=0']),
     (
@@ -99,7 +99,7 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
     ('beam options', 2, ['--beam_options needs --runner=beam']),
     ('nothing to verify', 1, ['nowhere: No such file or directory']),
     ('flag', 2, ["'dataset_nam'", 'Did you mean: dataset_name']),
-    ('required', 2, ['--dataset_dir']),
+    ('required', 2, ['--dataset_dir must be given: Folder that the records']),
     ('number', 2, ['--seed=x']),
     ('argument', 2, ["unexpected argument 'digits'"]),
   ],
@@ -125,7 +125,7 @@ def test_help_lists_the_flags(results):
   status, out, _ = results['help']
   assert status == 0
   assert out.startswith('Converts a data set to records, or verifies records.')
-  assert '--validation_fraction: Share of each class' in out
+  assert '--validation_fraction: Share of the images of each class' in out
 
 
 def test_start_up_is_silent(tmp_path):
