@@ -11,9 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from slim_inception import constants
-from slim_inception.evaluate import comparison, comparison_plot, following
-from slim_inception.train import config as train_config
+from slim_inception.evaluate import comparison, comparison_plot
 from slim_inception.train import progress
 
 ROOT = Path(__file__).parents[2]
@@ -169,9 +167,6 @@ def test_files_of_a_run_that_is_going_on(plain):
 
 
 def test_what_training_writes_is_read(tmp_path):
-  assert constants.METRICS_FILE == progress.METRICS_FILE
-  assert constants.EVALUATIONS_FILE == following.HISTORY_FILE
-  assert constants.CONFIG_FILE == train_config.CONFIG_FILE
   written = progress.Progress(str(tmp_path), 0, None, images_per_step=32, summary_secs=60)
   written.start_clock(0)
   written.log(10, 0.5, {'loss': 1.0, 'top_1': 0.25, 'learning_rate': 0.1})
