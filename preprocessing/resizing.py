@@ -5,6 +5,11 @@ kernels but does not round and clip to uint8 between its two passes: on noise it
 level away from Pillow with bilinear (in a sixth of all values) and up to 31 with bicubic, whose
 overshoot Pillow clips twice. (tf.raw_ops.ScaleAndTranslate, once for each pass, is faster and comes
 within 2: an image would still depend on who resized it.)
+
+The arithmetic is Pillow 13's, whichever version is installed. Its two passes come in the order that
+its rule says, see `_vertically_first`; up to 12.3 the horizontal one always comes first. So images
+that are reduced and more than twice as tall as wide differ from 12.3's: by 1 grey level at most
+with bilinear, by up to 23 on noise and 30 on black and white noise with bicubic.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,18 +64,36 @@ def resize_window(
     interpolation: one of `INTERPOLATIONS`.
 
   Returns:
-    uint8 [*window, channels]: what Pillow's `Image.resize` and a crop give.
+    uint8 [*window, channels]: what Pillow 13's `Image.resize` and a crop give.
   """
   kernel = _KERNELS[interpolation]
   height, width = tf.unstack(tf.shape(image)[:2])
   top, rows = _weights(height, size[0], begin[0], window[0], kernel)
   left, columns = _weights(width, size[1], begin[1], window[1], kernel)
   image = image[top : top + rows.dense_shape[1], left : left + columns.dense_shape[1]]
-  # Horizontally first, as Pillow. Each product turns the image: [channels, h, w] becomes
-  # [window w, channels, h] and that [window h, window w, channels].
   planes = tf.stack(tf.unstack(tf.cast(image, tf.int32), axis=2))
-  mixed = _mix_last_axis(rows, _mix_last_axis(columns, planes))
+
+  # Each product turns the planes: [channels, h, w] becomes [window w, channels, h] and that
+  # [window h, window w, channels].
+  def horizontally_first() -> tf.Tensor:
+    return _mix_last_axis(rows, _mix_last_axis(columns, planes))
+
+  def vertically_first() -> tf.Tensor:
+    turned = tf.transpose(planes, [0, 2, 1])
+    return tf.transpose(_mix_last_axis(columns, _mix_last_axis(rows, turned)), [1, 0, 2])
+
+  vertical = _vertically_first(height, width, *size)
+  mixed = tf.cond(vertical, vertically_first, horizontally_first)
   return tf.ensure_shape(tf.cast(mixed, tf.uint8), [None, None, image.shape[2]])
+
+
+def _vertically_first(height: Side, width: Side, new_height: Side, new_width: Side) -> tf.Tensor:
+  """Whether Pillow 13 resizes vertically before it does so horizontally.
+
+  Roughly: where the height shrinks by more than twice what the width does, in pixels. The sizes are
+  those of the whole image, even if only a window of it is wanted.
+  """
+  return height - new_height > tf.maximum(0, 2 * (width - new_width))
 
 
 def _weights(

@@ -129,6 +129,7 @@ def test_help_lists_the_flags(results):
 
 
 def test_start_up_is_silent(tmp_path):
+  pytest.importorskip('sklearn', reason='extra demo')
   status, out, err = start(tmp_path, '--dataset_name=digits', '--dataset_dir=digits')
   assert (status, err) == (0, '')
   assert out.startswith('train: 1437 images in 4 shards\nvalidation: 360 images')

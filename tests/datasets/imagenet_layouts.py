@@ -4,12 +4,14 @@ import io
 import tarfile
 import zipfile
 
-import pyarrow
-import pyarrow.parquet
+import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, imagenet
 
 from tests.datasets.odd_images import JPEG, PNG, digest, encode, lying
+
+pyarrow = pytest.importorskip('pyarrow', reason='extra parquet')
+pytest.importorskip('pyarrow.parquet', reason='extra parquet')
 
 TENCH, DOG, TISSUE = 'n01440764', 'n02105855', 'n15075141'  # labels 1, 231, 1000
 GREY, PROGRESSIVE = encode('JPEG', 'L'), encode('JPEG', progressive=True)

@@ -1,6 +1,7 @@
 """What all converters share: nothing overwritten, nothing lost, the same bytes whoever runs."""
 
 import fcntl
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -15,6 +16,10 @@ from slim_inception.datasets import conversion, image_folder, runners, shards
 from tests.datasets.odd_images import JPEG, digest, tree
 
 ROOT = pathlib.Path(__file__).parents[2]
+needs_beam = pytest.mark.skipif(
+  importlib.util.find_spec('apache_beam') is None,
+  reason='extra beam, which holds Pillow and others back: ./run test-beam tests it',
+)
 
 
 def test_nothing_is_overwritten_silently(tmp_path):
@@ -245,7 +250,7 @@ def test_full_disk_keeps_what_is_finished(tmp_path, small_disk, num_processes):
 # Who runs
 
 
-@pytest.mark.parametrize('runner', ['3 processes', 'beam'])
+@pytest.mark.parametrize('runner', ['3 processes', pytest.param('beam', marks=needs_beam)])
 def test_every_runner_writes_the_same_bytes(tmp_path, runner):
   root = tree(tmp_path / 'root', 'ab', count=30)
   (root / 'a' / 'text.jpg').write_text('Not found')
@@ -258,12 +263,21 @@ def test_every_runner_writes_the_same_bytes(tmp_path, runner):
   assert [entry['file'] for entry in result.skipped] == ['a/text.jpg']
 
 
+@needs_beam
 def test_beam_pipeline_that_fails(tmp_path):
   root = tree(tmp_path / 'root', 'ab')
   (root / 'a' / 'text.jpg').write_text('Not found')
   options = conversion.Options(skip_bad=False, beam=True)
   with pytest.raises(OSError, match=r'the pipeline failed: .*a/text.jpg: not an image'):
     image_folder.convert(str(root), tmp_path / 'out', options)
+
+
+def test_beam_that_is_not_installed(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  with pytest.raises(ValueError, match='--runner=beam needs Apache Beam: pip install'):
+    image_folder.convert(
+      str(tree(tmp_path / 'root', 'ab')), tmp_path / 'out', conversion.Options(beam=True)
+    )
 
 
 def test_killed_process_of_the_pool_is_an_error():

@@ -3,6 +3,8 @@ import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, digits
 
+pytest.importorskip('sklearn', reason='extra demo')
+
 
 def test_digits_split_is_fixed_and_stratified():
   plan = digits.make_plan(None, conversion.Options())

@@ -7,8 +7,6 @@ import tarfile
 import zipfile
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, dataset_info, imagenet
@@ -41,6 +39,8 @@ from tests.datasets.imagenet_layouts import (
   write,
 )
 from tests.datasets.odd_images import JPEG, PNG, encode, lying, tree
+
+pyarrow = pytest.importorskip('pyarrow', reason='extra parquet')
 
 
 @pytest.fixture(scope='module')

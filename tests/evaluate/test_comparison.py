@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from slim_inception.evaluate import comparison, comparison_plot
+from slim_inception.evaluate import comparison
 from slim_inception.train import progress
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,7 @@ def run_script(*arguments, before='pass', after='pass'):
   return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.usefixtures('draw')
 def test_table_and_csv(plain, residual, tmp_path):
   output = tmp_path / 'new' / 'v4.1'  # no folder yet, and a dot that is no suffix
   status, out, err = run_script(plain, residual, f'--output={output}')
@@ -193,6 +194,7 @@ def test_hours_that_were_not_counted_from_the_start_are_not_shown(plain, residua
   assert comparison.text([first])[2].split()[3] == '-'
 
 
+@pytest.mark.usefixtures('draw')
 def test_runs_without_evaluations_are_named(plain, tmp_path):
   new = make_run(tmp_path / 'new', 'inception_v3', LOG)
   status, out, err = run_script(plain, new, f'--output={tmp_path}/c')
@@ -267,10 +269,18 @@ def drawn(path):
   return curves, [element.text for element in root.iter(f'{SVG}text')]
 
 
-def test_drawing(plain, residual, tmp_path):
+@pytest.fixture
+def draw():
+  pytest.importorskip('matplotlib', reason='extra plots')
+  from evaluation import comparison_plot
+
+  return comparison_plot.draw
+
+
+def test_drawing(draw, plain, residual, tmp_path):
   runs = comparison.read_runs([plain, residual])
   names = ['_$plain$ <1>', 'WIDE' * 30]
-  paths = comparison_plot.draw(runs, names, str(tmp_path / 'c'))
+  paths = draw(runs, names, str(tmp_path / 'c'))
   assert paths == [str(tmp_path / 'c.png'), str(tmp_path / 'c.svg')]
   curves, texts = drawn(tmp_path / 'c.svg')
   assert curves == {
@@ -290,11 +300,11 @@ def test_drawing(plain, residual, tmp_path):
   assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
 
 
-def test_panels_of_hours_are_left_out_where_no_run_has_hours(plain, tmp_path):
+def test_panels_of_hours_are_left_out_where_no_run_has_hours(draw, plain, tmp_path):
   (run,) = comparison.read_runs([plain])
   untimed = tuple(evaluation._replace(hours=None) for evaluation in run.evaluations)
   run = run._replace(hours=None, evaluations=untimed)
-  comparison_plot.draw([run], ['plain'], str(tmp_path / 'c'))
+  draw([run], ['plain'], str(tmp_path / 'c'))
   curves, texts = drawn(tmp_path / 'c.svg')
   assert sorted(curves) == ['top_1 epoch 0', 'top_5 epoch 0']
   assert 'hours of training' not in texts

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import sklearn.metrics
 
 from slim_inception.evaluate import metrics
 from slim_inception.evaluate.metrics import Predictions
@@ -57,9 +56,10 @@ def test_summary_is_that_of_a_loop(answers):
 
 
 def test_figures_by_class_are_scikit_learns():
+  scikit_learn = pytest.importorskip('sklearn.metrics', reason='extra demo')
   given = predictions()
   true, predicted = given.labels[:, 0], given.top[:, 0]
-  precision, recall, f1, count = sklearn.metrics.precision_recall_fscore_support(
+  precision, recall, f1, count = scikit_learn.precision_recall_fscore_support(
     true, predicted, labels=range(7), zero_division=np.nan
   )
   table = metrics.per_class(given, 7)
@@ -73,7 +73,7 @@ def test_figures_by_class_are_scikit_learns():
   sparse = metrics.confusion(given, 7)
   matrix[sparse.true, sparse.predicted] = sparse.count
   np.testing.assert_array_equal(
-    matrix, sklearn.metrics.confusion_matrix(true, predicted, labels=range(7))
+    matrix, scikit_learn.confusion_matrix(true, predicted, labels=range(7))
   )
   assert sparse.count.all()
 

@@ -11,8 +11,8 @@ from slim_inception.preprocessing.preprocessing_factory import INCEPTION, VGG
 
 from slim_inception.evaluate import views
 from slim_inception.evaluate.views import ViewSpec
+from tests import pillow
 
-PILLOW = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
 SIZE = 24
 SCALES = (27, 31, 34, 38)  # 256, 288, 320, 352 of 224
 SHAPES = {
@@ -23,6 +23,7 @@ SHAPES = {
   'larger than every scale': (150, 200),
   'a line': (1, 300),
   'a column': (400, 3),
+  'a tower': (230, 70),
 }
 SPECS = {
   '10': ViewSpec(INCEPTION, SIZE, '10', interpolation='bicubic'),
@@ -42,7 +43,7 @@ def resized(photo, scale, interpolation):
   width, height = photo.size
   longer = int(scale * max(width, height) / min(width, height))
   size = (longer, scale) if width > height else (scale, longer)
-  return photo.resize(size, PILLOW[interpolation])
+  return pillow.resize(photo, size, interpolation)
 
 
 def centered(photo, width, height):
@@ -65,7 +66,7 @@ def six_of(square, interpolation):
   for left, top in [(0, 0), (far, 0), (0, far), (far, far)]:
     yield square.crop((left, top, left + SIZE, top + SIZE))
   yield centered(square, SIZE, SIZE)
-  yield square.resize((SIZE, SIZE), PILLOW[interpolation])
+  yield pillow.resize(square, (SIZE, SIZE), interpolation)
 
 
 def expected_views(image, crops):

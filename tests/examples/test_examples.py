@@ -2,7 +2,9 @@
 
 import pytest
 
-from examples import (
+pytest.importorskip('sklearn', reason='extra demo')
+
+from examples import (  # they read scikit-learn's digits
   custom_training_loop,
   feature_pyramid,
   frozen_backbone,
