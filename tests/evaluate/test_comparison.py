@@ -272,7 +272,7 @@ def drawn(path):
 @pytest.fixture
 def draw():
   pytest.importorskip('matplotlib', reason='extra plots')
-  from evaluation import comparison_plot
+  from slim_inception.evaluate import comparison_plot
 
   return comparison_plot.draw
 
