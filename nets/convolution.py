@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-# As a product over patches, filter gradients up to here take half the time of TensorFlow's own
+# Pixels: up to here filter gradients as a product over patches take half the time of TensorFlow's
 # (bfloat16, two cores with AMX: benchmarks/benchmark_filter_gradients.py); 17 x 17 no less.
-_MOST_PLACES = 64
+_MAX_POSITIONS = 64
 
 
 def convolve(
@@ -39,7 +39,7 @@ def convolve(
 
 
 def _sees_all(inputs: tf.Tensor, weights: tf.Tensor, padding: str) -> bool:
-  """Whether the kernel is as large as the image, as in the heads: there is one place to be at."""
+  """Whether the kernel is as large as the image, as in the heads: there is one position."""
   kernel = weights.shape[:2]
   return inputs.shape[1:3] == kernel and (padding == 'VALID' or kernel == (1, 1))
 
@@ -53,13 +53,13 @@ def _product(inputs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _pays_as_product(inputs: tf.Tensor, weights: tf.Tensor) -> bool:
-  if inputs.dtype != tf.bfloat16 or not _on_processors():
+  if inputs.dtype != tf.bfloat16 or not _on_cpu():
     return False
-  places = inputs.shape[1:3].num_elements()
-  return weights.shape[:2] == (1, 1) or (places is not None and places <= _MOST_PLACES)
+  positions = inputs.shape[1:3].num_elements()
+  return weights.shape[:2] == (1, 1) or (positions is not None and positions <= _MAX_POSITIONS)
 
 
-def _on_processors() -> bool:
+def _on_cpu() -> bool:
   return all(device.device_type == 'CPU' for device in tf.config.list_physical_devices())
 
 
@@ -86,7 +86,7 @@ def add_biases(outputs: tf.Tensor, biases: tf.Tensor, data_format: str) -> tf.Te
   by 140 from zero, it finds sums that are wrong by up to 86. The product sums in float32, in half
   of the time.
   """
-  if outputs.dtype != tf.bfloat16 or data_format != 'NHWC' or not _on_processors():
+  if outputs.dtype != tf.bfloat16 or data_format != 'NHWC' or not _on_cpu():
     return tf.nn.bias_add(outputs, biases, data_format=data_format)
 
   @tf.custom_gradient

@@ -60,12 +60,12 @@ def fold(variables: Mapping[str, tf.Variable], epsilon: float) -> dict[str, tf.T
     scope = name.removesuffix(_MEAN)
     if f'{scope}/weights' not in variables:
       raise ValueError(f'{name}: there are no {scope}/weights to fold it into')
-
-    def value(suffix: str, default: float = 0.0, scope: str = scope) -> tf.Tensor | float:
-      variable = variables.get(f'{scope}/BatchNorm/{suffix}')
-      return default if variable is None else variable.read_value()
-
-    factor = value('gamma', 1.0) * tf.math.rsqrt(value('moving_variance') + epsilon)
+    norm = {
+      leaf: variables[path].read_value()
+      for leaf in ('beta', 'gamma', 'moving_mean', 'moving_variance')
+      if (path := f'{scope}/BatchNorm/{leaf}') in variables
+    }
+    factor = norm.get('gamma', 1.0) * tf.math.rsqrt(norm['moving_variance'] + epsilon)
     values[f'{scope}/weights'] *= factor  # [..., filters] * [filters]
-    values[f'{scope}/biases'] = value('beta') - factor * value('moving_mean')
+    values[f'{scope}/biases'] = norm.get('beta', 0.0) - factor * norm['moving_mean']
   return values

@@ -17,6 +17,7 @@ def sum_over_replicas(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
   def sum_all(strategy: tf.distribute.Strategy, *values) -> list:
     pairs = [(value, value) for value in values]
+    # tf.distribute.StrategyExtended is part of the public API, for the inside of `merge_call`.
     return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
 
   @tf.custom_gradient

@@ -7,17 +7,13 @@ from slim_inception.nets import inception, layers, nets_factory
 from slim_inception.nets.model import Model
 
 
-def _disturb(model: Model) -> None:
+def _disturb(model: Model, seed: int) -> None:
   """Statistics and parameters of batch norm as after training: nothing is 0 or 1."""
-  random = np.random.default_rng(0)
+  random = np.random.default_rng(seed)
   for name, variable in model.variables_by_name.items():
     if '/BatchNorm/' in name:
       low, high = (0.5, 1.5) if name.endswith(('gamma', 'variance')) else (-0.3, 0.3)
       variable.assign(random.uniform(low, high, variable.shape))
-
-
-def _images(size: int) -> tf.Tensor:
-  return tf.constant(np.random.default_rng(1).uniform(-1, 1, (2, size, size, 3)), tf.float32)
 
 
 @pytest.mark.parametrize(
@@ -29,33 +25,29 @@ def _images(size: int) -> tf.Tensor:
     pytest.param('inception_resnet_v2', {}, marks=pytest.mark.slow),
   ],
 )
-def test_gives_the_same(name: str, arguments: dict):
+def test_gives_the_same_and_follows_the_weights_when_asked(name: str, arguments: dict):
   net = nets_factory.get_net(name)
   scope = net.arg_scope(batch_norm_scale=True, batch_norm_epsilon=0.01)
   model = nets_factory.create_model(name, 7, image_size=107, arg_scope=scope, **arguments)
-  _disturb(model)
+  _disturb(model, seed=0)
   folded = model.fold_batch_norm()
   assert not any('BatchNorm' in name for name in folded.variables_by_name)
-  images = _images(107)
-  expected, points = model(images)
-  found, folded_points = folded(images)
-  np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-  assert list(folded_points) == list(points)
-  for end_point, value in points.items():
-    largest = np.abs(value).max()
-    np.testing.assert_allclose(folded_points[end_point], value, atol=1e-4 * largest)
+  images = tf.random.stateless_uniform((2, 107, 107, 3), (1, 1), -1, 1)
+  expected, end_points = model(images)
+  outputs, folded_end_points = folded(images)
+  _assert_close(outputs, expected)
+  assert list(folded_end_points) == list(end_points)
+  for end_point, value in end_points.items():
+    _assert_close(folded_end_points[end_point], value)
 
-
-def test_follows_the_weights_when_asked():
-  model = nets_factory.create_model('inception_v3', 7, image_size=75, depth_multiplier=0.25)
-  folded = model.fold_batch_norm()
-  _disturb(model)
-  before = folded(_images(75))[0]
+  _disturb(model, seed=1)
+  assert np.abs(model(images)[0] - expected).max() > 1e-3
   assert model.fold_batch_norm(into=folded) is folded
-  after = folded(_images(75))[0]
-  expected = model(_images(75))[0]
-  assert np.abs(after - before).max() > 1e-3
-  np.testing.assert_allclose(after, expected, atol=1e-4 * np.abs(expected).max())
+  _assert_close(folded(images)[0], model(images)[0])
+
+
+def _assert_close(tensor: tf.Tensor, expected: tf.Tensor) -> None:
+  np.testing.assert_allclose(tensor, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_batch_norm_of_its_own_is_refused():
