@@ -26,7 +26,7 @@ class Weights(NamedTuple):
   def num_classes(self) -> int | None:
     """The number of logits, as the file has it; None without classifier."""
     of_head = [scope for scope in self.layers if scope.startswith('Logits/')]
-    return len(self.layers[of_head[-1]].biases) if of_head else None
+    return self.layers[of_head[-1]].weights.shape[-1] if of_head else None
 
   @property
   def body_arguments(self) -> dict[str, Any]:

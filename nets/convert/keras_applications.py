@@ -14,7 +14,7 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   by_layer: dict[str, list[str]] = defaultdict(list)
   for name in tensors:
     by_layer[name.rsplit('/', 1)[0]].append(name)
-  by_layer = _renumbered(by_layer)
+  by_layer = {new: by_layer[name] for name, new in _new_names(by_layer).items()}
   names = names_for(net)
   theirs = sum(name.startswith('conv2d_') for name, _ in names.values())
   there = sum(name.startswith('conv2d_') for name in by_layer)
@@ -78,12 +78,14 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     raise ValueError(
       f'{NETS[net]} of Keras Applications has {theirs} unnamed convolutions, this one {there}'
     )
-  read, used = {}, set()
+  read: dict[str, Layer] = {}
+  used: set[str] = set()
   for scope, (main, norm) in names.items():
     if main == 'predictions' and main not in by_layer:
-      main = _only_dense_layer(tensors, by_layer)
-      if main is None:
+      dense = _only_dense_layer(tensors, by_layer)
+      if dense is None:
         continue
+      main = dense
     if main not in by_layer:
       raise ValueError(f'it has no {main}, which {NETS[net]} of Keras Applications has')
     weights, *biases = (tensors[name] for name in by_layer[main])
@@ -99,10 +101,10 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   return read, used
 
 
-def _renumbered(by_layer: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def _new_names(names: Collection[str]) -> dict[str, str]:
   """Automatic names numbered from 0: those of a session's second model begin anywhere."""
   automatic = defaultdict(list)
-  for name in by_layer:
+  for name in names:
     if match := _AUTOMATIC.fullmatch(name):
       automatic[match[1]].append((int(match[2] or 0), name))
   new_names = {
@@ -110,7 +112,7 @@ def _renumbered(by_layer: Mapping[str, list[str]]) -> dict[str, list[str]]:
     for kind, numbered in automatic.items()
     for i, (_, name) in enumerate(sorted(numbered))
   }
-  return {new_names.get(name, name): arrays for name, arrays in by_layer.items()}
+  return {name: new_names.get(name, name) for name in names}
 
 
 def _only_dense_layer(
@@ -229,9 +231,10 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
   """
   names = names_for(net)
   head = layers.get(next(reversed(names)))
-  top = {'include_top': False} if head is None else {'classes': len(head.biases)}
+  top = {'include_top': False} if head is None else {'classes': head.weights.shape[-1]}
   model = _application(net, **top)
-  by_name = _renumbered({layer.name: layer for layer in model.layers})
+  by_name = {layer.name: layer for layer in model.layers}
+  by_name = {new: by_name[name] for name, new in _new_names(by_name).items()}
   for scope, (main, norm) in names.items():
     if scope not in layers:
       continue

@@ -1,6 +1,6 @@
 """A layer's weights as plain arrays, and the algebra on them that is exact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,19 @@ class Layer(NamedTuple):
   weights: np.ndarray
   biases: np.ndarray | None = None
   norm: Norm | None = None
+
+  @classmethod
+  def of(cls, leaves: Mapping[str, np.ndarray]) -> 'Layer':
+    """The layer of what `leaves` gives, in float32."""
+    values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
+    weights, biases = values.pop('weights'), values.pop('biases', None)
+    return cls(weights, biases, Norm(**values) if values else None)
+
+  def leaves(self) -> dict[str, np.ndarray]:
+    """'weights', and 'biases' or 'beta', 'mean', 'variance' and, if it is not None, 'gamma'."""
+    norm = self.norm._asdict() if self.norm else {}
+    leaves = {'weights': self.weights, 'biases': self.biases, **norm}
+    return {leaf: value for leaf, value in leaves.items() if value is not None}
 
 
 def has_gamma(layer: Layer) -> bool:
@@ -87,6 +100,7 @@ def fold_normalization(layer: Layer, mean: Sequence[float], std: Sequence[float]
   scaled = (weights * scale[:, np.newaxis]).astype(np.float32)
   constant = (weights * shift[:, np.newaxis]).sum((0, 1, 2)).astype(np.float32)
   if layer.norm is None:
-    return layer._replace(weights=scaled, biases=layer.biases + constant)
+    biases = constant if layer.biases is None else layer.biases + constant
+    return layer._replace(weights=scaled, biases=biases)
   norm = layer.norm._replace(mean=layer.norm.mean - constant)
   return layer._replace(weights=scaled, norm=norm)

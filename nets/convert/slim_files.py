@@ -4,20 +4,24 @@ facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside th
 """
 
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import tensorflow as tf
 
 from .. import checkpoints
-from .layers import Layer, Norm
+from .layers import Layer
 from .structure import STRUCTURES, structure
 
-Tensors = dict[str, np.ndarray | None]  # None: there, but of no use to a net
+Tensors = dict[str, np.ndarray]
+
+_UNREAD = np.empty(0)  # in place of what is of no use to a net
 
 _LEAVES = {
   'weights': 'weights',
@@ -43,7 +47,8 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     ]
     hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
     raise ValueError(f'it has no {top}/... for {net}, but {hint}')
-  read, used = {}, set()
+  read: dict[str, Layer] = {}
+  used: set[str] = set()
   for row, scopes in structure(net).rows():
     of_row, missing = {}, None
     for scope in scopes:
@@ -67,17 +72,14 @@ def _needed(there: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
-  values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
-  weights, biases = values.pop('weights'), values.pop('biases', None)
-  if biases is None:
-    return Layer(weights, norm=Norm(**values))
-  if row in structure(net).heads and weights.ndim == 4:  # Inception-v3's are 1 x 1 convolutions
-    weights = weights[0, 0]
-  return Layer(weights, biases=biases)
+  layer = Layer.of(leaves)
+  if layer.norm is None and row in structure(net).heads and layer.weights.ndim == 4:
+    return layer._replace(weights=layer.weights[0, 0])  # Inception-v3's are 1 x 1 convolutions
+  return layer
 
 
 def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:
-  """{name: array} of a checkpoint; slots of the optimizer and the like are None, unread.
+  """{name: array} of a checkpoint; slots of the optimizer and the like are empty, unread.
 
   Args:
     path: a prefix, slim's single file of 2016, or a folder with one checkpoint.
@@ -96,7 +98,7 @@ def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Ten
   if use_ema and not ema:
     raise ValueError(f'{prefix} has no moving averages of the weights: take the plain ones')
   values = checkpoints.read(prefix, list(sources.values()))
-  others = dict.fromkeys(set(stored) - set(sources) - set(sources.values()))
+  others = dict.fromkeys(set(stored) - set(sources) - set(sources.values()), _UNREAD)
   return {name: values[source].numpy() for name, source in sources.items()} | others
 
 
@@ -166,26 +168,25 @@ def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Tensor
 def _unpack(path: str | os.PathLike, folder: Path) -> list[str]:
   """The regular files of an archive; base names alone, so that none lands outside the folder."""
   names = []
-  if zipfile.is_zipfile(path):
-    with zipfile.ZipFile(path) as file:
-      for member in file.infolist():
-        if not member.is_dir():
-          names.append(Path(member.filename).name)
-          with file.open(member) as source:
-            _copy(source, folder / names[-1])
-  else:
-    with tarfile.open(path) as file:
-      for member in file:
-        if member.isfile():
-          names.append(Path(member.name).name)
-          _copy(file.extractfile(member), folder / names[-1])
+  for name, source in _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path):
+    names.append(Path(name).name)
+    with source, open(folder / names[-1], 'wb') as target:
+      shutil.copyfileobj(source, target, 1 << 20)
   return names
 
 
-def _copy(source, target: Path) -> None:
-  with open(target, 'wb') as file:
-    while block := source.read(1 << 20):
-      file.write(block)
+def _zip_members(path: str | os.PathLike) -> Iterator[tuple[str, IO[bytes]]]:
+  with zipfile.ZipFile(path) as file:
+    for member in file.infolist():
+      if not member.is_dir():
+        yield member.filename, file.open(member)
+
+
+def _tar_members(path: str | os.PathLike) -> Iterator[tuple[str, IO[bytes]]]:
+  with tarfile.open(path) as file:
+    for member in file:
+      if member.isfile() and (content := file.extractfile(member)):
+        yield member.name, content
 
 
 def as_variables(
@@ -198,20 +199,13 @@ def as_variables(
     shapes: {variable: shape} of the model, which decides on gamma and on the shape of heads.
     net: its name.
   """
-  values = {}
+  values: Tensors = {}
   for scope, layer in layers.items():
     names = {leaf: f'{structure(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
-    weights = layer.weights
-    if weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
-      weights = weights[np.newaxis, np.newaxis]
-    leaves = {'weights': weights}
-    if layer.norm is None:
-      leaves['biases'] = layer.biases
-    else:
-      leaves |= layer.norm._asdict()
-      if names['gamma'] not in shapes:
-        del leaves['gamma']  # it is None
-      elif layer.norm.gamma is None:
-        leaves['gamma'] = np.ones_like(layer.norm.beta)
+    leaves = layer.leaves()
+    if layer.weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
+      leaves['weights'] = layer.weights[np.newaxis, np.newaxis]
+    if layer.norm is not None and names['gamma'] in shapes:
+      leaves.setdefault('gamma', np.ones_like(layer.norm.beta))
     values |= {names[leaf]: value for leaf, value in leaves.items()}
   return values

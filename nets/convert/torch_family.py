@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .layers import Layer, Norm
+from .layers import Layer
 from .structure import pair_by_rows, structure
 
 Tensors = dict[str, np.ndarray]
@@ -129,7 +129,8 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   Raises:
     ValueError: a layer of the body is missing.
   """
-  read, used = {}, set()
+  read: dict[str, Layer] = {}
+  used: set[str] = set()
   heads = tuple(f'{row}/' for row in structure(net).heads)
   for scope, layer in names_for(net).items():
     keys = _keys(layer, has_norm=f'{layer}.weight' not in tensors)
@@ -154,7 +155,7 @@ def _looks_like(tensors: Mapping[str, np.ndarray], net: str) -> str:
 
 def tensors(layers: Mapping[str, Layer], net: str) -> Tensors:
   """The state dict for {our scope: layer}; layers that timm does not have are left out."""
-  state = {}
+  state: Tensors = {}
   for scope, name in names_for(net).items():
     if scope not in layers:
       continue
@@ -180,29 +181,16 @@ def _keys(layer: str, *, has_norm: bool) -> dict[str, str]:
 
 def _from_torch(leaves: Mapping[str, np.ndarray]) -> Layer:
   """OIHW -> HWIO, [out, in] -> [in, out]."""
-  values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
-  weights = values.pop('weights')
+  weights = leaves['weights']
   weights = weights.transpose(2, 3, 1, 0) if weights.ndim == 4 else weights.T
-  if 'biases' in values:
-    return Layer(weights, biases=values['biases'])
-  return Layer(weights, norm=Norm(**values))
+  return Layer.of({**leaves, 'weights': weights})
 
 
 def _to_torch(layer: Layer) -> dict[str, np.ndarray]:
   weights = layer.weights
   weights = weights.transpose(3, 2, 0, 1) if weights.ndim == 4 else weights.T
-  leaves = {'weights': np.ascontiguousarray(weights)}
-  if layer.norm is None:
-    return {**leaves, 'biases': layer.biases}
-  norm = layer.norm
-  gamma = np.ones_like(norm.beta) if norm.gamma is None else norm.gamma
-  return {
-    **leaves,
-    'gamma': gamma,
-    'beta': norm.beta,
-    'mean': norm.mean,
-    'variance': norm.variance,
-  }
+  gamma = {} if layer.norm is None else {'gamma': np.ones_like(layer.norm.beta)}
+  return {**gamma, **layer.leaves(), 'weights': np.ascontiguousarray(weights)}
 
 
 def read_safetensors(path: str) -> Tensors:
