@@ -1,11 +1,11 @@
-"""Model: the nets in TF2, eager, in tf.function, mirrored; small images throughout."""
+"""Model: nets in TF2, eager, in tf.function, mirrored; thin ones, or the one of test size."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import inception, layers, nets_factory, slim
 
-from tests import golden
+from tests import golden, tiny
 
 tf1 = tf.compat.v1
 
@@ -61,10 +61,8 @@ def test_model_regularization_loss_is_slims(thin_model):
 
 def test_model_mirrored_over_two_logical_processors(mirrored):
   with mirrored.scope():
-    model = nets_factory.create_model(
-      'inception_v3', 5, image_size=75, depth_multiplier=0.1, min_depth=4
-    )  # the first call makes the variables
-  inputs = golden.images(4, 75, 75)
+    model = nets_factory.create_model(tiny.NAME, 5)  # the first call makes the variables
+  inputs = golden.images(4, 32, 32)
 
   replica_ids = mirrored.experimental_distribute_values_from_function(
     lambda context: tf.constant(context.replica_id_in_sync_group)
@@ -80,7 +78,7 @@ def test_model_mirrored_over_two_logical_processors(mirrored):
   logits = np.concatenate([part.numpy() for part in run(False)])
   np.testing.assert_allclose(logits, model(inputs)[0], rtol=1e-4, atol=1e-5)
   run(True)
-  moving_mean = model.variables_by_name['InceptionV3/Conv2d_1a_3x3/BatchNorm/moving_mean']
+  moving_mean = model.variables_by_name['InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_mean']
   replicas = [v.numpy() for v in mirrored.experimental_local_results(moving_mean)]
   assert np.any(replicas[0] != replicas[1])  # each replica saw images of its own
   np.testing.assert_allclose(moving_mean.numpy(), np.mean(replicas, 0), rtol=1e-5, atol=1e-7)
@@ -99,25 +97,20 @@ def test_model_of_one_size_infers_at_another(thin_model):
 
 def test_model_belongs_to_the_strategy_that_it_was_created_under(mirrored):
   with mirrored.scope():
-    model = nets_factory.create_model(
-      'inception_v3', 5, image_size=75, depth_multiplier=0.1, min_depth=4
-    )
+    model = nets_factory.create_model(tiny.NAME, 5)
   for variable in model.trainable_variables[:2]:  # made here, outside the scope
     assert len(mirrored.experimental_local_results(variable)) == 2
 
 
 def test_no_weight_decay():
   scope = inception.inception_v3_arg_scope(weight_decay=0)
-  model = nets_factory.create_model(
-    'inception_v3', 5, image_size=75, arg_scope=scope, depth_multiplier=0.1, min_depth=4
-  )
+  model = nets_factory.create_model(tiny.NAME, 5, arg_scope=scope)
   assert model.regularization_loss().numpy() == 0
 
 
 def test_caller_arg_scope_reaches_a_model():
   with slim.arg_scope([layers.conv2d], normalizer_fn=None):
     scope = inception.inception_v3_arg_scope(use_batch_norm=False)
-  model = nets_factory.create_model(
-    'inception_v3', 5, image_size=75, arg_scope=scope, depth_multiplier=0.1
-  )
+  model = nets_factory.create_model(tiny.NAME, 5, arg_scope=scope)
+  assert model.variables_by_name
   assert not any('BatchNorm' in name for name in model.variables_by_name)

@@ -378,8 +378,6 @@ is_training = tf.placeholder(tf.bool)
 with slim.arg_scope(inception.inception_v3_arg_scope()):
   logits, end_points = inception.inception_v3(
       images, 5, is_training=is_training, depth_multiplier=0.1, min_depth=4)
-  inception.inception_v3(
-      images, 5, is_training=False, depth_multiplier=0.1, min_depth=4, reuse=True)
 loss = tf.losses.softmax_cross_entropy([[1, 0, 0, 0, 0]] * 2, logits) + tf.losses.get_total_loss()
 with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
   step = tf.train.RMSPropOptimizer(0.1).minimize(loss)
