@@ -57,8 +57,8 @@ def write_report(
     predictions: of all images that count.
     num_classes: labels are 0 .. num_classes - 1.
     names: {label: name}.
-    thumbnails: {place: JPEG or PNG} of the mistakes to be shown, b'' where there is none to show;
-      see `worst_mistakes` and `make_thumbnails`.
+    thumbnails: {record_index: JPEG or PNG} of the mistakes to be shown, b'' where there is none
+      to show; see `worst_mistakes` and `make_thumbnails`.
     title: heading of the page.
 
   Raises:
@@ -109,7 +109,7 @@ def worst_mistakes(predictions: Predictions, count: int) -> list[int]:
 def make_thumbnails(
   paths: Sequence[str | os.PathLike],
   schema: records.Schema,
-  places: Iterable[int],
+  record_indices: Iterable[int],
   size: int = THUMBNAIL_SIZE,
 ) -> dict[int, bytes]:
   """Reads images again from their records and makes them small.
@@ -119,25 +119,25 @@ def make_thumbnails(
   Args:
     paths: of all shards of the split.
     schema: their keys.
-    places: numbers of the records in the split, shards sorted by name.
+    record_indices: numbers of the records in the split, shards sorted by name.
     size: of the longer side, in pixels; small images are not enlarged.
 
   Returns:
-    {place: JPEG}, b'' where Pillow cannot decode the image.
+    {record_index: JPEG}, b'' where Pillow cannot decode the image.
 
   Raises:
     ValueError: a shard is cut short, a record is no Example, or there are fewer records.
   """
-  missing, thumbnails, first = set(places), {}, 0
+  missing, thumbnails, first = set(record_indices), {}, 0
   for path in sorted(map(os.fspath, paths)):
     with open(path, 'rb') as file:
-      for place, (offset, length) in enumerate(shards.walk_shard(path), start=first):
-        first = place + 1
-        if place in missing:
-          missing.remove(place)
+      for record_index, (offset, length) in enumerate(shards.walk_shard(path), start=first):
+        first = record_index + 1
+        if record_index in missing:
+          missing.remove(record_index)
           file.seek(offset)
           encoded = records.decode_features(file.read(length)).get(schema.encoded) or [b'']
-          thumbnails[place] = _thumbnail(encoded[0], size)
+          thumbnails[record_index] = _thumbnail(encoded[0], size)
   if missing:
     raise ValueError(f'there is no record {min(missing)}: the split has {first}')
   return thumbnails
@@ -254,16 +254,16 @@ def _gallery(
 ) -> Iterator[dict[str, Any]]:
   """The mistakes that have a thumbnail, the most confident first."""
   index = {record_index: i for i, record_index in enumerate(predictions.record_indices.tolist())}
-  for place in worst_mistakes(predictions, len(index)):
-    if place not in thumbnails:
+  for record_index in worst_mistakes(predictions, len(index)):
+    if record_index not in thumbnails:
       continue
-    i, image = index[place], thumbnails[place]
+    i, image = index[record_index], thumbnails[record_index]
     labels = [label for label in predictions.labels[i].tolist() if label >= 0]
     top = predictions.top[i].tolist()
     rank = next((k for k, label in enumerate(top) if label in labels), None)
     yield {
       'image': _data_address(image) if image else None,
-      'file': predictions.filenames[i] or f'record {place}',
+      'file': predictions.filenames[i] or f'record {record_index}',
       'true': results.SEPARATOR.join(name_of(names, label) for label in labels),
       'predicted': name_of(names, top[0]),
       'probability': float(predictions.probabilities[i, 0]),

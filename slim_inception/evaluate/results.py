@@ -86,7 +86,7 @@ def plain(value: object) -> object:
 def _prediction_header(most: int) -> tuple[str, ...]:
   ranks = range(1, most + 1)
   best = (f'{what}_{rank}' for rank in ranks for what in ('label', 'name', 'probability'))
-  return ('filename', 'place', 'true', 'true_names', 'right', *best)
+  return ('filename', 'record_index', 'true', 'true_names', 'right', *best)
 
 
 def _prediction_rows(predictions: Predictions, names: Mapping[int, str]) -> Iterator[list[object]]:

@@ -61,7 +61,7 @@ def small(tmp_path_factory):
   """A page of twelve classes with hostile names, and what it is of."""
   given = predictions(500, 12, wrong=0.3)
   worst = report.worst_mistakes(given, 6)
-  thumbnails = {place: image() for place in worst[:5]} | {worst[5]: b''}
+  thumbnails = {record_index: image() for record_index in worst[:5]} | {worst[5]: b''}
   path = tmp_path_factory.mktemp('report') / 'report.html'
   members = [{'model_name': 'inception_v3', 'checkpoint': 'a'}, {'model_name': HOSTILE}]
   write(path, given, 12, NAMES, thumbnails, checkpoint=HOSTILE, members=members, excluded=1762)
@@ -228,13 +228,15 @@ def test_mistakes_are_the_most_confident_ones():
   given = predictions(200, 12, wrong=0.5)
   given.probabilities[int(np.flatnonzero(~given.right)[0]), 0] = np.nan
   wrong = [
-    (-probability, place)
-    for place, probability, top, right in zip(
+    (-probability, record_index)
+    for record_index, probability, top, right in zip(
       given.record_indices, given.probabilities[:, 0], given.top, given.labels, strict=True
     )
     if top[0] != right[0] and np.isfinite(probability)
   ]
-  assert report.worst_mistakes(given, 20) == [place for _, place in sorted(wrong)[:20]]
+  assert report.worst_mistakes(given, 20) == [
+    record_index for _, record_index in sorted(wrong)[:20]
+  ]
   assert len(report.worst_mistakes(given, 1000)) == len(wrong) + 1
 
 
@@ -253,12 +255,12 @@ def test_thumbnails_are_the_images_of_the_records(tmp_path):
   directory = records.write_set(tmp_path / 'data', count=11, num_shards=3, broken=(4,))
   paths = sorted(directory.glob('train-*'))
   order = [number for shard in range(3) for number in range(11)[shard::3]]
-  places = [0, order.index(4), 6, 10]
-  made = report.make_thumbnails(paths[::-1], record_format.SLIM, places, size=24)
-  assert sorted(made) == sorted(places) and made[order.index(4)] == b''
-  for place in (0, 6, 10):
-    number = order[place]
-    got = Image.open(io.BytesIO(made[place]))
+  record_indices = [0, order.index(4), 6, 10]
+  made = report.make_thumbnails(paths[::-1], record_format.SLIM, record_indices, size=24)
+  assert sorted(made) == sorted(record_indices) and made[order.index(4)] == b''
+  for record_index in (0, 6, 10):
+    number = order[record_index]
+    got = Image.open(io.BytesIO(made[record_index]))
     assert (got.format, got.size) == ('JPEG', (24, 20))
     expected = Image.open(io.BytesIO(records.image(number % 3, number))).resize((24, 20))
     difference = np.asarray(got, int).mean((0, 1)) - np.asarray(expected, int).mean((0, 1))
@@ -283,5 +285,7 @@ def test_thumbnails_are_not_turned_and_show_16_bits(tmp_path):
     ],
   )
   made = report.make_thumbnails([path], record_format.SLIM, [0, 1])
-  assert [Image.open(io.BytesIO(made[place])).size for place in (0, 1)] == [(40, 20)] * 2
+  assert [Image.open(io.BytesIO(made[record_index])).size for record_index in (0, 1)] == [
+    (40, 20)
+  ] * 2
   assert np.asarray(Image.open(io.BytesIO(made[1]))).mean() == pytest.approx(100, abs=2)

@@ -52,7 +52,7 @@ def test_metrics_are_valid_json(folder):
 
 def test_predictions_have_a_line_each(folder):
   header, *rows = read(folder / 'predictions.csv')
-  assert header[:6] == ['filename', 'place', 'true', 'true_names', 'right', 'label_1']
+  assert header[:6] == ['filename', 'record_index', 'true', 'true_names', 'right', 'label_1']
   assert header[6:8] == ['name_1', 'probability_1'] and header[-1] == 'probability_3'
   assert rows[0][:8] == ['a, b.jpg', '0', '0', NAMES[0], 'yes', '0', NAMES[0], '0.5']
   assert rows[1][:7] == ['', '2', '1 | 2', f'{NAMES[1]} | {NAMES[2]}', 'yes', '2', NAMES[2]]
