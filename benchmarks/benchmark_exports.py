@@ -32,9 +32,9 @@ def main() -> None:
   dataset = dataset_factory.get_dataset(
     flags.dataset_name, flags.dataset_split_name, flags.dataset_dir
   )
-  found = list(examples.read(dataset, range(dataset.num_samples)).as_numpy_iterator())
-  truth = [dataset.labels_to_names[int(example['label'])] for example in found]
-  files = [example['encoded'] for example in found]
+  records = list(examples.read(dataset, range(dataset.num_samples)).as_numpy_iterator())
+  truth = [dataset.labels_to_names[int(example['label'])] for example in records]
+  files = [example['encoded'] for example in records]
   for folder in flags.folders:
     said = json.loads((folder / METADATA_FILE).read_text())
     size = said['image_size']

@@ -27,5 +27,5 @@ def load(size: int = 75, channels: int = 3) -> tuple[Digits, Digits]:
 
 def batches(digits: Digits, batch_size: int, seed: int = 0) -> tf.data.Dataset:
   """Endless shuffled pairs (images, labels)."""
-  found = tf.data.Dataset.from_tensor_slices(tuple(digits))
-  return found.shuffle(len(digits.labels), seed).repeat().batch(batch_size, drop_remainder=True)
+  images = tf.data.Dataset.from_tensor_slices(tuple(digits))
+  return images.shuffle(len(digits.labels), seed).repeat().batch(batch_size, drop_remainder=True)

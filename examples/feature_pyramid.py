@@ -21,12 +21,12 @@ def make_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   rng = np.random.default_rng(seed)
   images = rng.uniform(-1.0, 0.0, (count, SIZE, SIZE, 3)).astype(np.float32)
   objects = np.zeros((count, 3), np.float32)
-  for image, found in zip(images, objects, strict=True):
+  for image, target in zip(images, objects, strict=True):
     stride = rng.choice(list(SIDES))
     side = rng.integers(*SIDES[stride])
     top, left = rng.integers(0, SIZE - side, 2)
     image[top : top + side, left : left + side] += rng.uniform(0.7, 1.0, 3)
-    found[:] = top + (side - 1) / 2, left + (side - 1) / 2, stride
+    target[:] = top + (side - 1) / 2, left + (side - 1) / 2, stride
   return images, objects
 
 
@@ -48,15 +48,15 @@ class Detector(tf.Module):
 
   def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     features = self.pyramid(images, training)
-    above, found = None, []
+    above, levels = None, []
     for weights, stride in reversed([*zip(self.lateral, SIDES, strict=True)]):
       level = tf.nn.conv2d(features[stride], weights, 1, 'SAME')
       if above is not None:
         level += tf.image.resize(above, level.shape[1:3])
       above = level
       cells = tf.nn.conv2d(tf.nn.relu(level), self.head, 1, 'SAME')
-      found.insert(0, tf.reshape(cells, (images.shape[0], -1, 3)))
-    return tf.concat(found, 1)
+      levels.insert(0, tf.reshape(cells, (images.shape[0], -1, 3)))
+    return tf.concat(levels, 1)
 
   def cells(self) -> np.ndarray:
     """[cells, 3]: y, x and stride of each cell. The pyramid knows where its features lie."""
@@ -87,12 +87,12 @@ def main(steps: int = 100) -> tuple[float, float]:
   @tf.function(autograph=False)
   def step(images, objects):
     with tf.GradientTape() as tape:
-      found = model(images, training=True)
+      outputs = model(images, training=True)
       cell = nearest(objects)
-      classification = tf.nn.sparse_softmax_cross_entropy_with_logits(cell, found[..., 0])
+      classification = tf.nn.sparse_softmax_cross_entropy_with_logits(cell, outputs[..., 0])
       own = tf.gather(cells, cell)
-      wanted = (objects[:, :2] - own[:, :2]) / own[:, 2:]
-      off = tf.abs(tf.gather(found, cell, batch_dims=1)[:, 1:] - wanted)
+      offset = (objects[:, :2] - own[:, :2]) / own[:, 2:]
+      off = tf.abs(tf.gather(outputs, cell, batch_dims=1)[:, 1:] - offset)
       loss = tf.reduce_mean(classification) + tf.reduce_mean(off)
     optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
     return loss
@@ -100,9 +100,9 @@ def main(steps: int = 100) -> tuple[float, float]:
   for number in range(steps):
     loss = step(*make_images(16, seed=1 + number))
   images, objects = make_images(64, seed=0)
-  found = model(images).numpy()
-  best = found[..., 0].argmax(1)
-  centres = cells[best, :2] + found[np.arange(64), best, 1:] * cells[best, 2:]
+  outputs = model(images).numpy()
+  best = outputs[..., 0].argmax(1)
+  centres = cells[best, :2] + outputs[np.arange(64), best, 1:] * cells[best, 2:]
   right = float(np.mean(cells[best, 2] == objects[:, 2]))
   distance = float(np.linalg.norm(centres - objects[:, :2], axis=1).mean())
   print(

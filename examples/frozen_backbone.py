@@ -1,4 +1,4 @@
-"""A frozen back-bone: features are computed once, a head is trained on them in seconds.
+"""A frozen backbone: features are computed once, a head is trained on them in seconds.
 
   python -m examples.frozen_backbone [--weights=inception_v3.ckpt]
 
@@ -31,15 +31,15 @@ def make_backbone(weights: str | None) -> FeaturePyramid:
 
 def features_of(net: FeaturePyramid, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
   """[N, 2 * channels]: mean and largest value of each channel."""
-  found = []
+  features = []
   for first in range(0, len(images), batch_size):
     maps = net(images[first : first + batch_size], training=True)[STRIDE]
-    found.append(tf.concat([tf.reduce_mean(maps, (1, 2)), tf.reduce_max(maps, (1, 2))], 1))
-  return np.concatenate(found)
+    features.append(tf.concat([tf.reduce_mean(maps, (1, 2)), tf.reduce_max(maps, (1, 2))], 1))
+  return np.concatenate(features)
 
 
 def main(weights: str | None = None, steps: int = 300) -> tuple[float, bool]:
-  """Trains a head; returns its accuracy, and whether the back-bone is as it was."""
+  """Trains a head; returns its accuracy, and whether the backbone is as it was."""
   train, test = digits.load()
   net = make_backbone(weights)
   before = [variable.numpy() for variable in net.variables]
@@ -66,7 +66,7 @@ def main(weights: str | None = None, steps: int = 300) -> tuple[float, bool]:
     loss = step()
   accuracy = float(np.mean(np.argmax(unseen @ kernel + bias, 1) == test.labels))
   same = all(np.array_equal(a, b) for a, b in zip(before, net.variables, strict=True))
-  print(f'{steps} steps: loss {loss:.3f}, accuracy {accuracy:.3f}; back-bone unchanged: {same}')
+  print(f'{steps} steps: loss {loss:.3f}, accuracy {accuracy:.3f}; backbone unchanged: {same}')
   return accuracy, same
 
 

@@ -66,8 +66,8 @@ def main(steps: int = 50) -> float:
   for number in range(steps):
     loss = step(*make_images(8, seed=1 + number))
   images, labels = make_images(64, seed=0)
-  found = np.argmax(model(images), -1)
-  overlap = float(np.sum(found & labels) / np.sum(found | labels))
+  predicted = np.argmax(model(images), -1)
+  overlap = float(np.sum(predicted & labels) / np.sum(predicted | labels))
   print(f'{steps} steps: loss {loss:.3f}, intersection over union {overlap:.3f}')
   return overlap
 

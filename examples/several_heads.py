@@ -57,9 +57,9 @@ def main(steps: int = 60) -> tuple[float, float]:
   @tf.function(autograph=False)
   def step(images, labels, brightness):
     with tf.GradientTape() as tape:
-      digit, found = model(images, training=True)
+      digit, logit = model(images, training=True)
       of_digit = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, digit)
-      of_brightness = tf.nn.sigmoid_cross_entropy_with_logits(brightness, found)
+      of_brightness = tf.nn.sigmoid_cross_entropy_with_logits(brightness, logit)
       loss = tf.reduce_mean(of_digit + of_brightness) + model.net.regularization_loss()
     optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
     return loss
@@ -68,9 +68,9 @@ def main(steps: int = 60) -> tuple[float, float]:
     images, brightness = fade(images.numpy(), rng)
     loss = step(images, labels, brightness)
   images, brightness = fade(test.images, rng)
-  digit, found = model(images)
+  digit, logit = model(images)
   accuracy = float(np.mean(np.argmax(digit, 1) == test.labels))
-  error = float(np.abs(tf.sigmoid(found) - brightness).mean())
+  error = float(np.abs(tf.sigmoid(logit) - brightness).mean())
   print(f'{steps} steps: loss {loss:.3f}, accuracy {accuracy:.3f}, brightness off by {error:.3f}')
   return accuracy, error
 
