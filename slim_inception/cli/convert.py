@@ -10,14 +10,13 @@ graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's and
 .safetensors for timm and torchvision, else a TensorFlow checkpoint with slim's names.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
-from absl import flags
-
-from slim_inception import files
+from slim_inception import files, flags
 from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.nets.convert import conversion, structure
+from slim_inception.nets.convert import conversion
 from slim_inception.preprocessing import normalization
 
 NORMALIZATIONS = {
@@ -31,73 +30,53 @@ _WRITERS = {'.weights.h5': conversion.write_keras, '.safetensors': conversion.wr
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
 
 
-def define_flags() -> None:
-  flags.DEFINE_enum(
-    'model_name',
-    None,
-    list(structure.STRUCTURES),
-    'The net that the weights are of.',
-    required=True,
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+  """Conversion."""
+
+  model_name: str = flags.field(
+    flags.REQUIRED, 'The net that the weights are of.', choices=lambda: tuple(nets_factory.NETS)
   )
-  flags.DEFINE_string('source', None, 'A file, a folder or a checkpoint prefix.', required=True)
-  flags.DEFINE_string(
-    'output',
-    None,
-    'NAME.weights.h5, NAME.safetensors, or the prefix of a TensorFlow checkpoint.',
-    required=True,
+  source: str = flags.field(
+    flags.REQUIRED, 'A file, a folder or the prefix of a checkpoint, to read the weights from.'
   )
-  flags.DEFINE_bool('overwrite', False, 'Replace the output.')
-  flags.DEFINE_enum(
-    'source_preprocessing',
+  output: str = flags.field(
+    flags.REQUIRED, 'NAME.weights.h5, NAME.safetensors, or the prefix of a TensorFlow checkpoint.'
+  )
+  overwrite: bool = flags.field(False, 'Replace the output if it exists.')
+  source_preprocessing: str = flags.field(
     'inception',
-    list(NORMALIZATIONS),
     'Images that the source was trained on: inception is [-1, 1], imagenet its mean and standard '
-    'deviation, facenet (x - 127.5) / 128. What is not [-1, 1] is folded into the first layer.',
+    'deviation, facenet (pixel - 127.5) / 128. What is not [-1, 1] is folded into the first layer.',
+    choices=tuple(NORMALIZATIONS),
   )
-  flags.DEFINE_enum(
-    'use_ema',
+  use_ema: str = flags.field(
     'auto',
-    list(USE_EMA),
-    "Whether to take the moving averages of a checkpoint's weights; auto: if there are any.",
+    "Take the moving averages of a checkpoint's weights; auto takes them if there are any.",
+    choices=tuple(USE_EMA),
   )
-  flags.DEFINE_bool(
-    'auxiliary_head', True, 'With the auxiliary head, where the net of the output has one.'
+  auxiliary_head: bool = flags.field(
+    True, 'Write the auxiliary head too, where the net of the output has one.'
   )
-  flags.DEFINE_bool(
-    'batch_norm_scale',
+  batch_norm_scale: bool = flags.field(
     False,
     'Keep gamma as variables of their own in a TensorFlow checkpoint, for a model whose arg scope '
     'has batch_norm_scale=True; else gamma is folded into the weights.',
   )
 
 
+def define_flags() -> None:
+  flags.define(ConvertConfig)
+
+
 def main(_: list[str]) -> None:
-  values = flags.FLAGS
-  for line in convert(
-    values.source,
-    values.output,
-    values.model_name,
-    overwrite=values.overwrite,
-    source_preprocessing=values.source_preprocessing,
-    use_ema=values.use_ema,
-    auxiliary_head=values.auxiliary_head,
-    batch_norm_scale=values.batch_norm_scale,
-  ):
+  config = flags.parse(ConvertConfig, lambda values: flags.build(ConvertConfig, values))
+  for line in convert(config):
     print(line)
 
 
-def convert(
-  source: str,
-  output: str,
-  model_name: str,
-  *,
-  overwrite: bool = False,
-  source_preprocessing: str = 'inception',
-  use_ema: str = 'auto',
-  auxiliary_head: bool = True,
-  batch_norm_scale: bool = False,
-) -> list[str]:
-  """Converts one file; the arguments are the flags.
+def convert(config: ConvertConfig) -> list[str]:
+  """Converts one file.
 
   Returns:
     Lines on what was read, what became of it and what differs.
@@ -106,38 +85,40 @@ def convert(
     OSError, ValueError: as `conversion.read`; or the output exists, or cannot be written. Then it
       is as it was.
   """
-  suffix = _suffix(output)
-  if batch_norm_scale and suffix:
+  output, suffix = config.output, _suffix(config.output)
+  if config.batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
-  _check_output(output, suffix, overwrite)
-  trained_on = NORMALIZATIONS[source_preprocessing]
+  _check_output(output, suffix, config.overwrite)
+  trained_on = NORMALIZATIONS[config.source_preprocessing]
   weights = conversion.read(
-    source, model_name, mean=trained_on.mean, std=trained_on.std, use_ema=USE_EMA[use_ema]
+    config.source,
+    config.model_name,
+    mean=trained_on.mean,
+    std=trained_on.std,
+    use_ema=USE_EMA[config.use_ema],
   )
-  if not auxiliary_head:
+  if not config.auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:
     with files.atomic_path(output) as temporary:
       left_out = _WRITERS[suffix](temporary, weights)
     lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
   else:
-    lines = _write_checkpoint(weights, output, auxiliary_head, batch_norm_scale)
+    lines = _write_checkpoint(weights, config)
   return [*lines, *_differences(weights, suffix), f'written to {output}']
 
 
-def _write_checkpoint(
-  weights: conversion.Weights, prefix: str, auxiliary_head: bool, scale: bool
-) -> list[str]:
+def _write_checkpoint(weights: conversion.Weights, config: ConvertConfig) -> list[str]:
   net = nets_factory.get_net(weights.net)
   model = nets_factory.create_model(
     weights.net,
     weights.num_classes,
-    arg_scope=net.arg_scope(batch_norm_scale=scale),
-    create_aux_logits=auxiliary_head,
+    arg_scope=net.arg_scope(batch_norm_scale=config.batch_norm_scale),
+    create_aux_logits=config.auxiliary_head,
     **weights.arguments,
   )
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
-  model.save(prefix)
+  model.save(config.output)
   return conversion.report(weights, filled)
 
 

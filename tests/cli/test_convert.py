@@ -9,7 +9,8 @@ import tensorflow as tf
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, keras_applications
 
-from slim_inception.cli import convert as convert_checkpoint
+from slim_inception import flags
+from slim_inception.cli import convert as convert_command
 from tests import golden
 from tests.cli.test_cli import run
 
@@ -32,6 +33,11 @@ def source(tmp_path_factory):
       tensors[gamma] = golden.weights(gamma, shape)
   checkpoints.save(prefix, {**tensors, 'global_step': tf.constant(7)})
   return str(prefix), tensors
+
+
+def convert(source, output, name=NAME, **options):
+  values = {'source': source, 'output': output, 'model_name': name, **options}
+  return convert_command.convert(flags.build(convert_command.ConvertConfig, values))
 
 
 def files(folder):
@@ -77,7 +83,7 @@ def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
   output = tmp_path / 'out.weights.h5'
   output.write_text('precious')
   with pytest.raises(ValueError, match=r'out.weights.h5 exists: --overwrite replaces it'):
-    convert_checkpoint.convert(prefix, str(output), NAME)
+    convert(prefix, output)
 
   def fails(path, *_):
     pathlib.Path(path).write_text('half')
@@ -85,7 +91,7 @@ def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
 
   monkeypatch.setattr(keras_applications, 'write', fails)
   with pytest.raises(OSError, match='No space left'):
-    convert_checkpoint.convert(prefix, str(output), NAME, overwrite=True)
+    convert(prefix, output, overwrite=True)
   assert output.read_text() == 'precious'
   assert files(tmp_path) == ['out.weights.h5']
 
@@ -101,7 +107,7 @@ def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
 )
 def test_bad_output(output, options, message, source, tmp_path):
   with pytest.raises(ValueError, match=message):
-    convert_checkpoint.convert(source[0], str(tmp_path / output), NAME, **options)
+    convert(source[0], tmp_path / output, **options)
   assert files(tmp_path) == []
 
 
@@ -122,7 +128,7 @@ def test_bad_source(content, message, tmp_path):
   path = tmp_path / 'inception_v3.h5'
   path.write_bytes(content)
   with pytest.raises(ValueError, match=message) as error:
-    convert_checkpoint.convert(str(path), str(tmp_path / 'out.ckpt'), NAME)
+    convert(path, tmp_path / 'out.ckpt')
   assert len(str(error.value).splitlines()) == 1
   assert files(tmp_path) == [path.name]
 
@@ -130,14 +136,14 @@ def test_bad_source(content, message, tmp_path):
 def test_another_net_a_cut_checkpoint_and_no_file(source, tmp_path):
   prefix, _ = source
   with pytest.raises(ValueError, match='not of inception_v4: it has no InceptionV4/... .* but is '):
-    convert_checkpoint.convert(prefix, str(tmp_path / 'out.ckpt'), 'inception_v4')
+    convert(prefix, tmp_path / 'out.ckpt', 'inception_v4')
   with pytest.raises(FileNotFoundError, match='none.ckpt does not exist'):
-    convert_checkpoint.convert('none.ckpt', str(tmp_path / 'out.ckpt'), NAME)
+    convert('none.ckpt', tmp_path / 'out.ckpt')
   for suffix in ('.index', '.data-00000-of-00001'):
     content = pathlib.Path(prefix + suffix).read_bytes()
     (tmp_path / f'cut.ckpt{suffix}').write_bytes(content[: min(len(content), 1_000_000)])
   with pytest.raises(ValueError, match='cut.ckpt is'):
-    convert_checkpoint.convert(str(tmp_path / 'cut.ckpt'), str(tmp_path / 'out.ckpt'), NAME)
+    convert(tmp_path / 'cut.ckpt', tmp_path / 'out.ckpt')
   assert files(tmp_path) == ['cut.ckpt.data-00000-of-00001', 'cut.ckpt.index']
 
 
