@@ -45,7 +45,7 @@ class Options:
   beam: bool = False
   beam_options: str = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('train_shards', 'validation_shards'):
       count = getattr(self, name)
       if count is not None and not 1 <= count <= 99999:
@@ -146,7 +146,7 @@ def convert(
 def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
   """Orders items by a hash of their names: no generator whose state or version could differ."""
 
-  def key(item):
+  def key(item: Item) -> bytes:
     return hashlib.blake2b(f'{seed}/{purpose}/{item.filename}'.encode(), digest_size=16).digest()
 
   return sorted(items, key=key)

@@ -23,7 +23,7 @@ _COUNT_BYTES = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class KnownDataset:
   """A data set that has a name.
 
   Attributes:
@@ -50,12 +50,12 @@ _TFDS_IMAGENET = records.Schema(
 )
 
 DATASETS = {
-  'cifar10': Entry(cifar.convert_cifar10, cifar.CIFAR10.num_classes, cifar.SPLIT_SIZES),
-  'cifar100': Entry(cifar.convert_cifar100, cifar.CIFAR100.num_classes, cifar.SPLIT_SIZES),
-  'digits': Entry(digits.convert),
-  'flowers': Entry(flowers.convert, len(flowers.CLASSES), flowers.SPLIT_SIZES),
-  'image_folder': Entry(image_folder.convert),
-  'imagenet': Entry(
+  'cifar10': KnownDataset(cifar.convert_cifar10, cifar.CIFAR10.num_classes, cifar.SPLIT_SIZES),
+  'cifar100': KnownDataset(cifar.convert_cifar100, cifar.CIFAR100.num_classes, cifar.SPLIT_SIZES),
+  'digits': KnownDataset(digits.convert),
+  'flowers': KnownDataset(flowers.convert, len(flowers.CLASSES), flowers.SPLIT_SIZES),
+  'image_folder': KnownDataset(image_folder.convert),
+  'imagenet': KnownDataset(
     imagenet.convert,
     imagenet.NUM_CLASSES,
     imagenet.SPLIT_SIZES,
@@ -63,8 +63,8 @@ DATASETS = {
     'imagenet2012',
     _TFDS_IMAGENET,
   ),
-  'mnist': Entry(mnist.convert, len(mnist.CLASSES), mnist.SPLIT_SIZES),
-  SYNTHETIC: Entry(),
+  'mnist': KnownDataset(mnist.convert, len(mnist.CLASSES), mnist.SPLIT_SIZES),
+  SYNTHETIC: KnownDataset(),
 }
 
 
@@ -184,7 +184,13 @@ def read_labels(path: str | os.PathLike) -> dict[int, str]:
   return names
 
 
-def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
+def _from_info(
+  info: dataset_info.DatasetInfo,
+  name: str,
+  split_name: str,
+  dataset_dir: str | os.PathLike,
+  file_pattern: str | None,
+) -> Dataset:
   dataset_info.check_sizes(dataset_dir, info, split_name)
   split = info.splits[split_name]
   pattern = (file_pattern or '*').replace('%s', split_name)
@@ -205,7 +211,9 @@ def _from_info(info, name, split_name, dataset_dir, file_pattern) -> Dataset:
   )
 
 
-def _from_records(name, split_name, dataset_dir, file_pattern) -> Dataset:
+def _from_records(
+  name: str, split_name: str, dataset_dir: str | os.PathLike, file_pattern: str | None
+) -> Dataset:
   entry = DATASETS[name]
   paths = shards.find_shards(dataset_dir, split_name, file_pattern)
   names = _read_labels(Path(dataset_dir, 'labels.txt')) or dict(enumerate(entry.labels()))

@@ -7,6 +7,7 @@ enlarged smoothly to 96 x 96 RGB JPEGs: a size that the Inception nets take.
 import functools
 import io
 from pathlib import Path
+from typing import Any
 
 from . import conversion, sources
 
@@ -50,7 +51,7 @@ def make_plan(
   )
 
 
-def _jpeg(image) -> bytes:
+def _jpeg(image: Any) -> bytes:
   """Encodes an 8 x 8 array of values 0 .. 16."""
   from PIL import Image
 

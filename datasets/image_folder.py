@@ -7,6 +7,7 @@ from 0 in the order of their names. Photos are turned upright (EXIF).
 
 import functools
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import conversion, files, sources
@@ -112,7 +113,9 @@ def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conve
   }
 
 
-def _hold_out(items: dict[str, list], fraction: float, seed: int) -> tuple[dict, dict]:
+def _hold_out(
+  items: Mapping[str, list[conversion.Item]], fraction: float, seed: int
+) -> tuple[dict[str, list[conversion.Item]], dict[str, list[conversion.Item]]]:
   """Holds a share of each class out: at least one image where it has two or more."""
   train, validation = {}, {}
   for name, of_class in items.items():

@@ -185,7 +185,7 @@ def _decoded(content: bytes, upright: bool, keep_png: bool) -> CheckedImage:
       raise BadImageError(f'{image.format} of more than 8 bits a channel: convert it first')
     try:
       image, content = as_jpeg(image if turn is None else image.transpose(turn))
-    except Exception as error:  # wider than 65,535 pixels, say
+    except Exception as error:  # e.g. wider than 65,535 pixels
       raise BadImageError(f'cannot be made a JPEG: {error}') from error
   colorspace, channels = _COLORSPACES.get(image.mode, ('RGB', 3))
   return CheckedImage(

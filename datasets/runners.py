@@ -77,7 +77,9 @@ def _start_all(processes: futures.ProcessPoolExecutor, count: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _as_completed(pool, jobs, most: int, running: str) -> Iterator[ShardReport]:
+def _as_completed(
+  pool: futures.ProcessPoolExecutor, jobs: Iterable[ShardJob], most: int, running: str
+) -> Iterator[ShardReport]:
   """Hands out jobs as they are taken: a thousand with all their items need not wait in a queue."""
   pending: set[futures.Future[ShardReport]] = set()
   for job in jobs:
@@ -94,8 +96,9 @@ _IMPORTED = [f'{__package__}.verification']  # once for all processes
 def _end_with_parent() -> None:
   """Makes a process of the pool end with its parent, however that ends."""
 
-  def follow_parent():
-    multiprocessing.parent_process().join()
+  def follow_parent() -> None:
+    if parent := multiprocessing.parent_process():
+      parent.join()
     os._exit(1)
 
   threading.Thread(target=follow_parent, daemon=True).start()

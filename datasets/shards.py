@@ -110,9 +110,11 @@ def splits_in(dataset_dir: str | os.PathLike) -> list[str]:
   return sorted(_sets(dataset_dir, sorted(os.listdir(dataset_dir))))
 
 
-def _sets(dataset_dir, names: Iterable[str]) -> dict[str, dict[tuple, dict[int, str]]]:
+def _sets(
+  dataset_dir: str | os.PathLike, names: Iterable[str]
+) -> dict[str, dict[tuple[str | None, int], dict[int, str]]]:
   """Sorts names: split -> (data set, number of shards) -> index -> name."""
-  sets: dict[str, dict[tuple, dict[int, str]]] = {}
+  sets: dict[str, dict[tuple[str | None, int], dict[int, str]]] = {}
   for name in names:
     if match := _match(name):
       groups = {'index': 0, 'count': 1} | match.groupdict()
@@ -124,7 +126,7 @@ def _sets(dataset_dir, names: Iterable[str]) -> dict[str, dict[tuple, dict[int, 
 
 
 def no_split(dataset_dir: str | os.PathLike, split_name: str, splits: Iterable[str]) -> str:
-  """What is said where a split is asked for that is not among `splits`."""
+  """The message where a split is asked for that is not among `splits`."""
   return f'no split {split_name!r} in {dataset_dir}; it has: {", ".join(sorted(splits))}'
 
 
@@ -293,7 +295,7 @@ def label_range(
   return min(labels), max(labels), len(labels)
 
 
-def _first_labels(path, count: int, schema: records.Schema) -> Iterator[int]:
+def _first_labels(path: str | os.PathLike, count: int, schema: records.Schema) -> Iterator[int]:
   with open(path, 'rb') as file:
     for index, (offset, length) in enumerate(itertools.islice(walk_shard(path), count)):
       file.seek(offset)

@@ -102,7 +102,9 @@ def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
   return facts
 
 
-def _listed(dataset_dir, info: DatasetInfo, problems: list[str]) -> dict[str, list[str]]:
+def _listed(
+  dataset_dir: str | os.PathLike, info: DatasetInfo, problems: list[str]
+) -> dict[str, list[str]]:
   """The shards that dataset.json lists; notes those that are missing, short or not listed."""
   listed = {}
   for name, split in info.splits.items():
@@ -118,7 +120,7 @@ def _listed(dataset_dir, info: DatasetInfo, problems: list[str]) -> dict[str, li
   return listed
 
 
-def _unlisted(dataset_dir) -> dict[str, list[str]]:
+def _unlisted(dataset_dir: str | os.PathLike) -> dict[str, list[str]]:
   return {name: shards.find_shards(dataset_dir, name) for name in shards.splits_in(dataset_dir)}
 
 
@@ -128,7 +130,9 @@ def _check_of(path: str, info: DatasetInfo | None) -> _Check:
   return _Check(path, records.SLIM, info.num_classes, info.name == 'imagenet')
 
 
-def _against_info(info: DatasetInfo, name: str, counts, crcs: dict[str, str]) -> list[str]:
+def _against_info(
+  info: DatasetInfo, name: str, counts: collections.Counter[int], crcs: dict[str, str]
+) -> list[str]:
   split = info.splits[name]
   problems = [
     f'{shard.name} has the CRC-32C {crcs[shard.name]}, {INFO_FILE} says {shard.crc32c}'
@@ -190,7 +194,7 @@ def _check_record(data: bytes, check: _Check) -> int:
   return label
 
 
-def _value(features: dict, key: str, kind: type) -> Any:
+def _value(features: dict[str, list[Any]], key: str, kind: type) -> Any:
   """The only or first value under a key."""
   values = features.get(key)
   if not values:
@@ -200,7 +204,7 @@ def _value(features: dict, key: str, kind: type) -> Any:
   return values[0]
 
 
-def _check_image(encoded: bytes, features: dict) -> None:
+def _check_image(encoded: bytes, features: dict[str, list[Any]]) -> None:
   """Compares the image with the size stored beside it."""
   image = images.read_image(encoded)
   if image.change:

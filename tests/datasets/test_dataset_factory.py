@@ -84,7 +84,7 @@ def test_slims_imagenet_facts(tmp_path):
 def test_big_sets_of_the_known_size_are_not_walked_through(tmp_path, monkeypatch):
   for i in range(4):
     write(tmp_path / f'train-{i:05d}-of-00004', [flowers_example(1)] * (10 if i else 9))
-  entry = dataset_factory.Entry(num_classes=2, split_sizes={'train': 36})
+  entry = dataset_factory.KnownDataset(num_classes=2, split_sizes={'train': 36})
   monkeypatch.setitem(dataset_factory.DATASETS, 'known', entry)
 
   def count(pattern=None):
