@@ -1,11 +1,9 @@
-"""nets/slim.py is the only way to tf-slim, and the nets live without it."""
+"""The nets live without tf-slim."""
 
-import ast
 import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
 
 import tensorflow as tf
 from slim_inception.nets import inception, layers, slim
@@ -13,32 +11,6 @@ from slim_inception.nets import inception, layers, slim
 tf1 = tf.compat.v1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PRIVATE = {'_get_arg_stack', '_key_op'}
-
-
-def _files_with(condition: Callable[[ast.AST], bool]) -> set[str]:
-  """The Python files of the repository in which a node of the syntax tree is so."""
-  files = subprocess.check_output(('git', 'ls-files', '*.py'), cwd=ROOT, text=True).split()
-  trees = {file: ast.parse((ROOT / file).read_text()) for file in files if (ROOT / file).exists()}
-  return {file for file, tree in trees.items() if any(map(condition, ast.walk(tree)))}
-
-
-def _imports(node: ast.AST) -> list[str]:
-  if isinstance(node, ast.ImportFrom):
-    return [f'{node.module}.{name.name}' for name in node.names if node.module]
-  return [name.name for name in node.names] if isinstance(node, ast.Import) else []
-
-
-def test_one_file_imports_tf_slim_and_touches_its_private_names():
-  def reaches(node: ast.AST) -> bool:
-    name = getattr(node, 'attr', None) or getattr(node, 'id', None)
-    return name in PRIVATE or any(path.split('.')[0] == 'tf_slim' for path in _imports(node))
-
-  assert _files_with(reaches) == {'nets/slim.py', 'nets/slim_fallback.py'}
-
-
-def test_of_tensorflow_nothing_is_imported_but_the_public_module():
-  assert not _files_with(lambda node: any(p.startswith('tensorflow.') for p in _imports(node)))
 
 
 def layers_in_words() -> list:
