@@ -28,7 +28,7 @@ MAX_BODY_BYTES = 32 << 20
 MAX_CONNECTIONS = 1000  # further ones are answered 503
 
 
-def compute(signatures: dict, body: bytes) -> dict:
+def compute(signatures: dict, body: bytes | bytearray) -> dict:
   """The answer to {"instances": [...], "signature_name": ...}; ValueError if that is wrong."""
   request = json.loads(body, object_hook=_decode_base64)
   rows = request.get('instances') if isinstance(request, dict) else None

@@ -81,7 +81,9 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
   path = os.path.join(folder, constants.METRICS_FILE)
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path} is not there; expected the train_dir of a run')
-  times, rates, scores = {}, [], {}
+  times: dict[int, tuple[float, float | None]] = {}
+  rates: list[float] = []
+  scores: dict[int, tuple[float, float, float]] = {}
   for step, line in _steps(path):
     if (epoch := _number(line, 'epoch')) is not None:
       times[step] = epoch, _number(line, 'hours')
@@ -137,8 +139,10 @@ def _evaluated(
   step: int, line: Mapping[str, Any], prefix: str = ''
 ) -> dict[int, tuple[float, float, float]]:
   """{step: (num_images, top_1, top_5)}; {} where the line is not of an evaluation."""
-  values = tuple(_number(line, f'{prefix}{key}') for key in ('num_images', *METRICS))
-  return {} if None in values else {step: values}
+  num_images, top_1, top_5 = (_number(line, f'{prefix}{key}') for key in ('num_images', *METRICS))
+  if num_images is None or top_1 is None or top_5 is None:
+    return {}
+  return {step: (num_images, top_1, top_5)}
 
 
 def _steps(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -252,7 +256,7 @@ def _hours(value: float) -> str:
 
 class _Column(NamedTuple):
   key: str  # in the CSV file
-  header: str | None = None  # two lines of the text; None: not there
+  header: str = ''  # two lines of the text; '': not there
   show: Callable[[Any], str] = str
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from slim_inception import files
 from slim_inception.evaluate import comparison
@@ -59,8 +60,8 @@ def draw(runs: Sequence[Run], names: Sequence[str], output: str) -> list[str]:
   with style.context(['default', _STYLE]):
     columns = 2 if max(map(len, names)) <= _LONGEST_OF_TWO else 1
     legend_height = 0.22 * math.ceil(len(names) / columns)
-    figure = Figure(figsize=(10, 7.2 + legend_height), layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(10, 7.2 + legend_height), layout=layout)
     panels = figure.subplots(len(METRICS), len(x_keys), sharex='col', sharey='row', squeeze=False)
     for metric, row in zip(METRICS, panels, strict=True):
       for x, panel in zip(x_keys, row, strict=True):

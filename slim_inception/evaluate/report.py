@@ -64,12 +64,12 @@ def write_report(
   Raises:
     OSError: the disk is full or not writable.
   """
-  metrics = results.plain(dict(metrics))
+  shown: dict[str, Any] = {key: results.plain(value) for key, value in metrics.items()}
   table = figures.per_class(predictions, num_classes)
   used = np.flatnonzero(table.count + table.predicted).tolist()
   confusion = figures.confusion(predictions, num_classes)
   mistakes = _mistakes(confusion)
-  bins = [Bin(**entry) for entry in metrics['calibration_bins']]
+  bins = [Bin(**entry) for entry in shown['calibration_bins']]
   script = _read('report.js')
   is_small = len(used) <= _FULL_MATRIX
   text = _render(
@@ -77,8 +77,8 @@ def write_report(
     style=markupsafe.Markup(_read('report.css')),
     script=markupsafe.Markup(script),
     script_hash='sha256-' + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    metrics=metrics,
-    facts={k: _lines(v) for k, v in metrics.items() if k not in _SHOWN and v not in (None, [], {})},
+    metrics=shown,
+    facts={k: _lines(v) for k, v in shown.items() if k not in _SHOWN and v not in (None, [], {})},
     names={label: name_of(names, label) for label in used},
     table=table,
     counts={(t, p): n for t, p, n in _entries(confusion)} if is_small else None,
@@ -129,7 +129,7 @@ def make_thumbnails(
     ValueError: a shard is cut short, a record is no Example, or there are fewer records.
   """
   missing, thumbnails, first = set(record_indices), {}, 0
-  for path in sorted(map(os.fspath, paths)):
+  for path in sorted(os.fspath(path) for path in paths):
     with open(path, 'rb') as file:
       for record_index, (offset, length) in enumerate(shards.walk_shard(path), start=first):
         first = record_index + 1
@@ -147,7 +147,7 @@ def _thumbnail(encoded: bytes, size: int) -> bytes:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
-      image = Image.open(io.BytesIO(encoded))
+      image: Image.Image = Image.open(io.BytesIO(encoded))
       if image.mode.startswith('I'):  # 16 bits a pixel
         image = image.point(lambda value: value / 256).convert('L')
       image.thumbnail((size, size))
@@ -239,9 +239,10 @@ def _overview(mistakes: Confusion, used: Sequence[int]) -> str:
 
 def _gap(bins: Sequence[Bin]) -> float:
   """The mean probability less the accuracy, over all images."""
-  filled = [entry for entry in bins if entry.count]
-  total = sum(entry.count for entry in filled)
-  return sum(entry.count * (entry.confidence - entry.accuracy) for entry in filled) / max(1, total)
+  total = sum(entry.count for entry in bins)
+  gaps = ((entry.confidence or 0) - (entry.accuracy or 0) for entry in bins)
+  weighted = (entry.count * gap for entry, gap in zip(bins, gaps, strict=True))
+  return sum(weighted) / max(1, total)
 
 
 def _data_address(image: bytes) -> str:
