@@ -4,7 +4,7 @@
 
 A line a block of Inception-v3, for training (forward and backward, batch 16) and inference (batch
 32, batch norm folded): milliseconds as the figures draw it, and the ratios of the other ways to
-that, the median of the rounds with the smallest and the largest. `nets/inception_blocks.py` pools
+that, the median of the rounds with the smallest and the largest. `nets/build.py` pools
 behind the convolution; its siblings stay apart.
 """
 

@@ -1,31 +1,14 @@
 """What others have published of the nets: papers with their figures, checkpoints with theirs.
 
-Numbers are the sources' own, to their digits; None is what a source does not say. What follows from
-the nets' tables is in `nets.summary`.
+Numbers are the sources' own, to their digits; None is what a source does not say. Papers stand in
+the nets' files; what follows from their tables is in `nets.summary`.
 """
 
 from typing import Any, NamedTuple
 
 from . import nets_factory, summary
+from .net import Errors, Net
 from .summary import columns
-
-
-class Errors(NamedTuple):
-  """Error rates on ImageNet's validation set, in %."""
-
-  top_1: float
-  top_5: float
-
-
-class Paper(NamedTuple):
-  """Where a net comes from, and the figures of one net (no ensemble) there."""
-
-  title: str  # of the net, for people
-  reference: str
-  one_crop: Errors  # 48,238 images: without the 1,762 of the exclude list
-  crops_12: Errors  # 50,000 images
-  crops_144: Errors  # 50,000 images
-  source: str
 
 
 class Checkpoint(NamedTuple):
@@ -42,43 +25,6 @@ class Checkpoint(NamedTuple):
   remark: str
   source: str
 
-
-_TABLES = 'arXiv:1602.07261, tables 2 to 4'
-
-PAPERS: dict[str, Paper] = {
-  'inception_v3': Paper(
-    'Inception-v3',
-    'arXiv:1512.00567, Table 1',
-    Errors(21.2, 5.6),
-    Errors(19.8, 4.6),
-    Errors(18.9, 4.3),
-    _TABLES,
-  ),
-  'inception_v4': Paper(
-    'Inception-v4',
-    'arXiv:1602.07261, Figure 9',
-    Errors(20.0, 5.0),
-    Errors(18.7, 4.2),
-    Errors(17.7, 3.8),
-    _TABLES,
-  ),
-  'inception_resnet_v1': Paper(
-    'Inception-ResNet-v1',
-    'arXiv:1602.07261, Figure 15',
-    Errors(21.3, 5.5),
-    Errors(19.8, 4.6),
-    Errors(18.8, 4.3),
-    _TABLES,
-  ),
-  'inception_resnet_v2': Paper(
-    'Inception-ResNet-v2',
-    'arXiv:1602.07261, Figure 15',
-    Errors(19.9, 4.9),
-    Errors(18.7, 4.1),
-    Errors(17.8, 3.7),
-    _TABLES,
-  ),
-}
 
 _SLIM = '[-1, 1], central crop 0.875, bilinear'
 _SLIMS_README = 'tensorflow/models, research/slim/README.md, Pre-trained Models'
@@ -131,24 +77,25 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
 
 def title(name: str) -> str:
   """A net's name for people; its own where it is in no paper."""
-  return PAPERS[name].title if name in PAPERS else name
+  paper = nets_factory.get_net(name).paper
+  return paper.title if paper else name
 
 
 def as_json() -> dict[str, Any]:
   """Nets with what they cost and their papers, and checkpoints; each with its source."""
   return {
-    'nets': [_net_as_json(name) for name in nets_factory.NETS],
+    'nets': [_net_as_json(net) for net in nets_factory.NETS.values()],
     'checkpoints': [checkpoint._asdict() for checkpoint in CHECKPOINTS],
   }
 
 
-def _net_as_json(name: str) -> dict[str, Any]:
-  net = summary.summarize(name)
-  paper = PAPERS[name]._asdict() if name in PAPERS else None
+def _net_as_json(entry: Net) -> dict[str, Any]:
+  net = summary.summarize(entry.name)
+  paper = entry.paper._asdict() if entry.paper else None
   if paper:
     paper |= {key: value._asdict() for key, value in paper.items() if isinstance(value, Errors)}
   return {
-    'name': name,
+    'name': entry.name,
     'image_size': net.image_size,
     'parameters': net.parameters,
     'parameters_of_auxiliary_head': net.auxiliary.parameters if net.auxiliary else 0,
@@ -182,10 +129,10 @@ def net_rows() -> list[tuple[str, ...]]:
   rows: list[tuple[str, ...]] = [
     ('net', 'size', 'parameters', 'without', 'G', 'paper', 'one crop', '12 crops', '144 crops')
   ]
-  for name in nets_factory.NETS:
+  for name, entry in nets_factory.NETS.items():
     net = summary.summarize(name)
     without = net.parameters - (net.auxiliary.parameters if net.auxiliary else 0)
-    paper = PAPERS.get(name)
+    paper = entry.paper
     errors = [paper.one_crop, paper.crops_12, paper.crops_144] if paper else []
     rows.append(
       (

@@ -1,14 +1,15 @@
 """The features of a net by stride, for detectors and whatever else looks at several sizes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from . import checkpoints, inception_blocks, layers, slim
-from .inception_blocks import Row, Variant
+from . import checkpoints, geometry, layers, slim
+from .build import run_body
 from .model import NetModule
+from .net import ArgScope, Net
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -25,8 +26,7 @@ class FeaturePyramid(NetModule):
   H / s rows: 35, 17 and 8 of 299. Feature i lies around pixel `offsets[s] + s * i`.
 
   Args:
-    body: the rows of the net; no variables are made for what is above the largest of `strides`.
-    scope: the variable scope, e.g. 'InceptionV4'.
+    net: whose body it is; no variables are made for what is above the largest of `strides`.
     arg_scope: see `NetModule`.
     strides: which to give; None is all, 2, 4, 8, 16 and 32.
     output_stride: no features get smaller than 1 / output_stride of the image: further strides
@@ -35,9 +35,8 @@ class FeaturePyramid(NetModule):
       nothing.
     align_feature_maps: SAME padding everywhere: ceil(H / s) rows, and images as small as you
       like. Near the border features are others than the classifier's.
-    variant: what the net's arguments change.
     input_channels: of the images.
-    name: of the module.
+    **kwargs: of the function of the net's body (`depth_multiplier`, `activation_fn`, ...).
 
   Raises:
     ValueError: another `output_stride`, or a stride that there is not.
@@ -45,51 +44,49 @@ class FeaturePyramid(NetModule):
 
   def __init__(
     self,
-    body: Sequence[Row],
-    scope: str,
-    arg_scope: dict[str, Any],
+    net: Net,
+    arg_scope: ArgScope,
     *,
     strides: Iterable[int] | None = None,
     output_stride: int = 32,
     align_feature_maps: bool = False,
-    variant: Variant | None = None,
     input_channels: int = 3,
-    name: str | None = None,
+    **kwargs: Any,
   ):
     if output_stride not in OUTPUT_STRIDES:
       raise ValueError(f'output_stride is {output_stride}; choose 8, 16 or 32')
-    levels = inception_blocks.levels(body, output_stride)
+    levels = geometry.levels(net.body, output_stride)
     self.strides = tuple(sorted(set(levels if strides is None else strides)))
     if not self.strides or not set(self.strides) <= set(levels):
       raise ValueError(
         f'strides are {self.strides}; choose among {", ".join(map(str, levels))}'
         + (f' with output_stride={output_stride}' if output_stride < 32 else '')
       )
-    rows = body[: levels[self.strides[-1]].row + 1]
+    rows = net.body[: levels[self.strides[-1]].row + 1]
     # A row that is no end point of slim's can be the last of its stride: Inception-ResNet-v2's
     # end point of stride 8 is before its ten residual blocks.
-    rows = [r._replace(end_point=r.scope) for r in rows]
+    rows = tuple(unit._replace(end_point=unit.scope) for unit in rows)
     names = {stride: rows[levels[stride].row].scope for stride in self.strides}
-    variant = variant or Variant()
+    variant = net.make_variant(**kwargs)
     if align_feature_maps:
       variant = variant._replace(valid_padding='SAME')
 
     def network_fn(images: tf.Tensor, is_training: bool | tf.Tensor):
       with (
-        tf.compat.v1.variable_scope(scope),
+        tf.compat.v1.variable_scope(net.scope),
         slim.arg_scope([layers.batch_norm], is_training=is_training),
       ):
-        _, outputs = inception_blocks.run_body(images, rows, None, variant, output_stride)
+        _, outputs = run_body(images, rows, None, variant, output_stride)
       return {stride: outputs[name] for stride, name in names.items()}, outputs
 
     super().__init__(
       network_fn,
       arg_scope,
-      image_size=inception_blocks.smallest_input(rows),
+      image_size=geometry.smallest_input(rows),
       input_channels=input_channels,
-      name=name,
+      name=net.name,
     )
-    self._scope = scope
+    self._scope = net.scope
     self._offsets = None if align_feature_maps else [levels[s].offset for s in self.strides]
 
   def __call__(self, images: tf.Tensor, training: bool | tf.Tensor = False) -> dict[int, tf.Tensor]:

@@ -1,8 +1,7 @@
 """Inception-ResNet-v1 (arXiv:1602.07261, Figure 15), with the names of facenet's checkpoints.
 
 slim never had this net; the TensorFlow code in use is facenet's, which embeds faces. Ours has the
-classifier head of its sisters too. Differs from the paper where facenet does: a last residual block
-(Block8), linear and unscaled. facenet has no auxiliary head and the paper draws none.
+classifier head of its sisters too. facenet has no auxiliary head and the paper draws none.
 """
 
 from collections.abc import Callable
@@ -10,80 +9,45 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import inception_utils, layers, slim
-from .inception_blocks import (
-  Block,
-  Branches,
-  EndPoints,
-  Head,
-  Residual,
-  Row,
-  Variant,
-  conv,
-  max_pool,
-  repeat,
-  row,
-  run_body,
+from . import inception_utils, slim
+from .blocks import Residual, conv, repeat, row
+from .build import EndPoints, net_scope, residual_variant, run_body
+from .heads import DenseHead
+from .inception_parts import (
+  ERRORS,
+  STEM,
+  block_8,
+  block_17,
+  block_35,
+  reduction_a,
+  residual_reduction_b,
 )
+from .net import Errors, Net, Paper
 
-BLOCK_35: Branches = (  # Figure 10
-  [conv(32, 1, name='Conv2d_1x1')],
-  [conv(32, 1), conv(32, 3)],
-  [conv(32, 1), conv(32, 3), conv(32, 3)],
-)
+SCOPE = 'InceptionResnetV1'
 
-BLOCK_17: Branches = (  # Figure 11
-  [conv(128, 1, name='Conv2d_1x1')],
-  [conv(128, 1), conv(128, (1, 7)), conv(128, (7, 1))],
-)
-
-BLOCK_8: Branches = (  # Figure 13
-  [conv(192, 1, name='Conv2d_1x1')],
-  [conv(192, 1), conv(192, (1, 3)), conv(192, (3, 1))],
-)
-
-REDUCTION_A: Block = (  # Figure 7; k, l, m, n = 192, 192, 256, 384 (Table 1)
-  [conv(384, 3, stride=2)],
-  [conv(192, 1), conv(192, 3), conv(256, 3, stride=2)],
-  [max_pool(3, stride=2)],
-)
-
-REDUCTION_B: Block = (  # Figure 12
-  [conv(256, 1), conv(384, 3, stride=2)],
-  [conv(256, 1), conv(256, 3, stride=2)],
-  [conv(256, 1), conv(256, 3), conv(256, 3, stride=2)],
-  [max_pool(3, stride=2)],
-)
+BLOCK_8 = block_8(192, 192)
 
 # fmt: off
-BODY: tuple[Row, ...] = (                                      # Figure 15  output of 299 x 299 x 3
-  row('Conv2d_1a_3x3', conv(32, 3, stride=2)),                 # Figure 14  149 x 149 x 32
-  row('Conv2d_2a_3x3', conv(32, 3, padding='VALID')),          #            147 x 147 x 32
-  row('Conv2d_2b_3x3', conv(64, 3)),                           #            147 x 147 x 64
-  row('MaxPool_3a_3x3', max_pool(3, stride=2)),                #            73 x 73 x 64
-  row('Conv2d_3b_1x1', conv(80, 1)),                           #            73 x 73 x 80
-  row('Conv2d_4a_3x3', conv(192, 3, padding='VALID')),         #            71 x 71 x 192
+BODY = (                                                       # Figure 15  output of 299 x 299 x 3
+  *STEM,                                                       # Figure 14  71 x 71 x 192
   row('Conv2d_4b_3x3', conv(256, 3, stride=2)),                #            35 x 35 x 256
-  *repeat('Repeat/block35_{}', range(1, 6), Residual(BLOCK_35, scale=0.17),
-          end_point='Mixed_5a'),                               # 5 x        35 x 35 x 256
-  row('Mixed_6a', REDUCTION_A),                                #            17 x 17 x 896
-  *repeat('Repeat_1/block17_{}', range(1, 11), Residual(BLOCK_17, scale=0.10),
-          end_point='Mixed_6b'),                               # 10 x       17 x 17 x 896
-  row('Mixed_7a', REDUCTION_B),                                #            8 x 8 x 1792
+  *repeat('Repeat/block35_{}', range(1, 6), Residual(block_35(32, 32), scale=0.17),
+          end_point='Mixed_5a'),                               # Figure 10  35 x 35 x 256
+  row('Mixed_6a', reduction_a(192, 192, 256, 384)),            # Figure 7   17 x 17 x 896
+  *repeat('Repeat_1/block17_{}', range(1, 11), Residual(block_17(128, 128), scale=0.10),
+          end_point='Mixed_6b'),                               # Figure 11  17 x 17 x 896
+  row('Mixed_7a', residual_reduction_b(256, 256)),             # Figure 12  8 x 8 x 1792
   *repeat('Repeat_2/block8_{}', range(1, 6), Residual(BLOCK_8, scale=0.20),
-          end_point='Mixed_8a'),                               # 5 x        8 x 8 x 1792
-  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False), 'Mixed_8b'),  # 8 x 8 x 1792
+          end_point='Mixed_8a'),                               # Figure 13  8 x 8 x 1792
+  # facenet's, not the paper's: a sixth, linear and unscaled.
+  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False),
+      end_point='Mixed_8b'),                                   # Figure 13  8 x 8 x 1792
 )
 # fmt: on
 
-HEAD = Head(
-  'InceptionResnetV1',
-  pool='AvgPool_1a_8x8',
-  pooled='global_pool',
-  dropout='Dropout',
-  features='PreLogitsFlatten',
-  logits='Logits',
-  before='PrePool',
+HEAD = DenseHead(
+  pool='AvgPool_1a_8x8', dropout='Dropout', bottleneck='Bottleneck', before='PrePool'
 )
 
 
@@ -108,8 +72,8 @@ def inception_resnet_v1_base(
   Raises:
     ValueError: unknown `final_endpoint`, or images too small for it.
   """
-  with tf.compat.v1.variable_scope(scope, 'InceptionResnetV1', [inputs]):
-    return run_body(inputs, BODY, final_endpoint, Variant(activation_fn=activation_fn))
+  with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
+    return run_body(inputs, BODY, final_endpoint, residual_variant(activation_fn))
 
 
 def inception_resnet_v1(
@@ -118,7 +82,7 @@ def inception_resnet_v1(
   is_training: bool | tf.Tensor = True,
   dropout_keep_prob: float = 0.8,
   reuse: bool | None = None,
-  scope: str = 'InceptionResnetV1',
+  scope: str = SCOPE,
   create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   bottleneck_layer_size: int | None = None,
@@ -147,38 +111,17 @@ def inception_resnet_v1(
   Raises:
     ValueError: images too small.
   """
-  del create_aux_logits
-  with (
-    tf.compat.v1.variable_scope(scope, 'InceptionResnetV1', [inputs], reuse=reuse) as scope,
-    slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
-  ):
-    net, end_points = inception_resnet_v1_base(inputs, scope=scope, activation_fn=activation_fn)
-    with tf.compat.v1.variable_scope('Logits'):
-      end_points['PrePool'] = net
-      net = inception_utils.global_pool(net, 'AvgPool_1a_8x8')
-      if not bottleneck_layer_size:
-        end_points['global_pool'] = net
-        if not num_classes:
-          return net, end_points
-      net = layers.flatten(net)
-      net = layers.dropout(net, keep_prob=dropout_keep_prob, scope='Dropout')
-      end_points['PreLogitsFlatten'] = net
-    if bottleneck_layer_size:
-      net = layers.fully_connected(
-        net, bottleneck_layer_size, activation_fn=None, scope='Bottleneck'
-      )
-      if not num_classes:
-        return net, end_points
-    with tf.compat.v1.variable_scope('Logits'):
-      logits = layers.fully_connected(
-        net, num_classes, activation_fn=None, normalizer_fn=None, scope='Logits'
-      )
-      end_points['Logits'] = logits
-      end_points['Predictions'] = tf.nn.softmax(logits, name='Predictions')
-  return logits, end_points
-
-
-inception_resnet_v1.default_image_size = 299
+  with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
+    net, end_points = inception_resnet_v1_base(inputs, scope=opened, activation_fn=activation_fn)
+    return HEAD.build(
+      net,
+      end_points,
+      num_classes,
+      is_training,
+      dropout_keep_prob=dropout_keep_prob,
+      create_aux_logits=create_aux_logits,
+      bottleneck_size=bottleneck_layer_size,
+    )
 
 
 def inception_resnet_v1_arg_scope(
@@ -206,3 +149,22 @@ def inception_resnet_v1_arg_scope(
   return inception_utils.make_arg_scope(
     {'weights_regularizer': regularizer, **normalizer}, {'activation_fn': activation_fn}, {}
   )
+
+
+NET = Net(
+  'inception_resnet_v1',
+  SCOPE,
+  BODY,
+  HEAD,
+  inception_resnet_v1_arg_scope,
+  inception_resnet_v1,
+  make_variant=residual_variant,
+  paper=Paper(
+    'Inception-ResNet-v1',
+    'arXiv:1602.07261, Figure 15',
+    one_crop=Errors(21.3, 5.5),
+    crops_12=Errors(19.8, 4.6),
+    crops_144=Errors(18.8, 4.3),
+    source=ERRORS,
+  ),
+)

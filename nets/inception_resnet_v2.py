@@ -1,10 +1,7 @@
 """Inception-ResNet-v2 (arXiv:1602.07261), as slim trained and released it.
 
-Differs from the paper, where slim does: the stem is that of Inception-v3 with one Inception block
-(Mixed_5b) rather than Figure 3; blocks are 320, 1088 and 2080 wide rather than 384, 1154 and 2048;
-there are 10, 20 and 9 + 1 of them rather than 5, 10 and 5;
-the last residual block is linear and unscaled; a 1 x 1 convolution (Conv2d_7b_1x1) comes before
-the pooling. Names are slim's.
+Where slim's net is not the paper's the rows say so; blocks are 320, 1088 and 2080 wide rather than
+384, 1154 and 2048. Names are slim's.
 """
 
 from collections.abc import Callable
@@ -12,95 +9,64 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import inception_utils, layers, slim
-from .inception_blocks import (
-  HIDDEN,
-  AuxiliaryHead,
-  Block,
-  Branches,
-  EndPoints,
-  Head,
-  Residual,
-  Row,
-  Variant,
-  avg_pool,
-  conv,
-  max_pool,
-  repeat,
-  row,
-  run_body,
-  run_branches,
+from . import inception_utils, slim
+from .blocks import Columns, Residual, avg_pool, conv, max_pool, repeat, row
+from .build import EndPoints, net_scope, residual_variant, run_body, run_branches
+from .heads import AuxiliaryHead, DenseHead
+from .inception_parts import (
+  ERRORS,
+  STEM,
+  block_8,
+  block_17,
+  block_35,
+  reduction_a,
+  residual_reduction_b,
 )
+from .net import Errors, Net, Paper
 
-BLOCK_35: Branches = (  # Figure 16
-  [conv(32, 1, name='Conv2d_1x1')],
-  [conv(32, 1), conv(32, 3)],
-  [conv(32, 1), conv(48, 3), conv(64, 3)],
-)
+SCOPE = 'InceptionResnetV2'
 
-BLOCK_17: Branches = (  # Figure 17
-  [conv(192, 1, name='Conv2d_1x1')],
-  [conv(128, 1), conv(160, (1, 7)), conv(192, (7, 1))],
-)
-
-BLOCK_8: Branches = (  # Figure 19
-  [conv(192, 1, name='Conv2d_1x1')],
-  [conv(192, 1), conv(224, (1, 3)), conv(256, (3, 1))],
-)
-
-MIXED_5B: Block = (
+MIXED_5B: Columns = (
   [conv(96, 1, name='Conv2d_1x1')],
   [conv(48, 1), conv(64, 5)],
   [conv(64, 1), conv(96, 3), conv(96, 3)],
   [avg_pool(3), conv(64, 1)],
 )
 
-REDUCTION_A: Block = (  # Figure 7; k, l, m, n = 256, 256, 384, 384 (Table 1)
-  [conv(384, 3, stride=2)],
-  [conv(256, 1), conv(256, 3), conv(384, 3, stride=2)],
-  [max_pool(3, stride=2)],
-)
-
-REDUCTION_B: Block = (  # Figure 18
-  [conv(256, 1), conv(384, 3, stride=2)],
-  [conv(256, 1), conv(288, 3, stride=2)],
-  [conv(256, 1), conv(288, 3), conv(320, 3, stride=2)],
-  [max_pool(3, stride=2)],
-)
+BLOCK_35, BLOCK_17, BLOCK_8 = block_35(48, 64), block_17(160, 192), block_8(224, 256)
 
 # fmt: off
-BODY: tuple[Row, ...] = (                                      # Figure 15  output of 299 x 299 x 3
-  row('Conv2d_1a_3x3', conv(32, 3, stride=2)),                            # 149 x 149 x 32
-  row('Conv2d_2a_3x3', conv(32, 3, padding='VALID')),                     # 147 x 147 x 32
-  row('Conv2d_2b_3x3', conv(64, 3)),                                      # 147 x 147 x 64
-  row('MaxPool_3a_3x3', max_pool(3, stride=2)),                           # 73 x 73 x 64
-  row('Conv2d_3b_1x1', conv(80, 1)),                                      # 73 x 73 x 80
-  row('Conv2d_4a_3x3', conv(192, 3, padding='VALID')),                    # 71 x 71 x 192
-  row('MaxPool_5a_3x3', max_pool(3, stride=2)),                           # 35 x 35 x 192
-  row('Mixed_5b', MIXED_5B),                                              # 35 x 35 x 320
-  *repeat('Repeat/block35_{}', range(1, 11), Residual(BLOCK_35, scale=0.17), end_point=HIDDEN),
-  row('Mixed_6a', REDUCTION_A),                                           # 17 x 17 x 1088
+BODY = (                                                       # Figure 15  output of 299 x 299 x 3
+  # Inception-v3's stem and one Inception block rather than Figure 3.
+  *STEM,                                                       #            71 x 71 x 192
+  row('MaxPool_5a_3x3', max_pool(3, stride=2)),                #            35 x 35 x 192
+  row('Mixed_5b', MIXED_5B),                                   #            35 x 35 x 320
+  # 10, 20 and 9 + 1 residual blocks rather than 5, 10 and 5.
+  *repeat('Repeat/block35_{}', range(1, 11), Residual(BLOCK_35, scale=0.17),
+          end_point=None),                                     # Figure 16  35 x 35 x 320
+  row('Mixed_6a', reduction_a(256, 256, 384, 384)),            # Figure 7   17 x 17 x 1088
   *repeat('Repeat_1/block17_{}', range(1, 21), Residual(BLOCK_17, scale=0.10),
-          end_point='PreAuxLogits'),                                      # 17 x 17 x 1088
-  row('Mixed_7a', REDUCTION_B),                                           # 8 x 8 x 2080
-  *repeat('Repeat_2/block8_{}', range(1, 10), Residual(BLOCK_8, scale=0.20), end_point=HIDDEN),
-  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False), HIDDEN),    # 8 x 8 x 2080
-  row('Conv2d_7b_1x1', conv(1536, 1)),                                    # 8 x 8 x 1536
+          end_point='PreAuxLogits'),                           # Figure 17  17 x 17 x 1088
+  row('Mixed_7a', residual_reduction_b(288, 320)),             # Figure 18  8 x 8 x 2080
+  *repeat('Repeat_2/block8_{}', range(1, 10), Residual(BLOCK_8, scale=0.20),
+          end_point=None),                                     # Figure 19  8 x 8 x 2080
+  # Not in the paper: the last block linear and unscaled, and a convolution before the pooling.
+  row('Block8', Residual(BLOCK_8, scale=1.0, activate=False),
+      end_point=None),                                         # Figure 19  8 x 8 x 2080
+  row('Conv2d_7b_1x1', conv(1536, 1)),                         #            8 x 8 x 1536
 )
 # fmt: on
 
-HEAD = Head(
-  'InceptionResnetV2',
+HEAD = DenseHead(
   pool='AvgPool_1a_8x8',
-  pooled='global_pool',
   dropout='Dropout',
-  features='PreLogitsFlatten',
-  logits='Logits',
-  auxiliary=AuxiliaryHead('PreAuxLogits', 'Conv2d_1a_3x3', 'Conv2d_2a_5x5', 'Logits'),
+  auxiliary=AuxiliaryHead(
+    end_point='PreAuxLogits', pool='Conv2d_1a_3x3', conv='Conv2d_2a_5x5', logits='Logits'
+  ),
 )
 
 
-def _residual_block(name: str, branches: Branches) -> Callable[..., tf.Tensor]:
+def _residual_block(name: str, columns: Columns) -> Callable[..., tf.Tensor]:
   """A block as a function of its own: slim.repeat(net, 9, block8, scale=0.20)."""
 
   def block(
@@ -111,7 +77,8 @@ def _residual_block(name: str, branches: Branches) -> Callable[..., tf.Tensor]:
     reuse: bool | None = None,
   ) -> tf.Tensor:
     with tf.compat.v1.variable_scope(scope, name.capitalize(), [net], reuse=reuse):
-      return run_branches(net, Residual(branches, scale), Variant(activation_fn=activation_fn))
+      unit = row(name, Residual(columns, scale))
+      return run_branches(net, unit, residual_variant(activation_fn))
 
   block.__name__ = name  # slim.repeat makes variable names of it
   return block
@@ -151,11 +118,10 @@ def inception_resnet_v2_base(
   """
   if output_stride not in (8, 16):
     raise ValueError(f'output_stride is {output_stride}; choose 8 or 16')
-  variant = Variant(
-    valid_padding='SAME' if align_feature_maps else 'VALID', activation_fn=activation_fn
-  )
+  padding = 'SAME' if align_feature_maps else 'VALID'
+  variant = residual_variant(activation_fn)._replace(valid_padding=padding)
   max_stride = 8 if output_stride == 8 else None
-  with tf.compat.v1.variable_scope(scope, 'InceptionResnetV2', [inputs]):
+  with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant, max_stride)
 
 
@@ -165,7 +131,7 @@ def inception_resnet_v2(
   is_training: bool | tf.Tensor = True,
   dropout_keep_prob: float = 0.8,
   reuse: bool | None = None,
-  scope: str = 'InceptionResnetV2',
+  scope: str = SCOPE,
   create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
 ) -> tuple[tf.Tensor, EndPoints]:
@@ -189,33 +155,16 @@ def inception_resnet_v2(
   Raises:
     ValueError: images too small.
   """
-  with (
-    tf.compat.v1.variable_scope(scope, 'InceptionResnetV2', [inputs], reuse=reuse) as scope,
-    slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
-  ):
-    net, end_points = inception_resnet_v2_base(inputs, scope=scope, activation_fn=activation_fn)
-    if create_aux_logits and num_classes:
-      aux = end_points['PreAuxLogits']
-      if inception_utils.has_room_for_auxiliary_head(aux, is_training):
-        end_points['AuxLogits'] = inception_utils.fully_connected_auxiliary_head(
-          aux, num_classes, pool='Conv2d_1a_3x3', conv='Conv2d_2a_5x5', logits='Logits'
-        )
-
-    with tf.compat.v1.variable_scope('Logits'):
-      net = inception_utils.global_pool(net, 'AvgPool_1a_8x8')
-      end_points['global_pool'] = net
-      if not num_classes:
-        return net, end_points
-      net = layers.flatten(net)
-      net = layers.dropout(net, keep_prob=dropout_keep_prob, scope='Dropout')
-      end_points['PreLogitsFlatten'] = net
-      logits = layers.fully_connected(net, num_classes, activation_fn=None, scope='Logits')
-      end_points['Logits'] = logits
-      end_points['Predictions'] = tf.nn.softmax(logits, name='Predictions')
-  return logits, end_points
-
-
-inception_resnet_v2.default_image_size = 299
+  with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
+    net, end_points = inception_resnet_v2_base(inputs, scope=opened, activation_fn=activation_fn)
+    return HEAD.build(
+      net,
+      end_points,
+      num_classes,
+      is_training,
+      dropout_keep_prob=dropout_keep_prob,
+      create_aux_logits=create_aux_logits,
+    )
 
 
 def inception_resnet_v2_arg_scope(
@@ -246,3 +195,22 @@ def inception_resnet_v2_arg_scope(
       batch_norm_scale,
     ),
   )
+
+
+NET = Net(
+  'inception_resnet_v2',
+  SCOPE,
+  BODY,
+  HEAD,
+  inception_resnet_v2_arg_scope,
+  inception_resnet_v2,
+  make_variant=residual_variant,
+  paper=Paper(
+    'Inception-ResNet-v2',
+    'arXiv:1602.07261, Figure 15',
+    one_crop=Errors(19.9, 4.9),
+    crops_12=Errors(18.7, 4.1),
+    crops_144=Errors(17.8, 3.7),
+    source=ERRORS,
+  ),
+)

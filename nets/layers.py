@@ -208,8 +208,7 @@ def fully_connected(
 
 
 def _pool(
-  kernel: Callable,
-  op_name: str,
+  kind: str,
   inputs: tf.Tensor,
   kernel_size: int | Sequence[int],
   stride: int | Sequence[int],
@@ -217,17 +216,49 @@ def _pool(
   data_format: str | None,
   outputs_collections: Collections,
   scope: str | None,
+  rate: int,
+  count_padding: bool = False,
 ) -> tf.Tensor:
-  with tf.name_scope(scope or f'{op_name}2D') as name:
-    outputs = kernel(
-      inputs,
-      pair(kernel_size),
-      pair(stride),
-      padding,
-      data_format=check_data_format(data_format),
-      name=op_name,  # deployed graphs fetch InceptionV3/Logits/AvgPool_1a_8x8/AvgPool
-    )
-    return collect(outputs, outputs_collections, name)
+  kernel, stride, data_format = pair(kernel_size), pair(stride), check_data_format(data_format)
+  if rate > 1 or (count_padding and padding == 'SAME'):
+    if stride != (1, 1) or data_format != 'NHWC':
+      raise ValueError(
+        f'stride {stride} and data_format {data_format}: dilated pooling, and means that count the '
+        'padding, need stride 1 and NHWC'
+      )
+    outputs = _pool_with_holes(kind, inputs, kernel, padding, rate, count_padding, scope)
+    return collect(outputs, outputs_collections, scope or f'{kind}Pool2D')
+  name = f'{kind}Pool'  # deployed graphs fetch InceptionV3/Logits/AvgPool_1a_8x8/AvgPool
+  pool = tf.nn.max_pool2d if kind == 'Max' else tf.nn.avg_pool2d
+  with tf.name_scope(scope or f'{name}2D') as alias:
+    outputs = pool(inputs, kernel, stride, padding, data_format=data_format, name=name)
+    return collect(outputs, outputs_collections, alias)
+
+
+def _pool_with_holes(
+  kind: str,
+  inputs: tf.Tensor,
+  kernel: tuple[int, int],
+  padding: str,
+  rate: int,
+  count_padding: bool,
+  scope: str | None,
+) -> tf.Tensor:
+  """Dilated pooling, of odd windows, not strided; TensorFlow has it without padding alone."""
+
+  def pool(values: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    if padding == 'SAME':
+      rows, columns = (rate * (side // 2) for side in kernel)
+      outside = values.dtype.min if kind == 'Max' else 0
+      paddings = (0, 0), (rows, rows), (columns, columns), (0, 0)
+      values = tf.pad(values, paddings, constant_values=outside)
+    dilations = [rate] * 2
+    return tf.nn.pool(values, kernel, kind.upper(), padding='VALID', dilations=dilations, name=name)
+
+  outputs = pool(inputs, scope)
+  if padding == 'SAME' and kind == 'Avg' and not count_padding:
+    outputs /= pool(tf.ones_like(inputs[:1, :, :, :1]))  # the share of the window in the image
+  return outputs
 
 
 @slim.layer
@@ -239,18 +270,14 @@ def max_pool2d(
   data_format: str | None = 'NHWC',
   outputs_collections: Collections = None,
   scope: str | None = None,
+  rate: int = 1,
 ) -> tf.Tensor:
-  """Largest value of each window of [N, H, W, C] `inputs`; slim's defaults: stride 2, VALID."""
+  """Largest value of each window of [N, H, W, C] `inputs`; slim's defaults: stride 2, VALID.
+
+  With `rate` the window has holes; its sides must be odd and the stride 1.
+  """
   return _pool(
-    tf.nn.max_pool2d,
-    'MaxPool',
-    inputs,
-    kernel_size,
-    stride,
-    padding,
-    data_format,
-    outputs_collections,
-    scope,
+    'Max', inputs, kernel_size, stride, padding, data_format, outputs_collections, scope, rate
   )
 
 
@@ -263,11 +290,18 @@ def avg_pool2d(
   data_format: str | None = 'NHWC',
   outputs_collections: Collections = None,
   scope: str | None = None,
+  rate: int = 1,
+  count_padding: bool = False,
 ) -> tf.Tensor:
-  """Mean of each window of [N, H, W, C] `inputs`, padding not counted; stride 2, VALID."""
+  """Mean of each window of [N, H, W, C] `inputs`; slim's defaults: stride 2, VALID.
+
+  Args:
+    rate: see `max_pool2d`.
+    count_padding: with padding SAME divide by the whole window, zeros around the image included, as
+      torchvision's and timm's Inception-v3 do; slim's and Keras' divide by what is there.
+  """
   return _pool(
-    tf.nn.avg_pool2d,
-    'AvgPool',
+    'Avg',
     inputs,
     kernel_size,
     stride,
@@ -275,6 +309,8 @@ def avg_pool2d(
     data_format,
     outputs_collections,
     scope,
+    rate,
+    count_padding,
   )
 
 

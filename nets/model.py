@@ -8,9 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from . import checkpoints, folding, layers, slim
-from .inception_blocks import spatial_size
-
-NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
+from .geometry import spatial_size
+from .net import ArgScope, NetworkFn
 
 
 class NetModule(tf.Module):
@@ -32,7 +31,7 @@ class NetModule(tf.Module):
   def __init__(
     self,
     network_fn: NetworkFn,
-    arg_scope: dict[str, Any],
+    arg_scope: ArgScope,
     *,
     image_size: int,
     input_channels: int = 3,
@@ -185,8 +184,22 @@ class Model(NetModule):
       model.restore('inception_v4.ckpt')
       logits, end_points = model(images)
 
-  See `NetModule` for the arguments.
+  See `NetModule` for the other arguments.
+
+  Args:
+    without_auxiliary_head: arguments of the net function that leave its auxiliary head out.
   """
+
+  def __init__(
+    self,
+    network_fn: NetworkFn,
+    arg_scope: ArgScope,
+    *,
+    without_auxiliary_head: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+  ):
+    super().__init__(network_fn, arg_scope, **kwargs)
+    self._without_auxiliary_head = dict(without_auxiliary_head or {})
 
   def __call__(
     self,
@@ -208,10 +221,10 @@ class Model(NetModule):
     """
     self._build_once()
     images = self._as_images(images)
-    kwargs = {}
+    kwargs: dict[str, Any] = {}
     is_inference = not tf.is_tensor(training) and not training
     if is_inference and spatial_size(images) != (self.image_size, self.image_size):
-      kwargs['create_aux_logits'] = False  # its last convolution is made for one size
+      kwargs = self._without_auxiliary_head  # its last convolution is made for one size
     return self._run(images, is_training=training, dropout_seed=dropout_seed, **kwargs)
 
   def fold_batch_norm(self, into: 'Model | None' = None) -> 'Model':
@@ -235,6 +248,7 @@ class Model(NetModule):
           image_size=self.image_size,
           input_channels=self.input_channels,
           name=self.name,
+          without_auxiliary_head=self._without_auxiliary_head,
         )
     for name, variable in into.variables_by_name.items():
       variable.assign(values[name])
@@ -248,7 +262,8 @@ class Model(NetModule):
     """
     self._build_once()
     images = self._as_images(images)
-    return self._run(images, is_training=False, create_aux_logits=False, num_classes=None)[1]
+    kwargs = {**self._without_auxiliary_head, 'num_classes': None}
+    return self._run(images, is_training=False, **kwargs)[1]
 
 
 def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:

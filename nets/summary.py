@@ -4,42 +4,25 @@ Counts are those of the nets with the arg scopes of the registry: batch norm has
 as in the released checkpoints.
 """
 
-import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from . import inception_v3, nets_factory
-from .inception_blocks import (
-  AUX_DEPTHS,
-  AUX_POOL,
-  AUX_STRIDE,
-  HIDDEN,
-  Branch,
-  Cell,
-  Head,
-  Residual,
-  Row,
-  Split,
-  cell_names,
-  conv,
-  smallest_input,
-)
+from . import nets_factory
+from .blocks import AVG_POOL, CONV, MAX_POOL, Branch, Cell, Unit, conv
+from .geometry import smallest_input
+from .heads import AUX_POOL, DENSE, DROPOUT, FLATTEN, SOFTMAX
+from .net import Net
 
 Shape = tuple[int, ...]  # [h, w, C], or [C] of what is flat
 
-CONVOLUTION = 'Convolution'
-MAX_POOL = 'MaxPool'
-AVG_POOL = 'AvgPool'
-CONCAT = 'Concat'
-RESIDUAL = 'Residual'
-DROPOUT = 'Dropout'
-FULLY_CONNECTED = 'Fully connected'
-SOFTMAX = 'Softmax'
+# Kinds of layers; those of operations that are not here are called as these.
+CONVOLUTION, FULLY_CONNECTED = 'Convolution', 'Fully connected'
+CONCAT, RESIDUAL = 'Concat', 'Residual'
 KINDS = (
   CONVOLUTION, MAX_POOL, AVG_POOL, CONCAT, RESIDUAL, DROPOUT, FULLY_CONNECTED, SOFTMAX,
 )  # fmt: skip
-_KIND_OF_OP = {'Conv2d': CONVOLUTION, 'MaxPool': MAX_POOL, 'AvgPool': AVG_POOL}
+_KIND_OF_OP = {CONV: CONVOLUTION, DENSE: FULLY_CONNECTED}
 
 
 class Layer(NamedTuple):
@@ -136,37 +119,30 @@ def summarize(
   """
   net = nets_factory.get_net(name)
   image_size = net.default_image_size if image_size is None else image_size
-  depth = _depth(name, net.network_fn, depth_multiplier)
+  depth = _depth(name, depth_multiplier)
   if num_classes < 1:
     raise ValueError(f'num_classes is {num_classes}; expected at least 1')
   smallest = smallest_input(net.body)
   if image_size < smallest:
     raise ValueError(f'image_size is {image_size}; the smallest that {name} takes is {smallest}')
-  shape: Shape = (image_size, image_size, 3)
-  body = []
-  for row in net.body:
-    block = _body_block(f'{net.head.scope}/{row.scope}', row, shape, depth)
-    body.append(block)
-    shape = block.shape
-  if net.head.before != HIDDEN:
+  body = _chain(net.scope, net.body, (image_size, image_size, 3), depth)
+  if net.head.before:
     body[-1] = body[-1]._replace(end_points=(*body[-1].end_points, net.head.before))
-  auxiliary = _auxiliary(net.head, body, num_classes, depth)
-  head = _head(net.head, shape, num_classes)
-  for block in (auxiliary, *head):
-    if block and len(block.shape) == 3 and block.shape[:2] != (1, 1):
-      raise ValueError(
-        f'image_size is {image_size}, too large for {name}: {block.scope} would have '
-        f'{block.shape[0]} x {block.shape[1]} places, not one'
-      )
+  try:
+    auxiliary = _auxiliary(net, body, num_classes, depth)
+    shape = body[-1].shape
+    head = _chain(net.scope, net.head.units(shape[0], shape[1], num_classes), shape)
+  except ValueError as error:
+    raise ValueError(f'image_size is {image_size}, too large for {name}: {error}') from error
   return Summary(
     name,
-    net.head.scope,
+    net.scope,
     image_size,
     num_classes,
     tuple(body),
     auxiliary,
-    net.head.auxiliary.end_point if auxiliary else '',
-    head,
+    net.head.auxiliary.end_point if net.head.auxiliary and auxiliary else '',
+    tuple(head),
   )
 
 
@@ -180,78 +156,101 @@ def _figure(block: Block) -> tuple:
   return branches, [look(layer) for layer in block.tail]
 
 
-def _depth(name: str, network_fn: Callable, multiplier: float) -> Callable[[int], int]:
-  def has_it(function: Callable) -> bool:
-    return 'depth_multiplier' in inspect.signature(function).parameters
-
-  if multiplier != 1 and not has_it(network_fn):
-    having = [net for net, entry in nets_factory.NETS.items() if has_it(entry.network_fn)]
+def _depth(name: str, multiplier: float) -> Callable[[int], int]:
+  having = nets_factory.nets_with('depth_multiplier')
+  if name in having:
+    return nets_factory.get_net(name).make_variant(depth_multiplier=multiplier).depth
+  if multiplier != 1:
     raise ValueError(f'{name} has no depth_multiplier; of the nets {", ".join(having)} has')
-  return inception_v3.scaled_depth(multiplier) if has_it(network_fn) else int
+  return int
 
 
-def _body_block(scope: str, row: Row, shape: Shape, depth: Callable[[int], int]) -> Block:
-  end_points = (row.end_point,) if row.end_point != HIDDEN else ()
-  if isinstance(row.block, Cell):
-    layer = _cell(scope, row.block, shape, depth)
-    return Block(row.scope, end_points, (((layer,),),), (), layer.shape)
-  is_residual = isinstance(row.block, Residual)
-  branches = [
-    _branch(f'{scope}/Branch_{i}', branch, shape, depth)
-    for i, branch in enumerate(row.block.branches if is_residual else row.block)
-  ]
-  mixed = _concat(scope, [layer.shape for branch in branches for layer in branch[-1]])
-  tail = [mixed]
-  if is_residual:
-    linear = _convolution(f'{scope}/Conv2d_1x1', mixed.shape, conv(shape[-1], 1))
-    tail += [linear, Layer(RESIDUAL, scope, shape, scale=row.block.scale)]
-  return Block(row.scope, end_points, tuple(branches), tuple(tail), tail[-1].shape)
+def _auxiliary(
+  net: Net, body: list[Block], num_classes: int, depth: Callable[[int], int]
+) -> Block | None:
+  """The auxiliary head; None where there is none, or no room for it."""
+  head = net.head.auxiliary
+  if head is None:
+    return None
+  shape = next(block.shape for block in body if head.end_point in block.end_points)
+  if shape[0] < AUX_POOL:
+    return None
+  return _block(net.scope, head.unit(shape[0], shape[1], num_classes, depth), shape, int)
+
+
+def _chain(
+  scope: str, units: Iterable[Unit], shape: Shape, depth: Callable[[int], int] = int
+) -> list[Block]:
+  blocks = []
+  for unit in units:
+    blocks.append(_block(scope, unit, shape, depth))
+    shape = blocks[-1].shape
+  return blocks
+
+
+def _block(scope: str, unit: Unit, shape: Shape, depth: Callable[[int], int]) -> Block:
+  path = f'{scope}/{unit.scope}'
+  branches = tuple(_branch(scope, branch, shape, depth) for branch in unit.branches)
+  tail = []
+  if unit.join != 'none':
+    tail.append(_concat(path, [layer.shape for branch in branches for layer in branch[-1]]))
+  if unit.join == 'add':
+    projection = conv(shape[-1], 1, name=unit.projection)
+    tail.append(_layer(scope, projection, tail[-1].shape))
+    tail.append(Layer(RESIDUAL, path, shape, scale=unit.scale))
+  end_points = (unit.end_point,) if unit.end_point else ()
+  output = tail[-1] if tail else branches[0][-1][-1]
+  return Block(unit.scope, end_points, branches, tuple(tail), output.shape)
 
 
 def _branch(
   scope: str, branch: Branch, shape: Shape, depth: Callable[[int], int]
 ) -> tuple[Step, ...]:
-  names, steps = iter(cell_names(branch)), []
-  for item in branch:
-    cells = item.cells if isinstance(item, Split) else (item,)
-    steps.append(tuple(_cell(f'{scope}/{next(names)}', cell, shape, depth) for cell in cells))
+  steps: list[Step] = []
+  for cells in branch.steps:
+    if cells[0].op == FLATTEN:  # no layer of its own
+      shape = _flat(cells[0], shape)
+      continue
+    scaled = (cell._replace(depth=depth(cell.depth)) if cell.op == CONV else cell for cell in cells)
+    steps.append(tuple(_layer(scope, cell, shape) for cell in scaled))
     shape = _concat(scope, [layer.shape for layer in steps[-1]]).shape
+  if len(steps[-1]) == 1:
+    steps[-1] = (steps[-1][0]._replace(shape=shape),)
   return tuple(steps)
 
 
-def _concat(scope: str, shapes: Iterable[Shape]) -> Layer:
-  shapes = list(shapes)
+def _flat(cell: Cell, shape: Shape) -> Shape:
+  if shape[:-1] != (1, 1):
+    where = cell.name.rpartition('/')[0]
+    raise ValueError(f'{where} would have {shape[0]} x {shape[1]} places, not one')
+  return shape[-1:]
+
+
+def _concat(path: str, shapes: Sequence[Shape]) -> Layer:
+  if len(shapes) == 1:
+    return Layer(CONCAT, path, shapes[0])
   if len({shape[:2] for shape in shapes}) > 1:
-    raise ValueError(f'{scope}: the branches end in different sizes: {shapes}')
-  return Layer(CONCAT, scope, (*shapes[0][:2], sum(shape[2] for shape in shapes)))
+    raise ValueError(f'{path}: the branches end in different sizes: {shapes}')
+  return Layer(CONCAT, path, (*shapes[0][:2], sum(shape[2] for shape in shapes)))
 
 
-def _cell(scope: str, cell: Cell, shape: Shape, depth: Callable[[int], int]) -> Layer:
-  if cell.op == 'Conv2d':
-    return _convolution(scope, shape, cell._replace(depth=depth(cell.depth)))
-  return Layer(
-    _KIND_OF_OP[cell.op],
-    scope,
-    _places(shape, cell) + shape[2:],
-    cell.kernel,
-    cell.stride,
-    cell.padding,
-  )
-
-
-def _convolution(scope: str, shape: Shape, cell: Cell) -> Layer:
-  """With batch norm, that is a beta, or with a bias: both are one parameter for each filter."""
-  output = (*_places(shape, cell), cell.depth)
+def _layer(scope: str, cell: Cell, shape: Shape) -> Layer:
+  """What has weights has one more for each filter: a bias, or batch norm's beta."""
+  kind, path = _KIND_OF_OP.get(cell.op, cell.op), f'{scope}/{cell.name}'
+  if cell.op in (DROPOUT, SOFTMAX):
+    return Layer(kind, path, shape)
+  if cell.op == DENSE:
+    size = math.prod(shape) * cell.depth
+    return Layer(kind, path, (cell.depth,), parameters=size + cell.depth, multiply_adds=size)
+  places = _places(shape, cell)
+  layer = Layer(kind, path, (*places, shape[2]), cell.kernel, cell.stride, cell.padding)
+  if cell.op != CONV:
+    return layer
   window = math.prod(cell.kernel) * shape[2]
-  return Layer(
-    CONVOLUTION,
-    scope,
-    output,
-    cell.kernel,
-    cell.stride,
-    cell.padding,
+  return layer._replace(
+    shape=(*places, cell.depth),
     parameters=(window + 1) * cell.depth,
-    multiply_adds=window * math.prod(output),
+    multiply_adds=window * math.prod(places) * cell.depth,
   )
 
 
@@ -261,78 +260,6 @@ def _places(shape: Shape, cell: Cell) -> Shape:
     return tuple(-(-side // cell.stride) for side in shape[:2])
   return tuple(
     (side - window) // cell.stride + 1 for side, window in zip(shape[:2], cell.kernel, strict=True)
-  )
-
-
-def _auxiliary(
-  head: Head, body: list[Block], num_classes: int, depth: Callable[[int], int]
-) -> Block | None:
-  """The auxiliary head; None where there is none, or no room for it."""
-  aux = head.auxiliary
-  if aux is None:
-    return None
-  shape = next(block.shape for block in body if aux.end_point in block.end_points)
-  if shape[0] < AUX_POOL:
-    return None
-  scope = f'{head.scope}/AuxLogits'
-  pooled = _window(AVG_POOL, f'{scope}/{aux.pool}', shape, AUX_POOL, AUX_STRIDE)
-  first = _convolution(f'{scope}/Conv2d_1b_1x1', pooled.shape, conv(depth(AUX_DEPTHS[0]), 1))
-  second = _window(
-    CONVOLUTION, f'{scope}/{aux.conv}', first.shape, aux.window, depth=depth(AUX_DEPTHS[1])
-  )
-  logits = _logits(f'{scope}/{aux.logits}', head, second.shape, num_classes)
-  steps = tuple((layer,) for layer in (pooled, first, second, logits))
-  return Block('AuxLogits', ('AuxLogits',), (steps,), (), logits.shape)
-
-
-def _window(
-  kind: str, scope: str, shape: Shape, side: int | None, stride: int = 1, depth: int = 0
-) -> Layer:
-  """A VALID layer over windows of `side`, or of all that there is where that is less or None."""
-  side = shape[0] if side is None else min(side, shape[0])
-  stride = stride if side < shape[0] else 1
-  cell = conv(depth, side, stride, padding='VALID')
-  scope = scope.format(side, side)
-  if kind == CONVOLUTION:
-    return _convolution(scope, shape, cell)
-  return Layer(kind, scope, _places(shape, cell) + shape[2:], cell.kernel, stride, 'VALID')
-
-
-def _logits(scope: str, head: Head, shape: Shape, num_classes: int) -> Layer:
-  if head.is_convolution:
-    layer = _convolution(scope, shape, conv(num_classes, 1))
-    # slim squeezes the logits where there is one place; elsewhere `summarize` refuses.
-    return layer._replace(shape=layer.shape[2:]) if layer.shape[:2] == (1, 1) else layer
-  size = math.prod(shape)
-  return Layer(
-    FULLY_CONNECTED,
-    scope,
-    (num_classes,),
-    parameters=(size + 1) * num_classes,
-    multiply_adds=size * num_classes,
-  )
-
-
-def _head(head: Head, shape: Shape, num_classes: int) -> tuple[Block, ...]:
-  scope = f'{head.scope}/Logits'
-  pooled = _window(AVG_POOL, f'{scope}/{head.pool}', shape, head.window, stride=2)  # slim's default
-  features = pooled.shape if head.is_convolution else pooled.shape[2:]  # flat
-  logits = _logits(f'{scope}/{head.logits}', head, pooled.shape, num_classes)
-  layers = (
-    (head.pooled, pooled),
-    (head.features, Layer(DROPOUT, f'{scope}/{head.dropout}', features)),
-    ('Logits', logits),
-    ('Predictions', Layer(SOFTMAX, f'{scope}/Predictions', logits.shape)),
-  )
-  return tuple(
-    Block(
-      layer.scope.removeprefix(f'{head.scope}/'),
-      (end_point,) if end_point != HIDDEN else (),
-      (((layer,),),),
-      (),
-      layer.shape,
-    )
-    for end_point, layer in layers
   )
 
 

@@ -3,35 +3,25 @@
 Runs of the trainer take seconds with it where Inception-v3 takes half a minute to trace.
 """
 
-import tensorflow as tf
-from slim_inception.nets import inception_utils, layers, nets_factory, slim
-from slim_inception.nets.inception_blocks import (
-  AuxiliaryHead,
-  Head,
-  Residual,
-  avg_pool,
-  conv,
-  max_pool,
-  row,
-  run_body,
-  split,
-)
+from slim_inception.nets import inception_utils, nets_factory
+from slim_inception.nets.blocks import Residual, avg_pool, conv, max_pool, row, split
+from slim_inception.nets.build import net_scope, run_body
+from slim_inception.nets.heads import AuxiliaryHead, DenseHead
+from slim_inception.nets.net import Net
 
-NAME = 'inception_tiny'
+NAME, SCOPE = 'inception_tiny', 'InceptionTiny'
 BODY = (
   row('Conv2d_1a_3x3', conv(8, 3, stride=2)),
   row('Mixed_2a', ([conv(8, 1)], [conv(8, 3), split(conv(8, (1, 3)), conv(8, (3, 1)))])),
   row('Block', Residual(([conv(8, 1)], [avg_pool(3)]), scale=0.2)),
   row('Mixed_3a', ([conv(16, 3, stride=2)], [max_pool(3, stride=2)])),
 )
-HEAD = Head(
-  'InceptionTiny',
+HEAD = DenseHead(
   pool='AvgPool_1a',
-  pooled='',
   dropout='Dropout',
-  features='',
-  logits='Logits',
-  auxiliary=AuxiliaryHead('Mixed_3a', 'AvgPool_1a_5x5', 'Conv2d_2a', 'Logits'),
+  auxiliary=AuxiliaryHead(
+    end_point='Mixed_3a', pool='AvgPool_1a_5x5', conv='Conv2d_2a', logits='Logits'
+  ),
 )
 
 
@@ -41,39 +31,34 @@ def inception_tiny(
   is_training=True,
   dropout_keep_prob=0.8,
   reuse=None,
-  scope='InceptionTiny',
+  scope=SCOPE,
   create_aux_logits=True,
 ):
   """Logits and end points, as the nets of the family give them."""
-  with (
-    tf.compat.v1.variable_scope(scope, 'InceptionTiny', [inputs], reuse=reuse),
-    slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
-  ):
+  with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training):
     net, end_points = run_body(inputs, BODY)
-    if create_aux_logits and inception_utils.has_room_for_auxiliary_head(net, is_training):
-      end_points['AuxLogits'] = inception_utils.fully_connected_auxiliary_head(
-        net, num_classes, pool='AvgPool_1a_5x5', conv='Conv2d_2a', logits='Logits'
-      )
-    with tf.compat.v1.variable_scope('Logits'):
-      net = inception_utils.global_pool(net, 'AvgPool_1a')
-      if not num_classes:
-        return net, end_points
-      net = layers.flatten(net)
-      net = layers.dropout(net, dropout_keep_prob)
-      logits = layers.fully_connected(net, num_classes, activation_fn=None, scope='Logits')
-  return logits, end_points
+    return HEAD.build(
+      net,
+      end_points,
+      num_classes,
+      is_training,
+      dropout_keep_prob=dropout_keep_prob,
+      create_aux_logits=create_aux_logits,
+    )
 
 
 def register() -> None:
-  """Adds the net to the registry; before `training.config` lists the choices of its flags."""
-  nets_factory.NETS[NAME] = nets_factory.Net(
-    inception_tiny,
-    inception_utils.inception_arg_scope,
-    ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits'),
-    BODY,
-    'InceptionTiny/Logits/Logits',
-    HEAD,
-    default_image_size=32,
+  """Makes the net known."""
+  nets_factory.register(
+    Net(
+      NAME,
+      SCOPE,
+      BODY,
+      HEAD,
+      inception_utils.inception_arg_scope,
+      inception_tiny,
+      default_image_size=32,
+    )
   )
 
 

@@ -1,7 +1,6 @@
 """Weights of other libraries: one file a family, and what they have in common.
 
     layers.py              a layer as plain arrays; folds gamma and the images' normalization
-    structure.py           the layers of the four nets by the rows of their tables
     formats.py             which kind of file it is, by its content
     slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
     keras_applications.py  Keras Applications' InceptionV3 and InceptionResNetV2

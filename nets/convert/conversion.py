@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ..heads import AUX_LOGITS
+from ..nets_factory import get_net
 from . import formats, keras_applications, slim_files, torch_family
 from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
-from .structure import structure
 
 
 class Weights(NamedTuple):
@@ -25,22 +26,28 @@ class Weights(NamedTuple):
   @property
   def num_classes(self) -> int | None:
     """The number of logits, as the file has it; None without classifier."""
-    of_head = [scope for scope in self.layers if scope.startswith('Logits/')]
-    return self.layers[of_head[-1]].weights.shape[-1] if of_head else None
+    logits = self.layers.get(get_net(self.net).head.logits_path)
+    return None if logits is None else logits.weights.shape[-1]
 
   @property
-  def body_arguments(self) -> dict[str, Any]:
-    """What the net's body must be told to give the features of the library the file is of."""
-    if self.net == 'inception_v3' and self.format in ('safetensors', 'pytorch'):
-      return {'count_padding': True}
-    return {}
+  def counts_padding(self) -> bool:
+    """Whether the net has average pools that count the zeros around the image, in that library."""
+    is_torchs = formats.SOURCES[self.format].layers is torch_family.layers
+    return is_torchs and self.net in torch_family.COUNTING_PADDING
+
+  @property
+  def widths(self) -> dict[str, int]:
+    """Arguments of the net function that make the layers of the file that not every net has."""
+    return {
+      argument: self.layers[path].weights.shape[-1]
+      for path, argument in get_net(self.net).head.optional.items()
+      if path in self.layers
+    }
 
   @property
   def arguments(self) -> dict[str, Any]:
-    """The same of the whole net function and its outputs."""
-    if 'Bottleneck' in self.layers:
-      return {'bottleneck_layer_size': self.layers['Bottleneck'].weights.shape[-1]}
-    return self.body_arguments
+    """What `create_model` must be told to give the outputs of the net that the file is of."""
+    return self.widths | ({'count_padding': True} if self.counts_padding else {})
 
 
 class Filled(NamedTuple):
@@ -75,7 +82,7 @@ def read(
     ValueError: it is of no known format, damaged, or of another net.
   """
   path = os.fspath(path)
-  first = structure(net).first
+  first = get_net(net).body[0].scope
   kind = formats.recognise(path)
   source = formats.SOURCES[kind]
   tensors = source.read(path, net, use_ema)
@@ -108,7 +115,7 @@ def fill(
   keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in shapes)
   layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
   values = slim_files.as_variables(layers, shapes, weights.net)
-  first = f'{structure(weights.net).scope}/{structure(weights.net).first}/weights'
+  first = get_net(weights.net).first_weights
   summed = 0
   if shapes.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
     summed = values[first].shape[2]
@@ -170,8 +177,9 @@ def without_gamma(layers: Mapping[str, Layer]) -> dict[str, Layer]:
 
 
 def without_auxiliary_head(weights: Weights) -> Weights:
-  """The same without the layers of 'AuxLogits'."""
-  layers = {s: layer for s, layer in weights.layers.items() if not s.startswith('AuxLogits/')}
+  """The same without the layers of the auxiliary head."""
+  auxiliary = get_net(weights.net).head.weights.get(AUX_LOGITS, ())
+  layers = {path: layer for path, layer in weights.layers.items() if path not in auxiliary}
   return weights._replace(layers=layers)
 
 

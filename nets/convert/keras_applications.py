@@ -18,8 +18,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from ..nets_factory import get_net
 from .layers import Layer, Norm
-from .structure import structure
 
 NETS = {'inception_v3': 'InceptionV3', 'inception_resnet_v2': 'InceptionResNetV2'}
 _WEIGHTS_IN_ZIP = 'model.weights.h5'
@@ -46,7 +46,7 @@ def names_for(net: str) -> dict[str, tuple[str, str]]:
     choices = ', '.join(NETS)
     raise ValueError(f'Keras Applications has no {net}; it has {choices}')
   names, number = {}, 0
-  for row, scopes in structure(net).rows():
+  for row, scopes in get_net(net).weighted.items():
     for scope in scopes:
       if row == 'Logits':
         names[scope] = ('predictions', '')

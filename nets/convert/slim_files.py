@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from .. import checkpoints
+from ..nets_factory import NETS, get_net
 from .layers import Layer
-from .structure import STRUCTURES, structure
 
 Tensors = dict[str, np.ndarray]
 
@@ -40,25 +40,25 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   Raises:
     ValueError: a variable of the body is missing.
   """
-  top = structure(net).scope
+  top = get_net(net).scope
   if not any(name.startswith(f'{top}/') for name in tensors):
     others = [
-      other for other, s in STRUCTURES.items() if any(n.startswith(s.scope) for n in tensors)
+      other.name for other in NETS.values() if any(n.startswith(f'{other.scope}/') for n in tensors)
     ]
     hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
     raise ValueError(f'it has no {top}/... for {net}, but {hint}')
   read: dict[str, Layer] = {}
   used: set[str] = set()
-  for row, scopes in structure(net).rows():
+  for row, scopes in get_net(net).weighted.items():
     of_row, missing = {}, None
     for scope in scopes:
       names = {leaf: f'{top}/{scope}/{name}' for leaf, name in _LEAVES.items()}
-      if net == 'inception_resnet_v1' and row == 'Logits' and set(tensors) >= _FACENET_LOGITS:
+      if scope == get_net(net).head.logits_path and set(tensors) >= _FACENET_LOGITS:
         names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
       there = {leaf: name for leaf, name in names.items() if name in tensors}
       missing = missing or next((names[leaf] for leaf in _needed(there) if leaf not in there), None)
       of_row[scope] = there
-    if missing and row not in structure(net).heads:
+    if missing and row not in get_net(net).head.weights:
       raise ValueError(f'it has no {missing}')
     if not missing:
       for scope, there in of_row.items():
@@ -73,7 +73,7 @@ def _needed(there: Mapping[str, str]) -> tuple[str, ...]:
 
 def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
   layer = Layer.of(leaves)
-  if layer.norm is None and row in structure(net).heads and layer.weights.ndim == 4:
+  if layer.norm is None and row in get_net(net).head.weights and layer.weights.ndim == 4:
     return layer._replace(weights=layer.weights[0, 0])  # Inception-v3's are 1 x 1 convolutions
   return layer
 
@@ -201,7 +201,7 @@ def as_variables(
   """
   values: Tensors = {}
   for scope, layer in layers.items():
-    names = {leaf: f'{structure(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+    names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
     leaves = layer.leaves()
     if layer.weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
       leaves['weights'] = layer.weights[np.newaxis, np.newaxis]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..nets_factory import get_net
 from .layers import Layer
-from .structure import pair_by_rows, structure
 
 Tensors = dict[str, np.ndarray]
 
@@ -110,6 +110,9 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+COUNTING_PADDING = ('inception_v3',)  # nets whose average pools divide by the whole window
+
+
 def names_for(net: str) -> dict[str, str]:
   """{our scope: timm's layer}.
 
@@ -118,7 +121,13 @@ def names_for(net: str) -> dict[str, str]:
   """
   if net not in NAMES:
     raise ValueError(f'timm has no {net}; it has {", ".join(NAMES)}')
-  return pair_by_rows(net, NAMES[net])
+  theirs = NAMES[net]  # without heads that it does not have
+  return {
+    scope: layer
+    for row, scopes in get_net(net).weighted.items()
+    if row in theirs
+    for scope, layer in zip(scopes, theirs[row], strict=True)
+  }
 
 
 def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer], set[str]]:
@@ -131,7 +140,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   """
   read: dict[str, Layer] = {}
   used: set[str] = set()
-  heads = tuple(f'{row}/' for row in structure(net).heads)
+  heads = tuple(f'{row}/' for row in get_net(net).head.weights)
   for scope, layer in names_for(net).items():
     keys = _keys(layer, has_norm=f'{layer}.weight' not in tensors)
     missing = [key for key in keys.values() if key not in tensors]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from slim_inception.evaluate import dense
 from slim_inception.nets.model import Model
-from slim_inception.nets.nets_factory import Net
+from slim_inception.nets.net import Net
 
 _TOLERANCE = 1e-3  # of logits, relative to the largest: sums in another order
 
@@ -35,7 +35,7 @@ def logits_and_maps(
   """
   dense.check_head(model, net, '--explain')
   logits, end_points = model(images)
-  features = tf.cast(end_points[net.body[-1].end_point], tf.float32)
+  features = tf.cast(end_points[net.features], tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   kernel = tf.reshape(weights, weights.shape[-2:])  # of a 1 x 1 convolution: 1, 1, before
   maps = tf.einsum('nhwc,ck->nhwk', features, kernel)

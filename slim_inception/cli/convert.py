@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slim_inception import files, flags
 from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.nets.convert import conversion
+from slim_inception.nets.convert import conversion, torch_family
 from slim_inception.preprocessing import normalization
 
 NORMALIZATIONS = {
@@ -114,7 +114,7 @@ def _write_checkpoint(weights: conversion.Weights, config: ConvertConfig) -> lis
     weights.net,
     weights.num_classes,
     arg_scope=net.arg_scope(batch_norm_scale=config.batch_norm_scale),
-    create_aux_logits=config.auxiliary_head,
+    **net.select(create_aux_logits=config.auxiliary_head),
     **weights.arguments,
   )
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
@@ -147,11 +147,12 @@ def _check_output(output: str, suffix: str, overwrite: bool) -> None:
 
 
 def _differences(weights: conversion.Weights, suffix: str) -> list[str]:
-  """What the user would not see in the numbers."""
-  counts_padding = 'count_padding' in weights.arguments
-  if weights.net == 'inception_v3' and counts_padding != (suffix == '.safetensors'):
+  """What the numbers alone do not say."""
+  is_of_net = weights.net in torch_family.COUNTING_PADDING
+  if is_of_net and weights.counts_padding != (suffix == '.safetensors'):
     return [
-      "average pools: timm's and torchvision's inception_v3 count the zeros around the image, "
-      "slim's and Keras' do not: logits differ a little; count_padding=True of ours does as they do"
+      f"average pools: timm's and torchvision's {weights.net} count the zeros around the image, "
+      "slim's and Keras' do not: logits differ a little; create_model(count_padding=True) does as "
+      'they do'
     ]
   return []

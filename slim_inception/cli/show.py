@@ -1,6 +1,6 @@
 """Draws a net, or prints its table: blocks with shapes, parameters and multiply-adds.
 
-  slim-inception show NAME [--full] [--output=FILE.svg|FILE.png]
+  slim-inception show NAME [--full] [--output=FILE.svg]
   slim-inception show NAME --table [--json] [--image_size=N] [--depth_multiplier=X]
 
 The drawing is made from the table of which the net itself is built. Equal blocks that follow each
@@ -12,7 +12,7 @@ import dataclasses
 import json
 
 from slim_inception import flags
-from slim_inception.draw import files, layout
+from slim_inception.draw import layout, svg
 from slim_inception.nets import catalogue, summary
 
 
@@ -23,8 +23,8 @@ class ShowConfig:
   full: bool = flags.field(False, 'Draw every block, also equal ones that follow each other.')
   output: str | None = flags.field(
     None,
-    'The drawing is written to this .svg or .png file; by default to NAME.svg, and nowhere with '
-    '--table or --json.',
+    'The drawing is written to this .svg file; by default to NAME.svg, and nowhere with --table or '
+    '--json.',
   )
   table: bool = flags.field(False, 'Print the table of the blocks.')
   json: bool = flags.field(False, 'Print the table as JSON, with every layer.')
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
   output = config.output if config.output or printed else f'{name}.svg'
   if output:
     drawing = layout.draw_net(net, catalogue.title(name), compressed=not config.full)
-    files.write(drawing, output)
+    svg.write(drawing, output)
   if config.json:
     print(json.dumps(summary.as_json(net), indent=2))
   elif config.table:
@@ -64,6 +64,6 @@ def main(argv: list[str]) -> None:
 
 def _check_output(output: str) -> None:
   try:
-    files.check(output)
+    svg.check_name(output)
   except ValueError as error:
     raise flags.Error(f'--output={error}') from error

@@ -1,1 +1,1 @@
-"""Nets as schematic images: one layout, and renderers of it to SVG and PNG."""
+"""Nets as schematic drawings: a layout, and its text as SVG."""

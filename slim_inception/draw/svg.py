@@ -1,8 +1,32 @@
 """A drawing as SVG: plain elements that any viewer and editor knows."""
 
+import os
+from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+from slim_inception import files
 from slim_inception.draw.shapes import Arrowhead, Drawing, Line, Rectangle, Shape, Text
+
+
+def check_name(path: str) -> None:
+  """Raises ValueError where the name is not that of an SVG."""
+  if Path(path).suffix != '.svg' or not Path(path).stem:
+    raise ValueError(
+      f'{path}: expected a name that ends in .svg (a browser or cairosvg makes a PNG of it)'
+    )
+
+
+def write(drawing: Drawing, path: str) -> None:
+  """Writes an .svg file, whole or not at all, into a folder that is made if need be.
+
+  Raises:
+    ValueError: the name ends otherwise.
+    OSError: the file cannot be written.
+  """
+  check_name(path)
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  with files.atomic_text(path) as file:
+    file.write(render(drawing))
 
 
 def render(drawing: Drawing) -> str:

@@ -300,8 +300,9 @@ def _member(path: str, directory: str, run: Mapping[str, Any], given: Mapping[st
   if model_name != run.get('model_name'):
     run = {**run, 'depth_multiplier': None}  # of the run's own net
   depth_multiplier = value('depth_multiplier', 1.0)
-  if depth_multiplier != 1 and model_name != 'inception_v3':
-    raise ValueError(f'--depth_multiplier is for inception_v3; {model_name} has none')
+  having = nets_factory.nets_with('depth_multiplier')
+  if depth_multiplier != 1 and model_name not in having:
+    raise ValueError(f'--depth_multiplier is for {", ".join(having)}; {model_name} has none')
   image_size = given['eval_image_size'] or run.get('run', {}).get('image_size')
   return Member(
     path,

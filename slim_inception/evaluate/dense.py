@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from slim_inception.nets import inception_blocks
+from slim_inception.nets import geometry
+from slim_inception.nets.heads import AUX_LOGITS
 from slim_inception.nets.model import Model
-from slim_inception.nets.nets_factory import Net
+from slim_inception.nets.net import Net
 
 
 def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
@@ -32,11 +33,11 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
       too small.
   """
   check_head(model, net, '--crops=dense')
-  features = tf.cast(model.end_points(images)[net.body[-1].end_point], tf.float32)
+  features = tf.cast(model.end_points(images)[net.features], tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   biases = model.variables_by_name[f'{net.logits_scope}/biases']
-  window = inception_blocks.output_size(net.body, model.image_size)
-  for side in inception_blocks.spatial_size(features):
+  window = geometry.output_size(net.body, model.image_size)
+  for side in geometry.spatial_size(features):
     if side is not None and side < window:
       raise ValueError(
         f'Images are {images.shape[1]} x {images.shape[2]}; the smallest for --crops=dense are '
@@ -54,7 +55,7 @@ def check_head(model: Model, net: Net, flag: str) -> None:
     for name in model.variables_by_name
     if name.startswith(net.head_scopes)
     and not name.startswith(net.logits_scope)
-    and '/AuxLogits/' not in name
+    and not name.startswith(f'{net.scope}/{AUX_LOGITS}/')
   ]
   if between:
     raise ValueError(

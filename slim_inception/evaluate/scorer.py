@@ -224,15 +224,14 @@ def make_model(
   **kwargs: Any,
 ) -> Model:
   """A net for inference: without the auxiliary head, which only training needs."""
+  net = nets_factory.get_net(name)
   kwargs['input_channels'] = input_channels
   if depth_multiplier != 1:
     kwargs['depth_multiplier'] = depth_multiplier
   if batch_norm_decay is not None:
-    net = nets_factory.get_net(name)
     kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
-  return nets_factory.create_model(
-    name, num_classes, image_size=image_size, create_aux_logits=False, **kwargs
-  )
+  kwargs |= net.select(create_aux_logits=False)
+  return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
 
 
 def load_weights(model: Model, prefix: str, weights: str) -> str:

@@ -567,10 +567,18 @@ def _check_together(config: Config) -> None:
     for name, value in vars(evaluation).items():
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
-  if config.model.depth_multiplier != 1 and config.model.model_name != 'inception_v3':
-    raise ValueError(f'--depth_multiplier is for inception_v3; {config.model.model_name} has none')
+  if config.model.depth_multiplier != 1:
+    _check_depth_multiplier(config.model.model_name)
   if config.model.sync_batch_norm:
     _check_sync_batch_norm(config)
+
+
+def _check_depth_multiplier(name: str) -> None:
+  from slim_inception.nets import nets_factory  # as in `net_names`
+
+  having = nets_factory.nets_with('depth_multiplier')
+  if name not in having:
+    raise ValueError(f'--depth_multiplier is for {", ".join(having)}; {name} has none')
 
 
 def _check_sync_batch_norm(config: Config) -> None:

@@ -303,11 +303,9 @@ def make_model(config: Config, plan: Plan) -> Model:
     image_size=plan.image_size,
     input_channels=config.model.input_channels,
     arg_scope=arg_scope,
-    dropout_keep_prob=config.model.dropout_keep_prob,
-    **(
-      {'depth_multiplier': config.model.depth_multiplier}
-      if config.model.depth_multiplier != 1
-      else {}
+    **net.select(
+      dropout_keep_prob=config.model.dropout_keep_prob,
+      depth_multiplier=config.model.depth_multiplier,
     ),
   )
   model.build()

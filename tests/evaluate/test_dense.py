@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception_blocks, nets_factory
+from slim_inception.nets import geometry, nets_factory
 
 from slim_inception.evaluate import dense
 from tests import golden, tiny
@@ -93,10 +93,10 @@ def test_probabilities_are_averages_over_places_and_mirrors():
 @pytest.mark.parametrize('name', [tiny.NAME, *golden.NAMES])
 def test_output_size_is_that_of_the_features(name):
   body = nets_factory.get_net(name).body
-  smallest = inception_blocks.smallest_input(body)
-  assert inception_blocks.output_size(body, smallest) == 1
+  smallest = geometry.smallest_input(body)
+  assert geometry.output_size(body, smallest) == 1
   if name != tiny.NAME:
-    assert inception_blocks.output_size(body, 299) == 8  # the papers' overview figures
+    assert geometry.output_size(body, 299) == 8  # the papers' overview figures
 
 
 def test_too_small_images_are_refused():

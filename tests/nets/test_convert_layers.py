@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import layers
 from slim_inception.nets.convert.layers import (
   EPSILON,
   Layer,
@@ -10,7 +11,6 @@ from slim_inception.nets.convert.layers import (
   fold_gamma,
   fold_normalization,
 )
-from slim_inception.nets.inception_blocks import Variant, avg_pool, run_branches
 
 
 def random_layer():
@@ -69,8 +69,8 @@ def test_normalization_of_other_channels():
 
 def test_average_pools_that_count_the_padding():
   ones = tf.ones((1, 4, 4, 1))
-  slims = run_branches(ones, [[avg_pool(3)]], Variant())
+  slims = layers.avg_pool2d(ones, 3, 1, 'SAME')
   np.testing.assert_allclose(slims, ones, rtol=1e-6)
-  torchs = run_branches(ones, [[avg_pool(3)]], Variant(count_padding=True))[0, ..., 0]
+  torchs = layers.avg_pool2d(ones, 3, 1, 'SAME', count_padding=True)[0, ..., 0]
   rows = np.array([2, 3, 3, 2]) / 3
   np.testing.assert_allclose(torchs, np.outer(rows, rows), rtol=1e-6)

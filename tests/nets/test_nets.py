@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import (
+  build,
+  geometry,
   inception,
-  inception_blocks,
   inception_resnet_v2,
   inception_v3,
   inception_v4,
@@ -13,7 +14,8 @@ from slim_inception.nets import (
   nets_factory,
   slim,
 )
-from slim_inception.nets.inception_blocks import Cell
+from slim_inception.nets.blocks import avg_pool, conv, row
+from slim_inception.nets.build import Variant
 
 from tests import golden, zygote
 
@@ -56,7 +58,7 @@ def test_unknown_final_endpoint_lists_the_choices(graph):
 @pytest.mark.parametrize('name', golden.NAMES)
 def test_smallest_images_are_75_pixels_and_smaller_are_refused(name, graph):
   body = __import__(f'slim_inception.nets.{name}', fromlist=['BODY']).BODY
-  assert inception_blocks.smallest_input(body) == 75
+  assert geometry.smallest_input(body) == 75
   base = getattr(inception, f'{name}_base')
   with pytest.raises(ValueError, match=r'74 x 80 pixels are too small .* smallest .* 75 x 75'):
     base(images(74, width=80))
@@ -66,7 +68,7 @@ def test_smallest_images_are_75_pixels_and_smaller_are_refused(name, graph):
 def test_smallest_input_leaves_one_pixel(graph):
   net, _ = inception.inception_v3_base(images(75), depth_multiplier=0.1)
   assert net.shape[1:3].as_list() == [1, 1]
-  assert inception_blocks.smallest_input(inception_v3.BODY, 'Mixed_6e') == 43
+  assert geometry.smallest_input(inception_v3.BODY, 'Mixed_6e') == 43
 
 
 def test_auxiliary_head_is_left_out_of_small_images_and_said_so(graph, caplog):
@@ -304,54 +306,68 @@ def test_blocks_are_functions_too(graph):
 
 
 @pytest.mark.parametrize(
-  'variant',
+  ('variant', 'pooling'),
   [
-    inception_blocks.Variant(),
-    inception_blocks.Variant(rate=2),
-    inception_blocks.Variant(count_padding=True),
+    (Variant(), {}),
+    (Variant(rate=2), {}),
+    (Variant(), {'count_padding': True}),
+    (Variant(rate=2), {'count_padding': True}),
   ],
-  ids=['plain', 'dilated', 'padding counted'],
+  ids=['plain', 'dilated', 'padding counted', 'both'],
 )
-def test_pooling_behind_the_convolution_is_pooling_before_it(variant, graph):
+def test_pooling_behind_the_convolution_is_pooling_before_it(variant, pooling, graph):
   """Borders, where windows are cut off, and the normalizer and biases included."""
-  pool, projection = branch = inception_blocks.avg_pool(3), inception_blocks.conv(4, 1)
+  unit = row('Mixed', ([avg_pool(3), conv(4, 1)],))
   net = tf.constant(np.random.default_rng(0).normal(size=(2, 9, 7, 24)), tf.float32)
   for biases in (False, True):
     ends = {'biases_initializer': tf1.constant_initializer(0.5)} if biases else {}
     ends['normalizer_fn'] = None if biases else layers.batch_norm
     with (
       slim.arg_scope([layers.conv2d], **ends),
+      slim.arg_scope([layers.avg_pool2d], **pooling),
       tf1.variable_scope('net', reuse=tf1.AUTO_REUSE),
     ):
-      ours = inception_blocks.run_branches(net, (branch,), variant)
+      ours = build.run_branches(net, unit, variant)
       with tf1.variable_scope('Branch_0'):
-        drawn = inception_blocks._run_cell(net, pool, 'AvgPool_0a_3x3', variant)
-        drawn = inception_blocks._run_cell(drawn, projection, 'Conv2d_0b_1x1', variant)
+        drawn = net
+        for cell in unit.cells:
+          drawn = build.run_cell(drawn, cell, variant)
     with tf1.Session() as session:
       session.run(tf1.global_variables_initializer())
-      found, expected = session.run([ours, drawn])
+      values, expected = session.run([ours, drawn])
     assert np.ptp(expected) > 0.5
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_activation_scale_is_in_the_table():
-  scales = [r.block.scale for r in inception_resnet_v2.BODY if hasattr(r.block, 'scale')]
+  scales = [unit.scale for unit in inception_resnet_v2.BODY if unit.join == 'add']
   assert scales == [0.17] * 10 + [0.10] * 20 + [0.20] * 9 + [1.0]
+
+
+def test_branches_of_different_strides_are_refused():
+  with pytest.raises(ValueError, match=r'Mixed_6a: its branches have strides \[2, 1\]'):
+    row('Mixed_6a', ([conv(8, 3, stride=2)], [conv(8, 3)]))
 
 
 # Names.
 
 
 def test_cells_name_themselves_by_one_rule():
-  def exceptions(module) -> int:
-    blocks = {id(r.block): r.block for r in module.BODY if not isinstance(r.block, Cell)}
-    branches = [b for block in blocks.values() for b in inception_blocks._branches(block)]
-    items = [item for branch in branches for item in branch]
-    cells = [cell for item in items for cell in getattr(item, 'cells', [item])]
-    return sum(cell.name is not None for cell in cells)
+  def exceptions(body) -> int:
+    slips = set()
+    for unit in (unit for unit in body if unit.join != 'none'):
+      for branch in unit.branches:
+        unnamed = [cell._replace(name='') for cell in branch.cells]  # a split's letters go on
+        (ruled,) = row('Mixed', (unnamed,)).branches
+        figure = tuple(cell._replace(name=cell.scope) for cell in branch.cells)
+        for i, (cell, other) in enumerate(zip(figure, ruled.cells, strict=True)):
+          if cell.name != other.scope:
+            slips.add((figure, i))
+    return len(slips)
 
-  # Inception-ResNet-v2 holds BLOCK_8 in two residuals.
-  assert [exceptions(m) for m in (inception_v3, inception_v4, inception_resnet_v2)] == [5, 2, 5]
+  # slim's slips; the lone Conv2d_1x1 of Inception-ResNet-v2's block 17 and 8 are of equal depth.
+  bodies = inception_v3.BODY, inception_v4.BODY, inception_resnet_v2.BODY
+  assert [exceptions(body) for body in bodies] == [5, 2, 3]
 
 
 def test_unknown_net_lists_the_nets():

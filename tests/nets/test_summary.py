@@ -4,7 +4,7 @@ import math
 
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception_v3, nets_factory, slim, summary
+from slim_inception.nets import inception_v3, slim, summary
 
 from tests import tiny
 
@@ -95,9 +95,3 @@ def test_table_of_the_test_size_net():
 def test_what_it_refuses(arguments, message):
   with pytest.raises(ValueError, match=message):
     summary.summarize(*arguments)
-
-
-def test_every_net_says_what_its_head_is():
-  for name, net in nets_factory.NETS.items():
-    assert net.logits_scope.endswith(net.head.logits), name
-    assert net.logits_scope.startswith(f'{net.head.scope}/'), name

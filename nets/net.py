@@ -1,0 +1,111 @@
+"""What the library knows of a net: one `Net`, which stands in the net's own file."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from .blocks import Unit
+from .build import Variant
+from .heads import Head, weighted
+
+ArgScope = dict[str, Any]
+NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+_SHARED = {'inputs', 'num_classes', 'is_training', 'reuse', 'scope'}  # arguments of all nets
+
+
+class Errors(NamedTuple):
+  """Error rates on ImageNet's validation set, in %."""
+
+  top_1: float
+  top_5: float
+
+
+class Paper(NamedTuple):
+  """Where a net comes from, and the figures of one net (no ensemble) there."""
+
+  title: str  # of the net, for people
+  reference: str
+  one_crop: Errors  # 48,238 images: without the 1,762 of the exclude list
+  crops_12: Errors  # 50,000 images
+  crops_144: Errors  # 50,000 images
+  source: str
+
+
+def _unchanged() -> Variant:
+  return Variant()
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+  """A net; `nets_factory.register` makes it known to everything that takes a net's name.
+
+  Args:
+    name: what flags and files call it, 'inception_v3'.
+    scope: the variable scope of all its variables, 'InceptionV3'.
+    body: its rows; the last of its end points is what the head pools.
+    head: what follows.
+    arg_scope: makes the arg scope of its layers; takes `weight_decay` and `batch_norm_decay`.
+    network_fn: builds body and head; slim's signature.
+    default_image_size: pixels a side; becomes slim's attribute of `network_fn` too.
+    num_classes: the number of logits where nobody says another.
+    preprocessing: what images it is for, a name of `preprocessing_factory`.
+    make_variant: of those arguments of the body's function that change the body.
+    paper: where it comes from.
+  """
+
+  name: str
+  scope: str
+  body: tuple[Unit, ...]
+  head: Head
+  arg_scope: Callable[..., ArgScope]
+  network_fn: NetworkFn
+  default_image_size: int = 299
+  num_classes: int = 1001
+  preprocessing: str = 'inception'
+  make_variant: Callable[..., Variant] = _unchanged
+  paper: Paper | None = None
+
+  def __post_init__(self):
+    vars(self.network_fn)['default_image_size'] = self.default_image_size
+
+  @property
+  def head_scopes(self) -> tuple[str, ...]:
+    """Variable scopes that depend on the number of classes: 'InceptionV3/Logits', ..."""
+    return tuple(f'{self.scope}/{scope}' for scope in reversed(self.head.weights))
+
+  @property
+  def logits_scope(self) -> str:
+    """The layer that makes logits of the pooled features: 'InceptionV3/Logits/Conv2d_1c_1x1'."""
+    return f'{self.scope}/{self.head.logits_path}'
+
+  @property
+  def first_weights(self) -> str:
+    """The name of the weights that see the image, [3, 3, channels, 32]."""
+    return f'{self.scope}/{self.body[0].scope}/weights'
+
+  @property
+  def weighted(self) -> dict[str, tuple[str, ...]]:
+    """{row: paths of its layers that have weights} in order of building, those of the head last.
+
+    Rows and paths are within the net's scope.
+    """
+    return {unit.scope: weighted([unit]) for unit in self.body} | self.head.weights
+
+  @property
+  def features(self) -> str:
+    """The end point of the body's last output."""
+    return self.body[-1].end_point or self.body[-1].scope
+
+  @functools.cached_property
+  def arguments(self) -> frozenset[str]:
+    """The arguments of `network_fn` that not every net has: 'depth_multiplier', ..."""
+    return frozenset(inspect.signature(self.network_fn).parameters) - _SHARED
+
+  def select(self, **arguments: Any) -> dict[str, Any]:
+    """Those of the arguments that `network_fn` takes."""
+    return {name: value for name, value in arguments.items() if name in self.arguments}
