@@ -17,14 +17,14 @@ from examples import (  # they read scikit-learn's digits
 
 
 def test_several_heads():
-  accuracy, error = several_heads.main()
-  assert accuracy > 0.7
-  assert error < 0.12  # always the mean: 0.2
+  accuracy, error = several_heads.main(steps=30)
+  assert accuracy > 0.6  # chance is 0.1
+  assert error < 0.17  # always the mean: 0.2
 
 
 def test_in_keras():
-  accuracy, again = in_keras.main(steps=30)
-  assert accuracy > 0.7
+  accuracy, again = in_keras.main(steps=12)
+  assert accuracy > 0.4  # chance is 0.1
   assert again == accuracy
 
 
@@ -35,11 +35,11 @@ def test_frozen_backbone():
 
 
 def test_image_and_text():
-  assert image_and_text.main(steps=30) > 0.7  # chance is 0.1
+  assert image_and_text.main(steps=15) > 0.7  # chance is 0.1
 
 
 def test_spectrograms():
-  assert spectrograms.main(steps=25) > 0.8  # chance is 0.25
+  assert spectrograms.main(steps=12) > 0.8  # chance is 0.25
 
 
 @pytest.mark.slow
