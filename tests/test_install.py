@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+from tests import zygote
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLOSED = ('datasets', 'nets', 'preprocessing')  # lie at the top of the checkout
 
@@ -129,8 +131,8 @@ assert inception.inception_v3.__module__ == 'slim_inception.nets.inception_v3'
 def test_a_checkout_has_one_module_under_both_names(first, tmp_path):
   second = {'nets': 'slim_inception.nets', 'slim_inception.nets': 'nets'}[first]
   code = IN_A_CHECKOUT.format(first=first, second=second)
-  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-  subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=environment, check=True)
+  done = zygote.run(code=code, cwd=tmp_path, env={'PYTHONPATH': str(ROOT)})
+  assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,5 +155,5 @@ def test_each_folder_works_alone_in_another_project(folder, code, tmp_path):
       copy.write_bytes(path.read_bytes())
   code += f'\nassert package.__file__ == {str(target / "__init__.py")!r}, package'
   code += '\nimport sys; assert "slim_inception" not in sys.modules'
-  environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-  subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=environment, check=True)
+  done = zygote.run(code=code, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path)})
+  assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ADDRESS = 'SLIM_INCEPTION_TEST_ZYGOTE'  # environment variable: the socket of one that is shared
+PROJECT = ('datasets', 'nets', 'preprocessing', 'slim_inception', 'tests')  # packages
 TIMEOUT = 300.0  # seconds
 _INT = struct.Struct('i')
 
@@ -108,6 +109,8 @@ def start(
   merge: bool = False,
 ) -> Process:
   """Starts `slim-inception ARGUMENTS`, or `python -c CODE ARGUMENTS`.
+
+  The code imports the project itself, by PYTHONPATH: only other packages are there already.
 
   Args:
     arguments: the command and its flags.
@@ -238,6 +241,10 @@ def _become(request_file: int, *standard: int) -> dict[str, Any]:
 
 def _do(request: dict[str, Any]) -> None:
   if request['code']:
+    for name in [name for name in sys.modules if name.split('.')[0] in PROJECT]:
+      del sys.modules[name]
+    search = request['env'].get('PYTHONPATH', '').split(os.pathsep)
+    sys.path[:] = ['', *search, *(path for path in sys.path if path != str(ROOT))]
     exec(compile(request['code'], '<string>', 'exec'), {'__name__': '__main__'})
   else:
     from slim_inception import cli
