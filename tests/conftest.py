@@ -35,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
   tiny.register()  # before the flags list their choices
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Long tests first: at the end, all processes still have some."""
+  items.sort(key=lambda item: item.get_closest_marker('integration') is None)
+
+
 def pytest_collection_finish() -> None:
   gc.collect()
   gc.freeze()  # TensorFlow's and the tests' objects stay: no need to walk through them again

@@ -13,6 +13,8 @@ import pytest
 
 from tests import zygote
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLOSED = ('datasets', 'nets', 'preprocessing')  # lie at the top of the checkout
 

@@ -8,6 +8,8 @@ from slim_inception.nets import nets_factory
 from slim_inception.classify import activation_maps
 from tests import tiny
 
+pytestmark = pytest.mark.integration
+
 _SLOW = pytest.mark.slow
 
 

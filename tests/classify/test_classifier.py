@@ -16,6 +16,8 @@ from slim_inception.evaluate.evaluator import Evaluation
 from tests import records, tiny
 from tests.datasets.odd_images import ODD
 
+pytestmark = pytest.mark.integration
+
 COUNT = 11
 COLORS = {0: 'color 0', 1: 'color 1', 2: 'color 2'}
 

@@ -15,6 +15,8 @@ from slim_inception.classify.run import classify
 from tests import records, tiny, zygote
 from tests.datasets.odd_images import JPEG, PNG
 
+pytestmark = pytest.mark.integration
+
 FOUND = Row('a, b.jpg', (Prediction(2, 'cat, "tom"', 0.75), Prediction(10, '10', 0.125)))
 FAILED = Row('f\udcff\n.jpg', error='empty file')
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests import zygote
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -14,6 +14,8 @@ from slim_inception.cli import convert as convert_command
 from tests import golden
 from tests.cli.test_cli import run
 
+pytestmark = pytest.mark.integration
+
 NAME = 'inception_v3'
 STATISTICS = ('moving_mean', 'moving_variance')
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests import records
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 8
 

@@ -13,6 +13,8 @@ from slim_inception.evaluate import batch_norm_statistics, scorer
 from slim_inception.input import pipeline as input_pipeline
 from tests import records, tiny
 
+pytestmark = pytest.mark.integration
+
 INCEPTION = preprocessing_factory.get('inception')
 
 

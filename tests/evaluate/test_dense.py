@@ -8,6 +8,8 @@ from slim_inception.nets import geometry, nets_factory
 from slim_inception.evaluate import dense
 from tests import golden, tiny
 
+pytestmark = pytest.mark.integration
+
 CLASSES = 7
 # Name -> pixels a side that leave 2 x 2 features, pixels of a larger image, its places. Inception
 # v3 is thin: what is tested is its head. The others take half a minute to trace.

@@ -20,6 +20,8 @@ from tests import records as small_records
 from tests import tiny
 from tests.evaluate import test_views
 
+pytestmark = pytest.mark.integration
+
 COUNT = 23
 
 

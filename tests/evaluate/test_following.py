@@ -12,6 +12,8 @@ from slim_inception.evaluate import following
 from slim_inception.evaluate.config import resolve
 from tests import records, tiny
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

@@ -9,6 +9,8 @@ from slim_inception.nets import nets_factory
 from tests import records, tiny
 from tests.train import processes
 
+pytestmark = pytest.mark.integration
+
 COUNT = 23
 
 

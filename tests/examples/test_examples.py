@@ -15,6 +15,8 @@ from examples import (  # they read scikit-learn's digits
   spectrograms,
 )
 
+pytestmark = pytest.mark.integration
+
 
 def test_several_heads():
   accuracy, error = several_heads.main(steps=30)

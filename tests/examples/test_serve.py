@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.integration
+
 for module in ('starlette', 'uvicorn'):
   pytest.importorskip(module, reason="needs pip install '.[serve]'")
 

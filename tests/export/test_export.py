@@ -19,6 +19,8 @@ from slim_inception.export.config import resolve
 from slim_inception.export.export import FORMATS, export
 from tests import records, tiny
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

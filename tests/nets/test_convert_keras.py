@@ -16,6 +16,8 @@ from slim_inception.nets.convert import conversion
 
 from tests import golden
 
+pytestmark = pytest.mark.integration
+
 KERAS = {
   'inception_v3': tf.keras.applications.InceptionV3,
   'inception_resnet_v2': tf.keras.applications.InceptionResNetV2,

@@ -13,6 +13,8 @@ from slim_inception.nets.convert.layers import Layer, Norm
 
 from tests import golden
 
+pytestmark = pytest.mark.integration
+
 # CRC-32 of the sorted lines 'name shape' of the state dicts of timm 1.0.31 with 1001 classes;
 # inception_v3 with aux_logits=True, which is torchvision 0.28's too.
 DIGESTS = {

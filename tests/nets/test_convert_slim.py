@@ -11,6 +11,8 @@ from slim_inception.nets.convert import conversion, slim_files
 
 from tests import golden
 
+pytestmark = pytest.mark.integration
+
 v1 = tf.compat.v1
 SIDE = 96
 PREFIX = 'model-20180402-114759.ckpt-275'

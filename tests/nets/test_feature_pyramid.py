@@ -7,6 +7,8 @@ from slim_inception.nets import nets_factory
 
 from tests import golden
 
+pytestmark = pytest.mark.integration
+
 THIN = {'depth_multiplier': 0.1, 'min_depth': 4}
 
 # What timm says of the same nets (feature_info); its Inception-v4 takes stride 4 one block earlier.

@@ -6,6 +6,8 @@ import tensorflow as tf
 from slim_inception.nets import inception, layers, nets_factory
 from slim_inception.nets.model import Model
 
+pytestmark = pytest.mark.integration
+
 
 def _disturb(model: Model, seed: int) -> None:
   """Statistics and parameters of batch norm as after training: nothing is 0 or 1."""

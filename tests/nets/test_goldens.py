@@ -10,6 +10,8 @@ from slim_inception.nets import nets_factory, slim, summary
 from slim_inception.bench import operations
 from tests import golden
 
+pytestmark = pytest.mark.integration
+
 tf1 = tf.compat.v1
 
 

@@ -7,6 +7,8 @@ from slim_inception.nets import inception, layers, nets_factory, slim
 
 from tests import golden, tiny
 
+pytestmark = pytest.mark.integration
+
 tf1 = tf.compat.v1
 
 

@@ -19,6 +19,8 @@ from slim_inception.nets.build import Variant
 
 from tests import golden, zygote
 
+pytestmark = pytest.mark.integration
+
 tf1 = tf.compat.v1
 
 
