@@ -3,7 +3,7 @@
   python -m examples.custom_training_loop [--replicas=2]
 
 The net is created in the strategy's scope; each replica takes its share of the images, and
-gradients are summed. Without GPU the replicas are logical processors. Prints the accuracy on digits
+gradients are summed. Without GPUs the replicas are logical CPU devices. Prints the accuracy on digits
 that were not trained on.
 """
 
@@ -16,7 +16,7 @@ from slim_inception.nets import inception, nets_factory
 from examples import digits
 
 BATCH = 32  # images of all replicas
-PLACES = 7 * 7  # of stride 8, on images of 75 x 75
+POSITIONS = 7 * 7  # of stride 8, on images of 75 x 75
 
 
 def main(strategy: tf.distribute.Strategy, steps: int = 40) -> float:
@@ -30,7 +30,7 @@ def main(strategy: tf.distribute.Strategy, steps: int = 40) -> float:
       depth_multiplier=0.25,
       arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
     )
-    size = PLACES * net.channels[8]
+    size = POSITIONS * net.channels[8]
     head = tf.Variable(tf.random.normal((size, 10), stddev=0.01))
     variables = [*net.trainable_variables, head]
     optimizer = tf.keras.optimizers.Adam(0.003)

@@ -17,7 +17,7 @@ NAMES = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight',
 PHRASES = ('a handwritten {}', 'the digit {}', 'this is a {}', '{}', 'somebody wrote {}')
 NEW_PHRASE = 'this handwritten digit is a {}'
 WIDTH = 64
-PLACES = 7 * 7  # of stride 8, on images of 75 x 75
+POSITIONS = 7 * 7  # of stride 8, on images of 75 x 75
 WORDS = sorted({word for phrase in PHRASES for word in phrase.split()} | {*NAMES})
 
 
@@ -39,7 +39,7 @@ class Both(tf.Module):
       depth_multiplier=0.25,
       arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
     )
-    size = PLACES * self.net.channels[8]
+    size = POSITIONS * self.net.channels[8]
     self.projection = tf.Variable(tf.random.normal((size, WIDTH), stddev=0.02))
     self.embedding = tf.Variable(tf.random.normal((len(WORDS), WIDTH)))
     self.log_scale = tf.Variable(2.0)

@@ -13,7 +13,7 @@ from slim_inception.nets import inception, nets_factory
 
 from examples import digits
 
-PLACES = 7 * 7  # of stride 8, on images of 75 x 75
+POSITIONS = 7 * 7  # of stride 8, on images of 75 x 75
 
 
 def fade(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ class TwoHeads(tf.Module):
       arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.9),  # for so few steps
     )
     width = self.net.channels[8]
-    self.digit = tf.Variable(tf.random.normal((PLACES * width, 10), stddev=0.01))
+    self.digit = tf.Variable(tf.random.normal((POSITIONS * width, 10), stddev=0.01))
     self.brightness = tf.Variable(tf.zeros((width, 1)))
 
   def __call__(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
