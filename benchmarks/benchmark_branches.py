@@ -1,11 +1,11 @@
-"""The 1 x 1 convolutions of a block that see its input, built in three ways.
+"""Measures three ways to build the 1 x 1 convolutions of a block that see its input.
 
   python benchmarks/benchmark_branches.py
 
-A line a block of Inception-v3, for training (forward and backward, batch 16) and inference (batch
-32, batch norm folded): milliseconds as the figures draw it, and the ratios of the other ways to
-that, the median of the rounds with the smallest and the largest. `nets/build.py` pools
-behind the convolution; its siblings stay apart.
+Prints a line for each block of Inception-v3, for training (forward and backward, batch 16) and
+inference (batch 32, batch norm folded): the milliseconds of the block as the papers' figures draw
+it, and the ratio of the other ways to that, as the median, smallest and largest of the rounds.
+`nets/build.py` pools behind the convolution and keeps sibling convolutions apart.
 """
 
 import functools

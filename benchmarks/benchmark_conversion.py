@@ -1,14 +1,16 @@
-"""How fast images become records, against `cp -r` of the same files; and what the index costs.
+"""Measures how fast images become records, compared with `cp -r`, and what the index costs.
 
   python benchmarks/benchmark_conversion.py --folder=DIR [--images=40000] [--rounds=3]
   python benchmarks/benchmark_conversion.py --folder=DIR --index [--images=1281167]
 
-The first writes JPEGs of about 110 kB into synset folders. Each round copies them with `cp -r`,
-without and with a sync at the end, converts them with the command that users type, and does the
-least that any converter has to in as many processes: a bare loop over shuffled images that reads
-them, sums their CRC and writes them into files as large as shards. Each starts from the page cache,
-after a sync. What starting and ending the conversion takes is measured with 100 images. The
-second writes a training archive with that many members, tiny images, and measures time and
+The first form writes JPEGs of about 110 kB into synset folders. Each round copies them with
+`cp -r`, without and with a sync at the end, and converts them with the command that users type. It
+also does the least that any converter has to do, in as many processes: a bare loop over shuffled
+images that reads them, computes their CRC and writes them to files as large as shards. Each starts
+from the page cache, after a sync. The time to start and end the conversion is measured with 100
+images.
+
+The second form writes a training archive with that many tiny images, and measures the time and the
 memory of converting it.
 """
 
@@ -45,9 +47,19 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  flags.DEFINE_string('folder', None, 'Where to write, about 3 x 110 kB an image.', required=True)
-  flags.DEFINE_integer('images', None, 'How many; 40,000 or 1,281,167.', lower_bound=1000)
-  flags.DEFINE_integer('rounds', 3, 'Times that each is measured.', lower_bound=1)
+  flags.DEFINE_string(
+    'folder',
+    None,
+    'Folder for the images and records, about 3 x 110 kB for each image.',
+    required=True,
+  )
+  flags.DEFINE_integer(
+    'images',
+    None,
+    'Number of images; by default 40,000, or 1,281,167 with --index.',
+    lower_bound=1000,
+  )
+  flags.DEFINE_integer('rounds', 3, 'How often each is measured.', lower_bound=1)
   flags.DEFINE_integer('num_processes', 2, 'Processes of the conversion.', lower_bound=1)
   flags.DEFINE_bool('index', False, 'Measure the index of a training archive.')
 

@@ -1,8 +1,8 @@
-"""Size, accuracy and time of exported classifiers: the table of docs/export.md.
+"""Measures size, accuracy and time of exported classifiers, for the table of docs/export.md.
 
   python benchmarks/benchmark_exports.py --dataset_name=digits --dataset_dir=demo/data FOLDER ...
 
-FOLDERs are outputs of slim-inception export, of one net; the labels are those of the split.
+Each FOLDER is an output of slim-inception export. All are of one net; labels are those of the split.
 """
 
 import argparse
@@ -17,9 +17,10 @@ import numpy as np
 from slim_inception.datasets import dataset_factory
 from slim_inception.preprocessing import preprocessing_factory
 
+from slim_inception import constants
 from slim_inception.evaluate import examples
-from slim_inception.export.classifier import Images
-from slim_inception.export.export import FORMATS, METADATA_FILE
+from slim_inception.export.classifier import Inputs
+from slim_inception.export.export import FORMATS
 
 
 def main() -> None:
@@ -36,23 +37,25 @@ def main() -> None:
   truth = [dataset.labels_to_names[int(example['label'])] for example in records]
   files = [example['encoded'] for example in records]
   for folder in flags.folders:
-    said = json.loads((folder / METADATA_FILE).read_text())
-    size = said['image_size']
-    view = preprocessing_factory.get(said['preprocessing_name']).eval_image
+    metadata = json.loads((folder / constants.EXPORT_FILE).read_text())
+    size = metadata['image_size']
+    view = preprocessing_factory.get(metadata['preprocessing_name']).eval_image
     views = [view(file, size, size).numpy() for file in files]
-    images = Images(files, np.stack(views))
-    answers_of = FORMATS[said['format']].read(folder)[-1]  # of a SavedModel: of arrays
-    ones = [Images([file], view[np.newaxis]) for file, view in zip(*images, strict=True)]
-    answers_of(ones[0])
+    inputs = Inputs(files, np.stack(views))
+    predict = FORMATS[metadata['format']].read(folder)[
+      -1
+    ]  # of a SavedModel, the signature of arrays
+    ones = [Inputs([file], view[np.newaxis]) for file, view in zip(*inputs, strict=True)]
+    predict(ones[0])
     start = time.perf_counter()
-    best = [answers_of(one).best[0] for one in ones]
+    best = [predict(one).best[0] for one in ones]
     seconds = time.perf_counter() - start
     stored = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
     print(
-      f'{said["format"]} {said["quantize"]}: {stored / 1e6:.1f} MB, '
+      f'{metadata["format"]} {metadata["quantize"]}: {stored / 1e6:.1f} MB, '
       f'top-1 {np.mean([a == b for a, b in zip(best, truth, strict=True)]):.4f}, '
       f'{1000 * seconds / len(ones):.1f} ms an image, '
-      f'difference {said["comparison"]["difference"]:.2g} on {said["comparison"]["images"]}',
+      f'difference {metadata["comparison"]["difference"]:.2g} on {metadata["comparison"]["images"]}',
       flush=True,
     )
 

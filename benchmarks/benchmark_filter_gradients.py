@@ -1,9 +1,10 @@
-"""Filter gradients of Inception-v3's convolutions: TensorFlow's kernel, and a matrix product.
+"""Compares TensorFlow's kernel for filter gradients with a matrix product, for Inception-v3.
 
   python benchmarks/benchmark_filter_gradients.py
 
-A line a shape: milliseconds of both (median of 12 rounds by turns) and their ratio, with the
-smallest and largest of a round. `nets/convolution.py` decides by them which is taken.
+Prints a line for each shape: the milliseconds of both (median of 12 rounds, in turns) and their
+ratio, with its smallest and largest value in a round. `nets/convolution.py` chooses by these
+figures.
 """
 
 import statistics

@@ -1,11 +1,12 @@
-"""Steps of two checkouts by turns: what a change is worth on a machine that is never quiet.
+"""Compares the speed of two checkouts with steps in turns, for machines that are never idle.
 
   git worktree add ../before HEAD~1
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
-Each checkout runs in a process of its own and does a step when it is told to. Flags are those of
-slim-inception benchmark with --mode=train or infer; --num_rounds steps of each. Prints
-milliseconds, the ratio of the times, new to old, and its smallest and largest in a round.
+Each checkout runs in a process of its own and computes a step when it is told to. Flags are those
+of slim-inception benchmark with --mode=train or infer; each checkout runs --num_rounds steps. Prints
+milliseconds, and the ratio of the times, new to old, with its smallest and largest value in a
+round.
 """
 
 import os

@@ -1,12 +1,13 @@
-"""Where the time of a training step, or of inference, goes: kinds of operations and their shares.
+"""Shows which kinds of operations take the time of a training step, or of inference.
 
   python benchmarks/profile_step.py --model_name=inception_v3 --batch_size=16 --precision=bfloat16
   python benchmarks/profile_step.py --mode=infer --batch_size=32
   python benchmarks/profile_step.py --num_clones=4 --clone_on_cpu --batch_size=4
   python benchmarks/profile_step.py --profile=TRAIN_DIR   # of a run with --profile_steps
 
-Flags are those of slim-inception benchmark. Two steps under TensorFlow's profiler: operations
-run side by side, so their times add up to more than the step. --top=N names the dearest operations.
+Flags are those of slim-inception benchmark. Two steps run under TensorFlow's profiler. Operations
+run at the same time, so the sum of their times is more than that of the step. --top=N names the N
+operations that take the most time.
 """
 
 import collections
@@ -26,8 +27,12 @@ from slim_inception.bench import config as benchmark_config
 from slim_inception.bench import net_rate, timing
 from slim_inception.cli import console
 
-_TOP = flags.DEFINE_integer('top', 0, 'Name so many of the dearest operations.')
-_PROFILE = flags.DEFINE_string('profile', None, 'Read the profile in this folder; run nothing.')
+_TOP = flags.DEFINE_integer(
+  'top', 0, 'Also names this many of the operations that take the most time.'
+)
+_PROFILE = flags.DEFINE_string(
+  'profile', None, 'Reads the profile in this folder in place of running steps.'
+)
 _STEPS = 2
 
 # The first that fits: what it is called, and what the operation's type, or its name, looks like.

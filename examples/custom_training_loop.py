@@ -3,8 +3,8 @@
   python -m examples.custom_training_loop [--replicas=2]
 
 The net is created in the strategy's scope; each replica takes its share of the images, and
-gradients are summed. Without GPUs the replicas are logical CPU devices. Prints the accuracy on digits
-that were not trained on.
+gradients are summed. Without GPUs the replicas are logical CPU devices. Prints the accuracy on
+digits that were not trained on.
 """
 
 import argparse
