@@ -2,7 +2,7 @@
 
   python benchmarks/benchmark_exports.py --dataset_name=digits --dataset_dir=demo/data FOLDER ...
 
-Each FOLDER is an output of slim-inception export. All are of one net; labels are those of the split.
+Each FOLDER is an output of slim-inception export, all of one net; labels are those of the split.
 """
 
 import argparse
@@ -38,13 +38,12 @@ def main() -> None:
   files = [example['encoded'] for example in records]
   for folder in flags.folders:
     metadata = json.loads((folder / constants.EXPORT_FILE).read_text())
-    size = metadata['image_size']
+    size, comparison = metadata['image_size'], metadata['comparison']
     view = preprocessing_factory.get(metadata['preprocessing_name']).eval_image
     views = [view(file, size, size).numpy() for file in files]
     inputs = Inputs(files, np.stack(views))
-    predict = FORMATS[metadata['format']].read(folder)[
-      -1
-    ]  # of a SavedModel, the signature of arrays
+    # The last one is, for a SavedModel, the signature that takes arrays.
+    predict = FORMATS[metadata['format']].read(folder)[-1]
     ones = [Inputs([file], view[np.newaxis]) for file, view in zip(*inputs, strict=True)]
     predict(ones[0])
     start = time.perf_counter()
@@ -55,7 +54,7 @@ def main() -> None:
       f'{metadata["format"]} {metadata["quantize"]}: {stored / 1e6:.1f} MB, '
       f'top-1 {np.mean([a == b for a, b in zip(best, truth, strict=True)]):.4f}, '
       f'{1000 * seconds / len(ones):.1f} ms an image, '
-      f'difference {metadata["comparison"]["difference"]:.2g} on {metadata["comparison"]["images"]}',
+      f'difference {comparison["difference"]:.2g} on {comparison["images"]}',
       flush=True,
     )
 

@@ -3,10 +3,9 @@
   git worktree add ../before HEAD~1
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
-Each checkout runs in a process of its own and computes a step when it is told to. Flags are those
-of slim-inception benchmark with --mode=train or infer; each checkout runs --num_rounds steps. Prints
-milliseconds, and the ratio of the times, new to old, with its smallest and largest value in a
-round.
+Each checkout runs in a process of its own and computes a step when it is told to, --num_rounds in
+all. Flags are those of slim-inception benchmark with --mode=train or infer. Prints milliseconds,
+and the ratio of the times, new to old, with its smallest and largest value in a round.
 """
 
 import os
