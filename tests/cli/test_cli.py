@@ -1,17 +1,17 @@
 """The training and evaluation scripts as a user starts them: messages and exit statuses."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from tests import zygote
+from tests import records, zygote
+from tests.train import processes
 
 pytestmark = pytest.mark.integration
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
@@ -54,6 +54,35 @@ def test_evaluation_without_a_checkpoint(tmp_path):
   assert done.returncode == 1
   (line,) = done.stderr.splitlines()
   assert line.startswith(f'slim-inception eval: No checkpoint {tmp_path}/none')
+
+
+@pytest.mark.slow
+def test_two_workers_that_share_nothing_train(tmp_path):
+  """Interpreters of their own, whose sets have other orders: forks would have the same."""
+  data = records.write_set(tmp_path / 'data')
+  flags = {
+    **processes.flags_of(tmp_path / 'run', data, max_number_of_steps=2),
+    'model_name': 'inception_v3',
+    'depth_multiplier': 0.1,
+    'train_image_size': 75,
+  }
+  ports = processes.free_ports(2)
+  workers = [
+    subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'slim_inception', 'train'),
+        *(f'--{name}={value}' for name, value in flags.items()),
+      ],
+      env={**os.environ, **processes.task(ports, index), 'PYTHONHASHSEED': str(index)},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  for worker in workers:
+    _, errors = worker.communicate(timeout=processes.TIMEOUT)
+    assert worker.returncode == 0, errors
+  assert [entry['step'] for entry in processes.metrics(tmp_path / 'run')] == [1, 2]
 
 
 def test_help_lists_the_flags():

@@ -1,27 +1,18 @@
 """The script as users start it: what it prints, where, and its exit status."""
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.integration
+from tests import zygote
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.integration
 
 
 def start(folder, *arguments):
   """Runs the script; returns exit status, stdout and stderr."""
-  done = subprocess.run(
-    [sys.executable, '-m', 'slim_inception', 'data', *arguments],
-    cwd=folder,
-    text=True,
-    capture_output=True,
-    timeout=120,
-  )
+  done = zygote.run('data', *arguments, cwd=folder)
   return done.returncode, done.stdout, done.stderr
 
 
