@@ -1,7 +1,7 @@
 """slim's layers on tf.nn primitives: same parameters, defaults and variable names.
 
-tf-slim's own layers fail on today's TensorFlow; its arg_scope machinery does not. Each layer here
-answers to the arg-scope key of the slim op of its name, so that
+tf-slim's own batch_norm fails on today's TensorFlow; its arg scopes do not. Each layer here answers
+to the arg-scope key of the slim op of its name, so that
 
     with slim.arg_scope([slim.conv2d], weights_regularizer=slim.l2_regularizer(4e-5)):
       net = layers.conv2d(images, 32, 3, stride=2, scope='Conv2d_1a_3x3')

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -50,25 +50,29 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   read: dict[str, Layer] = {}
   used: set[str] = set()
   for row, scopes in get_net(net).weighted.items():
-    of_row, missing = {}, None
-    for scope in scopes:
-      names = {leaf: f'{top}/{scope}/{name}' for leaf, name in _LEAVES.items()}
-      if scope == get_net(net).head.logits_path and set(tensors) >= _FACENET_LOGITS:
-        names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
-      there = {leaf: name for leaf, name in names.items() if name in tensors}
-      missing = missing or next((names[leaf] for leaf in _needed(there) if leaf not in there), None)
-      of_row[scope] = there
-    if missing and row not in get_net(net).head.weights:
-      raise ValueError(f'it has no {missing}')
-    if not missing:
-      for scope, there in of_row.items():
-        read[scope] = _layer({leaf: tensors[name] for leaf, name in there.items()}, row, net)
-        used.update(there.values())
+    of_row = {scope: _variables(scope, tensors, net) for scope in scopes}
+    missing = [name for names in of_row.values() for name in names.values() if name not in tensors]
+    if missing and row in get_net(net).head.weights:
+      continue
+    if missing:
+      raise ValueError(f'it has no {missing[0]}')
+    for scope, names in of_row.items():
+      read[scope] = _layer({leaf: tensors[name] for leaf, name in names.items()}, row, net)
+      used.update(names.values())
   return read, used
 
 
-def _needed(there: Mapping[str, str]) -> tuple[str, ...]:
-  return ('weights', 'biases') if 'biases' in there else ('weights', 'beta', 'mean', 'variance')
+def _variables(scope: str, tensors: Collection[str], net: str) -> dict[str, str]:
+  """{leaf: variable} of the leaves that a layer must have, and of gamma if it is there."""
+  names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+  if scope == get_net(net).head.logits_path and set(tensors) >= _FACENET_LOGITS:
+    names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
+  leaves = ['weights', 'beta', 'mean', 'variance']
+  if names['biases'] in tensors:
+    leaves = ['weights', 'biases']
+  elif names['gamma'] in tensors:
+    leaves.append('gamma')
+  return {leaf: names[leaf] for leaf in leaves}
 
 
 def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
