@@ -1,7 +1,7 @@
 """All that is used of tf-slim, and the only file that imports it or touches its private names.
 
-tf-slim's last release is 1.1.0; its `batch_norm` fails on today's TensorFlow. `layer` makes our layers
-answer to arg scopes over users' `slim.conv2d`, ..., and the other way round.
+tf-slim's last release is 1.1.0; its `batch_norm` fails on today's TensorFlow. `layer` makes our
+layers answer to arg scopes over users' `slim.conv2d`, ..., and the other way round.
 
 tf_slim has one stack of arg scopes for the whole process. The replicas of a mirrored strategy are
 threads, of which one at a time runs, until it waits for the others in a collective. So a thread
