@@ -34,13 +34,13 @@ def arg_scope(layers_or_scope: Sequence[Callable] | Scope, **defaults: Any) -> I
   """Sets arguments' defaults of layers, or all those of a scope that was yielded earlier."""
   if isinstance(layers_or_scope, dict):
     if defaults:
-      raise ValueError(f'A scope as a whole takes no {", ".join(defaults)} beside it')
+      raise ValueError('Where a scope is used again, kwargs must be empty')
     scope = layers_or_scope.copy()
   else:
     scope = current_arg_scope().copy()
     for layer in layers_or_scope:
       if not hasattr(layer, '_key_op'):
-        raise ValueError(f'{layer.__name__} is no layer with add_arg_scope')
+        raise ValueError(f'{layer.__name__} is not decorated with @add_arg_scope')
       scope[layer._key_op] = {**scope.get(layer._key_op, {}), **defaults}
   _stack.append(scope)
   try:

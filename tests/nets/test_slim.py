@@ -1,20 +1,40 @@
 """The nets live without tf-slim."""
 
-import json
+import importlib.util
 import pathlib
-import subprocess
 import sys
 
+import pytest
 import tensorflow as tf
-from slim_inception.nets import inception, layers, slim
+
+from slim_inception import nets
 
 tf1 = tf.compat.v1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def layers_in_words() -> list:
+@pytest.fixture
+def nets_without_tf_slim(monkeypatch):
+  """The name of a second package of nets, for which tf_slim cannot be imported."""
+  name, file = 'nets_without_tf_slim', ROOT / 'nets/__init__.py'
+  monkeypatch.setitem(sys.modules, 'tf_slim', None)
+  spec = importlib.util.spec_from_file_location(
+    name, file, submodule_search_locations=[str(file.parent)]
+  )
+  module = importlib.util.module_from_spec(spec)
+  monkeypatch.setitem(sys.modules, name, module)
+  spec.loader.exec_module(module)
+  yield name
+  for loaded in [module for module in sys.modules if module.startswith(f'{name}.')]:
+    del sys.modules[loaded]
+
+
+def layers_in_words(package: str) -> list:
   """Variables and their values, collections and losses of layers in the arg scopes of two nets."""
+  inception, layers, slim = (
+    importlib.import_module(f'{package}.{module}') for module in ('inception', 'layers', 'slim')
+  )
   words = []
   for arg_scope in (inception.inception_v3_arg_scope, inception.inception_resnet_v2_arg_scope):
     with tf.Graph().as_default(), tf1.Session() as session:
@@ -23,34 +43,30 @@ def layers_in_words() -> list:
       with (
         slim.arg_scope(arg_scope()),
         slim.arg_scope([layers.conv2d], **ends),
-        slim.arg_scope([slim.model_variable], device='/cpu:0'),
+        slim.arg_scope([slim.model_variable], device='/cpu:1'),
       ):
         net = layers.conv2d(tf.ones((2, 9, 9, 3)), 8, 3, scope='Conv')
         layers.fully_connected(layers.flatten(net), 4, weights_regularizer=None, scope='Logits')
       session.run(tf1.global_variables_initializer())
       for variable in tf1.model_variables() + tf1.get_collection('kernels'):
-        total = session.run(tf.reduce_sum(variable**2))
-        words.append([variable.op.name, variable.shape.as_list(), variable.device, float(total)])
-      losses = session.run(tf1.get_collection(tf1.GraphKeys.REGULARIZATION_LOSSES))
-      words.append([float(loss) for loss in losses])
+        value = session.run(variable).tolist()
+        words.append([variable.op.name, variable.shape.as_list(), variable.device, value])
+      words.append(session.run(tf1.get_collection(tf1.GraphKeys.REGULARIZATION_LOSSES)))
       words.append([tensor.aliases for tensor in tf1.get_collection('ends')])
       assert len(tf1.global_variables()) == len(tf1.model_variables()) > 4
   return words
 
 
-WITHOUT_TF_SLIM = """
-import json, sys
-sys.modules['tf_slim'] = None  # its import fails
-from tests.nets import test_slim
-from slim_inception.nets import slim
-assert slim.tf_slim.__name__.endswith('.slim_fallback')
-print(json.dumps(test_slim.layers_in_words()))
-"""
+def test_layers_are_the_same(nets_without_tf_slim, caplog):
+  words = layers_in_words(nets_without_tf_slim)
+  assert 'Nets do without tf_slim, which this TensorFlow does not let in' in caplog.text
+  assert words == layers_in_words(nets.__name__)
 
 
-def test_layers_are_the_same_without_tf_slim():
-  run = subprocess.run(
-    (sys.executable, '-c', WITHOUT_TF_SLIM), cwd=ROOT, capture_output=True, text=True, check=True
-  )
-  assert 'Nets do without tf_slim, which this TensorFlow does not let in' in run.stderr
-  assert json.loads(run.stdout.splitlines()[-1]) == layers_in_words()
+def test_what_an_arg_scope_refuses(nets_without_tf_slim):
+  for package in (nets_without_tf_slim, nets.__name__):
+    slim = importlib.import_module(f'{package}.slim')
+    with pytest.raises(ValueError, match='is not decorated with @add_arg_scope'):
+      slim.arg_scope([len], stride=2).__enter__()
+    with pytest.raises(ValueError, match='kwargs must be empty'):
+      slim.arg_scope({}, stride=2).__enter__()
