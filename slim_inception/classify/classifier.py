@@ -15,11 +15,11 @@ from absl import logging
 from slim_inception.classify import activation_maps, classes, image_files, ordered
 from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.sources import Source
+from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
 from slim_inception.evaluate.scorer import plain_logits
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets import checkpoints
-from slim_inception.train import distribution
 
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
 _NOT_DECODED = 'does not decode: it is damaged or cut short'
@@ -105,7 +105,7 @@ class Classifier:
     self._ensemble = Ensemble(
       evaluation,
       self.classes,
-      distribution.make_strategy(1, False),
+      make_strategy(1, False),
       logits_fn=activation_maps.logits_and_maps if self._config.explain else plain_logits,
     )
     for member, loaded in zip(members, self._ensemble.load(prefixes), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from slim_inception.cluster import Cluster
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
@@ -18,7 +19,6 @@ from slim_inception.evaluate.predictor import Ensemble, Values
 from slim_inception.evaluate.scorer import Loaded
 from slim_inception.evaluate.views import ViewSpec
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.train.distribution import Team
 
 
 class Outcome(NamedTuple):
@@ -33,16 +33,16 @@ class Evaluation:
 
   Args:
     request: what to evaluate and how; the `checkpoint_path`s are not looked at.
-    team: the processes and devices that share the images; this process and its first device
+    cluster: the processes and devices that share the images; this process and its first device
       by default.
 
   Raises:
     ValueError, OSError: a flag or the data is not as it should be.
   """
 
-  def __init__(self, request: Request, team: Team | None = None):
+  def __init__(self, request: Request, cluster: Cluster | None = None):
     config = self._config = request.config
-    team = self._team = team or Team(tf.distribute.get_strategy())
+    cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
     self.dataset = self._split(config.dataset_split_name)
     self._labels_offset = _labels_offset(request.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
@@ -54,8 +54,8 @@ class Evaluation:
       self._real_labels = ground_truth.read_real_labels(
         config.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
       )
-    num_replicas = team.strategy.num_replicas_in_sync // team.count
-    self._ensemble = Ensemble(request, self.dataset, team.strategy, num_replicas)
+    num_replicas = cluster.strategy.num_replicas_in_sync // cluster.count
+    self._ensemble = Ensemble(request, self.dataset, cluster.strategy, num_replicas)
 
   def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
     """Evaluates a checkpoint of each net.
@@ -76,7 +76,7 @@ class Evaluation:
       collected = self._predict()
     except input_pipeline.READ_ERRORS as error:
       raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
-    everything = collector.gather(self._team, self._config.eval_dir, collected)
+    everything = collector.gather(self._cluster, self._config.eval_dir, collected)
     return everything and self._outcome(everything, loaded, time.monotonic() - started)
 
   @property
@@ -109,7 +109,7 @@ class Evaluation:
 
     return examples.read(
       self.dataset,
-      examples.share_of(self._num_records, self._team.index, self._team.count),
+      examples.share_of(self._num_records, self._cluster.index, self._cluster.count),
       labels_offset=self._labels_offset,
       multi_label=self._config.loss == 'sigmoid',
       keep=keep if exclude_list else None,

@@ -9,14 +9,13 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception import files
+from slim_inception.cluster import Cluster, make_strategy
 from slim_inception.constants import EVALUATIONS_FILE
 from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import checkpoints
 from slim_inception.train import config as train_config
-from slim_inception.train import distribution
-from slim_inception.train.distribution import Team
 
 _POLL_SECS = 5.0
 
@@ -54,8 +53,8 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
   last_step = ((train_config.read(train_dir) or {}).get('run') or {}).get('total_steps')
   if last_step in done:
     return
-  team = Team(distribution.make_strategy(config.num_clones, config.clone_on_cpu))
-  evaluation = Evaluation(request, team)
+  cluster = Cluster(make_strategy(config.num_clones, config.clone_on_cpu))
+  evaluation = Evaluation(request, cluster)
   os.makedirs(config.eval_dir, exist_ok=True)
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)

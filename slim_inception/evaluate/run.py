@@ -3,11 +3,11 @@
 import os
 from typing import Any
 
+from slim_inception.cluster import LOST_WORKER_ERRORS, make_cluster
 from slim_inception.evaluate import image_grid, report, results
 from slim_inception.evaluate.config import EvalConfig, Request
 from slim_inception.evaluate.evaluator import Evaluation, Outcome
 from slim_inception.nets import checkpoints
-from slim_inception.train import distribution
 
 REPORT_FILE = 'report.html'
 IMAGE_FILE = 'predictions.png'
@@ -24,12 +24,12 @@ def evaluate(request: Request) -> dict[str, Any] | None:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
   """
   config = request.config
-  team = distribution.make_team(config.num_clones, config.clone_on_cpu)
+  cluster = make_cluster(config.num_clones, config.clone_on_cpu)
   try:
-    evaluation = Evaluation(request, team)
+    evaluation = Evaluation(request, cluster)
     found = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in request.members])
-  except distribution.LOST_WORKER_ERRORS as error:
-    if team.count == 1:
+  except LOST_WORKER_ERRORS as error:
+    if cluster.count == 1:
       raise
     raise ConnectionError('another worker is gone; start the evaluation on all again') from error
   return found and write(config, evaluation, found)

@@ -164,20 +164,12 @@ TINY_MULTIPLY_ADDS = (
 def test_train_mode_runs_the_training_step(small_roofline, monkeypatch, replicas, flags):
   calls = []
 
-  def make_train_step(strategy, state, *arguments):
-    step = original(strategy, state, *arguments)
+  class Counted(net_rate.TrainStep):
+    def __call__(self, *batch):
+      calls.append(self._state)
+      return super().__call__(*batch)
 
-    class Counted:
-      get_concrete_function = step.get_concrete_function
-
-      def __call__(self, *batch):
-        calls.append(state)
-        return step(*batch)
-
-    return Counted()
-
-  original = net_rate.make_train_step
-  monkeypatch.setattr(net_rate, 'make_train_step', make_train_step)
+  monkeypatch.setattr(net_rate, 'TrainStep', Counted)
   config = tiny_config('train', num_clones=replicas, clone_on_cpu=True, **flags)
   (result,) = script.benchmark(config)
   steps = len(calls) - config.warmup_steps

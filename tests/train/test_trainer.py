@@ -10,10 +10,11 @@ import tensorflow as tf
 from slim_inception.datasets import dataset_factory
 from slim_inception.nets import checkpoints, inception, slim
 
+from slim_inception.cluster import Cluster
 from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
-from slim_inception.train import distribution, keeper, trainer
+from slim_inception.train import checkpoint_manager, trainer
 from slim_inception.train.config import resolve
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
@@ -205,14 +206,37 @@ def test_too_many_gpus_are_refused(data, tmp_path):
     trainer.train(config(data, tmp_path, num_clones=8, clone_on_cpu=False))
 
 
-def test_keeper_deletes_the_oldest(tmp_path):
-  class State:
-    def save(self, prefix, counters):
-      checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
+class State:
+  """Of a run whose checkpoints have the step alone."""
 
-  alone = distribution.Team(tf.distribute.get_strategy())
-  for step in range(1, 4):  # a new one each time, as after restarts
-    keeper.Keeper(str(tmp_path), 2, alone).save(State(), Counters(step))
+  def save(self, prefix, counters):
+    checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
+
+
+def manager(directory, max_to_keep=2):
+  alone = Cluster(tf.distribute.get_strategy())
+  return checkpoint_manager.CheckpointManager(str(directory), max_to_keep, alone)
+
+
+def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
+  (tmp_path / 'best').mkdir()
+  left = ['.model.ckpt-9.host-77.partial.index', '.metrics.jsonl.host-77.partial']
+  left.append('best/.metrics.json.host-77.partial')
+  own = ['notes.part-2.txt', '.notes.host-77.partial', 'model.ckpt-old.txt', 'best/model.ckpt-1.md']
+  for name in (*left, *own):
+    (tmp_path / name).write_text('of somebody')
+  folders = ['model.part-3', '.model.ckpt-9.host-77.partial', 'best/model.ckpt-8.index.d']
+  for name in folders:  # as an export makes them
+    (tmp_path / name).mkdir()
+  manager(tmp_path).save(State(), Counters(1))
+  manager(tmp_path).keep_best(str(tmp_path / 'model.ckpt-1'), {'top_1': 0.5})
+  assert not any((tmp_path / name).exists() for name in left)
+  assert all((tmp_path / name).exists() for name in (*own, *folders))
+
+
+def test_the_oldest_checkpoints_are_deleted(tmp_path):
+  for step in range(1, 4):  # a new manager each time, as after restarts
+    manager(tmp_path).save(State(), Counters(step))
   assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
   assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
   moved = tmp_path.rename(tmp_path.with_name('moved'))
