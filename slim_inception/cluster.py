@@ -5,10 +5,11 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from absl import logging
 
@@ -43,8 +44,8 @@ class Cluster:
   def is_chief(self) -> bool:
     return self.index == 0
 
-  def all_gather(self, values: Sequence[int]) -> np.ndarray:
-    """The values of all workers, [count, len(values)] int64; all call it with as many.
+  def all_gather(self, values: npt.ArrayLike) -> np.ndarray:
+    """The values of all workers, [count, len(values)] int64; all call it with as many integers.
 
     Returns when the last worker has called it.
     """
@@ -137,7 +138,7 @@ def _why_not_listening(index: int, address: str) -> str:
     try:
       probe.bind(('', int(address.rpartition(':')[2])))
     except OSError as error:
-      reason = error.strerror
+      reason = error.strerror or reason
   return (
     f'Worker {index} cannot listen at {address}: {reason}; has it been started twice? Else give '
     'it another port, on all workers'

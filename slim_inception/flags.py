@@ -48,7 +48,7 @@ class _Rules:
   at_least: float
   above: float
   at_most: float
-  check: Callable[[Any], None] | None
+  check: Callable[[Any], object] | None
   form: str
 
 
@@ -60,7 +60,7 @@ def field(
   at_least: float = -math.inf,
   above: float = -math.inf,
   at_most: float = math.inf,
-  check: Callable[[Any], None] | None = None,
+  check: Callable[[Any], object] | None = None,
   form: str = '',
 ) -> Any:
   """A field of a configuration.
@@ -256,11 +256,12 @@ def define(config_class: type, removed: Mapping[str, str] = types.MappingProxyTy
     removed: {flag that is no more: what takes its place}.
   """
   for flag in fields(config_class).values():
+    help_text = flag.describe()
     if flag.kind is bool:
-      defined: absl_flags.Flag = absl_flags.BooleanFlag(flag.name, None, flag.describe())
+      defined: absl_flags.Flag = absl_flags.BooleanFlag(flag.name, None, help_text)
     else:
-      parser, serializer = absl_flags.ArgumentParser(), absl_flags.ArgumentSerializer()
-      defined = absl_flags.Flag(parser, serializer, flag.name, None, flag.describe())
+      text: Any = absl_flags.ArgumentParser()  # takes it as it is: `Flag.convert` parses
+      defined = absl_flags.Flag(text, absl_flags.ArgumentSerializer(), flag.name, None, help_text)
     absl_flags.DEFINE_flag(defined, absl_flags.FLAGS, flag.title)
   for name, reason in removed.items():
     absl_flags.DEFINE_string(name, None, f'Removed: {reason}.', absl_flags.FLAGS)

@@ -70,6 +70,16 @@ class Config:
     None, "Rows like those of timm's result tables are added to this file."
   )
 
+  @property
+  def side(self) -> int:
+    """Pixels a side of the images."""
+    return self.image_size or nets_factory.get_net(self.model_name).default_image_size
+
+  @property
+  def rounds(self) -> int:
+    """Rounds, or starts, that count."""
+    return self.num_rounds or (3 if self.mode == 'startup' else 10)
+
 
 _EVERYWHERE = ('mode', 'num_rounds', 'output_json')
 _STEP = ('model_name', 'image_size', 'batch_size', 'precision', 'num_clones', 'clone_on_cpu')
@@ -107,9 +117,7 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
     folder = os.path.dirname(os.path.abspath(getattr(config, name) or ''))
     if not os.path.isdir(folder):
       raise ValueError(f'--{name}={getattr(config, name)}: there is no folder {folder}')
-  size = config.image_size or nets_factory.get_net(config.model_name).default_image_size
-  rounds = config.num_rounds or (3 if config.mode == 'startup' else 10)
-  return dataclasses.replace(config, image_size=size, num_rounds=rounds)
+  return config
 
 
 def _check_peer(config: Config, name: str) -> None:

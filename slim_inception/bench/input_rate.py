@@ -18,7 +18,7 @@ def input_rate(config: Config) -> Result:
     augmentation = make_augmentation(run)
     source = Source(dataset, augmentation.preprocessing, augmentation.distortion)
     threads = config.num_preprocessing_threads
-    options = InputOptions(config.image_size, config.batch_size, num_threads=threads)
+    options = InputOptions(config.side, config.batch_size, num_threads=threads)
     batches = record_batches(source, options)
     whole = _iterate(batches, config)
     peak_bytes = timing.peak_resident_bytes()
@@ -40,7 +40,7 @@ def _iterate(batches: tf.data.Dataset, config: Config) -> timing.Times:
     lambda: next(iterator),
     lambda batch: batch,
     warmup_steps=config.warmup_steps,
-    num_rounds=config.num_rounds,
+    num_rounds=config.rounds,
   )
 
 

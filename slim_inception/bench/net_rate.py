@@ -1,7 +1,8 @@
 """The training step and the net, on images in memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -49,7 +50,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     lambda result: float(result.metrics['loss']),
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
   # Counted in the graph itself; that of an XLA cluster cannot be looked into.
   counted = step
@@ -63,7 +64,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
 
 def _batch(config: Config) -> Batch:
   """As of `input.pipeline`."""
-  size = config.image_size
+  size = config.side
   shape = (config.batch_size, size, size, 3)
   images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
   numbers = tf.range(config.batch_size)
@@ -80,18 +81,18 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   strategy = make_strategy(config.num_clones, config.clone_on_cpu)
   begin = time.perf_counter()
   with strategy.scope():
-    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
+    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.side)
     model = net.fold_batch_norm()  # as evaluation and exported models do
   build_seconds = time.perf_counter() - begin
 
-  def make_infer(jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+  def make_infer(jit_compile: bool) -> Any:  # a tf.function
     logits = lambda images: model(images)[0]  # noqa: E731
     if jit_compile:
       logits = tf.function(logits, jit_compile=True, autograph=False)
     return tf.function(lambda images: strategy.run(logits, args=(images,)), autograph=False)
 
   def images_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-    shape = (config.batch_size, config.image_size, config.image_size, 3)
+    shape = (config.batch_size, config.side, config.side, 3)
     images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
     return tf.cast(images, config.precision)
 
@@ -102,7 +103,7 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)
   counted = make_infer(False) if config.jit_compile else step
   graph = counted.get_concrete_function(images).graph

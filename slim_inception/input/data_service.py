@@ -86,8 +86,7 @@ def service_batches(source: Source, options: InputOptions, first: int, job: Job)
 
 def _records(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dataset:
   """Endless pairs (record index, record), shard after shard: the service divides its source."""
-  dataset = record_order.counted(dataset)
-  sizes = np.array(dataset.shard_sizes, np.int64)
+  sizes = np.array(record_order.shard_sizes(dataset), np.int64)
   paths, starts, number = list(dataset.paths), np.cumsum(sizes) - sizes, len(sizes)
   total = int(sizes.sum())
 

@@ -49,7 +49,7 @@ def records_from(
   Raises:
     ValueError, OSError: a shard that has to be counted is damaged or not there.
   """
-  epochs = _Epochs(counted(dataset), seed, num_readers, -(-window // num_readers))
+  epochs = _Epochs(dataset, seed, num_readers, -(-window // num_readers))
   stride = math.gcd(num_workers, num_readers)
   begin = first + (worker - first) % stride
   begins = np.arange(begin, begin + num_readers, stride, dtype=np.int64)
@@ -64,9 +64,9 @@ class _Epochs:
   """What one reader reads in one epoch, in windows."""
 
   def __init__(self, dataset: Dataset, seed: int, num_readers: int, window: int):
-    by_path = sorted(zip(dataset.paths, dataset.shard_sizes, strict=True))
+    by_path = sorted(zip(dataset.paths, shard_sizes(dataset), strict=True))
     self._paths, self._sizes = map(np.array, zip(*by_path, strict=True))
-    self._total = sum(dataset.shard_sizes)
+    self._total = int(self._sizes.sum())
     self._seed, self._num_readers, self._window = seed, num_readers, window
 
   def reader_from(self, begin: tf.Tensor) -> tf.data.Dataset:
@@ -112,12 +112,17 @@ def counted(dataset: Dataset) -> Dataset:
   Raises:
     ValueError, OSError: a shard is damaged or not there.
   """
+  sizes = shard_sizes(dataset)
+  return dataclasses.replace(dataset, shard_sizes=sizes, num_samples=sum(sizes))
+
+
+def shard_sizes(dataset: Dataset) -> tuple[int, ...]:
+  """The numbers of records of the shards, see `counted`."""
   if dataset.shard_sizes is not None:
-    return dataset
+    return dataset.shard_sizes
   logging.info('Counting the records of %d shards: no dataset.json does', len(dataset.paths))
   with concurrent.futures.ThreadPoolExecutor(16) as pool:
-    sizes = tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
-  return dataclasses.replace(dataset, shard_sizes=sizes, num_samples=sum(sizes))
+    return tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
 
 
 def sharing_advice(num_readers: int, num_workers: int) -> str:

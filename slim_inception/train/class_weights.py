@@ -21,7 +21,7 @@ def load(config: LossConfig, data: DataConfig) -> list[float] | None:
   if config.class_weights == BALANCED:
     return _balanced(data)[data.labels_offset :]
   dataset = dataset_factory.get_dataset(
-    data.dataset_name, data.dataset_split_name, data.dataset_dir
+    data.dataset_name, data.dataset_split_name, data.records_dir
   )
   names = [dataset.labels_to_names.get(label, str(label)) for label in range(dataset.num_classes)]
   with open(config.class_weights, encoding='utf-8') as file:
@@ -29,15 +29,15 @@ def load(config: LossConfig, data: DataConfig) -> list[float] | None:
 
 
 def _balanced(data: DataConfig) -> list[float]:
-  info = dataset_info.read_info(data.dataset_dir)
+  info = dataset_info.read_info(data.records_dir)
   if info is None:
     raise ValueError(
       f'--class_weights=balanced counts labels by {dataset_info.INFO_FILE}, which '
-      f'{data.dataset_dir} has not: give a file of lines class name or label:weight'
+      f'{data.records_dir} has not: give a file of lines class name or label:weight'
     )
   if data.dataset_split_name not in info.splits:
     raise ValueError(
-      f'--class_weights=balanced: {data.dataset_dir} has no split '
+      f'--class_weights=balanced: {data.records_dir} has no split '
       f'{data.dataset_split_name}; it has {", ".join(sorted(info.splits))}'
     )
   return inverse_frequencies(info.splits[data.dataset_split_name].label_counts)

@@ -141,6 +141,13 @@ class DataConfig:
     check=flags.host_and_port,
   )
 
+  @property
+  def records_dir(self) -> str:
+    """The folder of the records; raises ValueError where none is given."""
+    if not self.dataset_dir:
+      raise ValueError('--dataset_dir must be given')
+    return self.dataset_dir
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -549,8 +556,8 @@ def _check_together(config: Config) -> None:
     for name, value in of_records.items():
       if value is not None:
         raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
-  elif not data.dataset_dir:
-    raise ValueError('--dataset_dir must be given')
+  else:
+    _ = data.records_dir
   if data.data_service and config.run.deterministic:
     raise ValueError('--deterministic: the order of --data_service depends on its workers')
   if bool(schedule.learning_rate_steps) != (schedule.learning_rate_decay_type == 'step'):

@@ -37,13 +37,13 @@ class TrainState(tf.Module):
   def __init__(self, config: Config, model: Model):
     super().__init__()
     self._optimizer_config = config.optimizer
-    self._averages_decay = config.model.moving_average_decay
+    self._averages_decay = config.model.moving_average_decay or None  # 0 is none too
     self.model = model
     self.trained = trained_variables(config.finetune.trainable_scopes, model)
     self.optimizer = Optimizer(config.optimizer, self.trained, model.regularized_names)
     self.loss_scale = LossScale() if config.devices.precision == 'float16' else None
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
-    if self._averages_decay:
+    if self._averages_decay is not None:
       for name, variable in model.variables_by_name.items():
         self.averages[name] = tf.Variable(
           variable.read_value(),
@@ -71,7 +71,7 @@ class TrainState(tf.Module):
 
   def move_averages(self, step: tf.Tensor) -> None:
     """average -= (1 - decay) * (average - variable); called in replica context."""
-    if not self.averages:
+    if self._averages_decay is None:
       return
     decay = averaging_decay(self._averages_decay, step)
     tf.distribute.get_replica_context().merge_call(self._move_averages_of_weights, args=(decay,))

@@ -65,7 +65,7 @@ def _open(data: DataConfig) -> Dataset:
   if data.data_service:
     data_service.connect(data.data_service, data_service.CONNECT_SECS)
   return record_order.counted(
-    dataset_factory.get_dataset(data.dataset_name, data.dataset_split_name, data.dataset_dir)
+    dataset_factory.get_dataset(data.dataset_name, data.dataset_split_name, data.records_dir)
   )
 
 

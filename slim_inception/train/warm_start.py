@@ -41,15 +41,15 @@ def restore_or_init(
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
   elif config.checkpoint_path:
-    _init_from(config, model_name, state.model)
+    _init_from(config.checkpoint_path, config, model_name, state.model)
     state.restart_averages()
 
 
-def _init_from(config: FinetuneConfig, model_name: str, model: Model) -> None:
-  """Loads `checkpoint_path`; heads whose shapes do not fit, or that it lacks, stay fresh."""
+def _init_from(path: str, config: FinetuneConfig, model_name: str, model: Model) -> None:
+  """Loads a checkpoint; heads whose shapes do not fit, or that it lacks, stay fresh."""
   net = nets_factory.get_net(model_name)
   variables = model.variables_by_name
-  prefix = checkpoints.resolve(config.checkpoint_path)
+  prefix = checkpoints.resolve(path)
   stored = checkpoints.shapes(prefix)
   excluded = config.checkpoint_exclude_scopes
   for scope in excluded:
