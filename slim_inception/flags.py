@@ -16,7 +16,7 @@ command line and values from JSON or TOML are checked by the same rules, those o
       optimizer: OptimizerConfig
 
     flags.define(Config)
-    config = flags.parse(Config, lambda values: flags.build(Config, values))
+    config = flags.parse(Config)
 """
 
 import dataclasses
@@ -267,30 +267,29 @@ def define(config_class: type, removed: Mapping[str, str] = types.MappingProxyTy
     absl_flags.DEFINE_string(name, None, f'Removed: {reason}.', absl_flags.FLAGS)
 
 
-def given(
-  config_class: type, removed: Mapping[str, str] = types.MappingProxyType({})
-) -> dict[str, Any]:
-  """{name: text, or a truth value} of the flags on the command line.
-
-  Raises:
-    Error: one of them is removed.
-  """
-  values = absl_flags.FLAGS.flag_values_dict()
-  for name, reason in removed.items():
-    if values[name] is not None:
-      raise Error(f'--{name} is removed: {reason}')
-  return {name: values[name] for name in fields(config_class) if values[name] is not None}
-
-
 def parse(
   config_class: type,
-  resolve: Callable[[Mapping[str, Any]], T],
+  resolve: Callable[[Mapping[str, Any]], T] | None = None,
   removed: Mapping[str, str] = types.MappingProxyType({}),
 ) -> T:
-  """Hands the flags on the command line to `resolve`; its ValueError is an error of the flags."""
-  values = given(config_class, removed)
+  """The configuration of the flags on the command line.
+
+  Args:
+    config_class: what was defined.
+    resolve: makes it of {name: text, or a truth value}; `build` by default. Its ValueError is an
+      error of the flags.
+    removed: as defined.
+
+  Raises:
+    Error: a flag is wrong or removed.
+  """
+  texts = {n: v for n, v in absl_flags.FLAGS.flag_values_dict().items() if v is not None}
+  for name, reason in removed.items():
+    if name in texts:
+      raise Error(f'--{name} is removed: {reason}')
+  values = {name: texts[name] for name in fields(config_class) if name in texts}
   try:
-    return resolve(values)
+    return resolve(values) if resolve else build(config_class, values)
   except ValueError as error:
     raise Error(str(error)) from error
 

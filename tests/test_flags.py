@@ -108,8 +108,8 @@ def test_the_command_line(monkeypatch):
   help_text = values['optimizer'].help
   assert help_text == 'The optimizer. (one of sgd; default: sgd)'
   values(['program', '--folder=out', '--noflip', '--sizes=2,3'])
-  config = flags.parse(Example, lambda given: flags.build(Example, given), {'old': 'new does it'})
+  config = flags.parse(Example, removed={'old': 'new does it'})
   assert (config.folder, config.flip, config.sizes) == ('out', False, (2, 3))
   values(['program', '--old=1'])
   with pytest.raises(flags.Error, match='--old is removed: new does it'):
-    flags.given(Example, {'old': 'new does it'})
+    flags.parse(Example, removed={'old': 'new does it'})

@@ -27,12 +27,12 @@ class Config:
   )
   model_name: str = field('inception_v3', 'The net to measure.', choices=net_names)
   image_size: int | None = field(
-    None, "Images have this side in pixels; the net's own by default.", at_least=1
+    None, "Side of the images in pixels; the net's own by default.", at_least=1
   )
-  batch_size: int = field(32, 'Each replica takes so many images a step.', at_least=1)
+  batch_size: int = field(32, 'Number of images that each replica takes in a step.', at_least=1)
   precision: str = field('float32', 'The net computes with this type.', choices=PRECISIONS)
   num_clones: int | None = field(
-    None, 'So many replicas of the net run; by default one on each GPU, or 1.', at_least=1
+    None, 'Number of replicas of the net; by default one on each GPU, or 1.', at_least=1
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   jit_compile: bool = field(False, 'XLA compiles the net.')
@@ -47,13 +47,15 @@ class Config:
     None, 'The folder of the records (split train); by default photographs are generated.'
   )
   num_preprocessing_threads: int | None = field(
-    None, 'So many threads decode images; by default tf.data finds out how many help.', at_least=1
+    None,
+    'Number of threads that decode images; by default tf.data finds out how many help.',
+    at_least=1,
   )
 
-  warmup_steps: int = field(5, 'So many steps come before those that count.', at_least=2)
+  warmup_steps: int = field(5, 'Number of steps before those that count.', at_least=2)
   num_rounds: int | None = field(
     None,
-    'So many rounds of half a second or more count (10 by default), or so many starts (3 by '
+    'Number of rounds of half a second or more that count (10 by default), or of starts (3 by '
     'default).',
     at_least=1,
   )
