@@ -1,12 +1,17 @@
 """Typed configuration: what a field takes, says and refuses."""
 
 import dataclasses
+import json
+import typing
 
 import pytest
 from absl import flags as absl_flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slim_inception import flags
 from slim_inception.flags import PerMember, field
+from slim_inception.train.config import Config
 
 REGISTRY = ['sgd']
 
@@ -113,3 +118,40 @@ def test_the_command_line(monkeypatch):
   values(['program', '--old=1'])
   with pytest.raises(flags.Error, match='--old is removed: new does it'):
     flags.parse(Example, removed={'old': 'new does it'})
+
+
+def values_of(flag: flags.Flag) -> st.SearchStrategy:
+  """Values of the flag's type within its range, None where it may be."""
+  rules = flag.rules
+  numbers = {
+    'min_value': max(rules.at_least, rules.above, -1e9),
+    'max_value': min(rules.at_most, 1e9),
+  }
+  scalars = {
+    bool: st.booleans(),
+    int: st.integers(**{name: int(value) for name, value in numbers.items()}),
+    float: st.floats(**numbers, exclude_min=rules.above > rules.at_least),
+    str: st.text('abc/_-', min_size=1),
+  }
+
+  def of(kind):
+    if kind in scalars:
+      return st.sampled_from(flag.choices()) if rules.choices else scalars[kind]
+    parts = typing.get_args(kind)
+    if parts[-1] is Ellipsis:
+      return st.lists(of(parts[0]), max_size=3, unique=True).map(sorted).map(tuple)
+    return st.tuples(*map(of, parts))
+
+  values = st.just('host:5050') if flag.name == 'data_service' else of(flag.kind)
+  values = values.map(sorted).map(tuple) if flag.name == 'profile_steps' else values
+  return st.none() | values if flag.optional else values
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.fixed_dictionaries({n: values_of(f) for n, f in flags.fields(Config).items()}))
+def test_a_saved_configuration_is_read_as_it_was(values):
+  config = flags.build(Config, values)
+  assert flags.flatten(config) == values
+  assert flags.build(Config, json.loads(json.dumps(flags.flatten(config)))) == config
+  texts = {n: '' if v is None else flags.as_text(v) for n, v in values.items()}
+  assert flags.build(Config, texts) == config
