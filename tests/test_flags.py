@@ -122,21 +122,20 @@ def test_the_command_line(monkeypatch):
 
 def values_of(flag: flags.Flag) -> st.SearchStrategy:
   """Values of the flag's type within its range, None where it may be."""
-  rules = flag.rules
   numbers = {
-    'min_value': max(rules.at_least, rules.above, -1e9),
-    'max_value': min(rules.at_most, 1e9),
+    'min_value': max(flag.at_least, flag.above, -1e9),
+    'max_value': min(flag.at_most, 1e9),
   }
   scalars = {
     bool: st.booleans(),
     int: st.integers(**{name: int(value) for name, value in numbers.items()}),
-    float: st.floats(**numbers, exclude_min=rules.above > rules.at_least),
+    float: st.floats(**numbers, exclude_min=flag.above > flag.at_least),
     str: st.text('abc/_-', min_size=1),
   }
 
   def of(kind):
     if kind in scalars:
-      return st.sampled_from(flag.choices()) if rules.choices else scalars[kind]
+      return st.sampled_from(flag.allowed()) if flag.choices else scalars[kind]
     parts = typing.get_args(kind)
     if parts[-1] is Ellipsis:
       return st.lists(of(parts[0]), max_size=3, unique=True).map(sorted).map(tuple)
