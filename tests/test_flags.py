@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -154,3 +156,12 @@ def test_a_saved_configuration_is_read_as_it_was(values):
   assert flags.build(Config, json.loads(json.dumps(flags.flatten(config)))) == config
   texts = {n: '' if v is None else flags.as_text(v) for n, v in values.items()}
   assert flags.build(Config, texts) == config
+
+
+def test_configurations_import_no_tensorflow():
+  """Which takes seconds."""
+  code = (
+    'import sys; from slim_inception.train import config; from slim_inception.bench import config'
+  )
+  code += '; sys.exit("tensorflow" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], check=True)

@@ -8,7 +8,6 @@ from typing import Any
 from slim_inception import flags
 from slim_inception.bench.peers import PEERS
 from slim_inception.flags import field
-from slim_inception.nets import nets_factory
 from slim_inception.train.config import PRECISIONS, net_names, recipe_names
 
 MODES = ('train', 'infer', 'input', 'startup')
@@ -75,6 +74,8 @@ class Config:
   @property
   def side(self) -> int:
     """Pixels a side of the images."""
+    from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
+
     return self.image_size or nets_factory.get_net(self.model_name).default_image_size
 
   @property
