@@ -19,6 +19,8 @@ from slim_inception.train.plan import per_replica_batch
 from tests import records
 from tests.train import overflow, processes
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

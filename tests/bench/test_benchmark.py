@@ -30,6 +30,8 @@ from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import benchmark as script
 from tests import tiny
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -19,6 +19,8 @@ from slim_inception.train.config import resolve
 from tests import records, zygote
 from tests.train import processes
 
+pytestmark = pytest.mark.integration
+
 
 @contextlib.contextmanager
 def service(num_workers=1):

@@ -16,6 +16,8 @@ from slim_inception.train.train_state import Counters, TrainState, read_counters
 from tests import tiny
 from tests.train import steps
 
+pytestmark = pytest.mark.integration
+
 INCEPTION = preprocessing_factory.get('inception')
 SIDE = 16
 RATE = 0.1

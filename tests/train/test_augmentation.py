@@ -12,6 +12,8 @@ from slim_inception.train.augmentation import make_augmentation
 from tests import tiny
 from tests.train import steps
 
+pytestmark = pytest.mark.integration
+
 PLAIN = Distortion(random_flip=False, color=False)
 SIDE = 16
 FLAGS = (

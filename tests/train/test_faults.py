@@ -16,6 +16,8 @@ from slim_inception.train.config import resolve
 from tests import records, tiny
 from tests.train import overflow
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def data(tmp_path) -> pathlib.Path:

@@ -18,6 +18,8 @@ from slim_inception.train.plan import make_plan
 from tests import records, tiny
 from tests.datasets import slim_records
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

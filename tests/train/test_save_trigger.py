@@ -12,6 +12,8 @@ from slim_inception.train import save_trigger
 from tests import records
 from tests.train import processes
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_signal_is_noted():
   before = signal.getsignal(signal.SIGTERM)

@@ -13,6 +13,8 @@ from slim_inception.train.config import resolve
 from tests import records, tiny
 from tests.train import processes, steps
 
+pytestmark = pytest.mark.integration
+
 EPSILON = 0.001
 DECAY = 0.5
 

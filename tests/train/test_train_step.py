@@ -12,6 +12,8 @@ from tests import records, tiny
 from tests.train import steps
 from tests.train.steps import batch, run
 
+pytestmark = pytest.mark.integration
+
 
 def config(**kwargs):
   return tiny.config(**{'optimizer': 'momentum', 'batch_norm_decay': 0.5, **kwargs})

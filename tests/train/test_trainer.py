@@ -19,6 +19,8 @@ from slim_inception.train.config import resolve
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
 
+pytestmark = pytest.mark.integration
+
 tf1 = tf.compat.v1
 
 
