@@ -202,8 +202,11 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
       os.replace(temporary + suffix, path + suffix)
     with contextlib.suppress(OSError):  # a file system that cannot do so with a directory
       _flush(directory)
-  except tf.errors.ResourceExhaustedError as error:  # which elsewhere means memory
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
+  except tf.errors.ResourceExhaustedError as error:  # the disk, or memory
+    full_disk = os.strerror(errno.ENOSPC)
+    if full_disk not in error.message:
+      raise
+    raise OSError(errno.ENOSPC, full_disk, path) from error
   finally:
     for entry in os.scandir(directory):
       if entry.name.startswith(f'{os.path.basename(temporary)}.'):

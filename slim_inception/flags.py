@@ -16,7 +16,7 @@ command line and values from JSON or TOML are checked by the same rules, those o
       optimizer: OptimizerConfig
 
     flags.define(Config)
-    config = flags.parse(Config, lambda values: flags.build(Config, values))
+    config = flags.parse(Config)
 """
 
 import dataclasses
@@ -42,79 +42,43 @@ class PerMember(tuple[T, ...], Generic[T]):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rules:
-  help: str
-  choices: Choices
-  at_least: float
-  above: float
-  at_most: float
-  check: Callable[[Any], None] | None
-  form: str
-
-
-def field(
-  default: Any,
-  help: str,
-  *,
-  choices: Choices = (),
-  at_least: float = -math.inf,
-  above: float = -math.inf,
-  at_most: float = math.inf,
-  check: Callable[[Any], None] | None = None,
-  form: str = '',
-) -> Any:
-  """A field of a configuration.
-
-  Args:
-    default: its value where nothing else is given; `REQUIRED` where something must be.
-    help: one whole sentence, which stands alone in --help.
-    choices: the values that are allowed, or what returns them: it is called whenever a value is
-      checked, so what was registered meanwhile counts.
-    at_least: smallest number, also of each item of a list; `above` where it is itself excluded.
-    above: see `at_least`.
-    at_most: largest number.
-    check: raises ValueError, saying what is expected, for a value of the right type.
-    form: how the value is written, e.g. 'HOST:PORT', where the type does not say it.
-  """
-  rules = _Rules(help, choices, at_least, above, at_most, check, form)
-  return dataclasses.field(default=default, metadata={'rules': rules})
-
-
-@dataclasses.dataclass(frozen=True)
 class Flag:
-  """A field as a flag.
+  """A field as a flag; see `field` for the others.
 
   Attributes:
     name: of the field and the flag.
     kind: type of its values, without None.
     optional: whether it may be None, which an empty text means.
-    default: see `field`.
-    group: names of the groups that it is in, from the outermost.
     title: of its group in --help.
   """
 
-  name: str
-  kind: Any
-  optional: bool
   default: Any
-  rules: _Rules
-  group: tuple[str, ...]
-  title: str
+  help: str
+  choices: Choices
+  at_least: float
+  above: float
+  at_most: float
+  check: Callable[[Any], object] | None
+  form: str
+  name: str = ''
+  kind: Any = None
+  optional: bool = False
+  title: str = ''
 
-  def choices(self) -> tuple[Any, ...]:
-    choices = self.rules.choices
-    return tuple(choices() if callable(choices) else choices)
+  def allowed(self) -> tuple[Any, ...]:
+    """The choices of now; () where all values are allowed."""
+    return tuple(self.choices() if callable(self.choices) else self.choices)
 
   def describe(self) -> str:
     """The sentence of --help, with what is allowed and the default."""
     notes = []
-    if choices := self.choices():
-      notes.append(f'one of {", ".join(map(str, choices))}')
+    if allowed := self.allowed():
+      notes.append(f'one of {", ".join(map(str, allowed))}')
     if self.default is REQUIRED:
       notes.append('required')
-    elif self.default not in (None, (), ''):
+    elif self.default not in (None, ()):
       notes.append(f'default: {as_text(self.default)}')
-    return self.rules.help + (f' ({"; ".join(notes)})' if notes else '')
+    return self.help + (f' ({"; ".join(notes)})' if notes else '')
 
   def convert(self, value: Any, source: str = '--') -> Any:
     """A value of the field's type from text, from JSON or TOML, or from Python.
@@ -136,37 +100,56 @@ class Flag:
     except (LookupError, TypeError, ValueError):
       raise ValueError(f'{where}: must be {self._expected()}') from None
     for item in _items(result):
-      if (choices := self.choices()) and item not in choices:
-        raise ValueError(f'{where}: choose one of {", ".join(map(str, choices))}')
+      if (allowed := self.allowed()) and item not in allowed:
+        raise ValueError(f'{where}: choose one of {", ".join(map(str, allowed))}')
       if not isinstance(item, str) and not self._is_in_range(item):
         raise ValueError(f'{where}: must be {self._expected()}')
-    if self.rules.check:
+    if self.check:
       try:
-        self.rules.check(result)
+        self.check(result)
       except ValueError as error:
         raise ValueError(f'{where}: {error}') from None
     return result
 
   def _is_in_range(self, number: float) -> bool:
-    rules = self.rules
-    return math.isfinite(number) and (
-      rules.at_least <= number <= rules.at_most and number > rules.above
-    )
+    in_range = self.at_least <= number <= self.at_most and number > self.above
+    return in_range and math.isfinite(number)
 
   def _expected(self) -> str:
-    rules, bounds = self.rules, []
-    if rules.at_least > -math.inf:
-      bounds.append(f'at least {rules.at_least}')
-    if rules.above > -math.inf:
-      bounds.append(f'more than {rules.above}')
-    if rules.at_most < math.inf:
-      bounds.append(f'at most {rules.at_most}')
-    return ', '.join([rules.form or _kind_name(self.kind), *bounds])
+    bounds = {'at least': self.at_least, 'more than': self.above, 'at most': self.at_most}
+    limits = [f'{words} {bound}' for words, bound in bounds.items() if math.isfinite(bound)]
+    return ', '.join([self.form or _kind_name(self.kind), *limits])
 
 
-def fields(
-  config_class: type, group: tuple[str, ...] = (), title: str = 'Flags'
-) -> dict[str, Flag]:
+def field(
+  default: Any,
+  help: str,
+  *,
+  choices: Choices = (),
+  at_least: float = -math.inf,
+  above: float = -math.inf,
+  at_most: float = math.inf,
+  check: Callable[[Any], object] | None = None,
+  form: str = '',
+) -> Any:
+  """A field of a configuration.
+
+  Args:
+    default: its value where no other is chosen; `REQUIRED` where one must be.
+    help: one whole sentence, which stands alone in --help.
+    choices: the values that are allowed, or what returns them: it is called whenever a value is
+      checked, so what was registered meanwhile counts.
+    at_least: smallest number, also of each item of a list; `above` where it is itself excluded.
+    above: see `at_least`.
+    at_most: largest number.
+    check: raises ValueError, saying what is expected, for a value of the right type.
+    form: how the value is written, e.g. 'HOST:PORT', where the type does not say it.
+  """
+  flag = Flag(default, help, choices, at_least, above, at_most, check, form)
+  return dataclasses.field(default=default, metadata={'flag': flag})
+
+
+def fields(config_class: type, title: str = 'Flags') -> dict[str, Flag]:
   """The flags of a configuration by name, those of its groups too, in the order of the fields."""
   hints = typing.get_type_hints(config_class)
   result: dict[str, Flag] = {}
@@ -174,13 +157,14 @@ def fields(
     kind = hints[item.name]
     if dataclasses.is_dataclass(kind):
       subtitle = (kind.__doc__ or item.name).partition('.')[0]
-      result |= fields(typing.cast(type, kind), (*group, item.name), subtitle)
+      result |= fields(typing.cast(type, kind), subtitle)
       continue
     optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
     if optional:
       (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-    rules = item.metadata['rules']
-    result[item.name] = Flag(item.name, kind, optional, item.default, rules, group, title)
+    result[item.name] = dataclasses.replace(
+      item.metadata['flag'], name=item.name, kind=kind, optional=optional, title=title
+    )
   return result
 
 
@@ -256,40 +240,40 @@ def define(config_class: type, removed: Mapping[str, str] = types.MappingProxyTy
     removed: {flag that is no more: what takes its place}.
   """
   for flag in fields(config_class).values():
+    help_text = flag.describe()
     if flag.kind is bool:
-      defined: absl_flags.Flag = absl_flags.BooleanFlag(flag.name, None, flag.describe())
+      defined: absl_flags.Flag = absl_flags.BooleanFlag(flag.name, None, help_text)
     else:
-      parser, serializer = absl_flags.ArgumentParser(), absl_flags.ArgumentSerializer()
-      defined = absl_flags.Flag(parser, serializer, flag.name, None, flag.describe())
+      text: Any = absl_flags.ArgumentParser()  # takes it as it is: `Flag.convert` parses
+      defined = absl_flags.Flag(text, absl_flags.ArgumentSerializer(), flag.name, None, help_text)
     absl_flags.DEFINE_flag(defined, absl_flags.FLAGS, flag.title)
   for name, reason in removed.items():
     absl_flags.DEFINE_string(name, None, f'Removed: {reason}.', absl_flags.FLAGS)
 
 
-def given(
-  config_class: type, removed: Mapping[str, str] = types.MappingProxyType({})
-) -> dict[str, Any]:
-  """{name: text, or a truth value} of the flags on the command line.
-
-  Raises:
-    Error: one of them is removed.
-  """
-  values = absl_flags.FLAGS.flag_values_dict()
-  for name, reason in removed.items():
-    if values[name] is not None:
-      raise Error(f'--{name} is removed: {reason}')
-  return {name: values[name] for name in fields(config_class) if values[name] is not None}
-
-
 def parse(
   config_class: type,
-  resolve: Callable[[Mapping[str, Any]], T],
+  resolve: Callable[[Mapping[str, Any]], T] | None = None,
   removed: Mapping[str, str] = types.MappingProxyType({}),
 ) -> T:
-  """Hands the flags on the command line to `resolve`; its ValueError is an error of the flags."""
-  values = given(config_class, removed)
+  """The configuration of the flags on the command line.
+
+  Args:
+    config_class: what was defined.
+    resolve: makes it of {name: text, or a truth value}; `build` by default. Its ValueError is an
+      error of the flags.
+    removed: as defined.
+
+  Raises:
+    Error: a flag is wrong or removed.
+  """
+  texts = {n: v for n, v in absl_flags.FLAGS.flag_values_dict().items() if v is not None}
+  for name, reason in removed.items():
+    if name in texts:
+      raise Error(f'--{name} is removed: {reason}')
+  values = {name: texts[name] for name in fields(config_class) if name in texts}
   try:
-    return resolve(values)
+    return resolve(values) if resolve else build(config_class, values)
   except ValueError as error:
     raise Error(str(error)) from error
 
@@ -312,7 +296,7 @@ def _build(config_class: type[T], values: Mapping[str, Any]) -> T:
     elif item.name in values:
       arguments[item.name] = values[item.name]
     elif item.default is REQUIRED:
-      raise ValueError(f'--{item.name} must be given: {item.metadata["rules"].help}')
+      raise ValueError(f'--{item.name} must be given: {item.metadata["flag"].help}')
   return config_class(**arguments)
 
 

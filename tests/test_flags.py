@@ -1,12 +1,19 @@
 """Typed configuration: what a field takes, says and refuses."""
 
 import dataclasses
+import json
+import subprocess
+import sys
+import typing
 
 import pytest
 from absl import flags as absl_flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slim_inception import flags
 from slim_inception.flags import PerMember, field
+from slim_inception.train.config import Config
 
 REGISTRY = ['sgd']
 
@@ -108,8 +115,53 @@ def test_the_command_line(monkeypatch):
   help_text = values['optimizer'].help
   assert help_text == 'The optimizer. (one of sgd; default: sgd)'
   values(['program', '--folder=out', '--noflip', '--sizes=2,3'])
-  config = flags.parse(Example, lambda given: flags.build(Example, given), {'old': 'new does it'})
+  config = flags.parse(Example, removed={'old': 'new does it'})
   assert (config.folder, config.flip, config.sizes) == ('out', False, (2, 3))
   values(['program', '--old=1'])
   with pytest.raises(flags.Error, match='--old is removed: new does it'):
-    flags.given(Example, {'old': 'new does it'})
+    flags.parse(Example, removed={'old': 'new does it'})
+
+
+def values_of(flag: flags.Flag) -> st.SearchStrategy:
+  """Values of the flag's type within its range, None where it may be."""
+  numbers = {
+    'min_value': max(flag.at_least, flag.above, -1e9),
+    'max_value': min(flag.at_most, 1e9),
+  }
+  scalars = {
+    bool: st.booleans(),
+    int: st.integers(**{name: int(value) for name, value in numbers.items()}),
+    float: st.floats(**numbers, exclude_min=flag.above > flag.at_least),
+    str: st.text('abc/_-', min_size=1),
+  }
+
+  def of(kind):
+    if kind in scalars:
+      return st.sampled_from(flag.allowed()) if flag.choices else scalars[kind]
+    parts = typing.get_args(kind)
+    if parts[-1] is Ellipsis:
+      return st.lists(of(parts[0]), max_size=3, unique=True).map(sorted).map(tuple)
+    return st.tuples(*map(of, parts))
+
+  values = st.just('host:5050') if flag.name == 'data_service' else of(flag.kind)
+  values = values.map(sorted).map(tuple) if flag.name == 'profile_steps' else values
+  return st.none() | values if flag.optional else values
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.fixed_dictionaries({n: values_of(f) for n, f in flags.fields(Config).items()}))
+def test_a_saved_configuration_is_read_as_it_was(values):
+  config = flags.build(Config, values)
+  assert flags.flatten(config) == values
+  assert flags.build(Config, json.loads(json.dumps(flags.flatten(config)))) == config
+  texts = {n: '' if v is None else flags.as_text(v) for n, v in values.items()}
+  assert flags.build(Config, texts) == config
+
+
+def test_configurations_import_no_tensorflow():
+  """Which takes seconds."""
+  code = (
+    'import sys; from slim_inception.train import config; from slim_inception.bench import config'
+  )
+  code += '; sys.exit("tensorflow" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], check=True)

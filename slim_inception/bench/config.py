@@ -7,10 +7,8 @@ from typing import Any
 
 from slim_inception import flags
 from slim_inception.bench.peers import PEERS
-from slim_inception.choices import PRECISIONS, net_names
 from slim_inception.flags import field
-from slim_inception.nets import nets_factory
-from slim_inception.train.config import recipe_names
+from slim_inception.train.config import PRECISIONS, net_names, recipe_names
 
 MODES = ('train', 'infer', 'input', 'startup')
 
@@ -28,12 +26,12 @@ class Config:
   )
   model_name: str = field('inception_v3', 'The net to measure.', choices=net_names)
   image_size: int | None = field(
-    None, "Images have this side in pixels; the net's own by default.", at_least=1
+    None, "Side of the images in pixels; the net's own by default.", at_least=1
   )
-  batch_size: int = field(32, 'Each replica takes so many images a step.', at_least=1)
+  batch_size: int = field(32, 'Number of images that each replica takes in a step.', at_least=1)
   precision: str = field('float32', 'The net computes with this type.', choices=PRECISIONS)
   num_clones: int | None = field(
-    None, 'So many replicas of the net run; by default one on each GPU, or 1.', at_least=1
+    None, 'Number of replicas of the net; by default one on each GPU, or 1.', at_least=1
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   jit_compile: bool = field(False, 'XLA compiles the net.')
@@ -48,13 +46,15 @@ class Config:
     None, 'The folder of the records (split train); by default photographs are generated.'
   )
   num_preprocessing_threads: int | None = field(
-    None, 'So many threads decode images; by default tf.data finds out how many help.', at_least=1
+    None,
+    'Number of threads that decode images; by default tf.data finds out how many help.',
+    at_least=1,
   )
 
-  warmup_steps: int = field(5, 'So many steps come before those that count.', at_least=2)
+  warmup_steps: int = field(5, 'Number of steps before those that count.', at_least=2)
   num_rounds: int | None = field(
     None,
-    'So many rounds of half a second or more count (10 by default), or so many starts (3 by '
+    'Number of rounds of half a second or more that count (10 by default), or of starts (3 by '
     'default).',
     at_least=1,
   )
@@ -70,6 +70,18 @@ class Config:
   output_csv: str | None = field(
     None, "Rows like those of timm's result tables are added to this file."
   )
+
+  @property
+  def side(self) -> int:
+    """Pixels a side of the images."""
+    from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
+
+    return self.image_size or nets_factory.get_net(self.model_name).default_image_size
+
+  @property
+  def rounds(self) -> int:
+    """Rounds, or starts, that count."""
+    return self.num_rounds or (3 if self.mode == 'startup' else 10)
 
 
 _EVERYWHERE = ('mode', 'num_rounds', 'output_json')
@@ -108,9 +120,7 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
     folder = os.path.dirname(os.path.abspath(getattr(config, name) or ''))
     if not os.path.isdir(folder):
       raise ValueError(f'--{name}={getattr(config, name)}: there is no folder {folder}')
-  size = config.image_size or nets_factory.get_net(config.model_name).default_image_size
-  rounds = config.num_rounds or (3 if config.mode == 'startup' else 10)
-  return dataclasses.replace(config, image_size=size, num_rounds=rounds)
+  return config
 
 
 def _check_peer(config: Config, name: str) -> None:

@@ -6,9 +6,8 @@ from slim_inception.bench import timing
 from slim_inception.bench.common import Result, facts, figures, records, training_config
 from slim_inception.bench.config import Config
 from slim_inception.datasets import dataset_factory
-from slim_inception.input import pipeline as input_pipeline
-from slim_inception.train import trainer
-from slim_inception.train.feed import preprocessing_of
+from slim_inception.input.pipeline import InputOptions, Source, record_batches
+from slim_inception.train.augmentation import make_augmentation
 
 
 def input_rate(config: Config) -> Result:
@@ -16,15 +15,11 @@ def input_rate(config: Config) -> Result:
   with records(config) as (name, directory):
     dataset = dataset_factory.get_dataset(name, 'train', directory)
     run = training_config(config)
-    preprocessing = preprocessing_of(run)
-    batches = input_pipeline.train_batches(
-      dataset,
-      preprocessing,
-      trainer.make_distortion(run),
-      image_size=config.image_size,
-      batch_size=config.batch_size,
-      num_threads=config.num_preprocessing_threads,
-    )
+    augmentation = make_augmentation(run)
+    source = Source(dataset, augmentation.preprocessing, augmentation.distortion)
+    threads = config.num_preprocessing_threads
+    options = InputOptions(config.side, config.batch_size, num_threads=threads)
+    batches = record_batches(source, options)
     whole = _iterate(batches, config)
     peak_bytes = timing.peak_resident_bytes()
     plain = _iterate(_decode_alone(dataset, config.batch_size), config)
@@ -45,7 +40,7 @@ def _iterate(batches: tf.data.Dataset, config: Config) -> timing.Times:
     lambda: next(iterator),
     lambda batch: batch,
     warmup_steps=config.warmup_steps,
-    num_rounds=config.num_rounds,
+    num_rounds=config.rounds,
   )
 
 

@@ -1,7 +1,8 @@
 """The training step and the net, on images in memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -9,12 +10,15 @@ from slim_inception import flags
 from slim_inception.bench import operations, roofline, timing
 from slim_inception.bench.common import NUM_CLASSES, Result, facts, figures, training_config
 from slim_inception.bench.config import Config
+from slim_inception.cluster import make_strategy
+from slim_inception.input.pipeline import Batch
 from slim_inception.nets import nets_factory
-from slim_inception.train import config as config_lib
-from slim_inception.train import distribution, schedules, trainer
-from slim_inception.train.feed import preprocessing_of
+from slim_inception.train import schedules
+from slim_inception.train.augmentation import make_augmentation
+from slim_inception.train.plan import make_plan
 from slim_inception.train.train_state import TrainState
-from slim_inception.train.train_step import Batch, TrainStep, make_train_step
+from slim_inception.train.train_step import TrainStep
+from slim_inception.train.trainer import make_model
 
 _IMAGENET = 1281167  # images an epoch, for the schedule
 
@@ -23,13 +27,13 @@ Measured = tuple[Result, list[timing.Times]]  # ours, and of those that took tur
 
 def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   """The step of training.train_step, on one batch in memory that goes the way of real ones."""
-  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
+  strategy = make_strategy(config.num_clones, config.clone_on_cpu)
   replicas = strategy.num_replicas_in_sync
   run = training_config(config)
-  plan = trainer.make_plan(run, _IMAGENET, NUM_CLASSES, replicas)
+  plan = make_plan(run, _IMAGENET, NUM_CLASSES, replicas)
   begin = time.perf_counter()
   with strategy.scope():
-    state = TrainState(run, trainer.make_model(run, plan))
+    state = TrainState(run, make_model(run, plan))
   build_seconds = time.perf_counter() - begin
   batches = iter(
     strategy.distribute_datasets_from_function(
@@ -40,32 +44,27 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   rate = tf.constant(
     schedules.learning_rate(run.schedule, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
-  step = _make_step(strategy, state, run)
+  step = TrainStep(strategy, state, run, make_augmentation(run))
   program = timing.prepare(
     lambda: step(next(batches), step_number, rate),
-    lambda results: float(results['loss']),
+    lambda result: float(result.metrics['loss']),
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
-  # Counted in the graph itself; that of an XLA cluster can not be looked into.
-  plain = flags.replace(run, jit_compile=False)
-  counted = _make_step(strategy, state, plain) if run.devices.jit_compile else step
+  # Counted in the graph itself; that of an XLA cluster cannot be looked into.
+  counted = step
+  if run.devices.jit_compile:
+    plain = flags.replace(run, jit_compile=False)
+    counted = TrainStep(strategy, state, plain, make_augmentation(plain))
   graph = counted.get_concrete_function(next(batches), step_number, rate).graph
   variables = state.model.trainable_variables
   return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
 
 
-def _make_step(
-  strategy: tf.distribute.Strategy, state: TrainState, run: config_lib.Config
-) -> TrainStep:
-  preprocessing = preprocessing_of(run)
-  return make_train_step(strategy, state, run, preprocessing, trainer.make_distortion(run))
-
-
 def _batch(config: Config) -> Batch:
-  """As of `input_pipeline.train_batches`."""
-  size = config.image_size
+  """As of `input.pipeline`."""
+  size = config.side
   shape = (config.batch_size, size, size, 3)
   images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
   numbers = tf.range(config.batch_size)
@@ -73,27 +72,27 @@ def _batch(config: Config) -> Batch:
     'image': tf.cast(images, tf.uint8),
     'label': numbers % NUM_CLASSES,
     'seed': tf.stack([tf.zeros_like(numbers), numbers], axis=1),
-    'position': tf.cast(numbers, tf.int64),
+    'record_index': tf.cast(numbers, tf.int64),
   }
 
 
 def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   """Logits of images in memory; everything is there but reading them."""
-  strategy = distribution.make_strategy(config.num_clones, config.clone_on_cpu)
+  strategy = make_strategy(config.num_clones, config.clone_on_cpu)
   begin = time.perf_counter()
   with strategy.scope():
-    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
+    net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.side)
     model = net.fold_batch_norm()  # as evaluation and exported models do
   build_seconds = time.perf_counter() - begin
 
-  def make_infer(jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+  def make_infer(jit_compile: bool) -> Any:  # a tf.function
     logits = lambda images: model(images)[0]  # noqa: E731
     if jit_compile:
       logits = tf.function(logits, jit_compile=True, autograph=False)
     return tf.function(lambda images: strategy.run(logits, args=(images,)), autograph=False)
 
   def images_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-    shape = (config.batch_size, config.image_size, config.image_size, 3)
+    shape = (config.batch_size, config.side, config.side, 3)
     images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
     return tf.cast(images, config.precision)
 
@@ -104,7 +103,7 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.num_rounds)
+  times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)
   counted = make_infer(False) if config.jit_compile else step
   graph = counted.get_concrete_function(images).graph

@@ -1,8 +1,20 @@
-"""The libraries that can be measured beside ours."""
+"""Other libraries under our clock, each in a process that runs a round when it is told to."""
 
+from __future__ import annotations
+
+import contextlib
+import json
+import os
 import subprocess
 import sys
-from typing import NamedTuple
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from slim_inception.bench import timing
+
+if TYPE_CHECKING:
+  from slim_inception.bench.config import Config  # lists the names below
 
 
 class Peer(NamedTuple):
@@ -35,9 +47,86 @@ def check_timm(python: str) -> None:
   except OSError as error:
     raise ValueError(f'--timm_python={python}: {error.strerror}') from error
   if done.returncode:
-    raise ValueError(f'--timm_python={python} can not import timm: {last_line(done.stderr)}')
+    raise ValueError(f'--timm_python={python} cannot import timm: {last_line(done.stderr)}')
 
 
 def last_line(text: str) -> str:
   """The last words of a program that failed."""
   return next((line for line in reversed(text.splitlines()) if line.strip()), 'it said nothing')
+
+
+class PeerProcess:
+  """A peer, warmed up; a context manager, which stops it.
+
+  Attributes:
+    program: for `timing.take_turns`.
+  """
+
+  def __init__(self, name: str, config: Config, num_classes: int):
+    """Starts it and waits until it is warmed up.
+
+    Raises:
+      ValueError: it failed; its last words.
+    """
+    peer = PEERS[name]
+    request = {
+      'mode': config.mode,
+      'net': peer.nets[config.model_name],
+      'compiled': peer.compiled,
+      'num_classes': num_classes,
+      'image_size': config.side,
+      'batch_size': config.batch_size,
+      'precision': config.precision,
+      'on_cpu': config.clone_on_cpu,
+      'warmup_steps': config.warmup_steps,
+    }
+    script = Path(__file__).parent / peer.script
+    self._name = name
+    self._errors: IO[str] = tempfile.TemporaryFile('w+')  # noqa: SIM115  closed by `close`
+    interpreter = peer.interpreter or config.timm_python or sys.executable
+    self._process = subprocess.Popen(
+      [interpreter, os.fspath(script), json.dumps(request)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=self._errors,
+      text=True,
+    )
+    with contextlib.ExitStack() as on_failure:
+      on_failure.callback(self.close)
+      warm = self._receive()
+      on_failure.pop_all()
+    self.program = timing.Program(warm['first'], warm['steps_per_round'], self._run_round)
+
+  def _run_round(self) -> float:
+    with contextlib.suppress(BrokenPipeError):  # what it sends at its end tells more
+      print(file=self._process.stdin, flush=True)
+    return self._receive()['seconds']
+
+  def _receive(self) -> dict[str, Any]:
+    message = timing.receive(self._process.stdout or ())
+    if message is None:
+      self._process.wait()
+      self._errors.seek(0)
+      raise ValueError(f'{self._name} failed: {last_line(self._errors.read())}')
+    return message
+
+  def end(self) -> dict[str, Any]:
+    """Its last words: 'peak_bytes', 'num_parameters' (of the trained variables), 'version'."""
+    if self._process.stdin:
+      self._process.stdin.close()
+    return self._receive()
+
+  def close(self) -> None:
+    """Stops it."""
+    self._process.kill()
+    self._process.wait()
+    for stream in (self._process.stdin, self._process.stdout, self._errors):
+      with contextlib.suppress(BrokenPipeError):
+        if stream:
+          stream.close()
+
+  def __enter__(self) -> PeerProcess:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()

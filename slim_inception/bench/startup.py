@@ -18,9 +18,9 @@ _IMPORT = 'from slim_inception.nets import inception, nets_factory'
 
 def startup(config: Config) -> Result:
   """Seconds until the nets are imported, and until the first training step is done."""
-  imports = [_import_seconds() for _ in range(config.num_rounds)]
+  imports = [_import_seconds() for _ in range(config.rounds)]
   with records(config, num_images=256, num_distinct=16) as (name, directory):
-    runs = [_first_step_seconds(config, name, directory) for _ in range(config.num_rounds)]
+    runs = [_first_step_seconds(config, name, directory) for _ in range(config.rounds)]
   gpus = [] if config.clone_on_cpu else tf.config.list_physical_devices('GPU')
   return {
     **facts(config, num_replicas=config.num_clones or max(1, len(gpus))),
@@ -55,7 +55,7 @@ def _first_step_seconds(config: Config, name: str, directory: str) -> tuple[floa
     'dataset_dir': directory,
     'recipe': config.recipe,
     'model_name': config.model_name,
-    'train_image_size': config.image_size,
+    'train_image_size': config.side,
     'batch_size': config.batch_size,
     'precision': config.precision,
     'num_clones': config.num_clones,
@@ -72,7 +72,7 @@ def _first_step_seconds(config: Config, name: str, directory: str) -> tuple[floa
     process = subprocess.Popen(command, env=_environment(), stderr=subprocess.PIPE, text=True)
     described, last = None, ''
     try:
-      for line in process.stderr:
+      for line in process.stderr or ():
         last = line.strip()
         if described is None and last.startswith(f'{config.model_name} on '):
           described = time.perf_counter() - begin

@@ -119,23 +119,23 @@ def serve(
   warmup_steps: int,
   facts: Callable[[], dict[str, Any]],
 ) -> None:
-  """Runs rounds when it is told to, then says `facts`."""
+  """Runs rounds when it is told to, then sends `facts`."""
   program = prepare(start, finish, warmup_steps)
-  say(first=program.first, steps_per_round=program.steps_per_round)
+  send(first=program.first, steps_per_round=program.steps_per_round)
   for _ in sys.stdin:
-    say(seconds=program.run_round())
-  say(**facts())
+    send(seconds=program.run_round())
+  send(**facts())
 
 
-def say(**values: Any) -> None:
-  """Prints a line for `hear`."""
+def send(**values: Any) -> None:
+  """Prints a line for `receive`."""
   print(_MARK + json.dumps(values), flush=True)
 
 
-def hear(lines: Iterable[str]) -> dict[str, Any] | None:
-  """What was said next; None if nothing more was."""
-  said = (line.removeprefix(_MARK) for line in lines if line.startswith(_MARK))
-  return next(map(json.loads, said), None)
+def receive(lines: Iterable[str]) -> dict[str, Any] | None:
+  """What was sent next; None if nothing more was."""
+  messages = (line.removeprefix(_MARK) for line in lines if line.startswith(_MARK))
+  return next(map(json.loads, messages), None)
 
 
 def undisturbed(run_round: Callable[[], Measured], num_rounds: int) -> list[tuple[Measured, float]]:
@@ -144,7 +144,7 @@ def undisturbed(run_round: Callable[[], Measured], num_rounds: int) -> list[tupl
   Of a machine that is never left alone, the rounds of `_PATIENCE` times as many in which they took
   least; in the order in which they were run.
   """
-  rounds = []
+  rounds: list[tuple[Measured, float]] = []
   quiet = 0
   while quiet < num_rounds and len(rounds) < _PATIENCE * num_rounds:
     begin, stolen = time.perf_counter(), _stolen_seconds()
@@ -202,7 +202,7 @@ def peak_resident_bytes() -> int:
   try:
     # Linux hands the peak of getrusage on to a new program; this one begins with it.
     status = Path('/proc/self/status').read_text()
-    return int(re.search(r'^VmHWM:\s*(\d+) kB', status, re.M).group(1)) * 1024
+    return int(re.findall(r'^VmHWM:\s*(\d+) kB', status, re.M)[0]) * 1024
   except OSError:
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -15,11 +15,11 @@ from absl import logging
 from slim_inception.classify import activation_maps, classes, image_files, ordered
 from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.sources import Source
+from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
 from slim_inception.evaluate.scorer import plain_logits
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets import checkpoints
-from slim_inception.train import distribution
 
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
 _NOT_DECODED = 'does not decode: it is damaged or cut short'
@@ -97,25 +97,20 @@ class Classifier:
   """
 
   def __init__(self, request: ClassifyRequest):
-    ensemble, self._explain = request.ensemble, request.config.output.explain is not None
-    self._num_threads = ensemble.num_preprocessing_threads or 1
-    members = ensemble.members
+    self._config, evaluation = request.config, request.evaluation
+    self._num_threads = evaluation.config.num_preprocessing_threads or 1
+    members = evaluation.members
     prefixes = [checkpoints.resolve(member.checkpoint_path) for member in members]
-    self.classes = classes.find(request.runs, members, prefixes, request.config.classes.labels)
+    self.classes = classes.find(request.runs, members, prefixes, self._config.labels)
     self._ensemble = Ensemble(
-      ensemble,
+      evaluation,
       self.classes,
-      distribution.make_strategy(1, False),
-      logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
+      make_strategy(1, False),
+      logits_fn=activation_maps.logits_and_maps if self._config.explain else plain_logits,
     )
     for member, loaded in zip(members, self._ensemble.load(prefixes), strict=True):
-      logging.info(
-        '%s: %s, %s weights, %d x %d pixels',
-        loaded.prefix,
-        member.model_name,
-        loaded.weights,
-        *[member.spec.image_size] * 2,
-      )
+      size = f'{member.image_size} x {member.image_size} pixels'
+      logging.info('%s: %s, %s weights, %s', *loaded[:1], member.model_name, loaded.weights, size)
 
   def classify(self, sources: Iterable[Source]) -> Iterator[Result]:
     """Classifies images as they come; no more than a few batches of them are in memory.
@@ -142,7 +137,7 @@ class Classifier:
         yield pending.popleft().failed()
       image = pending.popleft()
       explanation = None
-      if self._explain:
+      if self._config.explain:
         explanation = Explanation(image.thumbnail, self._evidence(prediction))
       yield Result(image.name, '', prediction.probabilities, explanation)
     while pending:
@@ -152,7 +147,7 @@ class Classifier:
     self, sources: Iterable[Source], pending: collections.deque[_Pending]
   ) -> Iterator[dict[str, int | bytes]]:
     """Records of the images that Pillow can open; all images are added to `pending`."""
-    side = THUMBNAIL_SIDE if self._explain else None
+    side = THUMBNAIL_SIDE if self._config.explain else None
     prepare = functools.partial(_prepare, thumbnail_side=side)
     prepared = ordered.map_ahead(prepare, sources, self._num_threads)
     for index, (name, error, image) in enumerate(prepared):
@@ -166,10 +161,10 @@ class Classifier:
     evidence = []
     for scorer, values in zip(self._ensemble.scorers, prediction.more, strict=True):
       logits, maps, biases = (values[name] for name in ('logits', 'maps', 'biases'))
-      activation_maps.check(logits, maps, biases, scorer.member.spec.image_size)
+      activation_maps.check(logits, maps, biases, scorer.spec.image_size)
       output = label - scorer.loaded.labels_offset
       if 0 <= output < len(logits):
-        window = single_window(scorer.member.spec, *prediction.tags['size'].tolist())
+        window = single_window(scorer.spec, *prediction.tags['size'].tolist())
         parts = maps[..., output], biases[output], logits[output]
         evidence.append(Evidence(scorer.member.model_name, *parts, window))
     return tuple(evidence)

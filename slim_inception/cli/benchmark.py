@@ -16,7 +16,7 @@ import os
 from slim_inception import files, flags
 from slim_inception.bench import common, input_rate, net_rate, peers, report, startup, timing
 from slim_inception.bench.config import Config, resolve
-from slim_inception.bench.peer_process import PeerProcess
+from slim_inception.bench.peers import PeerProcess
 
 _NET_MODES = {'train': net_rate.train, 'infer': net_rate.infer}
 _OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}

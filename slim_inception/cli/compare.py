@@ -29,8 +29,8 @@ class CompareConfig:
   )
   eval_dir: str | None = flags.field(
     None,
-    'This folder in each run has the evaluations of --follow that alone are compared; by default '
-    'those that the run made itself and those in the folder eval are.',
+    'Only the evaluations in this folder of each run are compared; by default those that the run '
+    'made itself and those that --follow wrote to its folder eval.',
   )
 
 

@@ -7,51 +7,76 @@ One dispatcher, and workers on any number of hosts; all see the records under th
 training has. They run until they are stopped.
 """
 
+import dataclasses
 import socket
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
-from absl import flags, logging
+from absl import logging
 
+from slim_inception import flags
+from slim_inception.flags import field
 from slim_inception.input import data_service
+
+service = tf.data.experimental.service
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """A part of a service."""
+
+  role: str = field(
+    flags.REQUIRED,
+    'This process is the one dispatcher, or one of the workers.',
+    choices=('dispatcher', 'worker'),
+  )
+  port: int = field(flags.REQUIRED, 'The process listens at this port.', at_least=1, at_most=65535)
+  dispatcher: str | None = field(
+    None,
+    'A worker works for the dispatcher at this address.',
+    form='HOST:PORT',
+    check=flags.host_and_port,
+  )
+  host: str | None = field(
+    None, "Trainers reach this worker under this name; the host's own by default."
+  )
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+  """The configuration; raises ValueError, naming the flag."""
+  config = flags.build(Config, values)
+  if (config.role == 'worker') != (config.dispatcher is not None):
+    raise ValueError('--role=worker and --dispatcher=HOST:PORT need each other')
+  return config
 
 
 def define_flags() -> None:
-  flags.DEFINE_enum('role', None, ['dispatcher', 'worker'], 'Which part.', required=True)
-  flags.DEFINE_integer(
-    'port', None, 'Where to listen.', required=True, lower_bound=1, upper_bound=65535
-  )
-  flags.DEFINE_string('dispatcher', None, 'HOST:PORT of the dispatcher, for a worker.')
-  flags.DEFINE_string(
-    'host', None, "Name under which trainers reach this worker; the host's own by default."
-  )
+  flags.define(Config)
 
 
 def main(_: list[str]) -> None:
-  values = flags.FLAGS
-  if (values.role == 'worker') != (values.dispatcher is not None):
-    raise flags.Error('--role=worker and --dispatcher=HOST:PORT need each other')
-  start = _dispatcher if values.role == 'dispatcher' else _worker
+  config = flags.parse(Config, resolve)
   try:
-    server = start(values)
+    server = start(config)
   except (tf.errors.OpError, RuntimeError) as error:
-    raise OSError(f'--port={values.port}: the {values.role} does not start ({error})') from error
-  logging.info('%s listens at port %d', values.role, values.port)
+    raise OSError(f'--port={config.port}: the {config.role} does not start ({error})') from error
+  logging.info('%s listens at port %d', config.role, config.port)
   threading.Event().wait()  # server.join() would not hear Ctrl-C
   del server
 
 
-def _dispatcher(values: flags.FlagValues) -> tf.data.experimental.service.DispatchServer:
-  config = tf.data.experimental.service.DispatcherConfig(port=values.port)
-  return tf.data.experimental.service.DispatchServer(config)
-
-
-def _worker(values: flags.FlagValues) -> tf.data.experimental.service.WorkerServer:
-  data_service.connect(values.dispatcher, data_service.CONNECT_SECS)
-  host = values.host or socket.gethostname()
-  config = tf.data.experimental.service.WorkerConfig(
-    dispatcher_address=values.dispatcher,
-    worker_address=f'{host}:{values.port}',
-    port=values.port,
+def start(config: Config) -> object:
+  """The server, which runs as long as it is referred to."""
+  if config.dispatcher is None:
+    return service.DispatchServer(service.DispatcherConfig(port=config.port))
+  data_service.connect(config.dispatcher, data_service.CONNECT_SECS)
+  host = config.host or socket.gethostname()
+  return service.WorkerServer(
+    service.WorkerConfig(
+      dispatcher_address=config.dispatcher,
+      worker_address=f'{host}:{config.port}',
+      port=config.port,
+    )
   )
-  return tf.data.experimental.service.WorkerServer(config)

@@ -43,13 +43,9 @@ def estimate(
   Raises:
     ValueError: the data set has fewer images.
   """
-  batches = input_pipeline.train_batches(
-    dataset,
-    preprocessing,
-    Distortion(),
-    image_size=model.image_size,
-    batch_size=batch_size,
-    labels_offset=labels_offset,
+  batches = input_pipeline.record_batches(
+    input_pipeline.Source(dataset, preprocessing, Distortion()),
+    input_pipeline.InputOptions(model.image_size, batch_size, labels_offset),
   )
   if num_batches * batch_size > dataset.num_samples:
     raise ValueError(

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slim_inception.cluster import Cluster
 from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions, top_labels
-from slim_inception.train.distribution import Team
 
 _KEPT = 5  # labels an image, for top-5
 
@@ -58,11 +58,11 @@ class Collected(NamedTuple):
   excluded: list[str]  # names of the images that were left out
 
 
-def gather(team: Team, directory: str, collected: Collected) -> Collected | None:
+def gather(cluster: Cluster, directory: str, collected: Collected) -> Collected | None:
   """Puts what all workers collected together; all call it.
 
   Args:
-    team: the workers.
+    cluster: the workers.
     directory: where they leave files for the chief, which all can write to.
     collected: by this worker.
 
@@ -72,16 +72,16 @@ def gather(team: Team, directory: str, collected: Collected) -> Collected | None
   Raises:
     FileNotFoundError: the workers do not share `directory`.
   """
-  if team.count == 1:
+  if cluster.count == 1:
     return collected
   os.makedirs(directory, exist_ok=True)
-  if not team.is_chief:
-    _leave(directory, team.index, collected)
-  team.wait_for_all()
-  if not team.is_chief:
+  if not cluster.is_chief:
+    _leave(directory, cluster.index, collected)
+  cluster.wait_for_all()
+  if not cluster.is_chief:
     return None
   count = len(collected.predictions)
-  parts = [collected, *(_take(directory, worker, count) for worker in range(1, team.count))]
+  parts = [collected, *(_take(directory, worker, count) for worker in range(1, cluster.count))]
   return Collected(
     [_joined(of_net) for of_net in zip(*(part.predictions for part in parts), strict=True)],
     [name for part in parts for name in part.excluded],

@@ -1,12 +1,9 @@
 """Evaluation of a run's checkpoints by the run itself."""
 
-from slim_inception import flags
-from slim_inception.evaluate import views
-from slim_inception.evaluate.config import EnsembleRequest, EvalConfig, Member, Request
+from slim_inception.evaluate.config import EvalConfig, Member, Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import nets_factory
 from slim_inception.train.config import Config
-from slim_inception.train.feed import preprocessing_of
 from slim_inception.train.loop import Evaluate
 
 _REPORTED = ('num_images', 'top_1', 'top_5')
@@ -22,39 +19,35 @@ def evaluator_of(config: Config) -> Evaluate | None:
   """
   if not config.evaluation.eval_interval_epochs:
     return None
-  net, data = nets_factory.get_net(config.model.model_name), config.data
+  net = nets_factory.get_net(config.model.model_name)
   member = Member(
     config.run.train_dir,
     config.model.model_name,
-    views.make_spec(
-      preprocessing_of(config), config.model.train_image_size or net.default_image_size
-    ),
     config.model.depth_multiplier,
-    data.labels_offset,
+    config.augment.preprocessing_name or config.model.model_name,
+    config.model.train_image_size or net.default_image_size,
+    config.data.labels_offset,
+    weights='auto',
+    share=1.0,
+    input_channels=config.model.input_channels,
   )
-  precision = config.devices.precision
-  request = EnsembleRequest(
-    (member,),
-    loss=config.loss.loss,
-    batch_size=config.batch.batch_size,
-    precision='float32' if precision == 'float16' else precision,
-    num_preprocessing_threads=data.num_preprocessing_threads,
+  evaluation = Evaluation(
+    Request(
+      EvalConfig(
+        dataset_name=config.data.dataset_name,
+        dataset_split_name=config.evaluation.eval_split_name,
+        dataset_dir=config.data.dataset_dir,
+        loss=config.loss.loss,
+        batch_size=config.batch.batch_size,
+        precision='float32' if config.devices.precision == 'float16' else config.devices.precision,
+        num_preprocessing_threads=config.data.num_preprocessing_threads,
+      ),
+      (member,),
+    )
   )
-  eval_config = flags.build(
-    EvalConfig,
-    {
-      'checkpoint_path': [config.run.train_dir],
-      'dataset_name': data.dataset_name,
-      'dataset_split_name': config.evaluation.eval_split_name,
-      'dataset_dir': data.dataset_dir,
-      'loss': config.loss.loss,
-    },
-  )
-  evaluation = Evaluation(Request(eval_config, request))
 
   def evaluate(prefix: str) -> dict[str, float]:
-    outcome = evaluation.evaluate([prefix])
-    assert outcome  # this process is the only one
-    return {name: outcome.metrics[name] for name in _REPORTED}
+    metrics = evaluation.evaluate([prefix]).metrics
+    return {name: metrics[name] for name in _REPORTED}
 
   return evaluate

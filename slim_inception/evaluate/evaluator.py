@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from slim_inception.cluster import Cluster
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
@@ -18,7 +19,6 @@ from slim_inception.evaluate.predictor import Ensemble, Values
 from slim_inception.evaluate.scorer import Loaded
 from slim_inception.evaluate.views import ViewSpec
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.train.distribution import Team
 
 
 class Outcome(NamedTuple):
@@ -33,30 +33,29 @@ class Evaluation:
 
   Args:
     request: what to evaluate and how; the `checkpoint_path`s are not looked at.
-    team: the processes and devices that share the images; this process and its first device
+    cluster: the processes and devices that share the images; this process and its first device
       by default.
 
   Raises:
     ValueError, OSError: a flag or the data is not as it should be.
   """
 
-  def __init__(self, request: Request, team: Team | None = None):
+  def __init__(self, request: Request, cluster: Cluster | None = None):
     config = self._config = request.config
-    images = config.images
-    team = self._team = team or Team(tf.distribute.get_strategy())
-    self.dataset = self._split(config.records.dataset_split_name)
-    self._labels_offset = _labels_offset(request.ensemble.members)
+    cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
+    self.dataset = self._split(config.dataset_split_name)
+    self._labels_offset = _labels_offset(request.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
     self._exclude_list = (
-      ground_truth.read_exclude_list(images.exclude_list) if images.exclude_list else None
+      ground_truth.read_exclude_list(config.exclude_list) if config.exclude_list else None
     )
     self._real_labels = None
-    if images.real_labels:
+    if config.real_labels:
       self._real_labels = ground_truth.read_real_labels(
-        images.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
+        config.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
       )
-    num_replicas = team.strategy.num_replicas_in_sync // team.count
-    self._ensemble = Ensemble(request.ensemble, self.dataset, team.strategy, num_replicas)
+    num_replicas = cluster.strategy.num_replicas_in_sync // cluster.count
+    self._ensemble = Ensemble(request, self.dataset, cluster.strategy, num_replicas)
 
   def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
     """Evaluates a checkpoint of each net.
@@ -70,21 +69,21 @@ class Evaluation:
     Raises:
       ValueError, OSError: a checkpoint does not fit, or the data is damaged.
     """
-    train_set = self._split('train') if self._config.records.batch_norm_batches else None
+    train_set = self._split('train') if self._config.batch_norm_batches else None
     loaded = self._ensemble.load(prefixes, train_set)
     started = time.monotonic()
     try:
       collected = self._predict()
     except input_pipeline.READ_ERRORS as error:
       raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
-    everything = collector.gather(self._team, self._config.results.eval_dir, collected)
+    everything = collector.gather(self._cluster, self._config.eval_dir, collected)
     return everything and self._outcome(everything, loaded, time.monotonic() - started)
 
   @property
   def _num_records(self) -> int:
     """How many records of the split are evaluated, by all workers."""
     total = self.dataset.num_samples
-    return min(total, self._config.images.max_images or total)
+    return min(total, self._config.max_images or total)
 
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
@@ -110,9 +109,9 @@ class Evaluation:
 
     return examples.read(
       self.dataset,
-      examples.share_of(self._num_records, self._team.index, self._team.count),
+      examples.share_of(self._num_records, self._cluster.index, self._cluster.count),
       labels_offset=self._labels_offset,
-      multi_label=self._config.records.loss == 'sigmoid',
+      multi_label=self._config.loss == 'sigmoid',
       keep=keep if exclude_list else None,
     )
 
@@ -139,12 +138,12 @@ class Evaluation:
         'images_per_second': round(num_predicted / seconds, 2),
         'dataset_name': dataset.name,
         'dataset_split_name': dataset.split_name,
-        'exclude_list': config.images.exclude_list,
-        'real_labels': config.images.real_labels,
-        'max_images': config.images.max_images,
-        **_described(self._ensemble.scorers[0].member.spec),
-        'average': config.views.average,
-        'batch_norm_batches': config.records.batch_norm_batches,
+        'exclude_list': config.exclude_list,
+        'real_labels': config.real_labels,
+        'max_images': config.max_images,
+        **_described(self._ensemble.scorers[0].spec),
+        'average': config.average,
+        'batch_norm_batches': config.batch_norm_batches,
         **self._nets(loaded, summaries),
       },
       predictions[-1],
@@ -156,9 +155,9 @@ class Evaluation:
       {
         'checkpoint': of_net.prefix,
         'model_name': scorer.member.model_name,
-        'image_size': scorer.member.spec.image_size,
-        'input_channels': scorer.member.spec.preprocessing.channels,
-        'preprocessing': scorer.member.spec.preprocessing.name,
+        'image_size': scorer.member.image_size,
+        'input_channels': scorer.member.input_channels,
+        'preprocessing': scorer.spec.preprocessing.name,
         'weights': of_net.weights,
         'labels_offset': of_net.labels_offset,
       }
@@ -172,8 +171,7 @@ class Evaluation:
     }
 
   def _split(self, name: str) -> dataset_factory.Dataset:
-    records = self._config.records
-    return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
+    return dataset_factory.get_dataset(self._config.dataset_name, name, self._config.dataset_dir)
 
 
 def _described(spec: ViewSpec) -> dict[str, Any]:

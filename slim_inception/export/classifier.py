@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from slim_inception.evaluate.scorer import logits_to_scores
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
@@ -20,11 +19,11 @@ class Classifier(tf.Module):
     model: the net.
     preprocessing: of the net.
     names: of its outputs.
-    loss: with 'sigmoid' an output is the probability of one label, whatever the others are.
+    sigmoid: an output is the probability of one label, whatever the others are.
   """
 
   def __init__(
-    self, model: Model, preprocessing: Preprocessing, names: list[str], loss: str = 'softmax'
+    self, model: Model, preprocessing: Preprocessing, names: list[str], *, sigmoid: bool = False
   ):
     super().__init__(name='classifier')
     self.model = model
@@ -34,7 +33,7 @@ class Classifier(tf.Module):
     self.image_shape = (self.image_size, self.image_size, self.channels)
     self.names = tuple(names)
     self._names = tf.constant(names)
-    self._to_probabilities = logits_to_scores(loss)
+    self._to_probabilities = tf.nn.sigmoid if sigmoid else tf.nn.softmax
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
     """Of each class, [N, classes]; `images` are [N, image_size, image_size, C], normalized."""
@@ -46,8 +45,8 @@ class Classifier(tf.Module):
     Returns:
       Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.
     """
-    best = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
-    return {'names': tf.gather(self._names, best.indices), 'probabilities': best.values}
+    found = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
+    return {'names': tf.gather(self._names, found.indices), 'probabilities': found.values}
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies files, [N] string: JPEG, PNG, GIF or BMP of any size, by slim's central view."""
@@ -76,7 +75,7 @@ class Inputs(NamedTuple):
   images: np.ndarray  # [n, image_size, image_size, C] float32, normalized
 
 
-class Outputs(NamedTuple):
+class Answers(NamedTuple):
   """What an exported classifier says of some images."""
 
   best: list[str]  # the name of the most probable class of each

@@ -1,4 +1,4 @@
-"""Batches from a tf.data service: other hosts decode and crop where the trainers' own can not.
+"""Batches from a tf.data service: other hosts decode and crop where the trainers' own cannot.
 
 The shards of all epochs stand in one endless queue, each epoch's in an order of its own, and a
 worker of the service that has room takes the next. So a record comes once an epoch, if no worker
@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,7 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.flags import host_and_port
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input import record_order
-from slim_inception.preprocessing.inception_preprocessing import Distortion
-from slim_inception.preprocessing.preprocessing_factory import Preprocessing
+from slim_inception.input.pipeline import InputOptions, Source
 
 CONNECT_SECS = 20.0  # until a dispatcher that does not answer is said not to be there
 SILENCE_SECS = 180.0  # without a batch: the first needs a window of records
@@ -43,86 +43,63 @@ def connect(data_service: str, seconds: float) -> None:
     time.sleep(0.5)
 
 
-def train_batches(
-  dataset: Dataset,
-  preprocessing: Preprocessing,
-  distortion: Distortion,
-  *,
-  data_service: str,
-  job_name: str,
-  image_size: int,
-  batch_size: int,
-  global_batch_size: int,
-  replicas: int,
-  labels_offset: int = 0,
-  multi_label: bool = False,
-  seed: int = 0,
-  position: int = 0,
-  shuffle_buffer: int = 4096,
-  num_readers: int = 4,
-  num_threads: int | None = None,
-) -> tf.data.Dataset:
-  """Endless batches like those of `input_pipeline.train_batches`, of which see the arguments.
+class Job(NamedTuple):
+  """A use of a service: those who train with the same name divide the batches among them.
 
-  Args:
-    data_service: HOST:PORT of the dispatcher.
-    job_name: those who train with the same name divide the batches among them.
+  Attributes:
+    address: HOST:PORT of the dispatcher.
+    name: which no job has had: one that has begun goes on elsewhere.
     global_batch_size: images of a step of all of them.
-    position: records gone through. The epoch in which they end begins anew, in another order.
+  """
+
+  address: str
+  name: str
+  global_batch_size: int
+
+
+def service_batches(source: Source, options: InputOptions, first: int, job: Job) -> tf.data.Dataset:
+  """Endless batches like those of `pipeline.record_batches`, of which see the arguments.
+
+  The epoch in which `first` lies begins anew, in another order.
 
   Yields:
-    The same, but for 'position', which says how many images all have taken, less one: the place
+    The same, but for 'record_index', which says how many images all have taken, less one: the index
     of a record, epoch * number + index, is its second seed.
   """
-  found = _records(dataset, seed, position, shuffle_buffer, num_readers)
-  decoded = input_pipeline.decode_records(
-    found,
-    dataset,
-    preprocessing,
-    distortion,
-    image_size=image_size,
-    labels_offset=labels_offset,
-    multi_label=multi_label,
-    seed=seed,
-    num_threads=num_threads,
-  )
-  batches = decoded.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  images = input_pipeline.decode_records(_records(source.dataset, options, first), source, options)
+  batches = images.batch(options.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
   batches = batches.apply(
     tf.data.experimental.service.distribute(
       tf.data.experimental.service.ShardingPolicy.DYNAMIC,
-      f'grpc://{data_service}',
-      job_name=job_name,
+      f'grpc://{job.address}',
+      job_name=job.name,
       compression=None,  # images' noise does not get smaller
     )
   )
 
-  def count(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    last = position + (number // replicas + 1) * global_batch_size - 1
-    return {**batch, 'position': tf.fill([batch_size], last)}
+  def count(number: tf.Tensor, batch: input_pipeline.Batch) -> input_pipeline.Batch:
+    last = first + (number // options.replicas + 1) * job.global_batch_size - 1
+    return {**batch, 'record_index': tf.fill([options.batch_size], last)}
 
-  batches = batches.enumerate().map(count).prefetch(tf.data.AUTOTUNE)
-  return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+  return input_pipeline.endless(batches.enumerate().map(count).prefetch(tf.data.AUTOTUNE))
 
 
-def _records(
-  dataset: Dataset, seed: int, position: int, shuffle_buffer: int, num_readers: int
-) -> tf.data.Dataset:
-  """Endless pairs (place, record), shard after shard: its source is what the service deals out."""
-  dataset = record_order.counted(dataset)
-  sizes = np.array(dataset.shard_sizes, np.int64)
+def _records(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dataset:
+  """Endless pairs (record index, record), shard after shard: the service divides its source."""
+  sizes = np.array(record_order.shard_sizes(dataset), np.int64)
   paths, starts, number = list(dataset.paths), np.cumsum(sizes) - sizes, len(sizes)
   total = int(sizes.sum())
 
   def records_of(turn: tf.Tensor) -> tf.data.Dataset:
     epoch = turn // number
-    seeds = tf.random.fold_in([tf.cast(seed, tf.int64), epoch], position)
+    seeds = tf.random.fold_in([tf.cast(options.seed, tf.int64), epoch], first)
     shard = tf.random.experimental.stateless_shuffle(tf.range(number), seeds)[turn % number]
-    found = tf.data.TFRecordDataset(tf.gather(paths, shard))
-    return found.enumerate(epoch * total + tf.gather(starts, shard))
+    records = tf.data.TFRecordDataset(tf.gather(paths, shard))
+    return records.enumerate(epoch * total + tf.gather(starts, shard))
 
-  turns = tf.data.Dataset.range(position // total * number, tf.int64.max)
-  found = turns.interleave(records_of, min(num_readers, number))
-  return found.shuffle(min(shuffle_buffer, total), seed)
+  turns = tf.data.Dataset.range(first // total * number, tf.int64.max)
+  records = turns.interleave(records_of, min(options.num_readers, number))
+  return records.shuffle(min(options.shuffle_buffer, total), options.seed)
 
 
 class Watched:
@@ -157,7 +134,7 @@ class Watched:
     since = time.monotonic()
     while True:
       try:
-        found = self._taken.get(timeout=_ASK_SECS)
+        batch = self._taken.get(timeout=_ASK_SECS)
         break
       except queue.Empty:
         connect(self._data_service, _ASK_SECS)
@@ -166,6 +143,6 @@ class Watched:
           f'The data service at {self._data_service} has given no batch for {SILENCE_SECS:.0f} s: '
           'are its workers running (slim-inception data-service --role=worker)?'
         )
-    if isinstance(found, Exception):
-      raise found
-    return found
+    if isinstance(batch, Exception):
+      raise batch
+    return batch

@@ -1,8 +1,12 @@
 """From records to batches: the host's half of the work.
 
-Training goes through the records in an order that is a function of seed and position alone (see
-`record_order`), so a run that is resumed at a position goes on as if it had never stopped.
+Training goes through the records in an order that is a function of seed and record index alone (see
+`record_order`), so a run that is resumed at an index goes on as if it had never stopped.
 """
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -13,118 +17,117 @@ from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
 # Records that one decoding task takes. Measured on 2 cores with 96 x 96 JPEGs: 3,000 images/s in
-# tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which can not skip a broken image.
+# tasks of 16, 1,300 in tasks of one, 2,000 for a plain map, which cannot skip a broken image.
 TASK = 16
 _PROBES = 64
 _OUTSIDE = 'is outside the classes'
 
+# 'image': [N, H, W, C] uint8, 'label': [N] int32 or [N, num_classes] float32, 'seed': [N, 2] int32,
+# 'record_index': [N] int64.
+Batch = dict[str, tf.Tensor]
 
-def train_batches(
-  dataset: Dataset,
-  preprocessing: Preprocessing,
-  distortion: Distortion,
-  *,
-  image_size: int,
-  batch_size: int,
-  labels_offset: int = 0,
-  multi_label: bool = False,
-  seed: int = 0,
-  position: int = 0,
-  shuffle_buffer: int = 4096,
-  num_readers: int = 4,
-  num_threads: int | None = None,
-  worker: int = 0,
-  num_workers: int = 1,
-  replicas: int = 1,
-) -> tf.data.Dataset:
-  """Endless shuffled batches for `Preprocessing.train_device`.
 
-  Args:
-    dataset: what to read.
-    preprocessing: how to decode and crop.
-    distortion: how to crop.
+class Source(NamedTuple):
+  """Records, and how their images are decoded and cropped."""
+
+  dataset: Dataset
+  preprocessing: Preprocessing
+  distortion: Distortion
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+  """How records become batches.
+
+  Attributes:
     image_size: pixels a side.
-    batch_size: images a batch.
+    batch_size: images of a batch.
     labels_offset: subtracted from the labels.
-    multi_label: a record has one label or more.
+    multi_label: whether a record has one label or more.
     seed: of the order and of the distortions.
-    position: where to begin: records already gone through, counted over all epochs.
     shuffle_buffer: records shuffled together.
-    num_readers: lanes read side by side by all workers together.
+    num_readers: readers that go side by side, over all workers.
     num_threads: of decoding; None lets tf.data find out.
     worker: which of `num_workers`, to which the records of a global batch go in turn.
     num_workers: that share the global batch.
     replicas: batches of a step that this worker takes; its records go to them in turn, so one
-      process deals a global batch out as several would.
+      process divides a global batch as several would.
+  """
+
+  image_size: int
+  batch_size: int
+  labels_offset: int = 0
+  multi_label: bool = False
+  seed: int = 0
+  shuffle_buffer: int = 4096
+  num_readers: int = 4
+  num_threads: int | None = None
+  worker: int = 0
+  num_workers: int = 1
+  replicas: int = 1
+
+
+def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.data.Dataset:
+  """Endless shuffled batches for `Preprocessing.train_device`.
+
+  Args:
+    source: what to read.
+    options: how.
+    first: index of the first record, counted over all epochs: so many are gone through.
 
   Yields:
-    'image': [batch_size, image_size, image_size, C] uint8, 'label': [batch_size] int32, 'seed':
-    [batch_size, 2] int32 for the device's distortions, 'position': [batch_size] int64. With
-    `multi_label`, 'label' is [batch_size, num_classes] float32, 1 for each label of the image.
-    Images that can not be decoded are missing: so are their positions.
+    `Batch`es. With `multi_label`, 'label' is 1 for each label of the image. Images that cannot be
+    decoded are missing: so are their record indices.
   """
-  found = record_order.records_from(
-    dataset,
-    seed=seed,
-    position=position,
-    num_lanes=num_readers,
-    window=shuffle_buffer,
-    worker=worker,
-    num_workers=num_workers,
+  ordered = record_order.records_from(
+    source.dataset,
+    seed=options.seed,
+    first=first,
+    num_readers=options.num_readers,
+    window=options.shuffle_buffer,
+    worker=options.worker,
+    num_workers=options.num_workers,
   )
-  decoded = decode_records(
-    found,
-    dataset,
-    preprocessing,
-    distortion,
-    image_size=image_size,
-    labels_offset=labels_offset,
-    multi_label=multi_label,
-    seed=seed,
-    num_threads=num_threads,
-  )
-  batches = _deal(decoded, batch_size, replicas).prefetch(tf.data.AUTOTUNE)
-  # Workers need not ask each other at every step whether there is more.
+  images = decode_records(ordered, source, options)
+  return endless(_split(images, options.batch_size, options.replicas).prefetch(tf.data.AUTOTUNE))
+
+
+def endless(batches: tf.data.Dataset) -> tf.data.Dataset:
+  """Says that there is always more: workers need not ask each other at every step."""
   return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def decode_records(
-  found: tf.data.Dataset,
-  dataset: Dataset,
-  preprocessing: Preprocessing,
-  distortion: Distortion,
-  *,
-  image_size: int,
-  labels_offset: int,
-  multi_label: bool,
-  seed: int,
-  num_threads: int | None,
+  ordered: tf.data.Dataset, source: Source, options: InputOptions
 ) -> tf.data.Dataset:
-  """The images of pairs (place, record): `train_batches`, of which see the rest, unbatched."""
+  """The images of pairs (record index, record), unbatched: see `record_batches`."""
+  dataset = source.dataset
+  num_classes = dataset.num_classes - options.labels_offset
+  size = options.image_size
 
-  def decode(place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = records.parse_example(record, dataset.schema, multi_label)
-    own_seed = seeds_of(seed, place)
-    image = preprocessing.train_host(
-      example['encoded'], image_size, image_size, example['bbox'], own_seed, distortion
+  def decode(index: tf.Tensor, record: tf.Tensor) -> Batch:
+    example = records.parse_example(record, dataset.schema, options.multi_label)
+    seed = seeds_of(options.seed, index)
+    image = source.preprocessing.train_host(
+      example['encoded'], size, size, example['bbox'], seed, source.distortion
     )
-    label = target(example['label'], dataset.num_classes - labels_offset, labels_offset)
-    return {'image': image, 'label': label, 'seed': own_seed, 'position': place}
+    label = target(example['label'], num_classes, options.labels_offset)
+    return {'image': image, 'label': label, 'seed': seed, 'record_index': index}
 
   def check(_: tf.Tensor, some: tf.Tensor) -> tf.Operation:
-    labels = records.parse_labels(some, dataset.schema, multi_label)
-    return assert_labels(labels, dataset, labels_offset)
+    labels = records.parse_labels(some, dataset.schema, options.multi_label)
+    return assert_labels(labels, dataset, options.labels_offset)
 
-  return map_skipping_broken(found, decode, num_threads, check=check)
+  return map_skipping_broken(ordered, decode, options.num_threads, check=check)
 
 
-def seeds_of(seed: int, places: tf.Tensor) -> tf.Tensor:
-  """[..., 2] int32: what the distortions of the images at [...] places are drawn from."""
-  seeds = tf.stack([tf.fill(tf.shape(places), tf.cast(seed, tf.int64)), places], -1)
+def seeds_of(seed: int, indices: tf.Tensor) -> tf.Tensor:
+  """[..., 2] int32: seeds of the distortions of the images with record indices [...]."""
+  seeds = tf.stack([tf.fill(tf.shape(indices), tf.cast(seed, tf.int64)), indices], -1)
   return tf.cast(seeds % (2**31 - 1), tf.int32)
 
 
-def _deal(images: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
+def _split(images: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
   """Batches of the first replica, the second, ..., to which images go in turn, as to workers."""
   if replicas == 1:
     return images.batch(batch_size, drop_remainder=True)
@@ -153,14 +156,13 @@ def check_labels(dataset: Dataset, labels_offset: int) -> int:
   return num_classes
 
 
-def check_images(
-  dataset: Dataset, preprocessing: Preprocessing, distortion: Distortion, image_size: int
-) -> None:
+def check_images(source: Source, image_size: int) -> None:
   """Decodes an image, so that a set of which none can be decoded is no endless search.
 
   Raises:
     ValueError: none of the first images can be decoded; says why.
   """
+  dataset, preprocessing, distortion = source
   failure = None
   try:
     for record in tf.data.TFRecordDataset(sorted(dataset.paths)).take(_PROBES):
@@ -244,14 +246,18 @@ def assert_labels(
 
 
 def map_skipping_broken(
-  found: tf.data.Dataset, decode, num_threads: int | None, task_size: int = TASK, check=None
+  elements: tf.data.Dataset,
+  decode: Callable[..., Any],
+  num_threads: int | None,
+  task_size: int = TASK,
+  check: Callable[..., tf.Operation] | None = None,
 ) -> tf.data.Dataset:
-  """`found.map(decode)` in parallel and in order, without the elements on which it fails.
+  """`elements.map(decode)` in parallel and in order, without the elements on which it fails.
 
   `ignore_errors` on the whole would pass over a damaged file too: here it sees decoding alone.
 
   Args:
-    found: what to decode.
+    elements: what to decode.
     decode: called with the parts of an element.
     num_threads: None lets tf.data find out.
     task_size: elements that are decoded in one go. As many results for each thread wait to be
@@ -260,12 +266,12 @@ def map_skipping_broken(
       and is not skipped. Once for all of them it takes a sixth of the time.
   """
 
-  def task(*elements: tf.Tensor) -> tf.data.Dataset:
-    with tf.control_dependencies([check(*elements)] if check else []):
-      elements = tf.nest.map_structure(tf.identity, elements)
-    return tf.data.Dataset.from_tensor_slices(elements).map(decode).ignore_errors()
+  def task(*some: tf.Tensor) -> tf.data.Dataset:
+    with tf.control_dependencies([check(*some)] if check else []):
+      some = tf.nest.map_structure(tf.identity, some)
+    return tf.data.Dataset.from_tensor_slices(some).map(decode).ignore_errors()
 
-  return found.batch(task_size).interleave(
+  return elements.batch(task_size).interleave(
     task,
     cycle_length=num_threads or 8,
     block_length=task_size,

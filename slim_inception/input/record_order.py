@@ -1,11 +1,11 @@
-"""The order in which training goes through records: a function of seed and position alone.
+"""The order in which training goes through records: a function of seed and record index alone.
 
-An epoch is its shards, shuffled and put end to end, and cut in lanes of consecutive records whose
-lengths differ by one at most. Lanes are read side by side and take turns: position q of an epoch
-comes from lane q % num_lanes. In a lane, window after window of records is shuffled as a whole.
+An epoch is its shards, shuffled and put end to end, and cut into a section of consecutive records
+for each reader, whose lengths differ by one at most. Readers go side by side and take turns: record
+q of an epoch comes from reader q % num_readers. Each shuffles window after window of its records.
 
-So the place of every record can be counted without reading it. Going on at a position reads a
-window again at most; and workers that take turns in the positions read lanes of their own.
+So the index of every record can be counted without reading it. Going on at an index reads a window
+again at most; and workers that take turns in the indices have readers of their own.
 """
 
 import concurrent.futures
@@ -24,24 +24,24 @@ def records_from(
   dataset: Dataset,
   *,
   seed: int,
-  position: int,
-  num_lanes: int,
+  first: int,
+  num_readers: int,
   window: int,
   worker: int = 0,
   num_workers: int = 1,
 ) -> tf.data.Dataset:
-  """Endless pairs (place, record): int64 scalar, counted over all epochs, and string scalar.
+  """Endless pairs (record index, record): int64 scalar, over all epochs, and string scalar.
 
-  The places are those from `position` on with place % num_workers == worker. A worker reads the
-  lanes that can have such places: its own alone where num_workers divides num_lanes. A lane begins
-  inside a shard as a rule, and passes over what is before.
+  The indices are those from `first` on with index % num_workers == worker. A worker has the readers
+  that can come to such indices: its own alone where num_workers divides num_readers. A reader
+  begins inside a shard as a rule, and passes over what is before.
 
   Args:
     dataset: what to read.
     seed: of the order.
-    position: first place.
-    num_lanes: lanes of an epoch.
-    window: records shuffled together, dealt out to the lanes; with the next ones, which are read
+    first: index of the first record.
+    num_readers: readers of an epoch.
+    window: records shuffled together, divided among the readers; with the next ones, which are read
       meanwhile, up to three times as many are held.
     worker: which of `num_workers`.
     num_workers: that share the records; the order is the same whatever their number.
@@ -49,55 +49,61 @@ def records_from(
   Raises:
     ValueError, OSError: a shard that has to be counted is damaged or not there.
   """
-  dataset = counted(dataset)
-  by_path = sorted(zip(dataset.paths, dataset.shard_sizes, strict=True))
-  paths, sizes = map(np.array, zip(*by_path, strict=True))
-  total = sum(dataset.shard_sizes)
-  window = -(-window // num_lanes)
-  stride = math.gcd(num_workers, num_lanes)
-
-  def lane_from(first: tf.Tensor) -> tf.data.Dataset:
-    """The records of places first, first + num_lanes, ..."""
-
-    def windows_of(epoch: tf.Tensor) -> tf.data.Dataset:
-      lane = (first - epoch * total) % num_lanes
-      begin = lane * (total // num_lanes) + tf.minimum(lane, total % num_lanes)
-      end = begin + total // num_lanes + tf.cast(lane < total % num_lanes, tf.int64)
-      done = (
-        tf.maximum(first - epoch * total, 0) // num_lanes // window
-      )  # 0 but for the first epoch
-      found = _read(paths, sizes, [seed, tf.cast(epoch, tf.int32)], begin + done * window, end)
-      seeds = tf.random.fold_in([tf.cast(seed, tf.int64), epoch], lane)
-
-      def shuffle(number: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
-        return tf.random.experimental.stateless_shuffle(records, tf.random.fold_in(seeds, number))
-
-      return found.batch(window).enumerate(done).map(shuffle)
-
-    windows = tf.data.Dataset.range(first // total, tf.int64.max).flat_map(windows_of)
-    return windows.prefetch(1).unbatch().skip(first % total // num_lanes % window)
-
-  first = position + (worker - position) % stride
-  firsts = np.arange(first, first + num_lanes, stride, dtype=np.int64)
-  found = tf.data.Dataset.from_tensor_slices(firsts).interleave(lane_from, len(firsts))
-  numbered = tf.data.Dataset.zip(tf.data.Dataset.range(first, tf.int64.max, stride), found)
+  epochs = _Epochs(dataset, seed, num_readers, -(-window // num_readers))
+  stride = math.gcd(num_workers, num_readers)
+  begin = first + (worker - first) % stride
+  begins = np.arange(begin, begin + num_readers, stride, dtype=np.int64)
+  records = tf.data.Dataset.from_tensor_slices(begins).interleave(epochs.reader_from, len(begins))
+  numbered = tf.data.Dataset.zip(tf.data.Dataset.range(begin, tf.int64.max, stride), records)
   if stride == num_workers:
     return numbered
-  return numbered.filter(lambda place, _: place % num_workers == worker)
+  return numbered.filter(lambda index, _: index % num_workers == worker)
 
 
-def _read(
-  paths: np.ndarray, sizes: np.ndarray, seeds: list, begin: tf.Tensor, end: tf.Tensor
-) -> tf.data.Dataset:
-  """Records `begin` to `end` of the shards in the order that the seeds give."""
-  order = tf.random.experimental.stateless_shuffle(tf.range(len(paths)), seeds)
-  bounds = tf.concat([[0], tf.cumsum(tf.gather(tf.constant(sizes, tf.int64), order))], 0)
-  first = tf.searchsorted(bounds[1:], begin[tf.newaxis], 'right')[0]
-  last = tf.searchsorted(bounds[1:], end[tf.newaxis], 'left')[0]
-  files = tf.gather(paths, order)[first : last + 1]
-  found = tf.data.TFRecordDataset(files).skip(begin - bounds[first]).take(end - begin)
-  # Places are counted: a record less would move all that follow, without a word.
-  return found.apply(tf.data.experimental.assert_cardinality(end - begin))
+class _Epochs:
+  """What one reader reads in one epoch, in windows."""
+
+  def __init__(self, dataset: Dataset, seed: int, num_readers: int, window: int):
+    by_path = sorted(zip(dataset.paths, shard_sizes(dataset), strict=True))
+    self._paths, self._sizes = map(np.array, zip(*by_path, strict=True))
+    self._total = int(self._sizes.sum())
+    self._seed, self._num_readers, self._window = seed, num_readers, window
+
+  def reader_from(self, begin: tf.Tensor) -> tf.data.Dataset:
+    """The records with indices begin, begin + num_readers, ..."""
+    epochs = tf.data.Dataset.range(begin // self._total, tf.int64.max)
+    windows = epochs.flat_map(lambda epoch: self._windows(begin, epoch))
+    done_of_window = begin % self._total // self._num_readers % self._window
+    return windows.prefetch(1).unbatch().skip(done_of_window)
+
+  def _windows(self, begin: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
+    """The shuffled windows of an epoch, from the one that has record `begin` on."""
+    total, num_readers = self._total, self._num_readers
+    reader = (begin - epoch * total) % num_readers
+    start = reader * (total // num_readers) + tf.minimum(reader, total % num_readers)
+    end = start + total // num_readers + tf.cast(reader < total % num_readers, tf.int64)
+    # Windows that are done: 0 but for the first epoch.
+    done = tf.maximum(begin - epoch * total, 0) // num_readers // self._window
+    records = self._read(epoch, start + done * self._window, end)
+    seeds = tf.random.fold_in([tf.cast(self._seed, tf.int64), epoch], reader)
+
+    def shuffle(number: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+      return tf.random.experimental.stateless_shuffle(window, tf.random.fold_in(seeds, number))
+
+    return records.batch(self._window).enumerate(done).map(shuffle)
+
+  def _read(self, epoch: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+    """Records `begin` to `end` of the shards in the epoch's order."""
+    seeds = [self._seed, tf.cast(epoch, tf.int32)]
+    order = tf.random.experimental.stateless_shuffle(tf.range(len(self._paths)), seeds)
+    sizes = tf.gather(tf.constant(self._sizes, tf.int64), order)
+    bounds = tf.concat([[0], tf.cumsum(sizes)], 0)
+    first = tf.searchsorted(bounds[1:], begin[tf.newaxis], 'right')[0]
+    last = tf.searchsorted(bounds[1:], end[tf.newaxis], 'left')[0]
+    paths = tf.gather(self._paths, order)[first : last + 1]
+    records = tf.data.TFRecordDataset(paths).skip(begin - bounds[first]).take(end - begin)
+    # Indices are counted: a record less would move all that follow, without a word.
+    return records.apply(tf.data.experimental.assert_cardinality(end - begin))
 
 
 def counted(dataset: Dataset) -> Dataset:
@@ -106,9 +112,27 @@ def counted(dataset: Dataset) -> Dataset:
   Raises:
     ValueError, OSError: a shard is damaged or not there.
   """
+  sizes = shard_sizes(dataset)
+  return dataclasses.replace(dataset, shard_sizes=sizes, num_samples=sum(sizes))
+
+
+def shard_sizes(dataset: Dataset) -> tuple[int, ...]:
+  """The numbers of records of the shards, see `counted`."""
   if dataset.shard_sizes is not None:
-    return dataset
+    return dataset.shard_sizes
   logging.info('Counting the records of %d shards: no dataset.json does', len(dataset.paths))
   with concurrent.futures.ThreadPoolExecutor(16) as pool:
-    sizes = tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
-  return dataclasses.replace(dataset, shard_sizes=sizes, num_samples=sum(sizes))
+    return tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
+
+
+def sharing_advice(num_readers: int, num_workers: int) -> str:
+  """What to say where workers cannot have readers of their own; '' where they can."""
+  own = math.gcd(num_readers, num_workers)
+  if own == num_workers:
+    return ''
+  return (
+    f'--num_readers={num_readers} is no multiple of the {num_workers} workers: each reads '
+    f'{f"1/{own} of the" if own > 1 else "all"} records to keep 1/{num_workers}; with '
+    f'--num_readers={-(-num_readers // num_workers) * num_workers} it reads its own alone (in '
+    'another order)'
+  )

@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 
 from slim_inception.datasets import dataset_factory, dataset_info
-from slim_inception.train.config import BALANCED, Config
+from slim_inception.train.config import BALANCED, DataConfig, LossConfig
 
 
-def load(config: Config) -> list[float] | None:
+def load(config: LossConfig, data: DataConfig) -> list[float] | None:
   """One weight for each class of the head; None without --class_weights.
 
   Raises:
@@ -16,31 +16,31 @@ def load(config: Config) -> list[float] | None:
       counts to go by.
     OSError: the file or the data set can not be read.
   """
-  if config.loss.class_weights is None:
+  if config.class_weights is None:
     return None
-  if config.loss.class_weights == BALANCED:
-    return _balanced(config)[config.data.labels_offset :]
+  if config.class_weights == BALANCED:
+    return _balanced(data)[data.labels_offset :]
   dataset = dataset_factory.get_dataset(
-    config.data.dataset_name, config.data.dataset_split_name, config.data.dataset_dir
+    data.dataset_name, data.dataset_split_name, data.records_dir
   )
   names = [dataset.labels_to_names.get(label, str(label)) for label in range(dataset.num_classes)]
-  with open(config.loss.class_weights, encoding='utf-8') as file:
-    return parse(file.read(), config.loss.class_weights, names)[config.data.labels_offset :]
+  with open(config.class_weights, encoding='utf-8') as file:
+    return parse(file.read(), config.class_weights, names)[data.labels_offset :]
 
 
-def _balanced(config: Config) -> list[float]:
-  info = dataset_info.read_info(config.data.dataset_dir)
+def _balanced(data: DataConfig) -> list[float]:
+  info = dataset_info.read_info(data.records_dir)
   if info is None:
     raise ValueError(
       f'--class_weights=balanced counts labels by {dataset_info.INFO_FILE}, which '
-      f'{config.data.dataset_dir} has not: give a file of lines class name or label:weight'
+      f'{data.records_dir} has not: give a file of lines class name or label:weight'
     )
-  if config.data.dataset_split_name not in info.splits:
+  if data.dataset_split_name not in info.splits:
     raise ValueError(
-      f'--class_weights=balanced: {config.data.dataset_dir} has no split '
-      f'{config.data.dataset_split_name}; it has {", ".join(sorted(info.splits))}'
+      f'--class_weights=balanced: {data.records_dir} has no split '
+      f'{data.dataset_split_name}; it has {", ".join(sorted(info.splits))}'
     )
-  return inverse_frequencies(info.splits[config.data.dataset_split_name].label_counts)
+  return inverse_frequencies(info.splits[data.dataset_split_name].label_counts)
 
 
 def inverse_frequencies(counts: Sequence[int]) -> list[float]:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slim_inception import choices, files, flags
+from slim_inception import files, flags
 from slim_inception.constants import CONFIG_FILE
 from slim_inception.datasets import dataset_factory
 from slim_inception.flags import field
@@ -31,8 +32,29 @@ OPTIMIZERS = (
   'sgd',
 )
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
+LOSSES = ('sigmoid', 'softmax')
+PRECISIONS = ('bfloat16', 'float16', 'float32')
 BALANCED = 'balanced'  # of --class_weights
 _RECIPES = Path(__file__).parent / 'recipes'
+
+
+def net_names() -> tuple[str, ...]:
+  """Names of the registered nets."""
+  from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
+
+  return tuple(nets_factory.NETS)
+
+
+def preprocessing_names() -> tuple[str, ...]:
+  """Names of the registered preprocessings."""
+  from slim_inception.preprocessing import preprocessing_factory  # imports TensorFlow
+
+  return tuple(preprocessing_factory.PREPROCESSING)
+
+
+def dataset_names() -> tuple[str, ...]:
+  """Names of the registered data sets."""
+  return tuple(dataset_factory.DATASETS)
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -93,7 +115,7 @@ class DataConfig:
   dataset_name: str = field(
     'imagenet',
     'The data set to train on; synthetic is noise, to try hardware with.',
-    choices=choices.dataset_names,
+    choices=dataset_names,
   )
   dataset_split_name: str = field('train', 'The split of the data set to train on.')
   dataset_dir: str | None = field(
@@ -103,13 +125,15 @@ class DataConfig:
     0, 'This number is subtracted from every label; 1 drops a background class.'
   )
   shuffle_buffer: int = field(
-    4096, 'So many records are shuffled together within the shuffled shards.', at_least=1
+    4096, 'Number of records that are shuffled together, within the shuffled shards.', at_least=1
   )
   num_readers: int = field(
-    4, 'So many readers go through the records side by side, over all workers.', at_least=1
+    4, 'Number of readers that go through the records side by side, over all workers.', at_least=1
   )
   num_preprocessing_threads: int | None = field(
-    None, 'So many threads decode images; by default tf.data finds out how many help.', at_least=1
+    None,
+    'Number of threads that decode images; by default tf.data finds out how many help.',
+    at_least=1,
   )
   data_service: str | None = field(
     None,
@@ -119,20 +143,27 @@ class DataConfig:
     check=flags.host_and_port,
   )
 
+  @property
+  def records_dir(self) -> str:
+    """The folder of the records; raises ValueError where none is given."""
+    if not self.dataset_dir:
+      raise ValueError('--dataset_dir must be given')
+    return self.dataset_dir
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
   """The net."""
 
-  model_name: str = field('inception_v3', 'The net to train.', choices=choices.net_names)
+  model_name: str = field('inception_v3', 'The net to train.', choices=net_names)
   depth_multiplier: float = field(
     1.0, 'The filters of inception_v3 are multiplied by this factor.', above=0
   )
   train_image_size: int | None = field(
-    None, "Training images have this side in pixels; the net's own by default.", at_least=1
+    None, "Side of the training images in pixels; the net's own by default.", at_least=1
   )
   input_channels: int = field(
-    3, 'Images are decoded to so many channels: 3 for RGB, 1 for grey.', choices=(1, 3)
+    3, 'Number of channels that images are decoded to: 3 for RGB, 1 for grey.', choices=(1, 3)
   )
   dropout_keep_prob: float = field(
     0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
@@ -167,17 +198,17 @@ class BatchConfig:
 
   batch_size: int = field(
     32,
-    'Each replica takes so many images in one forward and backward pass.',
+    'Number of images that each replica takes in one forward and backward pass.',
     at_least=1,
   )
   accumulate_steps: int = field(
     1,
-    'Each replica adds up the gradients of so many passes of batch_size images before an update.',
+    'Number of passes of batch_size images whose gradients each replica adds up for an update.',
     at_least=1,
   )
   global_batch_size: int | None = field(
     None,
-    'An update takes so many images over all replicas and passes; it overrides --batch_size.',
+    'Number of images of an update, over all replicas and passes; it overrides --batch_size.',
     at_least=1,
   )
 
@@ -188,12 +219,12 @@ class DevicesConfig:
 
   num_clones: int | None = field(
     None,
-    'So many replicas of the net train in this process; by default one on each GPU, or 1.',
+    'Number of replicas of the net in this process; by default one on each GPU, or 1.',
     at_least=1,
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   precision: str = field(
-    'float32', 'The net computes with this type; variables are float32.', choices=choices.PRECISIONS
+    'float32', 'The net computes with this type; variables are float32.', choices=PRECISIONS
   )
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
 
@@ -203,10 +234,10 @@ class ScheduleConfig:
   """Length and learning rate."""
 
   num_epochs: float | None = field(
-    None, 'The run ends after so many epochs of the global batch.', above=0
+    None, 'Number of epochs, of the global batch, after which the run ends.', above=0
   )
   max_number_of_steps: int | None = field(
-    None, 'The run ends at this step; it overrides --num_epochs.', at_least=1
+    None, 'Number of steps after which the run ends; it overrides --num_epochs.', at_least=1
   )
   learning_rate: float = field(
     0.01, 'The initial learning rate, which is not scaled with the batch.', at_least=0
@@ -221,7 +252,7 @@ class ScheduleConfig:
   )
   num_epochs_per_decay: float = field(
     2.0,
-    'A stair of the schedule exponential, or the whole schedule polynomial, takes so many epochs.',
+    'Number of epochs of a stair of the schedule exponential, or of the whole schedule polynomial.',
     above=0,
   )
   learning_rate_steps: tuple[float, ...] = field(
@@ -235,7 +266,7 @@ class ScheduleConfig:
     0.0001, 'The schedules polynomial and cosine end at this learning rate.', at_least=0
   )
   warmup_epochs: float = field(
-    0.0, 'The learning rate rises linearly from 0 for so many epochs.', at_least=0
+    0.0, 'Number of epochs in which the learning rate rises linearly from 0.', at_least=0
   )
 
 
@@ -299,9 +330,7 @@ class AugmentConfig:
   """Preprocessing and augmentation."""
 
   preprocessing_name: str | None = field(
-    None,
-    "The preprocessing of the images, inception or vgg; the net's own by default.",
-    check=choices.check_preprocessing,
+    None, "The preprocessing of the images; the net's own by default.", choices=preprocessing_names
   )
   min_crop_area: float = field(
     0.05, 'A training crop has at least this share of the area of its image.', above=0, at_most=1
@@ -327,7 +356,7 @@ class AugmentConfig:
     0.0, 'In this share of the images a rectangle turns to noise.', at_least=0, at_most=1
   )
   randaugment_layers: int = field(
-    0, 'RandAugment applies so many operations to an image.', at_least=0
+    0, 'Number of operations that RandAugment applies to an image.', at_least=0
   )
   randaugment_magnitude: float = field(
     9.0,
@@ -344,7 +373,7 @@ class LossConfig:
   loss: str = field(
     'softmax',
     'softmax is for images of one label each, sigmoid for images of one or more.',
-    choices=choices.LOSSES,
+    choices=LOSSES,
   )
   class_weights: str | None = field(
     None,
@@ -374,7 +403,7 @@ class FinetuneConfig:
   )
   head_epochs: float = field(
     0.0,
-    'After a start from --checkpoint_path the heads alone are trained for so many epochs.',
+    'Number of epochs after a start from --checkpoint_path in which the heads alone are trained.',
     at_least=0,
   )
 
@@ -385,7 +414,8 @@ class EvaluationConfig:
 
   eval_interval_epochs: float | None = field(
     None,
-    'The run evaluates itself every so many epochs and keeps its best checkpoint in best/.',
+    'Number of epochs between evaluations by the run itself, which keeps its best checkpoint '
+    'in best/.',
     above=0,
   )
   eval_split_name: str = field('validation', 'The split of these evaluations.')
@@ -396,7 +426,9 @@ class EvaluationConfig:
     at_most=1,
   )
   patience: int | None = field(
-    None, 'The run stops after so many evaluations without a better top-1 accuracy.', at_least=1
+    None,
+    'Number of evaluations without a better top-1 accuracy after which the run stops.',
+    at_least=1,
   )
 
 
@@ -404,18 +436,14 @@ class EvaluationConfig:
 class SavingConfig:
   """Checkpoints and progress."""
 
-  save_interval_secs: float = field(
-    600.0, 'A checkpoint is saved every so many seconds.', at_least=0
-  )
+  save_interval_secs: float = field(600.0, 'Number of seconds between checkpoints.', at_least=0)
   save_interval_steps: int | None = field(
-    None, 'A checkpoint is saved every so many steps too.', at_least=1
+    None, 'Number of steps between checkpoints, in addition to --save_interval_secs.', at_least=1
   )
-  max_to_keep: int = field(5, 'So many of the latest checkpoints are kept.', at_least=1)
-  log_every_n_steps: int = field(
-    10, 'A line of progress is logged every so many steps.', at_least=1
-  )
+  max_to_keep: int = field(5, 'Number of checkpoints that are kept, the latest ones.', at_least=1)
+  log_every_n_steps: int = field(10, 'Number of steps between lines of progress.', at_least=1)
   save_summaries_secs: float = field(
-    60.0, 'The events of TensorBoard are written out every so many seconds.', at_least=0
+    60.0, "Number of seconds between writes of TensorBoard's events.", at_least=0
   )
   histograms: bool = field(False, 'TensorBoard shows histograms of the weights.')
   profile_steps: tuple[int, int] | None = field(
@@ -529,8 +557,8 @@ def _check_together(config: Config) -> None:
     for name, value in of_records.items():
       if value is not None:
         raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
-  elif not data.dataset_dir:
-    raise ValueError('--dataset_dir must be given')
+  else:
+    _ = data.records_dir
   if data.data_service and config.run.deterministic:
     raise ValueError('--deterministic: the order of --data_service depends on its workers')
   if bool(schedule.learning_rate_steps) != (schedule.learning_rate_decay_type == 'step'):
@@ -594,3 +622,24 @@ def read(directory: str) -> dict[str, Any] | None:
     ValueError: it is not JSON.
   """
   return files.read_json(os.path.join(directory, CONFIG_FILE))
+
+
+# For the configurations that are not yet `flags.field`s.
+POSITIVE = math.ulp(0.0)
+
+
+def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+  """A field with what its flag says of itself; `default` None means: must be given, or derived."""
+  return dataclasses.field(default=default, metadata={'help': text, 'choices': choices})
+
+
+def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+  """Raises ValueError, naming the flag, where a field lies outside its range or is not finite."""
+  for name, (low, high) in ranges.items():
+    value = getattr(config, name)
+    if value is None or (low <= value <= high and math.isfinite(value)):
+      continue
+    least = 'more than 0' if low == POSITIVE else f'at least {low}'
+    raise ValueError(
+      f'--{name}={value}: must be {least}' + (f', at most {high}' if high < math.inf else '')
+    )

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from slim_inception.constants import LOSS_SCALE, LOSS_SCALE_GOOD_STEPS, OVERFLOW_STEPS
+
 GROWTH_STEPS = 2000
 _INITIAL_SCALE = 2.0**15
 
@@ -17,16 +19,16 @@ class LossScale(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.scale = _variable('loss_scale', tf.constant(_INITIAL_SCALE))
-    self.good_steps = _variable('loss_scale_good_steps', tf.constant(0, tf.int64))
-    self.overflow_steps = _variable('overflow_steps', tf.constant(0, tf.int64))
+    self.scale = _variable(LOSS_SCALE, tf.constant(_INITIAL_SCALE))
+    self.good_steps = _variable(LOSS_SCALE_GOOD_STEPS, tf.constant(0, tf.int64))
+    self.overflow_steps = _variable(OVERFLOW_STEPS, tf.constant(0, tf.int64))
 
   def named_variables(self) -> dict[str, tf.Variable]:
     """By their names in a checkpoint."""
     return {
-      'loss_scale': self.scale,
-      'loss_scale_good_steps': self.good_steps,
-      'overflow_steps': self.overflow_steps,
+      LOSS_SCALE: self.scale,
+      LOSS_SCALE_GOOD_STEPS: self.good_steps,
+      OVERFLOW_STEPS: self.overflow_steps,
     }
 
   def unscale(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:

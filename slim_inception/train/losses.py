@@ -1,6 +1,11 @@
 """Losses and accuracies of a batch, from soft targets [N, K]: labels, mixed labels, several."""
 
+import functools
+from collections.abc import Mapping, Sequence
+
 import tensorflow as tf
+
+from slim_inception.train.config import LossConfig
 
 
 def as_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
@@ -77,3 +82,34 @@ def top_1(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   chosen = tf.gather(targets, tf.argmax(logits, -1), batch_dims=1)
   right = tf.logical_and(chosen > 0, tf.equal(chosen, tf.reduce_max(targets, -1)))
   return tf.reduce_mean(tf.cast(right, tf.float32))
+
+
+def batch_losses(
+  config: LossConfig,
+  logits: tf.Tensor,
+  end_points: Mapping[str, tf.Tensor],
+  labels: tf.Tensor,
+  weights: Sequence[float] | None = None,
+) -> dict[str, tf.Tensor]:
+  """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars.
+
+  Args:
+    config: chooses the loss.
+    logits: [N, K] float32 of the main head.
+    end_points: 'AuxLogits', [N, K] float32, if the net has them.
+    labels: [N] integers or [N, K] targets.
+    weights: K weights of the classes.
+  """
+  targets = as_targets(labels, logits.shape[-1])
+  class_weights = None if weights is None else tf.constant(weights, tf.float32)
+  loss_of = functools.partial(
+    LOSSES[config.loss],
+    labels=targets,
+    label_smoothing=config.label_smoothing,
+    class_weights=class_weights,
+  )
+  cross_entropy = loss_of(logits)
+  loss = cross_entropy
+  if 'AuxLogits' in end_points:
+    loss += config.aux_loss_weight * loss_of(end_points['AuxLogits'])
+  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': top_1(logits, targets)}

@@ -255,6 +255,7 @@ class Optimizer(tf.Module):
     def update(variable, name, gradient, step, learning_rate, *slots):
       if name in self._scales:
         learning_rate *= self._scales[name]
+      # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
       arguments = [slot.handle for slot in slots], gradient, learning_rate
       if self._rule.own_decay:
         arguments += (name in self._decayed,)

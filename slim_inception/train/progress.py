@@ -13,7 +13,38 @@ from slim_inception import files
 from slim_inception.constants import METRICS_FILE
 
 
-class Progress:
+class NullProgress:
+  """Reports nothing: on the workers that are not the chief."""
+
+  def start_clock(self, step: int) -> None:
+    pass
+
+  def rewind(self, step: int) -> None:
+    pass
+
+  def pause(self) -> None:
+    pass
+
+  def is_summary_due(self) -> bool:
+    return False
+
+  def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+    pass
+
+  def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+    pass
+
+  def show_images(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
+    pass
+
+  def show_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
+    pass
+
+  def close(self) -> None:
+    pass
+
+
+class Progress(NullProgress):
   """Writes the numbers of a step to the log, to `metrics.jsonl` and to TensorBoard.
 
   `hours` are those of training, over all starts of a run: start-up, tracing and evaluation are not
@@ -113,7 +144,7 @@ class Progress:
     """Whether it is time for what is large: images and histograms."""
     return time.monotonic() - self._flushed >= self._summary_secs
 
-  def draw(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
+  def show_images(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
     """Shows training images in TensorBoard, and in a line of text what they are.
 
     Args:
@@ -125,7 +156,7 @@ class Progress:
       tf.summary.image('train/images', images, step, max_outputs=len(names))
       tf.summary.text('train/labels', ', '.join(names), step)
 
-  def draw_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
+  def show_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
     with self._writer.as_default():
       for name, variable in variables.items():
         tf.summary.histogram(name, variable.read_value(), step)
@@ -176,5 +207,33 @@ def keep_until(path: str, step: int) -> None:
   The file is replaced, never cut in place.
   """
   if os.path.exists(path):
-    objects = files.read_json_lines(path)
-    files.write_json_lines(path, [entry for entry in objects if entry.get('step', 0) <= step])
+    entries = files.read_json_lines(path)
+    files.write_json_lines(path, [entry for entry in entries if entry.get('step', 0) <= step])
+
+
+class Profile:
+  """Has TensorFlow's profiler watch some steps, for TensorBoard.
+
+  Args:
+    directory: of the run.
+    steps: the first and the last, counted from 1; None: none.
+  """
+
+  def __init__(self, directory: str, steps: tuple[int, int] | None):
+    self._directory = directory
+    self._first, self._last = steps or (0, 0)
+    self._running = False
+
+  def before(self, step: int) -> None:
+    """Called before step number `step`, counted from 1."""
+    if self._running and step > self._last:
+      self.close()
+    elif step == self._first and not self._running:
+      tf.profiler.experimental.start(self._directory)
+      self._running = True
+
+  def close(self) -> None:
+    if self._running:
+      self._running = False
+      tf.profiler.experimental.stop()
+      logging.info('Profile of steps %d to %d: %s', self._first, self._last, self._directory)

@@ -39,7 +39,7 @@ def _polynomial(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch
 
 def _cosine(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
   """Half a cosine from the end of the warm-up to the end of the run (arXiv:1608.03983)."""
-  now, start, end = epoch, config.warmup_epochs, config.num_epochs
+  now, start, end = epoch, config.warmup_epochs, config.num_epochs or 0.0
   if config.max_number_of_steps:
     now, start, end = step, config.warmup_epochs * steps_per_epoch, config.max_number_of_steps
   done = min(1, (now - start) / (end - start)) if start < end else 1

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from slim_inception.constants import GLOBAL_STEP, INPUT_POSITION, TRAINED_IMAGES
 from slim_inception.nets import checkpoints
 from slim_inception.nets.model import Model
 from slim_inception.train.config import Config
 from slim_inception.train.loss_scale import LossScale, all_finite
 from slim_inception.train.optimizers import Optimizer, adam_powers
 
-POSITION = 'input_position'
-IMAGES = 'trained_images'
+_COUNTERS = (GLOBAL_STEP, INPUT_POSITION, TRAINED_IMAGES)
 
 
 class Counters(NamedTuple):
@@ -20,14 +20,14 @@ class Counters(NamedTuple):
 
   Attributes:
     step: updates made.
-    position: records gone through, over all epochs: where the data go on.
-    images: images trained on, by which epochs are counted. They are the position without what
-      was skipped: broken images and, after going back, bad batches. Unlike the position they are
+    record_index: records gone through, over all epochs: where the data go on.
+    images: images trained on, by which epochs are counted. They are the records without what was
+      skipped: broken images and, after going back, bad batches. Unlike the record index they are
       known before a step without waiting for the one before.
   """
 
   step: int = 0
-  position: int = 0
+  record_index: int = 0
   images: int = 0
 
 
@@ -36,13 +36,14 @@ class TrainState(tf.Module):
 
   def __init__(self, config: Config, model: Model):
     super().__init__()
-    self._config = config
+    self._optimizer_config = config.optimizer
+    self._averages_decay = config.model.moving_average_decay or None  # 0 is none too
     self.model = model
-    self.trained = trained_variables(config, model)
+    self.trained = trained_variables(config.finetune.trainable_scopes, model)
     self.optimizer = Optimizer(config.optimizer, self.trained, model.regularized_names)
     self.loss_scale = LossScale() if config.devices.precision == 'float16' else None
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
-    if config.model.moving_average_decay:
+    if self._averages_decay is not None:
       for name, variable in model.variables_by_name.items():
         self.averages[name] = tf.Variable(
           variable.read_value(),
@@ -68,11 +69,28 @@ class TrainState(tf.Module):
     for name, average in self.averages.items():
       average.assign(self.model.variables_by_name[name].read_value())
 
+  def move_averages(self, step: tf.Tensor) -> None:
+    """average -= (1 - decay) * (average - variable); called in replica context."""
+    if self._averages_decay is None:
+      return
+    decay = averaging_decay(self._averages_decay, step)
+    tf.distribute.get_replica_context().merge_call(self._move_averages_of_weights, args=(decay,))
+    for name, average in self.averages.items():
+      variable = self.model.variables_by_name[name]
+      if not variable.trainable:  # moving statistics: each replica averages its own
+        _move(average, variable, decay)
+
+  def _move_averages_of_weights(self, strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
+    for name, average in self.averages.items():
+      variable = self.model.variables_by_name[name]
+      if variable.trainable:
+        strategy.extended.update(average, _move, args=(variable, decay), group=False)
+
   def save(self, prefix: str, counters: Counters) -> None:
     """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
     numbers = dict(zip(_COUNTERS, (tf.constant(n, tf.int64) for n in counters), strict=True))
-    if self._config.optimizer.optimizer == 'adam':
-      powers = adam_powers(self._config.optimizer, tf.constant(counters.step + 1))
+    if self._optimizer_config.optimizer == 'adam':
+      powers = adam_powers(self._optimizer_config, tf.constant(counters.step + 1))
       numbers |= dict(zip(('beta1_power', 'beta2_power'), powers, strict=True))
     checkpoints.save(prefix, {**self.named_variables(), **numbers})
 
@@ -80,7 +98,7 @@ class TrainState(tf.Module):
     """Loads a checkpoint of this run, or of slim's.
 
     Returns:
-      The names of slots and averages that it does not have: another optimizer's, say.
+      The names of slots and averages that it does not have: another optimizer's for example.
 
     Raises:
       ValueError: it is damaged or another net's.
@@ -100,30 +118,39 @@ class TrainState(tf.Module):
     return fresh
 
 
-_COUNTERS = ('global_step', POSITION, IMAGES)
+def averaging_decay(decay: float, step: tf.Tensor) -> tf.Tensor:
+  """The decay at a step, small at first, as in tf.train.ExponentialMovingAverage."""
+  step = tf.cast(step, tf.float32)
+  return tf.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def _move(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
+  # As assign_sub, with one pass over memory less.
+  tf.raw_ops.ResourceApplyGradientDescent(
+    var=average.handle, alpha=1.0 - decay, delta=average - variable
+  )
 
 
 def read_counters(prefix: str, global_batch_size: int) -> Counters:
   """How far a run was at its checkpoint; slim's know the step alone: all had this batch."""
   stored = checkpoints.shapes(prefix)
-  found = checkpoints.read(prefix, [name for name in _COUNTERS if name in stored])
-  step = int(found.get('global_step', 0))
-  position = int(found.get(POSITION, step * global_batch_size))
-  return Counters(step, position, int(found.get(IMAGES, position)))
+  values = checkpoints.read(prefix, [name for name in _COUNTERS if name in stored])
+  step = int(values.get(GLOBAL_STEP, 0))
+  record_index = int(values.get(INPUT_POSITION, step * global_batch_size))
+  return Counters(step, record_index, int(values.get(TRAINED_IMAGES, record_index)))
 
 
-def trained_variables(config: Config, model: Model) -> Mapping[str, tf.Variable]:
+def trained_variables(scopes: tuple[str, ...], model: Model) -> Mapping[str, tf.Variable]:
   """{name: variable} that --trainable_scopes leaves to train.
 
   Raises:
     ValueError: no variable is in one of those scopes.
   """
-  wanted = config.finetune.trainable_scopes
   trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
-  for scope in wanted:
+  for scope in scopes:
     if not any(name.startswith(scope) for name in trainable):
       known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
       raise ValueError(
         f'--trainable_scopes: {scope} has no variable; scopes are {", ".join(known)}'
       )
-  return {n: v for n, v in trainable.items() if not wanted or n.startswith(wanted)}
+  return {n: v for n, v in trainable.items() if not scopes or n.startswith(scopes)}

@@ -1,90 +1,102 @@
-"""One synchronous step: forward, backward, sum over the replicas, update."""
+"""One synchronous step: forward, backward, sum over the replicas, update.
 
-import functools
-from collections.abc import Callable, Sequence
+`TrainStep` is to be read from the top: a step of the cluster is a step of each replica, which takes
+its batch in one or more passes, and sums the gradients over the replicas before the update.
+"""
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from slim_inception.input.pipeline import Batch
+from slim_inception.nets.model import Model
 from slim_inception.nets.replicas import sum_over_replicas
 from slim_inception.preprocessing import mixing
-from slim_inception.preprocessing.inception_preprocessing import Distortion
-from slim_inception.preprocessing.preprocessing_factory import Preprocessing
-from slim_inception.preprocessing.rand_augment import rand_augment
 from slim_inception.train import class_weights, losses
-from slim_inception.train.config import Config
+from slim_inception.train.augmentation import Augmentation
+from slim_inception.train.config import Config, OptimizerConfig
 from slim_inception.train.loss_scale import all_finite
 from slim_inception.train.optimizers import RULES
 from slim_inception.train.train_state import TrainState
 
-Batch = dict[str, tf.Tensor]
-# (batch of `input_pipeline.train_batches`, step int64, learning rate float32) -> scalars
-TrainStep = Callable[[Batch, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-
-
-# What a small batch says of itself; the step reports the means.
-_METRICS = ('loss', 'cross_entropy', 'regularization_loss', 'top_1')
+Metrics = dict[str, tf.Tensor]
 Gradients = list[tf.Tensor]
 
+# What a pass says of itself; the step reports the means.
+_METRICS = ('loss', 'cross_entropy', 'top_1', 'regularization_loss')
 
-def make_train_step(
-  strategy: tf.distribute.Strategy,
-  state: TrainState,
-  config: Config,
-  preprocessing: Preprocessing,
-  distortion: Distortion,
-  scopes: tuple[str, ...] = (),
-) -> TrainStep:
-  """The compiled step; `scopes` says which of the trained variables it trains, () all.
 
-  It returns the means over the replicas of 'loss' (all terms), 'cross_entropy' (of the main head),
-  'regularization_loss' and 'top_1', the norm of the summed gradients before it is clipped,
-  'gradient_norm', and 'position', the largest of the batch; with float16 also
-  'loss_scale' and 'overflow_steps', the updates skipped so far.
+class StepResult(NamedTuple):
+  """What a step says of itself.
 
-  With --accumulate_steps=N a replica's batch is N small ones, one after the other.
+  Attributes:
+    metrics: float32 scalars, the means over the replicas of 'loss' (all terms), 'cross_entropy' (of
+      the main head), 'top_1' and 'regularization_loss'; 'gradient_norm', that of the summed
+      gradients before it is clipped; with float16 also 'loss_scale' and 'overflow_steps', the
+      updates skipped so far.
+    last_index: int64 scalar, the largest record index of the batch.
+  """
+
+  metrics: Metrics
+  last_index: tf.Tensor
+
+
+class TrainStep:
+  """The compiled step.
+
+  Args:
+    strategy: of the replicas.
+    state: what the step changes.
+    config: the flags.
+    augmentation: of the images.
+    scopes: of the variables that are trained, of those that --trainable_scopes leaves; () all.
 
   Raises:
     ValueError, OSError: see `class_weights.load`.
   """
-  names = [name for name in state.trained if not scopes or name.startswith(scopes)]
-  trained = [state.trained[name] for name in names]
-  weights = class_weights.load(config)
-  parts = strategy.num_replicas_in_sync * config.batch.accumulate_steps  # of the global batch
 
-  def forward_and_backward(
-    batch: Batch, drawn: mixing.Mix | None, loss_scale: tf.Tensor | None
-  ) -> tuple[Gradients, Batch]:
-    images, kept = augment(config, preprocessing, distortion, batch, drawn)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(trained)
-      # The seed of the batch's first image belongs to this step and replica alone.
-      logits, end_points = state.model(images, training=True, dropout_seed=batch['seed'][0])
-      targets = losses.as_targets(batch['label'], logits.shape[-1])
-      if kept is not None:
-        targets = mixing.mix_targets(targets, kept)
-      metrics = batch_losses(config, logits, end_points, targets, weights)
-      metrics['regularization_loss'] = regularization_loss(config, state)
-      metrics['loss'] += metrics['regularization_loss']
-      share = metrics['loss'] / parts
-      if loss_scale is not None:
-        share *= loss_scale
-    return tape.gradient(share, trained), metrics
+  def __init__(
+    self,
+    strategy: tf.distribute.Strategy,
+    state: TrainState,
+    config: Config,
+    augmentation: Augmentation,
+    scopes: tuple[str, ...] = (),
+  ):
+    self._strategy = strategy
+    self._state = state
+    self._config = config
+    self._augmentation = augmentation
+    self._names = [name for name in state.trained if not scopes or name.startswith(scopes)]
+    self._trained = [state.trained[name] for name in self._names]
+    self._class_weights = class_weights.load(config.loss, config.data)
+    self._num_passes = config.batch.accumulate_steps
+    self._compiled = tf.function(self._step, autograph=False)
+    self.get_concrete_function = self._compiled.get_concrete_function
 
-  def small_step(batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Batch]:
-    drawn = draw_mix(config, batch)  # not compiled: XLA has no gamma distribution
-    compute = forward_and_backward
-    if config.devices.jit_compile:  # no sum over the replicas in it: XLA compiles for one device
-      compute = tf.function(compute, jit_compile=True, autograph=False)
-    return compute(batch, drawn, loss_scale)
+  def __call__(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
+    """Takes a step.
 
-  def replica_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
+    Args:
+      batch: of `input.pipeline`, of each replica its own.
+      step: int64 scalar, from 0.
+      learning_rate: float32 scalar.
+    """
+    return self._compiled(batch, step, learning_rate)
+
+  def _step(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
+    result = self._strategy.run(self._replica_step, args=(batch, step, learning_rate))
+    means = {
+      name: self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+      for name, value in result.metrics.items()
+    }
+    last = self._strategy.experimental_local_results(result.last_index)
+    return StepResult(means, tf.reduce_max(tf.stack(last)))
+
+  def _replica_step(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
+    state, config = self._state, self._config
     scaling, is_finite = state.loss_scale, None
-    gradients, metrics = accumulate(
-      functools.partial(small_step, loss_scale=scaling and scaling.scale.read_value()),
-      batch,
-      trained,
-      config,
-    )
+    gradients, metrics = self._accumulate(batch, scaling and scaling.scale.read_value())
     *gradients, loss = sum_over_replicas([*gradients, metrics['loss']])
     if scaling:
       gradients = scaling.unscale(gradients)
@@ -96,164 +108,75 @@ def make_train_step(
       gradients, _ = tf.clip_by_global_norm(
         gradients, config.optimizer.clip_gradient_norm, use_norm=metrics['gradient_norm']
       )
-    state.optimizer.apply(gradients, step, learning_rate, is_finite, names)
+    state.optimizer.apply(gradients, step, learning_rate, is_finite, self._names)
     if scaling:
       scaling.update(is_finite)
       metrics['loss_scale'] = scaling.scale.read_value()
       metrics['overflow_steps'] = tf.cast(scaling.overflow_steps.read_value(), tf.float32)
-    if config.model.moving_average_decay:
-      move_averages(state, averaging_decay(config.model.moving_average_decay, step))
-    return {**metrics, 'position': tf.reduce_max(batch['position'])}
+    state.move_averages(step)
+    return StepResult(metrics, tf.reduce_max(batch['record_index']))
 
-  @tf.function(autograph=False)
-  def train_step(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> Batch:
-    results = strategy.run(replica_step, args=(batch, step, learning_rate))
-    means = {
-      name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-      for name, value in results.items()
-      if name != 'position'
+  def _accumulate(self, batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Metrics]:
+    """The sums of the gradients and the means of the metrics of all passes, in the memory of one.
+
+    Raises:
+      ValueError: the batch cannot be divided into --accumulate_steps parts.
+    """
+    count, size = self._num_passes, batch['image'].shape[0]
+    if count == 1:
+      return self._pass(batch, loss_scale)
+    if size % count:
+      raise ValueError(
+        f'--accumulate_steps={count}: a batch of {size} images cannot be divided into as many parts'
+      )
+    parts = {
+      name: tf.reshape(value, (count, size // count, *value.shape[1:]))
+      for name, value in batch.items()
     }
-    positions = strategy.experimental_local_results(results['position'])
-    return {**means, 'position': tf.reduce_max(tf.stack(positions))}
 
-  return train_step
+    def body(i: tf.Tensor, gradients: Gradients, metrics: Metrics):
+      more, values = self._pass({name: part[i] for name, part in parts.items()}, loss_scale)
+      gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+      return i + 1, gradients, {name: metrics[name] + values[name] for name in _METRICS}
 
-
-def accumulate(
-  small_step: Callable[[Batch], tuple[Gradients, Batch]],
-  batch: Batch,
-  trained: Sequence[tf.Variable],
-  config: Config,
-) -> tuple[Gradients, Batch]:
-  """Runs a replica's batch in --accumulate_steps parts, in the memory of one.
-
-  Args:
-    small_step: gradients and metrics of a part.
-    batch: of `accumulate_steps * batch_size` images.
-    trained: what the gradients are of.
-    config: has both numbers.
-
-  Returns:
-    The sums of the gradients and the means of the metrics.
-
-  Raises:
-    ValueError: the batch has another size.
-  """
-  count = config.batch.accumulate_steps
-  if count == 1:
-    return small_step(batch)
-  size = batch['image'].shape[0]
-  if size != count * config.batch.batch_size:
-    raise ValueError(
-      f'--accumulate_steps={count} with --batch_size={config.batch.batch_size} takes '
-      f'{count * config.batch.batch_size} images a replica and step, not {size}'
+    zeros = [tf.zeros(variable.shape) for variable in self._trained]
+    start = 0, zeros, dict.fromkeys(_METRICS, tf.constant(0.0))
+    _, gradients, metrics = tf.while_loop(
+      lambda i, *_: i < count, body, start, parallel_iterations=1, maximum_iterations=count
     )
-  parts = {
-    name: tf.reshape(value, (count, config.batch.batch_size, *value.shape[1:]))
-    for name, value in batch.items()
-  }
+    return gradients, {name: value / count for name, value in metrics.items()}
 
-  def body(i, gradients, metrics):
-    more, values = small_step({name: part[i] for name, part in parts.items()})
-    gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-    return i + 1, gradients, {name: metrics[name] + values[name] for name in _METRICS}
+  def _pass(self, batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Metrics]:
+    mix = self._augmentation.sample_mix(batch)  # not compiled: XLA has no gamma distribution
+    compute = self._loss_and_gradients
+    if self._config.devices.jit_compile:  # no sum over the replicas: XLA compiles for one device
+      compute = tf.function(compute, jit_compile=True, autograph=False)
+    return compute(batch, mix, loss_scale)
 
-  start = 0, [tf.zeros(v.shape) for v in trained], dict.fromkeys(_METRICS, tf.constant(0.0))
-  _, gradients, metrics = tf.while_loop(
-    lambda i, *_: i < count, body, start, parallel_iterations=1, maximum_iterations=count
-  )
-  return gradients, {name: value / count for name, value in metrics.items()}
+  def _loss_and_gradients(
+    self, batch: Batch, mix: mixing.Mix | None, loss_scale: tf.Tensor | None
+  ) -> tuple[Gradients, Metrics]:
+    config, model = self._config, self._state.model
+    images, shares = self._augmentation.apply(batch, mix)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(self._trained)
+      # The seed of the batch's first image belongs to this step and replica alone.
+      logits, end_points = model(images, training=True, dropout_seed=batch['seed'][0])
+      targets = losses.as_targets(batch['label'], logits.shape[-1])
+      if shares is not None:
+        targets = mixing.mix_targets(targets, shares)
+      metrics = losses.batch_losses(config.loss, logits, end_points, targets, self._class_weights)
+      metrics['regularization_loss'] = regularization_loss(config.optimizer, model)
+      metrics['loss'] += metrics['regularization_loss']
+      # Of the mean over the replicas and passes, whose gradients are summed.
+      scaled_loss = metrics['loss'] / (self._strategy.num_replicas_in_sync * self._num_passes)
+      if loss_scale is not None:
+        scaled_loss *= loss_scale
+    return tape.gradient(scaled_loss, self._trained), metrics
 
 
-def regularization_loss(config: Config, state: TrainState) -> tf.Tensor:
+def regularization_loss(config: OptimizerConfig, model: Model) -> tf.Tensor:
   """Weight decay as a loss, float32 scalar; 0 where the optimizer does it by itself."""
-  if RULES[config.optimizer.optimizer].own_decay:
+  if RULES[config.optimizer].own_decay:
     return tf.constant(0.0)
-  return state.model.regularization_loss()
-
-
-def draw_mix(config: Config, batch: Batch) -> mixing.Mix | None:
-  """How to mix a replica's batch, by the seed of its first image; None without such flags."""
-  if not (config.augment.mixup_alpha or config.augment.cutmix_alpha):
-    return None
-  return mixing.sample(batch['seed'][0], config.augment.mixup_alpha, config.augment.cutmix_alpha)
-
-
-def augment(
-  config: Config,
-  preprocessing: Preprocessing,
-  distortion: Distortion,
-  batch: Batch,
-  drawn: mixing.Mix | None,
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-  """The device's half of the work on images.
-
-  Returns:
-    [N, H, W, C] of the type of --precision, and the share of each in its mixture (None: not mixed).
-  """
-  images, seeds = batch['image'], batch['seed']
-  chosen = config.augment
-  if chosen.randaugment_layers:
-    images = rand_augment(images, seeds, chosen.randaugment_layers, chosen.randaugment_magnitude)
-  dtype = tf.as_dtype(config.devices.precision)
-  images = preprocessing.train_device(images, seeds, distortion, dtype)
-  if chosen.random_erasing:
-    images = mixing.erase(images, seeds, chosen.random_erasing, preprocessing.normalization)
-  return (images, None) if drawn is None else mixing.mix(images, drawn)
-
-
-def batch_losses(
-  config: Config,
-  logits: tf.Tensor,
-  end_points: dict[str, tf.Tensor],
-  labels: tf.Tensor,
-  weights: Sequence[float] | None = None,
-) -> dict[str, tf.Tensor]:
-  """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars.
-
-  Args:
-    config: chooses the loss.
-    logits: [N, K] float32 of the main head.
-    end_points: 'AuxLogits', [N, K] float32, if the net has them.
-    labels: [N] integers or [N, K] targets.
-    weights: K weights of the classes.
-  """
-  targets = losses.as_targets(labels, logits.shape[-1])
-  of_classes = None if weights is None else tf.constant(weights, tf.float32)
-
-  def loss_of(logits: tf.Tensor) -> tf.Tensor:
-    return losses.LOSSES[config.loss.loss](logits, targets, config.loss.label_smoothing, of_classes)
-
-  cross_entropy = loss_of(logits)
-  loss = cross_entropy
-  if 'AuxLogits' in end_points:
-    loss += config.loss.aux_loss_weight * loss_of(end_points['AuxLogits'])
-  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': losses.top_1(logits, targets)}
-
-
-def averaging_decay(decay: float, step: tf.Tensor) -> tf.Tensor:
-  """The decay at a step, small at first, as in tf.train.ExponentialMovingAverage."""
-  step = tf.cast(step, tf.float32)
-  return tf.minimum(decay, (1.0 + step) / (10.0 + step))
-
-
-def move_averages(state: TrainState, decay: tf.Tensor) -> None:
-  """average -= (1 - decay) * (average - variable); called in replica context."""
-
-  def move(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
-    # As assign_sub, with one pass over memory less.
-    tf.raw_ops.ResourceApplyGradientDescent(
-      var=average.handle, alpha=1.0 - decay, delta=average - variable
-    )
-
-  def move_mirrored(strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
-    for name, average in state.averages.items():
-      variable = state.model.variables_by_name[name]
-      if variable.trainable:
-        strategy.extended.update(average, move, args=(variable, decay), group=False)
-
-  tf.distribute.get_replica_context().merge_call(move_mirrored, args=(decay,))
-  for name, average in state.averages.items():
-    variable = state.model.variables_by_name[name]
-    if not variable.trainable:  # moving statistics: each replica averages its own
-      move(average, variable, decay)
+  return model.regularization_loss()

@@ -6,27 +6,29 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.datasets import files
+from slim_inception import constants, files
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.train import optimizers
-from slim_inception.train.config import Config
+from slim_inception.train.config import FinetuneConfig
 from slim_inception.train.train_state import TrainState
 
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
 _BOOKKEEPING = (
   checkpoints.EMA_SUFFIX,
-  'global_step',
-  'input_position',
-  'loss_scale',
-  'loss_scale_good_steps',
-  'overflow_steps',
-  'trained_images',
+  constants.GLOBAL_STEP,
+  constants.INPUT_POSITION,
+  constants.TRAINED_IMAGES,
+  constants.LOSS_SCALE,
+  constants.LOSS_SCALE_GOOD_STEPS,
+  constants.OVERFLOW_STEPS,
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
 
 
-def restore_or_init(config: Config, state: TrainState, latest: str | None) -> None:
+def restore_or_init(
+  config: FinetuneConfig, model_name: str, state: TrainState, latest: str | None
+) -> None:
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
 
   Raises:
@@ -34,27 +36,25 @@ def restore_or_init(config: Config, state: TrainState, latest: str | None) -> No
   """
   if latest:
     fresh = state.restore(latest)
-    ignored = f' (--checkpoint_path={config.finetune.checkpoint_path} is ignored)'
-    logging.info('Going on from %s%s', latest, ignored if config.finetune.checkpoint_path else '')
+    ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
+    logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
-  elif config.finetune.checkpoint_path:
-    _init_from(config, state.model)
+  elif config.checkpoint_path:
+    _init_from(config.checkpoint_path, config, model_name, state.model)
     state.restart_averages()
 
 
-def _init_from(config: Config, model: Model) -> None:
-  """Loads `checkpoint_path`; heads whose shapes do not fit, or that it lacks, stay fresh."""
-  net = nets_factory.get_net(config.model.model_name)
+def _init_from(path: str, config: FinetuneConfig, model_name: str, model: Model) -> None:
+  """Loads a checkpoint; heads whose shapes do not fit, or that it lacks, stay fresh."""
+  net = nets_factory.get_net(model_name)
   variables = model.variables_by_name
-  prefix = checkpoints.resolve(config.finetune.checkpoint_path)
+  prefix = checkpoints.resolve(path)
   stored = checkpoints.shapes(prefix)
-  excluded = config.finetune.checkpoint_exclude_scopes
+  excluded = config.checkpoint_exclude_scopes
   for scope in excluded:
     if not any(name.startswith(scope) for name in variables):
-      raise ValueError(
-        f'--checkpoint_exclude_scopes: {config.model.model_name} has no scope {scope}'
-      )
+      raise ValueError(f'--checkpoint_exclude_scopes: {model_name} has no scope {scope}')
   unfit = [
     name
     for name, variable in variables.items()
@@ -67,7 +67,7 @@ def _init_from(config: Config, model: Model) -> None:
       variables,
       prefix,
       exclude_scopes=(*excluded, *unfit),
-      ignore_missing=config.finetune.ignore_missing_vars,
+      ignore_missing=config.ignore_missing_vars,
       use_ema=True,
       sum_channels=net.first_weights,
     )

@@ -26,9 +26,11 @@ from slim_inception.bench import (
   timing,
 )
 from slim_inception.bench.config import resolve
-from slim_inception.bench.peer_process import PeerProcess
+from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import benchmark as script
 from tests import tiny
+
+pytestmark = pytest.mark.integration
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -164,20 +166,12 @@ TINY_MULTIPLY_ADDS = (
 def test_train_mode_runs_the_training_step(small_roofline, monkeypatch, replicas, flags):
   calls = []
 
-  def make_train_step(strategy, state, *arguments):
-    step = original(strategy, state, *arguments)
+  class Counted(net_rate.TrainStep):
+    def __call__(self, *batch):
+      calls.append(self._state)
+      return super().__call__(*batch)
 
-    class Counted:
-      get_concrete_function = step.get_concrete_function
-
-      def __call__(self, *batch):
-        calls.append(state)
-        return step(*batch)
-
-    return Counted()
-
-  original = net_rate.make_train_step
-  monkeypatch.setattr(net_rate, 'make_train_step', make_train_step)
+  monkeypatch.setattr(net_rate, 'TrainStep', Counted)
   config = tiny_config('train', num_clones=replicas, clone_on_cpu=True, **flags)
   (result,) = script.benchmark(config)
   steps = len(calls) - config.warmup_steps
@@ -276,14 +270,14 @@ def fake_peer(monkeypatch, tmp_path):
   return make
 
 
-WARM = 'timing.say(first=9.0, steps_per_round=1)'
+WARM = 'timing.send(first=9.0, steps_per_round=1)'
 
 
 def test_a_peer_beside_ours(small_roofline, monkeypatch, fake_peer):
   fake_peer(
     WARM,
-    'for line, seconds in zip(sys.stdin, [0.5, 0.25, 1.0]): timing.say(seconds=seconds)',
-    'timing.say(peak_bytes=5e8, num_parameters=23851784, version="keras 0")',
+    'for line, seconds in zip(sys.stdin, [0.5, 0.25, 1.0]): timing.send(seconds=seconds)',
+    'timing.send(peak_bytes=5e8, num_parameters=23851784, version="keras 0")',
   )
   monkeypatch.setattr(timing, '_stolen_seconds', lambda: 0.0)
   results = script.benchmark(tiny_config('infer', peers='keras', num_rounds=3))
@@ -397,7 +391,7 @@ def test_flags_that_are_refused(flags, message):
 
 
 def test_interpreters_without_timm():
-  with pytest.raises(ValueError, match='can not import timm: ModuleNotFoundError'):
+  with pytest.raises(ValueError, match='cannot import timm: ModuleNotFoundError'):
     peers.check_timm(sys.executable)
   with pytest.raises(ValueError, match='--timm_python=/no/python: No such file'):
     peers.check_timm('/no/python')

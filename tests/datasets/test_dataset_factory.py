@@ -172,9 +172,9 @@ def test_imagenet_of_tensorflow_datasets_trains_as_it_is(tmp_path):
     )
   inception = preprocessing_factory.get('inception')
   train = dataset_factory.get_dataset('imagenet', 'train', tmp_path)
-  for batch in input_pipeline.train_batches(
-    train, inception, Distortion(), image_size=32, batch_size=4, shuffle_buffer=1
-  ).take(1):
+  source = input_pipeline.Source(train, inception, Distortion())
+  options = input_pipeline.InputOptions(32, 4, shuffle_buffer=1)
+  for batch in input_pipeline.record_batches(source, options).take(1):
     assert sorted(batch['label'].numpy()) == [1, 2, 3, 4]
   validation = dataset_factory.get_dataset('imagenet', 'validation', tmp_path)
   evaluated = examples.read(validation, range(4)).as_numpy_iterator()

@@ -44,9 +44,8 @@ def statistics(model):
 def test_one_batch_makes_inference_what_training_was(dataset, model):
   """Up to the kernel's factor n / (n - 1) of the variance."""
   batch_norm_statistics.estimate(model, dataset, INCEPTION, 1, batch_size=8)
-  batches = input_pipeline.train_batches(
-    dataset, INCEPTION, Distortion(), image_size=32, batch_size=8
-  )
+  source = input_pipeline.Source(dataset, INCEPTION, Distortion())
+  batches = input_pipeline.record_batches(source, input_pipeline.InputOptions(32, 8))
   (batch,) = itertools.islice(batches, 1)
   images = INCEPTION.train_device(batch['image'], batch['seed'], Distortion())
   measured = statistics(model)
@@ -65,9 +64,8 @@ def test_several_batches_are_averaged(dataset, model):
   both = statistics(model)
   name = next(iter(first))
   assert not np.allclose(first[name], both[name], rtol=1e-3)
-  batches = input_pipeline.train_batches(
-    dataset, INCEPTION, Distortion(), image_size=32, batch_size=8
-  )
+  source = input_pipeline.Source(dataset, INCEPTION, Distortion())
+  batches = input_pipeline.record_batches(source, input_pipeline.InputOptions(32, 8))
   second = list(itertools.islice(batches, 2))[1]
   model(INCEPTION.train_device(second['image'], second['seed'], Distortion()), training=True)
   for name, value in statistics(model).items():

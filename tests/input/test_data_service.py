@@ -13,10 +13,13 @@ from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.input import data_service
+from slim_inception.input.pipeline import InputOptions, Source
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import records, zygote
 from tests.train import processes
+
+pytestmark = pytest.mark.integration
 
 
 @contextlib.contextmanager
@@ -55,25 +58,15 @@ def test_every_record_comes_once_an_epoch_and_trainers_share(tmp_path):
   dataset = dataset_factory.get_dataset('image_folder', 'train', directory)
   with service(num_workers=2) as (address, _):
 
-    def trainer_of(job_name, position=0):
-      return data_service.train_batches(
-        dataset,
-        preprocessing_factory.get('inception'),
-        Distortion(),
-        data_service=address,
-        job_name=job_name,
-        image_size=32,
-        batch_size=8,
-        global_batch_size=16,
-        replicas=1,
-        position=position,
-        shuffle_buffer=16,
-        num_readers=2,
-      ).as_numpy_iterator()
+    def trainer_of(job_name, first=0):
+      source = Source(dataset, preprocessing_factory.get('inception'), Distortion())
+      options = InputOptions(32, 8, shuffle_buffer=16, num_readers=2)
+      job = data_service.Job(address, job_name, global_batch_size=16)
+      return data_service.service_batches(source, options, first, job).as_numpy_iterator()
 
     first, second = trainer_of('a'), trainer_of('a')
     batch = next(first)
-    np.testing.assert_array_equal(batch['position'], np.full(8, 15))
+    np.testing.assert_array_equal(batch['record_index'], np.full(8, 15))
     assert batch['image'].shape == (8, 32, 32, 3)
     assert batch['image'].dtype == np.uint8
     labels = batch['seed'][:, 1] % 400 % 20  # shard i has the images i, i + 20, ...
@@ -85,7 +78,7 @@ def test_every_record_comes_once_an_epoch_and_trainers_share(tmp_path):
     assert len(taken) == len(set(taken)) == 1280
     assert len(set(taken) & set(range(400))) > 350  # the rest is on its way
     # Another job begins with the epoch, in another order.
-    again = places(trainer_of('b', position=410), 40)
+    again = places(trainer_of('b', first=410), 40)
     assert min(again) >= 400
     assert again != sorted(again)
 
@@ -156,8 +149,8 @@ def test_errors_of_the_batches_reach_the_loop():
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ({'data_service': 'host'}, "'host' must be HOST:PORT"),
-    ({'data_service': 'host:99999'}, "'host:99999' must be HOST:PORT"),
+    ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
+    ({'data_service': 'host:99999'}, '--data_service=host:99999: must be HOST:PORT'),
     ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),
   ],
 )

@@ -18,6 +18,8 @@ from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import records, tiny
 
+pytestmark = pytest.mark.integration
+
 FIRST = 'InceptionTiny/Conv2d_1a_3x3/weights'
 
 

@@ -12,6 +12,7 @@ from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.input import pipeline as input_pipeline
+from slim_inception.input.pipeline import InputOptions, Source
 from tests import records
 from tests.datasets import slim_records
 
@@ -23,9 +24,14 @@ def dataset(directory, split='train'):
 
 
 def batches(directory, number, **kwargs):
-  kwargs = {'image_size': 32, 'batch_size': 4, 'shuffle_buffer': 10, **kwargs}
-  found = input_pipeline.train_batches(dataset(directory), INCEPTION, Distortion(), **kwargs)
+  kwargs = {'shuffle_buffer': 10, **kwargs}
+  found = batches_of(dataset(directory), kwargs.pop('first', 0), **kwargs)
   return list(itertools.islice(found.as_numpy_iterator(), number))
+
+
+def batches_of(data, first=0, **options):
+  options = InputOptions(**{'image_size': 32, 'batch_size': 4, **options})
+  return input_pipeline.record_batches(Source(data, INCEPTION, Distortion()), options, first)
 
 
 @pytest.fixture(scope='module')
@@ -35,8 +41,8 @@ def directory(tmp_path_factory):
 
 def test_an_epoch_has_every_record_once(directory):
   found = batches(directory, 12)
-  positions = np.concatenate([batch['position'] for batch in found])
-  np.testing.assert_array_equal(positions, np.arange(48))
+  indices = np.concatenate([batch['record_index'] for batch in found])
+  np.testing.assert_array_equal(indices, np.arange(48))
   first, second = (np.concatenate([b['image'] for b in found])[s] for s in (np.s_[:24], np.s_[24:]))
   assert first.shape == (24, 32, 32, 3)
   assert first.dtype == np.uint8
@@ -57,9 +63,9 @@ def test_the_same_seed_gives_the_same_batches(directory):
 
 
 @pytest.mark.parametrize('consumed', [3, 6, 8])
-def test_going_on_at_a_position_gives_the_rest(directory, consumed):
+def test_going_on_at_a_record_gives_the_rest(directory, consumed):
   whole = batches(directory, 10)
-  rest = batches(directory, 10 - consumed, position=4 * consumed)
+  rest = batches(directory, 10 - consumed, first=4 * consumed)
   for a, b in zip(whole[consumed:], rest, strict=True):
     for key in a:
       np.testing.assert_array_equal(a[key], b[key])
@@ -67,19 +73,17 @@ def test_going_on_at_a_position_gives_the_rest(directory, consumed):
 
 def test_workers_take_what_replicas_of_one_process_take(directory):
   """Four replicas, of one process and of two workers: the same batches, to the bit."""
-  position = 7
-  whole = batches(directory, 12, batch_size=3, replicas=4, position=position)
-  places = np.stack([batch['position'] for batch in whole]).reshape(3, 4, 3)
-  np.testing.assert_array_equal(places[0, :, 0], position + np.arange(4))
-  np.testing.assert_array_equal(places[:, 0].ravel(), position + np.arange(0, 36, 4))
+  start = 7
+  whole = batches(directory, 12, batch_size=3, replicas=4, first=start)
+  indices = np.stack([batch['record_index'] for batch in whole]).reshape(3, 4, 3)
+  np.testing.assert_array_equal(indices[0, :, 0], start + np.arange(4))
+  np.testing.assert_array_equal(indices[:, 0].ravel(), start + np.arange(0, 36, 4))
   for worker in range(2):
-    own = batches(
-      directory, 6, batch_size=3, replicas=2, position=position, worker=worker, num_workers=2
-    )
-    first = (worker - position) % 2
+    own = batches(directory, 6, batch_size=3, replicas=2, first=start, worker=worker, num_workers=2)
+    first = (worker - start) % 2
     expected = [whole[4 * step + replica] for step in range(3) for replica in (first, first + 2)]
     for a, b in zip(own, expected, strict=True):
-      assert set(a['position'] % 2) == {worker}
+      assert set(a['record_index'] % 2) == {worker}
       for key in a:
         np.testing.assert_array_equal(a[key], b[key])
 
@@ -87,8 +91,8 @@ def test_workers_take_what_replicas_of_one_process_take(directory):
 def test_broken_images_are_missed_by_all_replicas_alike(tmp_path):
   """A step takes all that is before its last place, as it does with one replica."""
   directory = records.write_set(tmp_path, broken=(5, 11))
-  alone = np.stack([batch['position'] for batch in batches(directory, 4, batch_size=8)])
-  dealt = np.stack([batch['position'] for batch in batches(directory, 8, replicas=2)])
+  alone = np.stack([batch['record_index'] for batch in batches(directory, 4, batch_size=8)])
+  dealt = np.stack([batch['record_index'] for batch in batches(directory, 8, replicas=2)])
   np.testing.assert_array_equal(dealt, np.concatenate([(s[0::2], s[1::2]) for s in alone]))
 
 
@@ -102,9 +106,9 @@ def test_the_global_seed_does_not_matter(directory):
 def test_broken_images_are_skipped_and_leave_gaps(tmp_path):
   directory = records.write_set(tmp_path, broken=(5, 11))
   found = batches(directory, 11)
-  positions = np.concatenate([batch['position'] for batch in found])
-  assert len(positions) == 44
-  assert positions[-1] + 1 - len(positions) == 4  # two images in each of two epochs
+  indices = np.concatenate([batch['record_index'] for batch in found])
+  assert len(indices) == 44
+  assert indices[-1] + 1 - len(indices) == 4  # two images in each of two epochs
   labels = np.concatenate([batch['label'] for batch in found])
   np.testing.assert_array_equal(np.bincount(labels[:22]), [8, 8, 6])
 
@@ -114,7 +118,7 @@ def test_a_cut_off_shard_stops_and_is_named(tmp_path):
   data = dataset(directory)
   path = directory / 'train-00001-of-00003'
   path.write_bytes(path.read_bytes()[:-100])
-  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  found = batches_of(data)
   with pytest.raises(tf.errors.DataLossError) as caught:
     for _ in itertools.islice(found, 10):
       pass
@@ -124,7 +128,7 @@ def test_a_cut_off_shard_stops_and_is_named(tmp_path):
 def test_records_that_are_gone_stop_and_are_missed(tmp_path):
   data = dataset(records.write_set(tmp_path))
   records.write_set(tmp_path, count=22)
-  found = input_pipeline.train_batches(data, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  found = batches_of(data)
   with pytest.raises(tf.errors.FailedPreconditionError) as caught:
     next(iter(found))
   message = str(input_pipeline.read_error(data, 0, caught.value))
@@ -139,14 +143,12 @@ def test_labels_outside_the_head_are_named(directory):
 
 def test_a_label_that_the_sample_missed_stops_the_run(directory):
   narrow = dataclasses.replace(dataset(directory), num_classes=2)
-  found = input_pipeline.train_batches(narrow, INCEPTION, Distortion(), image_size=32, batch_size=4)
+  found = batches_of(narrow)
   with pytest.raises(tf.errors.InvalidArgumentError) as caught:
     next(iter(found))
   message = str(input_pipeline.read_error(narrow, 0, caught.value))
   assert re.search(r'train-0000\d-of-00003 has labels 2\.\.2; those of image_folder are', message)
-  offset = input_pipeline.train_batches(
-    dataset(directory), INCEPTION, Distortion(), image_size=32, batch_size=4, labels_offset=1
-  )
+  offset = batches_of(dataset(directory), labels_offset=1)
   with pytest.raises(tf.errors.InvalidArgumentError):
     next(iter(offset))
 
@@ -154,8 +156,8 @@ def test_a_label_that_the_sample_missed_stops_the_run(directory):
 def test_a_set_without_a_sound_image_is_refused(tmp_path, directory):
   broken = records.write_set(tmp_path, broken=tuple(range(24)))
   with pytest.raises(ValueError, match='None of the first 64 images of image_folder train'):
-    input_pipeline.check_images(dataset(broken), INCEPTION, Distortion(), 32)
-  input_pipeline.check_images(dataset(directory), INCEPTION, Distortion(), 32)
+    input_pipeline.check_images(Source(dataset(broken), INCEPTION, Distortion()), 32)
+  input_pipeline.check_images(Source(dataset(directory), INCEPTION, Distortion()), 32)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,7 @@ def test_slims_own_records_need_no_conversion(tmp_path, name, shard, classes, ex
     slim_records.write(tmp_path / shard.format(i), examples)
   found = dataset_factory.get_dataset(name, 'train', tmp_path)
   assert (found.num_samples, found.num_classes) == (4, classes)
-  (batch,) = itertools.islice(
-    input_pipeline.train_batches(
-      found, INCEPTION, Distortion(), image_size=32, batch_size=4, shuffle_buffer=1
-    ).as_numpy_iterator(),
-    1,
-  )
+  batch = first_batch(found, 4)
   assert sorted(batch['label']) == [1, 2, 3, 4]
   colors = batch['image'].astype(float).mean((1, 2)).argmax(1)
   np.testing.assert_array_equal(colors, batch['label'] % 3)
@@ -218,9 +215,7 @@ def write_several(directory, labels):
 
 
 def first_batch(found, size, **kwargs):
-  batches = input_pipeline.train_batches(
-    found, INCEPTION, Distortion(), image_size=32, batch_size=size, shuffle_buffer=1, **kwargs
-  )
+  batches = batches_of(found, batch_size=size, shuffle_buffer=1, **kwargs)
   return next(batches.as_numpy_iterator())
 
 
@@ -232,7 +227,7 @@ def test_several_labels_become_targets(tmp_path):
   np.testing.assert_array_equal(labels, expected)
   labels = first_batch(found, 3, multi_label=True, labels_offset=1)['label']
   np.testing.assert_array_equal(labels, expected[:, 1:])
-  input_pipeline.check_images(found, INCEPTION, Distortion(), 32)
+  input_pipeline.check_images(Source(found, INCEPTION, Distortion()), 32)
 
 
 def test_one_label_is_a_target_too(directory):

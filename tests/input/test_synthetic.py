@@ -5,33 +5,36 @@ import itertools
 import numpy as np
 import pytest
 from slim_inception.datasets import dataset_factory
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.input import synthetic
+from slim_inception.input.pipeline import InputOptions, Source
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
 from tests import tiny
 from tests.train import processes
 
 
-def batches(number, **kwargs):
-  found = synthetic.train_batches(
-    dataset_factory.synthetic('train'), image_size=8, batch_size=5, **kwargs
-  )
+def batches(number, first=0, channels=3, **options):
+  preprocessing = preprocessing_factory.get('inception', channels)
+  source = Source(dataset_factory.synthetic('train'), preprocessing, Distortion())
+  found = synthetic.noise_batches(source, InputOptions(8, 5, **options), first)
   return list(itertools.islice(found.as_numpy_iterator(), number))
 
 
-def test_batches_are_a_function_of_the_position():
+def test_batches_are_a_function_of_the_record_index():
   whole = batches(300)
-  places = np.concatenate([batch['position'] for batch in whole])
-  np.testing.assert_array_equal(places, np.arange(1500))
+  indices = np.concatenate([batch['record_index'] for batch in whole])
+  np.testing.assert_array_equal(indices, np.arange(1500))
   labels = np.concatenate([batch['label'] for batch in whole])
   assert (labels.min(), labels.max()) == (1, 1000)
   assert np.bincount(labels).max() < 10
   image = whole[0]['image']
   assert (image.shape, image.dtype) == ((5, 8, 8, 3), np.uint8)
   assert image.std() > 50
-  for a, b in zip(whole[7:], batches(3, position=35), strict=False):
+  for a, b in zip(whole[7:], batches(3, first=35), strict=False):
     for key in a:
       np.testing.assert_array_equal(a[key], b[key])
   shifted = np.concatenate([batch['label'] for batch in batches(300, labels_offset=1)])
@@ -41,17 +44,17 @@ def test_batches_are_a_function_of_the_position():
   np.testing.assert_array_equal(several, np.eye(1001)[labels[:5]])
 
 
-def test_workers_and_replicas_share_the_positions():
-  whole = batches(8, position=7, replicas=4)
+def test_workers_and_replicas_share_the_records():
+  whole = batches(8, first=7, replicas=4)
   for worker in range(2):
-    own = batches(4, position=7, replicas=2, worker=worker, num_workers=2)
+    own = batches(4, first=7, replicas=2, worker=worker, num_workers=2)
     first = (worker - 7) % 2
     matching = [whole[4 * i + j] for i in (0, 1) for j in (first, first + 2)]
     for batch, expected in zip(own, matching, strict=True):
       for key in batch:
         np.testing.assert_array_equal(batch[key], expected[key])
-  places = np.concatenate([batch['position'] for batch in whole])
-  np.testing.assert_array_equal(np.sort(places), 7 + np.arange(40))
+  indices = np.concatenate([batch['record_index'] for batch in whole])
+  np.testing.assert_array_equal(np.sort(indices), 7 + np.arange(40))
 
 
 def config(train_dir, **kwargs):

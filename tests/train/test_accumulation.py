@@ -1,5 +1,7 @@
 """Gradient accumulation, float16 with loss scaling, XLA: the step by other ways."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,13 +9,16 @@ from slim_inception.nets import checkpoints
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from slim_inception.train import loss_scale, trainer
+from slim_inception.train import loss_scale
+from slim_inception.train.augmentation import Augmentation
+from slim_inception.train.plan import make_plan
 from slim_inception.train.train_state import Counters, TrainState, read_counters
-from slim_inception.train.train_step import make_train_step
 from tests import tiny
+from tests.train import steps
+
+pytestmark = pytest.mark.integration
 
 INCEPTION = preprocessing_factory.get('inception')
-PLAIN = Distortion()
 SIDE = 16
 RATE = 0.1
 
@@ -31,13 +36,7 @@ def config(**kwargs):
 
 
 def batch(count: int) -> dict[str, tf.Tensor]:
-  rng = np.random.default_rng(0)
-  return {
-    'image': tf.constant(rng.integers(0, 256, (count, SIDE, SIDE, 3)), tf.uint8),
-    'label': tf.constant(np.arange(count) % 3, tf.int32),
-    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
-    'position': tf.constant(np.arange(count), tf.int64),
-  }
+  return steps.batch(count, SIDE)
 
 
 class Linear(tf.Module):
@@ -61,18 +60,13 @@ class Linear(tf.Module):
 
 
 def make(settings, model=None, strategy=None):
-  strategy = strategy or tf.distribute.get_strategy()
-  tf.random.set_seed(0)
-  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
-  with strategy.scope():
-    state = TrainState(settings, model() if model else trainer.make_model(settings, plan))
-  return state, make_train_step(strategy, state, settings, INCEPTION, PLAIN)
+  augmentation = Augmentation(settings.augment, INCEPTION, Distortion())
+  augmentation = dataclasses.replace(augmentation, dtype=tf.as_dtype(settings.devices.precision))
+  return steps.make(settings, strategy, model, augmentation)
 
 
-def run(train_step, value, steps: int = 1):
-  for step in range(steps):
-    results = train_step(value, tf.constant(step, tf.int64), tf.constant(RATE))
-  return {name: float(value) for name, value in results.items()}
+def run(train_step, value, number: int = 1):
+  return steps.run(train_step, value, number, RATE)
 
 
 def assert_equal(one: TrainState, other: TrainState, **tolerance):
@@ -88,7 +82,7 @@ def test_small_batches_equal_a_large_one():
   small, small_step = make(config(batch_size=4, accumulate_steps=3, **flags), Linear)
   expected, results = run(large_step, batch(12), 3), run(small_step, batch(12), 3)
   assert results == pytest.approx(expected, rel=1e-4)
-  assert results['position'] == 11
+  assert results['last_index'] == 11
   assert_equal(small, large, rtol=1e-4, atol=1e-5)
 
 
@@ -108,13 +102,13 @@ def test_batch_norm_moves_with_every_small_batch():
 
 
 def test_the_global_batch_counts_the_small_ones():
-  plan = trainer.make_plan(config(accumulate_steps=3, num_epochs=2.0), 120, 3, 2)
+  plan = make_plan(config(accumulate_steps=3, num_epochs=2.0), 120, 3, 2)
   assert (plan.global_batch_size, plan.steps_per_epoch, plan.total_steps) == (24, 5, 10)
 
 
 def test_a_batch_of_another_size_is_refused():
   _, train_step = make(config(accumulate_steps=3), Linear)
-  message = '--accumulate_steps=3 with --batch_size=4 takes 12 images a replica and step, not 8'
+  message = '--accumulate_steps=3: a batch of 8 images cannot be divided into as many parts'
   with pytest.raises(ValueError, match=message):
     run(train_step, batch(8))
 

@@ -1,17 +1,19 @@
 """The flags of augmentation, as the step applies them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.preprocessing import mixing, preprocessing_factory
+from slim_inception.preprocessing import mixing
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from slim_inception.train.train_state import TrainState
-from slim_inception.train.train_step import augment, draw_mix, make_train_step
-from slim_inception.train.trainer import make_model, make_plan
+from slim_inception.train.augmentation import make_augmentation
 from tests import tiny
+from tests.train import steps
 
-INCEPTION = preprocessing_factory.get('inception')
+pytestmark = pytest.mark.integration
+
 PLAIN = Distortion(random_flip=False, color=False)
 SIDE = 16
 FLAGS = (
@@ -27,17 +29,16 @@ def config(**kwargs):
 
 
 def batch(start: int = 0) -> dict[str, tf.Tensor]:
-  rng = np.random.default_rng(0)
-  return {
-    'image': tf.constant(rng.integers(0, 256, (4, SIDE, SIDE, 3)), tf.uint8),
-    'label': tf.constant([0, 1, 2, 0], tf.int32),
-    'seed': tf.constant([[0, start + i] for i in range(4)], tf.int32),
-    'position': tf.constant(np.arange(4), tf.int64),
-  }
+  return steps.batch(4, SIDE, start)
+
+
+def augmentation(settings):
+  return dataclasses.replace(make_augmentation(settings), distortion=PLAIN)
 
 
 def augmented(settings, value):
-  return augment(settings, INCEPTION, PLAIN, value, draw_mix(settings, value))
+  chosen = augmentation(settings)
+  return chosen.apply(value, chosen.sample_mix(value))
 
 
 @pytest.mark.parametrize('flags', FLAGS, ids=lambda flags: next(iter(flags)))
@@ -63,9 +64,7 @@ def test_magnitude_is_taken():
 def test_the_step_mixes_targets_as_images():
   """Dropout off and fixed weights: the step's loss is that of the mixed batch by hand."""
   settings = config(mixup_alpha=1.0, cutmix_alpha=1.0, dropout_keep_prob=1.0, weight_decay=0.0)
-  strategy = tf.distribute.get_strategy()
-  state = TrainState(settings, make_model(settings, make_plan(settings, 8, 3, 1)))
-  step = make_train_step(strategy, state, settings, INCEPTION, PLAIN)
+  state, step = steps.make(settings, augmentation=augmentation(settings))
   kinds = set()
   for start in range(8):
     drawn = mixing.sample(tf.constant([0, start]), 1.0, 1.0)
@@ -75,8 +74,8 @@ def test_the_step_mixes_targets_as_images():
     targets = float(share) * targets + (1 - float(share)) * targets[::-1]
     logits, _ = state.model(images, training=True)
     expected = -np.mean(np.sum(targets * tf.nn.log_softmax(logits).numpy(), 1))
-    results = step(batch(start), tf.constant(0, tf.int64), tf.constant(0.0))
-    assert float(results['cross_entropy']) == pytest.approx(expected, rel=1e-4)
+    results = steps.run(step, batch(start), rate=0.0)
+    assert results['cross_entropy'] == pytest.approx(expected, rel=1e-4)
   assert kinds == {False, True}
 
 

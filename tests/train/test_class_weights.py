@@ -8,6 +8,11 @@ from slim_inception.train import class_weights
 from slim_inception.train.config import resolve
 from tests import records
 
+
+def load(settings):
+  return class_weights.load(settings.loss, settings.data)
+
+
 NAMES = ['background', 'a:b', 'crane', 'dog', 'crane']
 
 
@@ -55,30 +60,30 @@ def test_bad_lines_are_named(text, message):
 
 
 def test_of_a_run(directory, tmp_path):
-  assert class_weights.load(config(directory)) is None
+  assert load(config(directory)) is None
   path = tmp_path / 'weights.txt'
   path.write_text('color 1:2\n2:3\n')
-  assert class_weights.load(config(directory, class_weights=str(path))) == [1.0, 2.0, 3.0]
+  assert load(config(directory, class_weights=str(path))) == [1.0, 2.0, 3.0]
   with_offset = config(directory, class_weights=str(path), labels_offset=1)
-  assert class_weights.load(with_offset) == [2.0, 3.0]
+  assert load(with_offset) == [2.0, 3.0]
   with pytest.raises(FileNotFoundError):
-    class_weights.load(config(directory, class_weights=str(tmp_path / 'nowhere')))
+    load(config(directory, class_weights=str(tmp_path / 'nowhere')))
 
 
 def test_balanced(directory, tmp_path):
   balanced = config(directory, class_weights='balanced')
   with pytest.raises(ValueError, match='--class_weights=balanced counts labels by dataset.json'):
-    class_weights.load(balanced)
+    load(balanced)
   counts = (0, 10, 30)
   info = dataset_info.DatasetInfo(
     'image_folder', {'train': dataset_info.Split(40, 0, counts, ())}, 3, ('none', 'a', 'b'), 1
   )
   dataset_info.write_info(tmp_path, info)
-  weights = class_weights.load(config(tmp_path, class_weights='balanced'))
+  weights = load(config(tmp_path, class_weights='balanced'))
   assert weights == [1.0, 2.0, pytest.approx(2 / 3)]
   assert np.dot(weights, counts) == pytest.approx(sum(counts))  # the mean over images is 1
   offset = config(tmp_path, class_weights='balanced', labels_offset=1)
-  assert class_weights.load(offset) == weights[1:]
+  assert load(offset) == weights[1:]
   other = config(tmp_path, class_weights='balanced', dataset_split_name='test')
   with pytest.raises(ValueError, match='has no split test; it has train'):
-    class_weights.load(other)
+    load(other)

@@ -3,10 +3,13 @@
 import signal
 
 import numpy as np
+import pytest
 from slim_inception.nets import checkpoints
 
 from tests import records
 from tests.train import processes
+
+pytestmark = pytest.mark.integration
 
 
 def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path):

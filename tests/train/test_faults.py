@@ -16,6 +16,8 @@ from slim_inception.train.config import resolve
 from tests import records, tiny
 from tests.train import overflow
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def data(tmp_path) -> pathlib.Path:
@@ -136,19 +138,14 @@ def test_records_that_break_during_a_run(tmp_path):
 
 def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
   data, run = big_set(tmp_path), tmp_path / 'run'
-  original = trainer.make_train_step
 
-  def make(*args, **kwargs):
-    step = original(*args, **kwargs)
-
-    def and_then_lose_the_disk(*args):
+  class LosesTheDisk(trainer.TrainStep):
+    def __call__(self, *args):
       for path in data.glob('train-*'):
         path.unlink()
-      return step(*args)
+      return super().__call__(*args)
 
-    return and_then_lose_the_disk
-
-  monkeypatch.setattr(trainer, 'make_train_step', make)
+  monkeypatch.setattr(trainer, 'TrainStep', LosesTheDisk)
   settings = {'shuffle_buffer': 1, 'num_readers': 1, 'save_interval_secs': 0.0}
   with pytest.raises((ValueError, OSError), match=r'train-0000\d-of-00006'):
     trainer.train(config(data, run, 400, batch_size=16, **settings))

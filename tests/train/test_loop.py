@@ -12,10 +12,13 @@ from slim_inception import flags
 from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
-from slim_inception.train import loop, train_state, train_step, trainer
+from slim_inception.train import loop, recovery, train_state, trainer
 from slim_inception.train.config import resolve
+from slim_inception.train.plan import make_plan
 from tests import records, tiny
 from tests.datasets import slim_records
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope='module')
@@ -98,13 +101,13 @@ def test_epochs_are_counted_by_images(data, tmp_path):
   settings = config(
     data, tmp_path, max_number_of_steps=None, num_epochs=11.0, eval_interval_epochs=0.1
   )
-  plan = trainer.make_plan(settings, 20, 3, 1)
+  plan = make_plan(settings, 20, 3, 1)
   assert plan.total_steps == 28  # 27.5
-  plan = trainer.start_from(plan, train_state.Counters(10, 170, 160), settings)
+  plan = plan.start_from(train_state.Counters(10, 170, 160), settings.schedule)
   assert [plan.epoch(step) for step in (10, 11, 15)] == [8.0, 8.4, 10.0]
   assert plan.total_steps == 10 + 8  # 60 of 220 images are left
   assert [plan.steps_until(epoch) for epoch in (8.0, 8.1, 10.0)] == [10, 11, 15]
-  assert trainer.start_from(plan, plan.start, config(data, tmp_path)).total_steps == 6
+  assert plan.start_from(plan.start, config(data, tmp_path).schedule).total_steps == 6
 
   def evaluated(every):
     each = flags.replace(settings, eval_interval_epochs=every)
@@ -139,7 +142,7 @@ def test_stops_at_a_target(data, tmp_path, caplog):
 
 
 def history(*values):
-  return loop.EvaluationHistory(enumerate(values, start=1))
+  return recovery.EvaluationHistory(enumerate(values, start=1))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def history(*values):
 )
 def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
   settings = config(data, tmp_path, patience=2, eval_interval_epochs=1.0)
-  reason = history(*values).reason_to_stop(settings)
+  reason = history(*values).reason_to_stop(settings.evaluation)
   assert bool(reason) == stops
   if stops:
     assert reason.startswith('2 evaluations without a top-1 better than 0.3000 of step 2')
@@ -157,7 +160,7 @@ def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
 def test_patience_counts_on_after_a_restart(tmp_path):
   lines = [{'step': 3, 'eval_top_1': 0.5}, {'step': 6, 'eval_top_1': 0.4}, {'step': 9, 'loss': 1}]
   (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  found = loop.EvaluationHistory.read(str(tmp_path), 6)
+  found = recovery.EvaluationHistory.read(str(tmp_path), 6)
   assert not found.add(9, 0.45)
   assert found.add(12, 0.6)
 
@@ -187,23 +190,17 @@ def test_impossible_flags(data, tmp_path, kwargs, message):
 
 @pytest.fixture
 def poison(monkeypatch):
-  """Makes the losses of some batches wrong: those that hold these positions of the data."""
+  """Makes the losses of some batches wrong: those that hold these records."""
 
-  def add(value, *positions):
-    original = train_step.make_train_step
+  def add(value, *indices):
+    class Poisoned(trainer.TrainStep):
+      def __call__(self, batch, step, learning_rate):
+        result = super().__call__(batch, step, learning_rate)
+        if not set(np.ravel(batch['record_index'])) & set(indices):
+          return result
+        return result._replace(metrics={**result.metrics, 'loss': tf.constant(value)})
 
-    def make(*args):
-      step = original(*args)
-
-      def poisoned(batch, *rest):
-        results = step(batch, *rest)
-        if set(np.ravel(batch['position'])) & set(positions):
-          results = {**results, 'loss': tf.constant(value)}
-        return results
-
-      return poisoned
-
-    monkeypatch.setattr(trainer, 'make_train_step', make)
+    monkeypatch.setattr(trainer, 'TrainStep', Poisoned)
 
   return add
 
@@ -239,14 +236,29 @@ def test_rollback_that_does_not_help_ends(data, tmp_path, poison):
     train(config(data, tmp_path, on_nan='rollback'))
 
 
-def test_out_of_memory_says_what_to_try(data, tmp_path, monkeypatch):
-  def make(*args):
-    def step(*args):
-      raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating\nand a page')
+@pytest.fixture
+def exhausted(monkeypatch):
+  """Steps that fail with a message of TensorFlow's."""
 
-    return step
+  def add(message):
+    class Exhausted(trainer.TrainStep):
+      def __call__(self, *args):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
-  monkeypatch.setattr(trainer, 'make_train_step', make)
+    monkeypatch.setattr(trainer, 'TrainStep', Exhausted)
+
+  return add
+
+
+def test_a_full_disk_is_not_taken_for_full_memory(data, tmp_path, exhausted):
+  exhausted('events.out; No space left on device')  # of TensorBoard's events
+  with pytest.raises(OSError, match='No space left on device') as error:
+    train(config(data, tmp_path))
+  assert error.value.filename == str(tmp_path)
+
+
+def test_out_of_memory_says_what_to_try(data, tmp_path, exhausted):
+  exhausted('OOM when allocating\nand a page')
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
   assert str(error.value) == (

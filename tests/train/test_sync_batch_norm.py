@@ -7,15 +7,13 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints, inception_utils, layers, slim
 from slim_inception.nets.model import Model
-from slim_inception.preprocessing import preprocessing_factory
-from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
-from slim_inception.train.train_state import TrainState
-from slim_inception.train.train_step import make_train_step
 from tests import records, tiny
-from tests.train import processes
+from tests.train import processes, steps
+
+pytestmark = pytest.mark.integration
 
 EPSILON = 0.001
 DECAY = 0.5
@@ -201,25 +199,16 @@ def batch(count):
   rng = np.random.default_rng(0)
   # Darker images first: the replicas' own statistics would differ.
   highest = np.linspace(40, 256, count).reshape(-1, 1, 1, 1)
-  return {
-    'image': tf.constant(rng.uniform(0, highest, (count, SIDE, SIDE, 3)), tf.uint8),
-    'label': tf.constant(np.arange(count) % 3, tf.int32),
-    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
-    'position': tf.constant(np.arange(count), tf.int64),
-  }
+  images = tf.constant(rng.uniform(0, highest, (count, SIDE, SIDE, 3)), tf.uint8)
+  return {**steps.batch(count, SIDE), 'image': images}
 
 
 def train(strategy, settings, start):
   """Results of the last step, and all variables after it; from `start` where that is given."""
-  tf.random.set_seed(0)
-  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
-  with strategy.scope():
-    state = TrainState(settings, trainer.make_model(settings, plan))
+  state, train_step = steps.make(settings, strategy)
   for name, value in (start or {}).items():
     state.named_variables()[name].assign(value)
   before = {name: v.numpy() for name, v in state.named_variables().items()}
-  inception = preprocessing_factory.get('inception')
-  train_step = make_train_step(strategy, state, settings, inception, Distortion())
   replicas, whole = strategy.num_replicas_in_sync, batch(8)
   values = {
     name: strategy.experimental_distribute_values_from_function(
@@ -227,10 +216,8 @@ def train(strategy, settings, start):
     )
     for name, value in whole.items()
   }
-  for step in range(2):
-    results = train_step(values, tf.constant(step, tf.int64), tf.constant(0.1))
   return (
-    {name: float(value) for name, value in results.items()},
+    steps.run(train_step, values, 2, 0.1),
     {name: v.read_value().numpy() for name, v in state.named_variables().items()},
     before,
   )

@@ -4,49 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
-from slim_inception.preprocessing import preprocessing_factory
-from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from slim_inception.train import losses, trainer
-from slim_inception.train.train_state import TrainState, trained_variables
-from slim_inception.train.train_step import (
-  averaging_decay,
-  batch_losses,
-  make_train_step,
-  regularization_loss,
-)
+from slim_inception.train import losses
+from slim_inception.train.train_state import averaging_decay, trained_variables
+from slim_inception.train.train_step import regularization_loss
 from tests import records, tiny
+from tests.train import steps
+from tests.train.steps import batch, run
 
-INCEPTION = preprocessing_factory.get('inception')
-SIDE = 32
+pytestmark = pytest.mark.integration
 
 
 def config(**kwargs):
   return tiny.config(**{'optimizer': 'momentum', 'batch_norm_decay': 0.5, **kwargs})
 
 
-def batch(count: int = 4) -> dict[str, tf.Tensor]:
-  rng = np.random.default_rng(0)
-  return {
-    'image': tf.constant(rng.integers(0, 256, (count, SIDE, SIDE, 3)), tf.uint8),
-    'label': tf.constant(np.arange(count) % 3, tf.int32),
-    'seed': tf.constant([[0, i] for i in range(count)], tf.int32),
-    'position': tf.constant(np.arange(count), tf.int64),
-  }
-
-
 def make(strategy: tf.distribute.Strategy, settings):
-  tf.random.set_seed(0)
-  plan = trainer.make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
-  with strategy.scope():
-    state = TrainState(settings, trainer.make_model(settings, plan))
-  return state, make_train_step(strategy, state, settings, INCEPTION, Distortion())
-
-
-def run(train_step, value, steps: int):
-  for step in range(steps):
-    results = train_step(value, tf.constant(step, tf.int64), tf.constant(0.01))
-  return {name: float(value) for name, value in results.items()}
+  return steps.make(settings, strategy)
 
 
 @pytest.fixture(scope='module')
@@ -87,7 +61,7 @@ def test_loss_has_all_its_terms(single):
   _, _, _, results = single
   auxiliary = results['loss'] - results['cross_entropy'] - results['regularization_loss']
   assert 0.4 * np.log(3) * 0.5 < auxiliary < 0.4 * np.log(3) * 3  # its weight is 0.4
-  assert results['position'] == 3
+  assert results['last_index'] == 3
   assert np.log(3) * 0.5 < results['cross_entropy'] < np.log(3) * 3
 
 
@@ -97,7 +71,7 @@ def test_both_heads_have_the_loss_of_the_flags(loss):
   rng = np.random.default_rng(0)
   main, auxiliary = (tf.constant(rng.standard_normal((4, 3)), tf.float32) for _ in range(2))
   labels, weights = tf.constant([0, 1, 2, 0]), [1.0, 2.0, 0.5]
-  results = batch_losses(settings, main, {'AuxLogits': auxiliary}, labels, weights)
+  results = losses.batch_losses(settings.loss, main, {'AuxLogits': auxiliary}, labels, weights)
   expected, other = (
     float(losses.LOSSES[loss](logits, labels, 0.1, tf.constant(weights)))
     for logits in (main, auxiliary)
@@ -183,12 +157,11 @@ def test_recipe_modern_steps():
 def test_weight_decay_is_for_weights_alone(optimizer):
   """Without gradients: the rate x decay of each weight is gone, biases and batch norm stay."""
   settings = config(optimizer=optimizer, weight_decay=0.5)
-  plan = trainer.make_plan(settings, 100, 3, 1)
-  state = TrainState(settings, trainer.make_model(settings, plan))
+  state, _ = steps.make(settings)
   for variable in state.trained.values():
     variable.assign(tf.ones_like(variable))
   with tf.GradientTape() as tape:
-    loss = regularization_loss(settings, state)
+    loss = regularization_loss(settings.optimizer, state.model)
   gradients = tape.gradient(loss, list(state.trained.values()), unconnected_gradients='zero')
   state.optimizer.apply(gradients, tf.constant(0, tf.int64), tf.constant(0.1))
   # LAMB's step is the rate x the weight, whatever the decay.
@@ -199,11 +172,10 @@ def test_weight_decay_is_for_weights_alone(optimizer):
 
 
 def test_trainable_scopes():
-  settings = config(trainable_scopes='InceptionTiny/Logits')
   model = nets_factory.create_model(tiny.NAME, 3)
-  assert list(trained_variables(settings, model)) == [
+  assert list(trained_variables(('InceptionTiny/Logits',), model)) == [
     'InceptionTiny/Logits/Logits/weights',
     'InceptionTiny/Logits/Logits/biases',
   ]
   with pytest.raises(ValueError, match='--trainable_scopes: Logit has no variable; scopes are'):
-    trained_variables(config(trainable_scopes='InceptionTiny/Logits,Logit'), model)
+    trained_variables(('InceptionTiny/Logits', 'Logit'), model)

@@ -10,13 +10,16 @@ import tensorflow as tf
 from slim_inception.datasets import dataset_factory
 from slim_inception.nets import checkpoints, inception, slim
 
+from slim_inception.cluster import Cluster
 from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
-from slim_inception.train import distribution, keeper, trainer
+from slim_inception.train import checkpoint_manager, trainer
 from slim_inception.train.config import resolve
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
+
+pytestmark = pytest.mark.integration
 
 tf1 = tf.compat.v1
 
@@ -205,14 +208,37 @@ def test_too_many_gpus_are_refused(data, tmp_path):
     trainer.train(config(data, tmp_path, num_clones=8, clone_on_cpu=False))
 
 
-def test_keeper_deletes_the_oldest(tmp_path):
-  class State:
-    def save(self, prefix, counters):
-      checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
+class State:
+  """Of a run whose checkpoints have the step alone."""
 
-  alone = distribution.Team(tf.distribute.get_strategy())
-  for step in range(1, 4):  # a new one each time, as after restarts
-    keeper.Keeper(str(tmp_path), 2, alone).save(State(), Counters(step))
+  def save(self, prefix, counters):
+    checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
+
+
+def manager(directory, max_to_keep=2):
+  alone = Cluster(tf.distribute.get_strategy())
+  return checkpoint_manager.CheckpointManager(str(directory), max_to_keep, alone)
+
+
+def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
+  (tmp_path / 'best').mkdir()
+  left = ['.model.ckpt-9.host-77.partial.index', '.metrics.jsonl.host-77.partial']
+  left.append('best/.metrics.json.host-77.partial')
+  own = ['notes.part-2.txt', '.notes.host-77.partial', 'model.ckpt-old.txt', 'best/model.ckpt-1.md']
+  for name in (*left, *own):
+    (tmp_path / name).write_text('of somebody')
+  folders = ['model.part-3', '.model.ckpt-9.host-77.partial', 'best/model.ckpt-8.index.d']
+  for name in folders:  # as an export makes them
+    (tmp_path / name).mkdir()
+  manager(tmp_path).save(State(), Counters(1))
+  manager(tmp_path).keep_best(str(tmp_path / 'model.ckpt-1'), {'top_1': 0.5})
+  assert not any((tmp_path / name).exists() for name in left)
+  assert all((tmp_path / name).exists() for name in (*own, *folders))
+
+
+def test_the_oldest_checkpoints_are_deleted(tmp_path):
+  for step in range(1, 4):  # a new manager each time, as after restarts
+    manager(tmp_path).save(State(), Counters(step))
   assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
   assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
   moved = tmp_path.rename(tmp_path.with_name('moved'))
@@ -228,15 +254,15 @@ def evaluate(run, tmp_path, **kwargs):
   )
 
 
-@pytest.mark.parametrize('use_ema', [True, False])
-def test_evaluation_counts_every_image_once(run, data, tmp_path, use_ema):
-  found = evaluate(run, tmp_path, batch_size=5, use_ema=str(use_ema).lower(), num_example_images=9)
+@pytest.mark.parametrize('weights', ['ema', 'plain'])
+def test_evaluation_counts_every_image_once(run, data, tmp_path, weights):
+  found = evaluate(run, tmp_path, batch_size=5, weights=weights, num_example_images=9)
   assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
   assert found['num_images'] == 23
   assert found['skipped_images'] == 0
-  assert found['weights'] == ('ema' if use_ema else 'plain')
+  assert found['weights'] == weights
   assert found['top_5'] == 1.0  # of three classes
-  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, use_ema))
+  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, weights == 'ema'))
 
 
 def _top_1_one_by_one(run, data, use_ema: bool) -> float:
@@ -281,7 +307,7 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
   with pytest.raises(ValueError, match='has nothing for this net'):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
   other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
-  assert other.ensemble.members[0].depth_multiplier == 1.0
+  assert other.members[0].depth_multiplier == 1.0
   with pytest.raises(ValueError, match='--eval_image_size=-3: must be a whole number'):
     resolve_eval({'checkpoint_path': str(run), 'eval_image_size': -3})
   checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
@@ -292,6 +318,6 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
   model = scorer.make_model(tiny.NAME, 3, 32)
   model.save(str(tmp_path / 'plain.ckpt'))
-  with pytest.raises(ValueError, match='has no moving averages .* choose --use_ema=false'):
-    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), True)
-  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), None) == 'plain'
+  with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
+    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
+  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'

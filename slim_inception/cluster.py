@@ -5,15 +5,18 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from absl import logging
 
-# What a worker can tell the others of its start: flags and facts as JSON.
-_LETTER_BYTES = 1 << 15
+from slim_inception.flags import host_and_port
+
+# Size of what a worker tells the others of its start: flags and facts as JSON.
+_MESSAGE_BYTES = 1 << 15
 # How the death of a worker shows: its connections close, its heartbeats (every second; ten missing
 # ones are a death) stop, or what it took part in is aborted.
 LOST_WORKER_ERRORS = (
@@ -24,7 +27,7 @@ LOST_WORKER_ERRORS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Team:
+class Cluster:
   """The processes that train together, seen from one of them.
 
   Attributes:
@@ -41,8 +44,8 @@ class Team:
   def is_chief(self) -> bool:
     return self.index == 0
 
-  def exchange(self, values: Sequence[int]) -> np.ndarray:
-    """The values of all workers, [count, len(values)] int64; all call it with as many.
+  def all_gather(self, values: npt.ArrayLike) -> np.ndarray:
+    """The values of all workers, [count, len(values)] int64; all call it with as many integers.
 
     Returns when the last worker has called it.
     """
@@ -53,27 +56,27 @@ class Team:
     table[self.index] = mine
     replicas = self.strategy.num_replicas_in_sync // self.count
 
-    def share(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-      speaks = context.replica_id_in_sync_group % replicas == 0  # one replica for its worker
-      return tf.constant(table if speaks else np.zeros_like(table))
+    def row_of(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+      is_first = context.replica_id_in_sync_group % replicas == 0  # one replica for its worker
+      return tf.constant(table if is_first else np.zeros_like(table))
 
-    shares = self.strategy.experimental_distribute_values_from_function(share)
-    return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None).numpy()
+    rows = self.strategy.experimental_distribute_values_from_function(row_of)
+    return self.strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None).numpy()
 
   def wait_for_all(self) -> None:
     """Returns when the last worker has called it."""
-    self.exchange([0])  # TensorFlow crashes at a sum of no numbers
+    self.all_gather([0])  # TensorFlow crashes at a sum of no numbers
 
-  def exchange_facts(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+  def all_gather_json(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The facts (JSON, at most 32 KiB) of all workers, the chief's first."""
-    letter = json.dumps(facts).encode().ljust(_LETTER_BYTES)
-    table = self.exchange(np.frombuffer(letter, np.int64))
+    text = json.dumps(facts).encode().ljust(_MESSAGE_BYTES)
+    table = self.all_gather(np.frombuffer(text, np.int64))
     return [json.loads(row.tobytes()) for row in table]
 
 
-def check_same(team: Team, facts: Mapping[str, Any], what: str) -> None:
+def check_same(cluster: Cluster, facts: Mapping[str, Any], what: str) -> None:
   """Raises ValueError on every worker where one has other facts than the chief; names both."""
-  chiefs, *others = team.exchange_facts(facts)
+  chiefs, *others = cluster.all_gather_json(facts)
   for worker, theirs in enumerate(others, 1):
     for name, value in chiefs.items():
       if theirs[name] != value:
@@ -83,7 +86,7 @@ def check_same(team: Team, facts: Mapping[str, Any], what: str) -> None:
         )
 
 
-def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
+def make_cluster(num_clones: int | None, clone_on_cpu: bool) -> Cluster:
   """One device, a mirror over several, or a mirror over the workers of TF_CONFIG or Slurm.
 
   This must come before TensorFlow runs its first operation. With several workers it returns when
@@ -94,14 +97,14 @@ def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
     clone_on_cpu: replicas are logical processors, which are made here.
 
   Raises:
-    ValueError: there are not as many GPUs, or the environment describes no team.
+    ValueError: there are not as many GPUs, or the environment describes no cluster.
     OSError: another process has this worker's port.
   """
-  cluster, task_type, task_id = find_cluster(os.environ)
-  if cluster is None:
-    return Team(make_strategy(num_clones, clone_on_cpu))
-  addresses = [*cluster.get('chief', ()), *cluster['worker']]
-  index = task_id + (len(cluster.get('chief', ())) if task_type == 'worker' else 0)
+  addresses_of, task_type, task_id = find_cluster(os.environ)
+  if addresses_of is None:
+    return Cluster(make_strategy(num_clones, clone_on_cpu))
+  addresses = [*addresses_of.get('chief', ()), *addresses_of['worker']]
+  index = task_id + (len(addresses_of.get('chief', ())) if task_type == 'worker' else 0)
   gpus = 0 if clone_on_cpu else len(tf.config.list_physical_devices('GPU'))
   if (num_clones or 1) > max(1, gpus):
     raise ValueError(
@@ -112,7 +115,7 @@ def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
     'Worker %d of %d at %s: waiting for the others', index, len(addresses), addresses[index]
   )
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-    tf.train.ClusterSpec(cluster),
+    tf.train.ClusterSpec(addresses_of),
     task_type=task_type,
     task_id=task_id,
     num_accelerators={'GPU': num_clones or gpus} if gpus else {},
@@ -124,7 +127,7 @@ def make_team(num_clones: int | None, clone_on_cpu: bool) -> Team:
     if 'start gRPC server' not in error.message:
       raise
     raise OSError(_why_not_listening(index, addresses[index])) from error
-  return Team(strategy, index, len(addresses))
+  return Cluster(strategy, index, len(addresses))
 
 
 def _why_not_listening(index: int, address: str) -> str:
@@ -135,23 +138,23 @@ def _why_not_listening(index: int, address: str) -> str:
     try:
       probe.bind(('', int(address.rpartition(':')[2])))
     except OSError as error:
-      reason = error.strerror
+      reason = error.strerror or reason
   return (
-    f'Worker {index} can not listen at {address}: {reason}; has it been started twice? Else give '
+    f'Worker {index} cannot listen at {address}: {reason}; has it been started twice? Else give '
     'it another port, on all workers'
   )
 
 
-Cluster = dict[str, list[str]]
+Addresses = dict[str, list[str]]
 
 
-def find_cluster(environment: Mapping[str, str]) -> tuple[Cluster | None, str, int]:
+def find_cluster(environment: Mapping[str, str]) -> tuple[Addresses | None, str, int]:
   """The workers that TF_CONFIG or Slurm names: {'worker': ['host:port', ...]}, own type and index.
 
   The cluster is None where this process is the only one.
 
   Raises:
-    ValueError: TF_CONFIG can not be read or lacks this task; Slurm has given several tasks, but
+    ValueError: TF_CONFIG cannot be read or lacks this task; Slurm has given several tasks, but
       this process was not started by srun.
   """
   if environment.get('TF_CONFIG'):
@@ -166,20 +169,21 @@ def find_cluster(environment: Mapping[str, str]) -> tuple[Cluster | None, str, i
   return None, 'worker', 0
 
 
-def _tf_config_cluster(text: str) -> tuple[Cluster | None, str, int]:
+def _tf_config_cluster(text: str) -> tuple[Addresses | None, str, int]:
   try:
     config = json.loads(text)
     cluster = {kind: list(addresses) for kind, addresses in config.get('cluster', {}).items()}
     task = config.get('task', {})
     task_type, task_id = task.get('type', 'worker'), int(task.get('index', 0))
   except (ValueError, TypeError, AttributeError) as error:
-    raise ValueError(f'TF_CONFIG can not be read: {error}') from error
+    raise ValueError(f'TF_CONFIG cannot be read: {error}') from error
   if sum(map(len, cluster.values())) <= 1:
     return None, task_type, task_id
   for address in (address for addresses in cluster.values() for address in addresses):
-    host, _, port = str(address).rpartition(':')
-    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
-      raise ValueError(f'TF_CONFIG: {address!r} must be host:port, with a port of 1 to 65535')
+    try:
+      host_and_port(str(address))
+    except ValueError as error:
+      raise ValueError(f'TF_CONFIG: {address!r} {error}') from None
   if unknown := sorted(set(cluster) - {'chief', 'worker'}):
     raise ValueError(f'TF_CONFIG has {unknown[0]!r} tasks: choose "worker", and "chief" for one')
   if task_id not in range(len(cluster.get(task_type, ()))):
@@ -187,7 +191,7 @@ def _tf_config_cluster(text: str) -> tuple[Cluster | None, str, int]:
   return {'worker': [], **cluster}, task_type, task_id
 
 
-def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Cluster, str, int]:
+def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Addresses, str, int]:
   """Every task of the job step is a worker; ports are the job's own, so that jobs can share hosts.
 
   GPUs are Slurm's business: --gpus-per-task, or --ntasks-per-node=1.
@@ -205,8 +209,8 @@ def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Cluster, str, int]:
 
 def lost_worker(error: tf.errors.OpError, checkpoint: str | None) -> Exception:
   """An error of one line for the death of another worker, from TensorFlow's of many."""
-  found = re.search(r'/job:(\w+)/(?:replica:\d+/)?task:(\d+)', error.message)
-  who = f'{found[1]} {found[2]}' if found else 'another worker'
+  task = re.search(r'/job:(\w+)/(?:replica:\d+/)?task:(\d+)', error.message)
+  who = f'{task[1]} {task[2]}' if task else 'another worker'
   last = f'from {checkpoint}' if checkpoint else 'from the beginning: there is no checkpoint yet'
   return ConnectionError(
     f'{who} is gone (its own output may say why); start the same command on all workers again '
@@ -215,7 +219,7 @@ def lost_worker(error: tf.errors.OpError, checkpoint: str | None) -> Exception:
 
 
 def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.Strategy:
-  """One device, or a mirror over several of this process; arguments as in `make_team`."""
+  """One device, or a mirror over several of this process; arguments as in `make_cluster`."""
   gpus = [] if clone_on_cpu else tf.config.list_logical_devices('GPU')
   if num_clones is not None and num_clones > len(gpus) and not clone_on_cpu and num_clones > 1:
     raise ValueError(
@@ -242,7 +246,7 @@ def _make_logical_cpus(count: int) -> None:
     )
   existing = len(tf.config.list_logical_devices('CPU'))
   if existing < count:
-    raise ValueError(f'{count} logical processors are wanted, TensorFlow started with {existing}')
+    raise ValueError(f'{count} logical processors are needed, TensorFlow started with {existing}')
 
 
 def _cpu() -> tf.config.PhysicalDevice:

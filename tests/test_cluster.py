@@ -10,11 +10,16 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints
 
+from slim_inception import cluster, flags
 from slim_inception.evaluate import during_training
-from slim_inception.train import distribution, trainer
-from slim_inception.train.config import resolve
+from slim_inception.input import record_order
+from slim_inception.train import trainer
+from slim_inception.train.config import BatchConfig, resolve
+from slim_inception.train.plan import per_replica_batch
 from tests import records
 from tests.train import overflow, processes
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +100,7 @@ def test_a_busy_port_ends_the_worker_with_a_line(data, tmp_path, index):
     ((status, output),) = processes.finish(worker)
   assert status == 1
   assert output.endswith(
-    f'\nslim-inception train: Worker {index} can not listen at 127.0.0.1:{ports[index]}: '
+    f'\nslim-inception train: Worker {index} cannot listen at 127.0.0.1:{ports[index]}: '
     'Address already in use; has it been started twice? Else give it another port, on all workers\n'
   )
   assert 'Traceback' not in output
@@ -157,12 +162,12 @@ def test_workers_with_different_flags_are_refused(data, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_team_of_one_exchanges_with_itself():
-  team = distribution.Team(tf.distribute.get_strategy())
-  assert team.is_chief
-  np.testing.assert_array_equal(team.exchange([3, 4]), [[3, 4]])
-  assert team.exchange_facts({'a': None, 'b': 'ü'}) == [{'a': None, 'b': 'ü'}]
-  distribution.check_same(team, {'a': 1}, '--')
+def test_a_cluster_of_one_gathers_from_itself():
+  alone = cluster.Cluster(tf.distribute.get_strategy())
+  assert alone.is_chief
+  np.testing.assert_array_equal(alone.all_gather([3, 4]), [[3, 4]])
+  assert alone.all_gather_json({'a': None, 'b': 'ü'}) == [{'a': None, 'b': 'ü'}]
+  cluster.check_same(alone, {'a': 1}, '--')
 
 
 CLUSTER = {'worker': ['a:1', 'b:2']}
@@ -186,7 +191,7 @@ def tf_config(task, cluster=CLUSTER):
   ],
 )
 def test_the_environment_names_the_workers(environment, expected):
-  assert distribution.find_cluster(environment) == expected
+  assert cluster.find_cluster(environment) == expected
 
 
 def test_slurm_names_the_workers(monkeypatch):
@@ -201,55 +206,55 @@ def test_slurm_names_the_workers(monkeypatch):
   }
   for name, value in step.items():
     monkeypatch.setenv(name, value)
-  cluster, task_type, task_id = distribution.find_cluster(step)
-  assert cluster == {'worker': ['node07:10005', 'node07:10006', 'node08:10005']}
+  addresses, task_type, task_id = cluster.find_cluster(step)
+  assert addresses == {'worker': ['node07:10005', 'node07:10006', 'node08:10005']}
   assert (task_type, task_id) == ('worker', 2)
 
 
 @pytest.mark.parametrize(
   ('environment', 'message'),
   [
-    ({'TF_CONFIG': '{'}, 'TF_CONFIG can not be read'),
+    ({'TF_CONFIG': '{'}, 'TF_CONFIG cannot be read'),
     (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
-    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be host:port, with a port of 1"),
-    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be host:port"),
+    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be HOST:PORT with a port of 1"),
+    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be HOST:PORT"),
     (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
     ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
   ],
 )
 def test_an_environment_without_sense_is_refused(environment, message):
   with pytest.raises(ValueError, match=message):
-    distribution.find_cluster(environment)
+    cluster.find_cluster(environment)
 
 
 def test_too_many_replicas_of_a_worker_are_refused(monkeypatch):
   for name, value in tf_config({'type': 'worker', 'index': 0}).items():
     monkeypatch.setenv(name, value)
   with pytest.raises(ValueError, match='--num_clones=2: this worker has 0 GPUs; .* more workers'):
-    distribution.make_team(2, clone_on_cpu=True)
+    cluster.make_cluster(2, clone_on_cpu=True)
 
 
-def test_workers_that_share_lanes_are_told_how_not_to():
-  assert trainer.shared_lanes(4, 1) == trainer.shared_lanes(4, 4) == ''
-  assert trainer.shared_lanes(4, 3).startswith(
+def test_workers_that_share_readers_are_told_how_not_to():
+  assert record_order.sharing_advice(4, 1) == record_order.sharing_advice(4, 4) == ''
+  assert record_order.sharing_advice(4, 3).startswith(
     '--num_readers=4 is no multiple of the 3 workers: each reads all records to keep 1/3; with '
     '--num_readers=6 it'
   )
   assert 'each reads 1/4 of the records to keep 1/8; with --num_readers=8' in (
-    trainer.shared_lanes(4, 8)
+    record_order.sharing_advice(4, 8)
   )
 
 
 def test_a_global_batch_that_does_not_divide_is_refused():
   def config(**kwargs):
-    return resolve({'train_dir': 'run', 'dataset_dir': 'data', **kwargs})
+    return flags.build(BatchConfig, kwargs)
 
-  assert trainer.batch_size(config(global_batch_size=12), 3) == 4
-  assert trainer.batch_size(config(batch_size=5), 3) == 5
-  with pytest.raises(ValueError, match='--global_batch_size=13 .* to 3 replicas: .* 12 or 15'):
-    trainer.batch_size(config(global_batch_size=13), 3)
-  with pytest.raises(ValueError, match='--global_batch_size=2 .* to 3 replicas: choose 3'):
-    trainer.batch_size(config(global_batch_size=2), 3)
+  assert per_replica_batch(config(global_batch_size=12), 3) == 4
+  assert per_replica_batch(config(batch_size=5), 3) == 5
+  with pytest.raises(ValueError, match='--global_batch_size=13 .* among 3 replicas: .* 12 or 15'):
+    per_replica_batch(config(global_batch_size=13), 3)
+  with pytest.raises(ValueError, match='--global_batch_size=2 .* among 3 replicas: choose 3'):
+    per_replica_batch(config(global_batch_size=2), 3)
 
 
 def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, caplog):

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from slim_inception.nets import checkpoints
 
-from slim_inception.train import boundary
+from slim_inception.train import save_trigger
 from tests import records
 from tests.train import processes
+
+pytestmark = pytest.mark.integration
 
 
 def test_a_signal_is_noted():
   before = signal.getsignal(signal.SIGTERM)
-  with boundary.StopSignal() as stop:
+  with save_trigger.StopSignal() as stop:
     assert stop.received == 0
     os.kill(os.getpid(), signal.SIGTERM)
     deadline = time.monotonic() + 10
@@ -27,16 +29,16 @@ def test_a_signal_is_noted():
   assert signal.set_wakeup_fd(-1) == -1
 
 
-class Team:
-  """Of two workers; the other says `other`."""
+class Two:
+  """A cluster of two workers; the other gives `other`."""
 
   count = 2
 
   def __init__(self, other):
-    self.other, self.exchanges = other, 0
+    self.other, self.gathered = other, 0
 
-  def exchange(self, values):
-    self.exchanges += 1
+  def all_gather(self, values):
+    self.gathered += 1
     return np.array([values, self.other])
 
 
@@ -45,27 +47,27 @@ class Alone:
 
 
 def test_saving_by_steps_and_by_the_clock():
-  by_steps = boundary.Boundary(Alone(), 0, 1000.0, 3)
+  by_steps = save_trigger.SaveTrigger(Alone(), 0, 1000.0, 3)
   assert [by_steps.after(step, 0, False).save for step in range(1, 7)] == [0, 0, 1, 0, 0, 1]
-  by_clock = boundary.Boundary(Alone(), 0, 0.0, None)
+  by_clock = save_trigger.SaveTrigger(Alone(), 0, 0.0, None)
   assert by_clock.after(1, 0, False).save
-  neither = boundary.Boundary(Alone(), 0, 1000.0, None)
+  neither = save_trigger.SaveTrigger(Alone(), 0, 1000.0, None)
   assert neither.after(1, 0, False) == (False, 0)
   assert neither.after(2, 0, True) == (True, 0)
   assert neither.after(3, signal.SIGTERM, False) == (True, signal.SIGTERM)
 
 
 def test_a_signal_to_one_worker_stops_all():
-  team = Team((0, signal.SIGTERM, 0))
-  found = boundary.Boundary(team, 0, 1000.0, None).after(1, 0, False)
+  both = Two((0, signal.SIGTERM, 0))
+  found = save_trigger.SaveTrigger(both, 0, 1000.0, None).after(1, 0, False)
   assert found == (True, signal.SIGTERM)
 
 
-def test_quick_steps_are_not_all_exchanged():
-  team = Team((1, 0, 0))  # the other's clock does not count
-  quick = boundary.Boundary(team, 0, 1000.0, None)
+def test_quick_steps_are_not_all_gathered():
+  both = Two((1, 0, 0))  # the other's clock does not count
+  quick = save_trigger.SaveTrigger(both, 0, 1000.0, None)
   assert not any(quick.after(step, 0, False).save for step in range(1, 500))
-  assert team.exchanges < 10
+  assert both.gathered < 10
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Between two steps: whether to save and whether to stop, the same on every worker."""
+"""After a step: whether to save and whether to stop, the same on every worker."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ import threading
 import time
 from typing import NamedTuple
 
-from slim_inception.train.distribution import Team
+from slim_inception.cluster import Cluster
 
 # Workers speak to each other about once in so many seconds, not at every step: it costs
 # milliseconds. A signal is answered that much later.
-_EXCHANGE_SECS = 1.0
+_GATHER_SECS = 1.0
 _MAX_STEPS_BETWEEN = 1000
 
 
@@ -75,27 +75,28 @@ class Decision(NamedTuple):
   stop: int  # the signal that ends the run, or 0
 
 
-class Boundary:
-  """Decides after every step what is next. What depends on clocks and signals, which differ
-  between workers, is exchanged; what depends on the step is not.
+class SaveTrigger:
+  """Decides after every step whether to save and to stop. What depends on clocks and signals, which
+  differ between workers, is gathered from all; what depends on the step is not.
 
   Args:
-    team: who has to agree.
+    cluster: who has to agree.
+    step: done so far.
     save_secs: seconds between checkpoints by the chief's clock; None: not by the clock.
     save_steps: steps between checkpoints; None: not by steps.
   """
 
-  def __init__(self, team: Team, step: int, save_secs: float | None, save_steps: int | None):
-    self._team = team
+  def __init__(self, cluster: Cluster, step: int, save_secs: float | None, save_steps: int | None):
+    self._cluster = cluster
     self._save_secs, self._save_steps = save_secs, save_steps
-    self._saved_at = self._exchanged_at = time.monotonic()
-    self._exchanged_step = self._next_exchange = step
+    self._saved_at = self._gathered_at = time.monotonic()
+    self._gathered_step = self._next_gathering = step
 
   def after(self, step: int, received: int, is_last: bool) -> Decision:
     """The decision after `step`, given the signal that this worker has received, or 0."""
     now = time.monotonic()
     is_due = self._save_secs is not None and now - self._saved_at >= self._save_secs
-    if self._team.count > 1:
+    if self._cluster.count > 1:
       is_due, received = self._agree(step, now, is_due, received)
     save = bool(
       is_last or is_due or received or (self._save_steps and step % self._save_steps == 0)
@@ -105,14 +106,14 @@ class Boundary:
     return Decision(save, received)
 
   def _agree(self, step: int, now: float, is_due: bool, received: int) -> tuple[bool, int]:
-    """The chief's clock and everyone's signals; nothing between two exchanges."""
-    if step < self._next_exchange:
+    """The chief's clock and everyone's signals; nothing between two gatherings."""
+    if step < self._next_gathering:
       return False, 0
-    passed = max(step - self._exchanged_step, 1)
-    microseconds = round((now - self._exchanged_at) / passed * 1e6)
-    table = self._team.exchange((is_due, received, microseconds))
-    wanted = min(_EXCHANGE_SECS, _EXCHANGE_SECS if self._save_secs is None else self._save_secs)
-    steps = int(wanted * 1e6 / max(table[0, 2], 1))
-    self._next_exchange = step + min(max(steps, 1), _MAX_STEPS_BETWEEN)
-    self._exchanged_step, self._exchanged_at = step, time.monotonic()
+    passed = max(step - self._gathered_step, 1)
+    microseconds = round((now - self._gathered_at) / passed * 1e6)
+    table = self._cluster.all_gather((is_due, received, microseconds))
+    seconds = min(_GATHER_SECS, _GATHER_SECS if self._save_secs is None else self._save_secs)
+    steps = int(seconds * 1e6 / max(table[0, 2], 1))
+    self._next_gathering = step + min(max(steps, 1), _MAX_STEPS_BETWEEN)
+    self._gathered_step, self._gathered_at = step, time.monotonic()
     return bool(table[0, 0]), int(table[:, 1].max())

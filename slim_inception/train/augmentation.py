@@ -1,0 +1,60 @@
+"""What happens to training images before the net sees them, on the host and on the device."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from slim_inception.input.pipeline import Batch
+from slim_inception.preprocessing import mixing, preprocessing_factory
+from slim_inception.preprocessing.inception_preprocessing import Distortion
+from slim_inception.preprocessing.preprocessing_factory import Preprocessing
+from slim_inception.preprocessing.rand_augment import rand_augment
+from slim_inception.train.config import AugmentConfig, Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """The device's half of the work on images.
+
+  Attributes:
+    config: its flags.
+    preprocessing: the family of distortions, and the values that the net takes.
+    distortion: how the host and the device distort.
+    dtype: of the result.
+  """
+
+  config: AugmentConfig
+  preprocessing: Preprocessing
+  distortion: Distortion
+  dtype: tf.DType = tf.float32
+
+  def sample_mix(self, batch: Batch) -> mixing.Mix | None:
+    """How to mix a batch, by the seed of its first image; None without such flags."""
+    if not (self.config.mixup_alpha or self.config.cutmix_alpha):
+      return None
+    return mixing.sample(batch['seed'][0], self.config.mixup_alpha, self.config.cutmix_alpha)
+
+  def apply(self, batch: Batch, mix: mixing.Mix | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """[N, H, W, C], and the share of each image in its mixture (None: they are not mixed)."""
+    images, seeds, config = batch['image'], batch['seed'], self.config
+    if config.randaugment_layers:
+      images = rand_augment(images, seeds, config.randaugment_layers, config.randaugment_magnitude)
+    images = self.preprocessing.train_device(images, seeds, self.distortion, self.dtype)
+    if config.random_erasing:
+      normalization = self.preprocessing.normalization
+      images = mixing.erase(images, seeds, config.random_erasing, normalization)
+    return (images, None) if mix is None else mixing.mix(images, mix)
+
+
+def make_augmentation(config: Config) -> Augmentation:
+  """The augmentation that the flags ask for."""
+  chosen = config.augment
+  name = chosen.preprocessing_name or config.model.model_name
+  distortion = Distortion(
+    area_range=(chosen.min_crop_area, 1.0),
+    random_flip=chosen.random_flip,
+    color=chosen.distort_color,
+    fast_mode=chosen.fast_mode,
+  )
+  preprocessing = preprocessing_factory.get(name, config.model.input_channels)
+  return Augmentation(chosen, preprocessing, distortion, tf.as_dtype(config.devices.precision))
