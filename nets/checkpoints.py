@@ -262,18 +262,13 @@ def restore(
   sources = {
     name: name + EMA_SUFFIX if use_ema and name + EMA_SUFFIX in stored else name for name in targets
   }
-  missing = [name for name in targets if sources[name] not in stored]
+  missing = [name for name, source in sources.items() if source not in stored]
   mismatched = [
     name
-    for name, variable in targets.items()
-    if sources[name] in stored and stored[sources[name]] != variable.shape.as_list()
+    for name, source in sources.items()
+    if source in stored
+    and not _fits(stored[source], targets[name].shape.as_list(), name == sum_channels)
   ]
-  to_sum = None  # the variable that gets the sum over the channels of what is stored
-  if sum_channels in mismatched and _is_of_more_channels(
-    stored[sources[sum_channels]], targets[sum_channels].shape.as_list()
-  ):
-    to_sum = sum_channels
-    mismatched.remove(to_sum)
   if targets and len(missing) == len(targets):
     raise ValueError(
       f'{prefix} has nothing for this net: it holds {min(stored, default="no tensor")}, ..., '
@@ -289,21 +284,22 @@ def restore(
     raise ValueError(f'{prefix} has no {missing[0]}{_and_more(missing)}')
   fits = [name for name in targets if name not in {*missing, *mismatched}]
   values = read(prefix, [sources[name] for name in fits])
-  if to_sum is not None:
-    source = sources[to_sum]
-    logging.info('%s: the sum over the %d input channels', to_sum, stored[source][2])
-    values[source] = tf.reduce_sum(values[source], axis=2, keepdims=True)
   for name in fits:
-    targets[name].assign(values[sources[name]])
+    value, variable = values[sources[name]], targets[name]
+    if value.shape != variable.shape:
+      logging.info('%s: the sum over the %d input channels', name, value.shape[2])
+      value = tf.reduce_sum(value, axis=2, keepdims=True)
+    variable.assign(value)
   unused = sorted(set(stored) - {sources[name] for name in fits} - set(mismatched))
   return Restored(
     prefix, tuple(fits), tuple(excluded), tuple(missing), tuple(mismatched), tuple(unused)
   )
 
 
-def _is_of_more_channels(stored: Sequence[int], shape: Sequence[int]) -> bool:
-  """Whether stored weights differ from those of one input channel in having several."""
-  return len(stored) == len(shape) == 4 and [*stored[:2], 1, stored[3]] == [*shape]
+def _fits(stored: Sequence[int], shape: Sequence[int], may_sum: bool) -> bool:
+  """Whether the shape is the variable's or, with `may_sum`, differs in having several channels."""
+  may_sum = may_sum and len(stored) == 4
+  return stored == shape or (may_sum and [*stored[:2], 1, stored[3]] == shape)
 
 
 def _and_more(names: Sequence[str]) -> str:

@@ -91,6 +91,16 @@ def test_mismatch_names_variable_and_both_shapes(variables, tmp_path):
   np.testing.assert_array_equal(variables['Net/Conv/weights'], np.ones((3, 2)))
 
 
+def test_channels_are_summed_where_asked(tmp_path):
+  weights = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
+  checkpoints.save(tmp_path / 'model.ckpt', {'first': tf.constant(weights)})
+  first = {'first': tf.Variable(tf.zeros((2, 2, 1, 4)))}
+  with pytest.raises(ValueError, match=r'first has shape \[2, 2, 1, 4\], but \[2, 2, 3, 4\] in'):
+    checkpoints.restore(first, tmp_path / 'model.ckpt', sum_channels='other')
+  checkpoints.restore(first, tmp_path / 'model.ckpt', sum_channels='first')
+  np.testing.assert_allclose(first['first'], weights.sum(2, keepdims=True), rtol=1e-6)
+
+
 def test_missing_variables(variables, tmp_path):
   prefix = tmp_path / 'model.ckpt'
   checkpoints.save(prefix, {'Net/Conv/weights': variables['Net/Conv/weights']})
