@@ -4,9 +4,11 @@ import dataclasses
 import json
 import pathlib
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
 
@@ -40,13 +42,18 @@ def test_ambiguous_numbers_are_refused(outputs, dataset):
     label_spaces.find_offset(outputs, dataset)
 
 
-@pytest.mark.parametrize(
-  ('offset', 'expected'),
-  [(0, [1, 2, 3, -9]), (1, [-9, 1, 2, 3]), (-1, [2, 3, -9, -9])],
+@hypothesis.settings(derandomize=True, database=None, deadline=None)
+@hypothesis.given(
+  outputs=strategies.lists(strategies.integers(0, 99), min_size=1, max_size=6),
+  offset=strategies.integers(-7, 7),
+  num_classes=strategies.integers(1, 8),
 )
-def test_outputs_in_their_labels_places(offset, expected):
-  found = label_spaces.of_labels(np.array([[1.0, 2.0, 3.0]]), offset, 4, absent=-9)
-  np.testing.assert_array_equal(found, [expected])
+def test_outputs_in_their_labels_places(outputs, offset, num_classes):
+  """output = label - offset."""
+  labels = {number + offset: value for number, value in enumerate(outputs)}
+  expected = [[labels.get(label, -1) for label in range(num_classes)]]
+  result = label_spaces.of_labels(np.array([outputs]), offset, num_classes, absent=-1)
+  np.testing.assert_array_equal(result, expected)
 
 
 def test_outputs_of_a_checkpoint(tmp_path):

@@ -1,7 +1,9 @@
 """Learning rates against TF1's own schedules."""
 
+import hypothesis
 import pytest
 import tensorflow as tf
+from hypothesis import strategies
 
 from slim_inception.train import schedules
 from slim_inception.train.config import resolve
@@ -47,8 +49,6 @@ def test_warm_up_then_cosine(length):
   assert rates[9] == rates[10] == pytest.approx(0.01)
   assert rates[60] == pytest.approx(0.006)  # half way down
   assert rates[110] == pytest.approx(0.002)
-  assert rates[:10] == sorted(rates[:10])
-  assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
 @pytest.mark.parametrize('warmup', [0.0, 1.0])
@@ -70,6 +70,40 @@ def test_stairs_at_given_epochs(warmup):
   # The global batch does not divide the split: the first step that begins in the epoch or later.
   assert learning_rate(config, 20, 10.4) == pytest.approx(1.0)
   assert learning_rate(config, 21, 10.4) == pytest.approx(0.1)
+
+
+@hypothesis.settings(derandomize=True, database=None, deadline=None)
+@hypothesis.given(
+  kind=strategies.sampled_from(sorted(schedules._SCHEDULES)),
+  warmup=strategies.floats(0, 3),
+  epochs=strategies.floats(3.5, 20),
+  decay=strategies.floats(0.1, 1),
+  stairs=strategies.lists(strategies.floats(0.1, 20), min_size=1, max_size=4, unique=True),
+  steps_per_epoch=strategies.floats(0.3, 50),
+)
+def test_rates_rise_in_the_warm_up_and_never_after(
+  kind, warmup, epochs, decay, stairs, steps_per_epoch
+):
+  config = resolve(
+    {
+      **GIVEN,
+      'learning_rate_decay_type': kind,
+      'learning_rate_steps': sorted(stairs) if kind == 'step' else None,
+      'learning_rate_decay_factor': decay,
+      'learning_rate': 0.1,
+      'end_learning_rate': 0.01,
+      'num_epochs': epochs,
+      'num_epochs_per_decay': epochs / 2,
+      'warmup_epochs': warmup,
+    }
+  )
+  steps = range(int(epochs * steps_per_epoch) + 2)
+  rates = [learning_rate(config, step, steps_per_epoch) for step in steps]
+  first = sum(step / steps_per_epoch < warmup for step in steps)
+  assert rates[:first] == sorted(rates[:first])
+  assert rates[first:] == sorted(rates[first:], reverse=True)
+  assert 0 < min(rates) <= max(rates) <= 0.1
+  assert kind not in ('cosine', 'polynomial') or min(rates[first:], default=1) >= 0.01 * (1 - 1e-9)
 
 
 @pytest.mark.parametrize('steps', ['60,30', '30,x', '0,30', '30,inf', '-1'])
