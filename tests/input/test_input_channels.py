@@ -15,8 +15,8 @@ from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.export import config as export_config
 from slim_inception.export import export
 from slim_inception.train import trainer
-from slim_inception.train.config import resolve
 from tests import records, tiny
+from tests.train import processes
 
 pytestmark = pytest.mark.integration
 
@@ -50,23 +50,8 @@ def three(tmp_path_factory):
 
 
 def train(data, train_dir, **kwargs):
-  trainer.train(
-    resolve(
-      {
-        'train_dir': str(train_dir),
-        'dataset_dir': str(data),
-        'dataset_name': 'image_folder',
-        'model_name': tiny.NAME,
-        'preprocessing_name': 'inception',
-        'recipe': 'slim',
-        'batch_size': 8,
-        'clone_on_cpu': True,
-        'max_number_of_steps': 1,
-        'input_channels': 1,
-        **kwargs,
-      }
-    )
-  )
+  defaults = {'recipe': 'slim', 'batch_size': 8, 'max_number_of_steps': 1, 'input_channels': 1}
+  trainer.train(processes.config(train_dir, data, **{**defaults, **kwargs}))
 
 
 def flags(data, checkpoint, **kwargs):

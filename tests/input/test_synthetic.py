@@ -72,16 +72,14 @@ def config(train_dir, **kwargs):
   )
 
 
-def test_a_run_needs_no_data_and_goes_on(tmp_path, caplog):
+def test_a_run_needs_no_data_and_goes_on(tmp_path):
   for steps in (2, 3):
-    trainer.train(config(tmp_path / 'resumed', max_number_of_steps=steps))
-  trainer.train(config(tmp_path / 'whole'))
-  resumed, whole = (processes.metrics(tmp_path / run) for run in ('resumed', 'whole'))
-  assert [entry['step'] for entry in resumed] == [1, 2, 3]
-  assert resumed[2]['loss'] == pytest.approx(whole[2]['loss'], rel=1e-3)
-  assert whole[2]['epoch'] == round(12 / 1281167, 4)
+    trainer.train(config(tmp_path, max_number_of_steps=steps))
+  entries = processes.metrics(tmp_path)
+  assert [entry['step'] for entry in entries] == [1, 2, 3]
+  assert entries[2]['epoch'] == round(12 / 1281167, 4)
   with pytest.raises(ValueError, match='synthetic images are for training alone: --dataset_name'):
-    resolve_eval({'checkpoint_path': str(tmp_path / 'whole')})
+    resolve_eval({'checkpoint_path': str(tmp_path)})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs of the training script as processes of their own, one or several that work together."""
+"""Small runs: their configuration, and as processes of their own, alone or together."""
 
 import contextlib
 import json
@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from slim_inception.train.config import Config, resolve
 from tests import tiny, zygote
 from tests.zygote import TIMEOUT
 
@@ -27,6 +28,11 @@ def flags_of(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> dict:
     'clone_on_cpu': True,
     **flags,
   }
+
+
+def config(train_dir: pathlib.Path, data: pathlib.Path, **flags) -> Config:
+  """The configuration of a small run."""
+  return resolve(flags_of(train_dir, data, **flags))
 
 
 def start(train_dir, data, environment=None, **flags) -> zygote.Process:

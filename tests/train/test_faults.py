@@ -1,6 +1,5 @@
 """What goes wrong around a run: disks fill, files break and vanish; nothing good is lost."""
 
-import json
 import os
 import pathlib
 import re
@@ -12,45 +11,43 @@ from slim_inception.datasets import shards
 from slim_inception.nets import checkpoints
 
 from slim_inception.train import trainer
-from slim_inception.train.config import resolve
-from tests import records, tiny
-from tests.train import overflow
+from tests import records
+from tests.train import overflow, processes
+
+pytestmark = pytest.mark.integration
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def data(tmp_path) -> pathlib.Path:
-  return records.write_set(tmp_path / 'data')
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> pathlib.Path:
+  return records.write_set(tmp_path_factory.mktemp('data'))
 
 
 def config(data, train_dir, steps, **kwargs):
-  return resolve(
-    {
-      'train_dir': str(train_dir),
-      'dataset_dir': str(data),
-      'dataset_name': 'image_folder',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'recipe': 'slim',
-      'batch_size': 8,
-      'log_every_n_steps': 1,
-      'max_number_of_steps': steps,
-      **kwargs,
-    }
-  )
+  defaults = {'recipe': 'slim', 'batch_size': 8, 'max_number_of_steps': steps}
+  return processes.config(train_dir, data, **{**defaults, **kwargs})
 
 
 def steps_of(train_dir) -> list[int]:
-  return [entry['step'] for entry in metrics(train_dir)]
-
-
-def metrics(train_dir) -> list[dict]:
-  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+  return [entry['step'] for entry in processes.metrics(train_dir)]
 
 
 def saved(train_dir) -> dict[str, bytes]:
   return {path.name: path.read_bytes() for path in train_dir.glob('model.ckpt-*')}
+
+
+@pytest.fixture(scope='module')
+def two_steps(data, tmp_path_factory) -> pathlib.Path:
+  """A run that has saved after both; to be copied."""
+  run = tmp_path_factory.mktemp('two_steps')
+  trainer.train(config(data, run, 2, save_interval_steps=1))
+  return run
+
+
+@pytest.fixture
+def run(two_steps, tmp_path) -> pathlib.Path:
+  return shutil.copytree(two_steps, tmp_path / 'run')
 
 
 def test_full_disk_while_saving(data, small_disk):
@@ -94,10 +91,7 @@ def cut_short(path):
     ('.index', cut_short),
   ],
 )
-def test_damaged_checkpoint_falls_back_to_the_one_before(data, tmp_path, caplog, suffix, damage):
-  run = tmp_path / 'run'
-  for steps in (1, 2):
-    trainer.train(config(data, run, steps))
+def test_damaged_checkpoint_falls_back_to_the_one_before(data, run, caplog, suffix, damage):
   damage(run / f'model.ckpt-2{suffix}')
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(data, run, 3))
@@ -106,14 +100,13 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(data, tmp_path, caplog,
   assert steps_of(run) == [1, 2, 3]
 
 
-def test_all_checkpoints_damaged(data, tmp_path):
+def test_all_checkpoints_damaged(data, run):
   """A run is not begun anew over the remains of another."""
-  run = tmp_path / 'run'
-  trainer.train(config(data, run, 1))
-  flip(run / 'model.ckpt-1.data-00000-of-00001', 1000)
-  with pytest.raises(ValueError, match=r'model.ckpt-1 is damaged.*no other checkpoint'):
-    trainer.train(config(data, run, 2))
-  assert (run / 'model.ckpt-1.index').exists()
+  for step in (1, 2):
+    flip(run / f'model.ckpt-{step}.data-00000-of-00001', 1000)
+  with pytest.raises(ValueError, match=r'model.ckpt-. is damaged.*no other checkpoint'):
+    trainer.train(config(data, run, 3))
+  assert (run / 'model.ckpt-2.index').exists()
 
 
 def big_set(tmp_path):
@@ -133,7 +126,7 @@ def test_records_that_break_during_a_run(tmp_path):
   ):
     trainer.train(config(data, run, 400, batch_size=16, **settings))
   assert checkpoints.latest(run) is not None
-  assert np.isfinite([entry['loss'] for entry in metrics(run)]).all()
+  assert np.isfinite([entry['loss'] for entry in processes.metrics(run)]).all()
 
 
 def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
@@ -175,7 +168,7 @@ def test_a_image_that_makes_the_loss_not_finite(tmp_path, caplog):
   skipped = caplog.text.count('and skipping the batches since')
   assert skipped
   assert steps_of(run) == list(range(1, 9))
-  assert np.isfinite([entry['loss'] for entry in metrics(run)]).all()
+  assert np.isfinite([entry['loss'] for entry in processes.metrics(run)]).all()
   stored = checkpoints.read(run, checkpoints.shapes(run))
   assert int(stored['input_position']) == 8 * (8 + skipped)
   assert all(np.isfinite(value).all() for value in stored.values())

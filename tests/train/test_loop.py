@@ -13,10 +13,12 @@ from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.train import loop, recovery, train_state, trainer
-from slim_inception.train.config import resolve
 from slim_inception.train.plan import make_plan
-from tests import records, tiny
+from tests import records
 from tests.datasets import slim_records
+from tests.train import processes
+
+pytestmark = pytest.mark.integration
 
 pytestmark = pytest.mark.integration
 
@@ -29,34 +31,16 @@ def data(tmp_path_factory):
 
 
 def config(data, train_dir, **kwargs):
-  return resolve(
-    {
-      'train_dir': str(train_dir),
-      'dataset_dir': str(data),
-      'dataset_name': 'image_folder',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'batch_size': 8,
-      'log_every_n_steps': 1,
-      'learning_rate_decay_type': 'fixed',
-      'max_number_of_steps': 6,
-      'batch_norm_decay': 0.5,
-      'moving_average_decay': 0.5,
-      **kwargs,
-    }
-  )
+  defaults = {'batch_size': 8, 'moving_average_decay': 0.5}
+  return processes.config(train_dir, data, **{**defaults, **kwargs})
 
 
 def train(settings):
   trainer.train(settings, during_training.evaluator_of(settings))
 
 
-def metrics(train_dir):
-  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
-
-
 def evaluations(train_dir):
-  return {e['step']: e['eval_top_1'] for e in metrics(train_dir) if 'eval_top_1' in e}
+  return {e['step']: e['eval_top_1'] for e in processes.metrics(train_dir) if 'eval_top_1' in e}
 
 
 @pytest.fixture(scope='module')
@@ -77,9 +61,9 @@ def test_a_run_evaluates_itself(run, tmp_path):
   assert list(found) == [3, 6, 7]
   for step, top_1 in found.items():
     assert evaluate(run / f'model.ckpt-{step}', tmp_path)['top_1'] == top_1
-  entry = next(e for e in metrics(run) if 'eval_top_1' in e)
+  entry = next(e for e in processes.metrics(run) if 'eval_top_1' in e)
   assert (entry['eval_num_images'], entry['epoch']) == (9, 1.0)
-  steps = [e['step'] for e in metrics(run) if 'loss' in e]
+  steps = [e['step'] for e in processes.metrics(run) if 'loss' in e]
   assert steps == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -137,7 +121,7 @@ def test_older_checkpoints_say_less(tmp_path, stored, expected):
 def test_stops_at_a_target(data, tmp_path, caplog):
   with caplog.at_level('INFO', 'absl'):
     train(config(data, tmp_path, eval_interval_epochs=1.0, stop_at_top_1=0.0))
-  assert [e['step'] for e in metrics(tmp_path) if 'loss' in e] == [1, 2, 3]
+  assert [e['step'] for e in processes.metrics(tmp_path) if 'loss' in e] == [1, 2, 3]
   assert 'has reached --stop_at_top_1=0.0' in caplog.text
 
 
@@ -205,24 +189,28 @@ def poison(monkeypatch):
   return add
 
 
-@pytest.mark.parametrize('value', [math.nan, math.inf, 1e9])
-def test_a_bad_loss_stops_the_run(data, tmp_path, poison, value):
+@pytest.mark.parametrize('loss', [math.nan, math.inf, 1e9])
+def test_a_loss_that_is_lost(data, tmp_path, loss):
+  settings = config(data, tmp_path)
+  guard = recovery.Recovery(settings.run, make_plan(settings, 24, 3, 1))
+  assert guard.problem(loss, None, False) == f'The loss is {loss:.4g}'
+  assert guard.problem(7.0, None, False) == ''
+
+
+def test_a_bad_loss_stops_the_run_and_rollback_skips_the_batches_since(
+  data, tmp_path, poison, caplog
+):
   train(config(data, tmp_path, max_number_of_steps=2))
-  poison(value, 24)  # the fourth batch
+  poison(math.nan, 24)  # the fourth batch
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
   message = str(error.value)
-  assert message.startswith(f'The loss is {value:.4g} at step 4 (learning rate 0.045): try a small')
+  assert message.startswith('The loss is nan at step 4 (learning rate 0.045): try a smaller')
   assert f'the last good checkpoint is {tmp_path}/model.ckpt-2; --on_nan=rollback' in message
-
-
-def test_rollback_skips_the_batches_since(data, tmp_path, poison, caplog):
-  train(config(data, tmp_path, max_number_of_steps=2))
-  poison(math.nan, 24)
   with caplog.at_level('INFO', 'absl'):
     train(config(data, tmp_path, on_nan='rollback'))
   assert f'going back to {tmp_path}/model.ckpt-2 and skipping the batches since' in caplog.text
-  entries = metrics(tmp_path)
+  entries = processes.metrics(tmp_path)
   assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
   assert all(np.isfinite(entry['loss']) for entry in entries)
   position = tf.train.load_variable(str(tmp_path / 'model.ckpt-6'), 'input_position')
@@ -385,7 +373,7 @@ def test_several_labels_a_image(tmp_path):
   run = tmp_path / 'run'
   kwargs = {'loss': 'sigmoid', 'max_number_of_steps': 2, 'accumulate_steps': 2, 'batch_size': 4}
   train(config(directory, run, **kwargs, eval_interval_epochs=1.0, save_summaries_secs=0.0))
-  assert all(np.isfinite(entry['loss']) for entry in metrics(run) if 'loss' in entry)
+  assert all(np.isfinite(entry['loss']) for entry in processes.metrics(run) if 'loss' in entry)
   found = evaluate(run, tmp_path)
   assert (found['num_images'], found['top_5']) == (6, 1.0)  # of four classes
   with pytest.raises(ValueError, match='sigmoid'):

@@ -15,9 +15,11 @@ from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.train import checkpoint_manager, trainer
-from slim_inception.train.config import resolve
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
+from tests.train import processes
+
+pytestmark = pytest.mark.integration
 
 pytestmark = pytest.mark.integration
 
@@ -32,27 +34,7 @@ def data(tmp_path_factory) -> pathlib.Path:
 
 
 def config(data, train_dir, **kwargs):
-  return resolve(
-    {
-      'train_dir': str(train_dir),
-      'dataset_dir': str(data),
-      'dataset_name': 'image_folder',
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'recipe': 'paper',
-      'batch_size': 8,
-      'clone_on_cpu': True,
-      'log_every_n_steps': 1,
-      'learning_rate_decay_type': 'fixed',
-      'max_number_of_steps': 6,
-      'batch_norm_decay': 0.5,
-      **kwargs,
-    }
-  )
-
-
-def metrics(train_dir) -> list[dict]:
-  return [json.loads(line) for line in (train_dir / 'metrics.jsonl').read_text().splitlines()]
+  return processes.config(train_dir, data, **{'recipe': 'paper', 'batch_size': 8, **kwargs})
 
 
 @pytest.fixture(scope='module')
@@ -75,7 +57,7 @@ def test_files_of_a_run(run, data):
 
 
 def test_metrics(run):
-  entries = metrics(run)
+  entries = processes.metrics(run)
   assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
   assert entries[2]['epoch'] == 1.0
   for key in ('loss', 'cross_entropy', 'regularization_loss', 'top_1', 'learning_rate'):
@@ -91,7 +73,7 @@ def test_tensorboard_gets_the_same(run):
     for value in event.summary.value:
       if value.metadata.plugin_data.plugin_name == 'scalars':  # there are images too
         tags[value.tag] = (event.step, float(tf.make_ndarray(value.tensor)))
-  last = metrics(run)[-1]
+  last = processes.metrics(run)[-1]
   assert tags['loss'] == (6, pytest.approx(last['loss'], rel=1e-5))
   assert tags['learning_rate'] == (6, pytest.approx(last['learning_rate']))
 
@@ -101,7 +83,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, data, tmp_path):
   with (tmp_path / 'metrics.jsonl').open('a') as file:  # killed after the checkpoint, in a line
     file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
   trainer.train(config(data, tmp_path))
-  expected, resumed = metrics(run), metrics(tmp_path)
+  expected, resumed = processes.metrics(run), processes.metrics(tmp_path)
   assert [entry['step'] for entry in resumed] == [1, 2, 3, 4, 5, 6]
   for a, b in zip(expected, resumed, strict=True):
     assert a['loss'] == pytest.approx(b['loss'], rel=1e-3), a['step']
@@ -151,7 +133,7 @@ def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
   for head, width in (('Logits', 40), ('AuxLogits', 768)):
     fresh = f'fresh: InceptionTiny/{head}/Logits/weights [{width}, 2] (checkpoint: [{width}, 3])'
     assert fresh in caplog.text
-  (entry,) = metrics(tmp_path / 'tuned')
+  (entry,) = processes.metrics(tmp_path / 'tuned')
   assert np.isfinite(entry['loss'])
   assert 'images_per_second' not in entry  # one step, which was spent on tracing
 
@@ -181,12 +163,11 @@ def test_a_refused_start_leaves_the_run_as_it_was(run, data):
 
 
 def test_a_lost_checkpoint_falls_back_to_the_one_before(data, tmp_path):
-  for steps in (1, 2):
-    trainer.train(config(data, tmp_path, max_number_of_steps=steps))
+  trainer.train(config(data, tmp_path, max_number_of_steps=2, save_interval_steps=1))
   (tmp_path / 'model.ckpt-2.index').unlink()
   (tmp_path / '.model.ckpt-9.host-77.partial.index').write_text('of a killed run')
   trainer.train(config(data, tmp_path, max_number_of_steps=3, optimizer='momentum'))
-  assert [entry['step'] for entry in metrics(tmp_path)] == [1, 2, 3]
+  assert [entry['step'] for entry in processes.metrics(tmp_path)] == [1, 2, 3]
   names = {path.name for path in tmp_path.iterdir()}
   assert {'model.ckpt-1.index', 'model.ckpt-3.index'} <= names
   assert not {'model.ckpt-2.index', '.model.ckpt-9.host-77.partial.index'} & names
