@@ -16,8 +16,6 @@ from tests.train import overflow, processes
 
 pytestmark = pytest.mark.integration
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> pathlib.Path:

@@ -20,8 +20,6 @@ from tests.train import processes
 
 pytestmark = pytest.mark.integration
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

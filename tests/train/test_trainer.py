@@ -21,8 +21,6 @@ from tests.train import processes
 
 pytestmark = pytest.mark.integration
 
-pytestmark = pytest.mark.integration
-
 tf1 = tf.compat.v1
 
 
