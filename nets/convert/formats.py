@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoints import INDEX, SUFFIXES
 from . import keras_applications, slim_files, torch_family
 from .layers import Layer
 
@@ -76,7 +77,7 @@ def recognise(path: str) -> str:
   if os.path.isdir(path):
     return 'checkpoint'
   if not os.path.exists(path):
-    if os.path.exists(path + '.index'):
+    if os.path.exists(path + INDEX):
       return 'checkpoint'
     raise FileNotFoundError(f'{path} does not exist')
   with open(path, 'rb') as file:
@@ -95,8 +96,8 @@ def recognise(path: str) -> str:
     return 'pytorch'
   if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 100 << 20:
     return 'safetensors'
-  is_part = path.endswith(('.index', '.meta', '.data-00000-of-00001'))
-  if end == _TABLE_END or (is_part and os.path.exists(path.rsplit('.', 1)[0] + '.index')):
+  is_part = path.endswith((*SUFFIXES, '.meta'))
+  if end == _TABLE_END or (is_part and os.path.exists(path.rsplit('.', 1)[0] + INDEX)):
     return 'checkpoint'
   if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')) or head[257:262] == b'ustar':
     return 'archive'
