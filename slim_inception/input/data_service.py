@@ -23,7 +23,6 @@ from slim_inception.input.pipeline import InputOptions, Source
 
 CONNECT_SECS = 20.0  # until a dispatcher that does not answer is said not to be there
 SILENCE_SECS = 180.0  # without a batch: the first needs a window of records
-_ASK_SECS = 5.0  # between questions whether it is still there
 
 
 def connect(data_service: str, seconds: float) -> None:
@@ -108,10 +107,19 @@ class Watched:
   Args:
     batches: what to take.
     data_service: HOST:PORT of the dispatcher.
+    silence_secs: without a batch, after which it is said to give none.
+    ask_secs: between questions whether the dispatcher is there.
   """
 
-  def __init__(self, batches: Iterator, data_service: str):
+  def __init__(
+    self,
+    batches: Iterator,
+    data_service: str,
+    silence_secs: float = SILENCE_SECS,
+    ask_secs: float = 5.0,
+  ):
     self._data_service = data_service
+    self._silence_secs, self._ask_secs = silence_secs, ask_secs
     self._taken: queue.Queue = queue.Queue(1)
     threading.Thread(target=self._take, args=(batches,), daemon=True).start()
 
@@ -134,14 +142,15 @@ class Watched:
     since = time.monotonic()
     while True:
       try:
-        batch = self._taken.get(timeout=_ASK_SECS)
+        batch = self._taken.get(timeout=self._ask_secs)
         break
       except queue.Empty:
-        connect(self._data_service, _ASK_SECS)
-      if time.monotonic() - since > SILENCE_SECS:
+        connect(self._data_service, self._ask_secs)
+      if time.monotonic() - since > self._silence_secs:
         raise ConnectionError(
-          f'The data service at {self._data_service} has given no batch for {SILENCE_SECS:.0f} s: '
-          'are its workers running (slim-inception data-service --role=worker)?'
+          f'The data service at {self._data_service} has given no batch for '
+          f'{self._silence_secs:.0f} s: are its workers running '
+          '(slim-inception data-service --role=worker)?'
         )
     if isinstance(batch, Exception):
       raise batch

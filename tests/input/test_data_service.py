@@ -118,20 +118,19 @@ def test_nobody_there(tmp_path, monkeypatch):
   assert not (tmp_path / 'run' / 'config.json').exists()
 
 
-def test_a_service_without_workers_is_not_waited_for(monkeypatch):
-  monkeypatch.setattr(data_service, '_ASK_SECS', 0.1)
-  monkeypatch.setattr(data_service, 'SILENCE_SECS', 0.3)
-  monkeypatch.setattr(data_service, 'connect', lambda *unused: None)
+def test_a_service_without_workers_is_not_waited_for():
   never = threading.Event()
 
   def silent():
     yield 1
     never.wait()
 
-  batches = data_service.Watched(silent(), 'host:5050')
-  assert next(batches) == 1
-  with pytest.raises(ConnectionError, match='has given no batch for 0 s: are its workers running'):
-    next(batches)
+  with socket.create_server(('127.0.0.1', 0)) as dispatcher:
+    address = f'127.0.0.1:{dispatcher.getsockname()[1]}'
+    batches = data_service.Watched(silent(), address, silence_secs=0.3, ask_secs=0.1)
+    assert next(batches) == 1
+    with pytest.raises(ConnectionError, match='given no batch for 0 s: are its workers running'):
+      next(batches)
   never.set()
 
 
