@@ -122,10 +122,9 @@ def _is_pooled_projection(branch: Branch) -> bool:
 
 
 def _run_pooled_projection(net: tf.Tensor, branch: Branch, variant: Variant) -> tf.Tensor:
-  """Pools between the convolution and its batch norm, on a quarter of the channels or less.
+  """Pools between the convolution and its batch norm: see `inception_v3`.
 
-  Both are linear, and a mean over places commutes with a sum over channels: up to rounding it is
-  the same, at 0.85 to 0.95 of a block's time (benchmarks/benchmark_branches.py).
+  A mean over places commutes with a sum over channels.
   """
   pool, projection = branch.cells
   with tf.name_scope(pool.scope) as pool_scope:  # where it would be if it came first

@@ -18,6 +18,7 @@ from .blocks import CONV, Cell, Unit, avg_pool, chain, conv
 from .build import EndPoints, Variant, run_cell
 from .geometry import spatial_size
 
+# What `Cell.op` can be in a head besides; FLATTEN makes [C] of [1, 1, C].
 DENSE, DROPOUT, FLATTEN, SOFTMAX = 'Dense', 'Dropout', 'Flatten', 'Softmax'
 
 # Variable scopes and end points, the same in all four nets.
@@ -27,55 +28,35 @@ AUX_POOL = 5  # pixels a side: below that an auxiliary head has nothing to pool
 _PLAIN = Variant()
 
 
-def _cell(op: str, name: str, depth: int = 0) -> Cell:
+def cell(op: str, name: str, depth: int = 0) -> Cell:
+  """A layer of a head that is neither a convolution nor a pooling, by its path."""
   return Cell(op, depth, (1, 1), 1, 'SAME', name)
-
-
-def dense(depth: int, name: str) -> Cell:
-  """A fully connected layer with biases."""
-  return _cell(DENSE, name, depth)
-
-
-def dropout(name: str) -> Cell:
-  """Dropout; at inference nothing."""
-  return _cell(DROPOUT, name)
-
-
-def flatten(name: str) -> Cell:
-  """[1, 1, C] to [C]."""
-  return _cell(FLATTEN, name)
-
-
-def softmax(name: str) -> Cell:
-  """Logits to probabilities."""
-  return _cell(SOFTMAX, name)
 
 
 def weighted(units: Sequence[Unit]) -> tuple[str, ...]:
   """Paths of the layers that have weights, in order of building."""
-  return tuple(
-    path
-    for unit in units
-    for path in (
-      *(cell.name for cell in unit.cells if cell.op in (CONV, DENSE)),
-      *((unit.projection,) if unit.projection else ()),
-    )
-  )
+  paths: list[str] = []
+  for unit in units:
+    paths += [cell.name for cell in unit.cells if cell.op in (CONV, DENSE)]
+    paths += [unit.projection] if unit.projection else []
+  return tuple(paths)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuxiliaryHead:
-  """A classifier of an inner end point: pooling, two convolutions, a fully connected layer.
+  """A classifier of an inner end point: pooling, two convolutions, logits.
 
-  The second convolution spans all that is left, 5 x 5 of 299 x 299 pixels. Where height or width
-  is unknown the images must be at least 299 x 299; the logits of larger ones are averages over all
-  places.
+  Inception-v3's (Figure 8 of arXiv:1512.00567 with batch norm, section 10: BN-auxiliary) has a
+  `window`, and logits by a 1 x 1 convolution. Elsewhere the second convolution spans all that is
+  left, and the logits are a fully connected layer; where height or width is unknown the images must
+  be at least 299 x 299 then, and the logits of larger ones are averages over all places.
   """
 
   end_point: str  # what it classifies
-  pool: str  # scopes of its layers
-  conv: str  # '{}x{}' stands for the window
+  pool: str  # scopes of its layers; '{}x{}' stands for the window
+  conv: str
   logits: str
+  window: int | None = None  # of `conv`; less where the features are smaller
 
   def unit(
     self,
@@ -84,25 +65,20 @@ class AuxiliaryHead:
     num_classes: int,
     depth: Callable[[int], int] = int,
   ) -> Unit:
-    """Its layers on features of height x width.
-
-    Args:
-      height: at least `AUX_POOL`; None is unknown.
-      width: as `height`.
-      num_classes: the number of logits.
-      depth: filters of a convolution, as `Variant.depth`.
-    """
+    """Its layers on features of height x width, at least `AUX_POOL`; None is unknown."""
     pool = avg_pool(AUX_POOL, stride=3, name=f'{AUX_LOGITS}/{self.pool}')
     left = [side and (side - AUX_POOL) // pool.stride + 1 for side in (height, width)]
-    window = self._window(*left)
+    logits = f'{AUX_LOGITS}/{self.logits}'
+    if self.window:
+      window = tuple(min(side or self.window, self.window) for side in left)
+      ends = conv(num_classes, 1, name=logits), cell(FLATTEN, f'{AUX_LOGITS}/SpatialSqueeze')
+    else:
+      window = tuple(side or AUX_POOL for side in left) if all(left) else (AUX_POOL, AUX_POOL)
+      ends = cell(FLATTEN, f'{AUX_LOGITS}/Flatten'), cell(DENSE, logits, num_classes)
+    reduce = conv(depth(128), 1, name=f'{AUX_LOGITS}/Conv2d_1b_1x1')
     name = f'{AUX_LOGITS}/{self.conv.format(*window)}'
-    cells = (
-      pool,
-      conv(depth(128), 1, name=f'{AUX_LOGITS}/Conv2d_1b_1x1'),
-      conv(depth(768), window, padding='VALID', name=name),
-      *self._logits(num_classes),
-    )
-    return chain(AUX_LOGITS, cells, AUX_LOGITS)
+    spanning = conv(depth(768), (window[0], window[1]), padding='VALID', name=name)
+    return chain(AUX_LOGITS, (pool, reduce, spanning, *ends), AUX_LOGITS)
 
   def add(
     self,
@@ -119,61 +95,41 @@ class AuxiliaryHead:
     pool, reduce, *rest = self.unit(*spatial_size(net), num_classes, depth).cells
     with tf.compat.v1.variable_scope(AUX_LOGITS):
       net = run_cell(run_cell(net, pool, _PLAIN), reduce, _PLAIN)
-      end_points[AUX_LOGITS] = self._classify(net, rest, spatial_squeeze)
-
-  def _window(self, height: int | None, width: int | None) -> tuple[int, int]:
-    return (height, width) if height and width else (5, 5)
-
-  def _logits(self, num_classes: int) -> tuple[Cell, ...]:
-    return flatten(f'{AUX_LOGITS}/Flatten'), dense(num_classes, f'{AUX_LOGITS}/{self.logits}')
-
-  def _classify(self, net: tf.Tensor, cells: list[Cell], spatial_squeeze: bool) -> tf.Tensor:
-    del spatial_squeeze  # they are flat
-    spanning, flat, logits = cells
-    aux = run_cell(net, spanning, _PLAIN)
-    is_single = None not in spatial_size(net)
-    aux = layers.flatten(aux, scope=flat.scope) if is_single else tf.reduce_mean(aux, (1, 2))
-    aux = tf.cast(aux, tf.float32)
-    return layers.fully_connected(aux, logits.depth, activation_fn=None, scope=logits.scope)
+      if self.window:
+        end_points[AUX_LOGITS] = _by_convolutions(net, *rest, spatial_squeeze)
+      else:
+        end_points[AUX_LOGITS] = _by_spanning(net, *rest)
 
 
-class ConvolutionAuxiliaryHead(AuxiliaryHead):
-  """As `AuxiliaryHead` with two other layers: a 5 x 5 convolution and 1 x 1 logits.
+def _by_convolutions(
+  net: tf.Tensor, windows: Cell, logits: Cell, flat: Cell, spatial_squeeze: bool
+) -> tf.Tensor:
+  normal = functools.partial(tf.compat.v1.truncated_normal_initializer, 0.0)
+  net = layers.conv2d(
+    net,
+    windows.depth,
+    windows.kernel,
+    padding=windows.padding,
+    weights_initializer=normal(0.01),
+    scope=windows.scope,
+  )
+  net = _linear(tf.cast(net, tf.float32), logits, weights_initializer=normal(0.001))
+  what = 'AuxLogits: give create_aux_logits=False or spatial_squeeze=False'
+  return _squeeze(net, flat, what) if spatial_squeeze else net
 
-  Figure 8 of arXiv:1512.00567 with batch norm (section 10: BN-auxiliary). The window is as small as
-  the features where those are smaller.
-  """
 
-  def _window(self, height: int | None, width: int | None) -> tuple[int, int]:
-    return min(height or 5, 5), min(width or 5, 5)
+def _by_spanning(net: tf.Tensor, spanning: Cell, flat: Cell, logits: Cell) -> tf.Tensor:
+  is_one_place = None not in spatial_size(net)
+  net = run_cell(net, spanning, _PLAIN)
+  net = layers.flatten(net, scope=flat.scope) if is_one_place else tf.reduce_mean(net, (1, 2))
+  net = tf.cast(net, tf.float32)
+  return layers.fully_connected(net, logits.depth, activation_fn=None, scope=logits.scope)
 
-  def _logits(self, num_classes: int) -> tuple[Cell, ...]:
-    name = f'{AUX_LOGITS}/{self.logits}'
-    return conv(num_classes, 1, name=name), flatten(f'{AUX_LOGITS}/SpatialSqueeze')
 
-  def _classify(self, net: tf.Tensor, cells: list[Cell], spatial_squeeze: bool) -> tf.Tensor:
-    windows, logits, flat = cells
-    normal = tf.compat.v1.truncated_normal_initializer
-    aux = layers.conv2d(
-      net,
-      windows.depth,
-      windows.kernel,
-      padding=windows.padding,
-      weights_initializer=normal(0.0, 0.01),
-      scope=windows.scope,
-    )
-    aux = layers.conv2d(
-      tf.cast(aux, tf.float32),
-      logits.depth,
-      1,
-      activation_fn=None,
-      normalizer_fn=None,
-      weights_initializer=normal(0.0, 0.001),
-      scope=logits.scope,
-    )
-    if not spatial_squeeze:
-      return aux
-    return _squeeze(aux, flat, 'AuxLogits: give create_aux_logits=False or spatial_squeeze=False')
+def _linear(net: tf.Tensor, logits: Cell, **kwargs: Any) -> tf.Tensor:
+  return layers.conv2d(
+    net, logits.depth, 1, activation_fn=None, normalizer_fn=None, scope=logits.scope, **kwargs
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,13 +146,7 @@ class Head(abc.ABC):
 
   @abc.abstractmethod
   def units(self, height: int | None, width: int | None, num_classes: int) -> tuple[Unit, ...]:
-    """Its layers on features of height x width, whose paths are within the net's scope.
-
-    Args:
-      height: None is unknown.
-      width: as `height`.
-      num_classes: the number of logits.
-    """
+    """Its layers, by paths within the net's scope, on features of height x width (or unknown)."""
 
   @property
   def optional(self) -> dict[str, str]:
@@ -209,7 +159,7 @@ class Head(abc.ABC):
 
     They depend on the number of classes, or may be missing in a file of weights.
     """
-    weights = {path: (path,) for path in self.optional}
+    weights: dict[str, tuple[str, ...]] = {path: (path,) for path in self.optional}
     if self.auxiliary:
       weights[AUX_LOGITS] = weighted([self.auxiliary.unit(None, None, 0)])
     return weights | {self.logits_path.partition('/')[0]: weighted(self.units(None, None, 0))}
@@ -234,13 +184,13 @@ class ConvolutionHead(Head):
     window = min(height or self.window, self.window), min(width or self.window, self.window)
     stride = 1 if window == (height, width) else 2
     pool = avg_pool(window, stride, 'VALID', f'{LOGITS}/{self.pool.format(*window)}')
-    drop = dropout(f'{LOGITS}/{self.dropout}')
-    logits = conv(num_classes, 1, name=self.logits_path), flatten(f'{LOGITS}/SpatialSqueeze')
+    drop = cell(DROPOUT, f'{LOGITS}/{self.dropout}')
+    logits = conv(num_classes, 1, name=self.logits_path), cell(FLATTEN, f'{LOGITS}/SpatialSqueeze')
     return (
       chain(pool.name, [pool], self.pooled),
       chain(drop.name, [drop], self.features),
       chain(self.logits_path, logits, LOGITS),
-      chain(PREDICTIONS, [softmax(PREDICTIONS)], PREDICTIONS),
+      chain(PREDICTIONS, [cell(SOFTMAX, PREDICTIONS)], PREDICTIONS),
     )
 
   def build(
@@ -249,9 +199,9 @@ class ConvolutionHead(Head):
     end_points: EndPoints,
     num_classes: int | None,
     is_training: bool | tf.Tensor,
-    *,
     dropout_keep_prob: float,
     create_aux_logits: bool,
+    *,
     prediction_fn: Callable[..., tf.Tensor],
     spatial_squeeze: bool,
     global_pool: bool,
@@ -278,9 +228,7 @@ class ConvolutionHead(Head):
         return net, end_points
       net = layers.dropout(net, keep_prob=dropout_keep_prob, scope=drop.scope)
       end_points[self.features] = net
-      net = layers.conv2d(
-        net, num_classes, 1, activation_fn=None, normalizer_fn=None, scope=logits.scope
-      )
+      net = _linear(net, logits)
       if spatial_squeeze:
         net = _squeeze(net, flat, 'the logits: give global_pool=True or spatial_squeeze=False')
     end_points[LOGITS] = net
@@ -296,10 +244,7 @@ class DenseHead(Head):
   dropout: str
   flatten: str = ''  # of flattening after dropout; '': before it, in slim's own scope
   bottleneck: str = ''  # beside Logits: a linear embedding that the logits are made of, if wanted
-
-  @property
-  def logits_path(self) -> str:
-    return f'{LOGITS}/Logits'
+  logits_path = f'{LOGITS}/Logits'
 
   @property
   def optional(self) -> dict[str, str]:
@@ -307,14 +252,14 @@ class DenseHead(Head):
 
   def units(self, height: int | None, width: int | None, num_classes: int) -> tuple[Unit, ...]:
     pool = avg_pool((height or 1, width or 1), padding='VALID', name=f'{LOGITS}/{self.pool}')
-    drop = dropout(f'{LOGITS}/{self.dropout}')
-    flat = flatten(f'{LOGITS}/{self.flatten or "Flatten"}')
-    predictions = f'{LOGITS}/{PREDICTIONS}'
+    drop = cell(DROPOUT, f'{LOGITS}/{self.dropout}')
+    flat = cell(FLATTEN, f'{LOGITS}/{self.flatten or "Flatten"}')
+    predictions = cell(SOFTMAX, f'{LOGITS}/{PREDICTIONS}')
     return (
       chain(pool.name, [pool], GLOBAL_POOL),
       chain(drop.name, (drop, flat) if self.flatten else (flat, drop), 'PreLogitsFlatten'),
-      chain(self.logits_path, [dense(num_classes, self.logits_path)], LOGITS),
-      chain(predictions, [softmax(predictions)], PREDICTIONS),
+      chain(self.logits_path, [cell(DENSE, self.logits_path, num_classes)], LOGITS),
+      chain(predictions.name, [predictions], PREDICTIONS),
     )
 
   def build(
@@ -323,7 +268,6 @@ class DenseHead(Head):
     end_points: EndPoints,
     num_classes: int | None,
     is_training: bool | tf.Tensor,
-    *,
     dropout_keep_prob: float,
     create_aux_logits: bool,
     bottleneck_size: int | None = None,
@@ -334,17 +278,7 @@ class DenseHead(Head):
     """
     if self.auxiliary and create_aux_logits and num_classes:
       self.auxiliary.add(end_points, num_classes, is_training)
-    pool, features, logits, predictions = self.units(*spatial_size(net), num_classes or 0)
-
-    def classify(net: tf.Tensor, **kwargs: Any) -> tuple[tf.Tensor, EndPoints]:
-      (dense,), (probabilities,) = logits.cells, predictions.cells
-      net = layers.fully_connected(
-        net, dense.depth, activation_fn=None, scope=dense.scope, **kwargs
-      )
-      end_points[LOGITS] = net
-      end_points[PREDICTIONS] = tf.nn.softmax(net, name=probabilities.scope)
-      return net, end_points
-
+    pool, features, *ends = self.units(*spatial_size(net), num_classes or 0)
     with tf.compat.v1.variable_scope(LOGITS):
       if self.before:
         end_points[self.before] = net
@@ -353,20 +287,30 @@ class DenseHead(Head):
         end_points[GLOBAL_POOL] = net
         if not num_classes:
           return net, end_points
-      for cell in features.cells:
-        if cell.op == FLATTEN:
-          net = layers.flatten(net, scope=cell.scope)
+      for layer in features.cells:
+        if layer.op == FLATTEN:
+          net = layers.flatten(net, scope=layer.scope)
         else:
-          net = layers.dropout(net, keep_prob=dropout_keep_prob, scope=cell.scope)
+          net = layers.dropout(net, keep_prob=dropout_keep_prob, scope=layer.scope)
       end_points['PreLogitsFlatten'] = net
       if not self.bottleneck:
-        return classify(net)
+        return _classify(net, ends, end_points)
     if bottleneck_size:
       net = layers.fully_connected(net, bottleneck_size, activation_fn=None, scope=self.bottleneck)
       if not num_classes:
         return net, end_points
-    with tf.compat.v1.variable_scope(LOGITS):
-      return classify(net, normalizer_fn=None)  # the arg scope's is for the bottleneck
+    with tf.compat.v1.variable_scope(LOGITS):  # the arg scope's normalizer is for the bottleneck
+      return _classify(net, ends, end_points, normalizer_fn=None)
+
+
+def _classify(
+  net: tf.Tensor, ends: Sequence[Unit], end_points: EndPoints, **kwargs: Any
+) -> tuple[tf.Tensor, EndPoints]:
+  (logits,), (predictions,) = (unit.cells for unit in ends)
+  net = layers.fully_connected(net, logits.depth, activation_fn=None, scope=logits.scope, **kwargs)
+  end_points[LOGITS] = net
+  end_points[PREDICTIONS] = tf.nn.softmax(net, name=predictions.scope)
+  return net, end_points
 
 
 def _global_pool(net: tf.Tensor, scope: str) -> tf.Tensor:

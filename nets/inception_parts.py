@@ -5,8 +5,6 @@ Figures and tables are those of arXiv:1602.07261.
 
 from .blocks import Cell, Columns, conv, max_pool, row
 
-ERRORS = 'arXiv:1602.07261, tables 2 to 4'  # the source of the nets' published errors
-
 # fmt: off
 STEM = (                                             # Figure 14 but its end output of 299 x 299 x 3
   row('Conv2d_1a_3x3', conv(32, 3, stride=2)),                            # 149 x 149 x 32

@@ -14,7 +14,6 @@ from .blocks import Residual, conv, repeat, row
 from .build import EndPoints, net_scope, residual_variant, run_body
 from .heads import DenseHead
 from .inception_parts import (
-  ERRORS,
   STEM,
   block_8,
   block_17,
@@ -118,9 +117,9 @@ def inception_resnet_v1(
       end_points,
       num_classes,
       is_training,
-      dropout_keep_prob=dropout_keep_prob,
-      create_aux_logits=create_aux_logits,
-      bottleneck_size=bottleneck_layer_size,
+      dropout_keep_prob,
+      create_aux_logits,
+      bottleneck_layer_size,
     )
 
 
@@ -165,6 +164,5 @@ NET = Net(
     one_crop=Errors(21.3, 5.5),
     crops_12=Errors(19.8, 4.6),
     crops_144=Errors(18.8, 4.3),
-    source=ERRORS,
   ),
 )

@@ -14,7 +14,6 @@ from .blocks import Columns, Residual, avg_pool, conv, max_pool, repeat, row
 from .build import EndPoints, net_scope, residual_variant, run_body, run_branches
 from .heads import AuxiliaryHead, DenseHead
 from .inception_parts import (
-  ERRORS,
   STEM,
   block_8,
   block_17,
@@ -158,12 +157,7 @@ def inception_resnet_v2(
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
     net, end_points = inception_resnet_v2_base(inputs, scope=opened, activation_fn=activation_fn)
     return HEAD.build(
-      net,
-      end_points,
-      num_classes,
-      is_training,
-      dropout_keep_prob=dropout_keep_prob,
-      create_aux_logits=create_aux_logits,
+      net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )
 
 
@@ -211,6 +205,5 @@ NET = Net(
     one_crop=Errors(19.9, 4.9),
     crops_12=Errors(18.7, 4.1),
     crops_144=Errors(17.8, 3.7),
-    source=ERRORS,
   ),
 )

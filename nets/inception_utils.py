@@ -6,8 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from . import layers, slim
-
-ArgScope = dict[str, Any]
+from .net import ArgScope
 
 
 def inception_arg_scope(

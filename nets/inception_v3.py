@@ -1,12 +1,12 @@
 """Inception-v3: "Rethinking the Inception Architecture for Computer Vision" (arXiv:1512.00567).
 
-Figures and tables are the paper's, where slim's released net differs it is slim's: each row says
+Figures and tables are the paper's; where slim's released net differs it is slim's, and the row says
 so. Names are slim's, slips of the pen included (`name=`): released checkpoints have them.
 
 The pooled projection of the Inception blocks, "Avg Pooling, 1 x 1 Conv" in the figures, is built
-the other way round: the convolution, then the pooling of its few filters, then batch norm. Both are
-linear, so the outputs are the same up to rounding, at 0.85 to 0.95 of a block's time
-(`build.run_body`; benchmarks/benchmark_branches.py).
+the other way round in all nets: the convolution, then the pooling of its few filters, then batch
+norm. Both are linear, so the outputs are the same up to rounding, at 0.88 to 0.93 of these layers'
+time in training and 0.94 to 0.97 at inference (benchmarks/benchmark_branches.py).
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ import tensorflow as tf
 from . import inception_utils, layers
 from .blocks import Columns, avg_pool, conv, max_pool, repeat, row, split
 from .build import EndPoints, Variant, net_scope, run_body
-from .heads import ConvolutionAuxiliaryHead, ConvolutionHead
-from .inception_parts import ERRORS, STEM, reduction_a, reduction_b
+from .heads import AuxiliaryHead, ConvolutionHead
+from .inception_parts import STEM, reduction_a, reduction_b
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionV3'
@@ -61,20 +61,23 @@ def inception_c(conv_3x1: str = '') -> Columns:
 
 # fmt: off
 BODY = (                                                        # Table 1   output of 299 x 299 x 3
-  *STEM,                                       # its 3 x 3 before the first pooling, and a 1 x 1 for
-                                               # the 3 x 3 behind it              71 x 71 x 192
+  # Table 1 has a 3 x 3 for the 1 x 1 after the first pooling, and a strided one for the second.
+  *STEM,                                                                  # 71 x 71 x 192
   row('MaxPool_5a_3x3', max_pool(3, stride=2)),                           # 35 x 35 x 192
-  row('Mixed_5b', inception_a(32)),                                       # 35 x 35 x 256
-  row('Mixed_5c',                                                         # 35 x 35 x 288
+  row('Mixed_5b', inception_a(32)),                             # Figure 5  35 x 35 x 256
+  row('Mixed_5c',                                               # Figure 5  35 x 35 x 288
       inception_a(64, reduce_5x5='Conv2d_0b_1x1', conv_5x5='Conv_1_0c_5x5')),
-  row('Mixed_5d', inception_a(64)),                                       # 35 x 35 x 288
+  row('Mixed_5d', inception_a(64)),                             # Figure 5  35 x 35 x 288
+  # Figure 10, without a 1 x 1 before the lone 3 x 3.
   row('Mixed_6a', reduction_a(64, 96, 96, 384, last='Conv2d_1a_1x1')),    # 17 x 17 x 768
-  row('Mixed_6b', inception_b(128)),                                      # 17 x 17 x 768
-  *repeat('Mixed_6{}', 'cd', inception_b(160)),                           # 17 x 17 x 768
-  row('Mixed_6e', inception_b(192)),                                      # 17 x 17 x 768
+  # Four blocks where Table 1 has five.
+  row('Mixed_6b', inception_b(128)),                            # Figure 6  17 x 17 x 768
+  *repeat('Mixed_6{}', 'cd', inception_b(160)),                 # Figure 6  17 x 17 x 768
+  row('Mixed_6e', inception_b(192)),                            # Figure 6  17 x 17 x 768
+  # Figure 10, the 3 x 3 factorized into 1 x 7 and 7 x 1 before it.
   row('Mixed_7a', reduction_b(left=(192, 320), right=(192, 192, 192))),   # 8 x 8 x 1280
-  row('Mixed_7b', inception_c(conv_3x1='Conv2d_0b_3x1')),                 # 8 x 8 x 2048
-  row('Mixed_7c', inception_c()),                                         # 8 x 8 x 2048
+  row('Mixed_7b', inception_c(conv_3x1='Conv2d_0b_3x1')),       # Figure 7  8 x 8 x 2048
+  row('Mixed_7c', inception_c()),                               # Figure 7  8 x 8 x 2048
 )
 # fmt: on
 
@@ -85,8 +88,12 @@ HEAD = ConvolutionHead(
   dropout='Dropout_1b',
   features='PreLogits',
   logits='Conv2d_1c_1x1',
-  auxiliary=ConvolutionAuxiliaryHead(
-    end_point='Mixed_6e', pool='AvgPool_1a_5x5', conv='Conv2d_2a_{}x{}', logits='Conv2d_2b_1x1'
+  auxiliary=AuxiliaryHead(
+    end_point='Mixed_6e',
+    pool='AvgPool_1a_5x5',
+    conv='Conv2d_2a_{}x{}',
+    logits='Conv2d_2b_1x1',
+    window=5,
   ),
 )
 
@@ -189,8 +196,8 @@ def inception_v3(
       end_points,
       num_classes,
       is_training,
-      dropout_keep_prob=dropout_keep_prob,
-      create_aux_logits=create_aux_logits,
+      dropout_keep_prob,
+      create_aux_logits,
       prediction_fn=prediction_fn,
       spatial_squeeze=spatial_squeeze,
       global_pool=global_pool,
@@ -214,6 +221,5 @@ NET = Net(
     one_crop=Errors(21.2, 5.6),
     crops_12=Errors(19.8, 4.6),
     crops_144=Errors(18.9, 4.3),
-    source=ERRORS,
   ),
 )

@@ -1,9 +1,8 @@
 """Inception-v4: "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning" (arXiv:1602.07261).
 
-Figures and tables are the paper's, names are slim's. Where the paper factorizes a convolution, slim
-has some pairs the other way round (7 x 1 before 1 x 7 in the long branch of Figure 5, 3 x 1 before
-1 x 3 in that of Figure 6, 1 x 7 before 7 x 1 in the stem): its checkpoints decide.
+Figures and tables are the paper's, names are slim's. Of the pairs that the paper factorizes a
+convolution into slim has three the other way round, marked "swapped": its checkpoints decide.
 """
 
 import tensorflow as tf
@@ -12,7 +11,7 @@ from . import inception_utils
 from .blocks import Columns, avg_pool, conv, max_pool, repeat, row, split
 from .build import EndPoints, net_scope, run_body
 from .heads import AuxiliaryHead, DenseHead
-from .inception_parts import ERRORS, reduction_a, reduction_b
+from .inception_parts import reduction_a, reduction_b
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionV4'
@@ -27,6 +26,7 @@ INCEPTION_A: Columns = (  # Figure 4
 INCEPTION_B: Columns = (  # Figure 5
   [conv(384, 1)],
   [conv(192, 1), conv(224, (1, 7)), conv(256, (7, 1))],
+  # Swapped: 1 x 7 before 7 x 1 in the figure.
   [conv(192, 1), conv(192, (7, 1)), conv(224, (1, 7)), conv(224, (7, 1)), conv(256, (1, 7))],
   [avg_pool(3), conv(128, 1)],
 )
@@ -36,20 +36,21 @@ INCEPTION_C: Columns = (  # Figure 6
   [conv(384, 1), split(conv(256, (1, 3)), conv(256, (3, 1)))],
   [
     conv(384, 1),
-    conv(448, (3, 1)),
+    conv(448, (3, 1)),  # swapped
     conv(512, (1, 3)),
     split(conv(256, (1, 3)), conv(256, (3, 1))),
   ],
   [avg_pool(3), conv(256, 1)],
 )
 
-STEM_3A: Columns = (
+STEM_3A: Columns = (  # Figure 3, its three forks
   [max_pool(3, stride=2, name='MaxPool_0a_3x3')],
   [conv(96, 3, stride=2, name='Conv2d_0a_3x3')],
 )
 
 STEM_4A: Columns = (
   [conv(64, 1), conv(96, 3, padding='VALID')],
+  # Swapped: 7 x 1 before 1 x 7 in the figure.
   [conv(64, 1), conv(64, (1, 7)), conv(64, (7, 1)), conv(96, 3, padding='VALID')],
 )
 
@@ -67,7 +68,7 @@ BODY = (                                                     # Figure 9     outp
   row('Mixed_4a', STEM_4A),                                  #              71 x 71 x 192
   row('Mixed_5a', STEM_5A),                                  #              35 x 35 x 384
   *repeat('Mixed_5{}', 'bcde', INCEPTION_A),                 # 4 x Figure 4 35 x 35 x 384
-  row('Mixed_6a', reduction_a(192, 224, 256, 384)),           # Figure 7     17 x 17 x 1024
+  row('Mixed_6a', reduction_a(192, 224, 256, 384)),          # Figure 7     17 x 17 x 1024
   *repeat('Mixed_6{}', 'bcdefgh', INCEPTION_B),              # 7 x Figure 5 17 x 17 x 1024
   row('Mixed_7a',                                            # Figure 8     8 x 8 x 1536
       reduction_b(left=(192, 192), right=(256, 320, 320))),
@@ -136,12 +137,7 @@ def inception_v4(
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
     net, end_points = inception_v4_base(inputs, scope=opened)
     return HEAD.build(
-      net,
-      end_points,
-      num_classes,
-      is_training,
-      dropout_keep_prob=dropout_keep_prob,
-      create_aux_logits=create_aux_logits,
+      net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )
 
 
@@ -160,6 +156,5 @@ NET = Net(
     one_crop=Errors(20.0, 5.0),
     crops_12=Errors(18.7, 4.2),
     crops_144=Errors(17.7, 3.8),
-    source=ERRORS,
   ),
 )

@@ -98,6 +98,16 @@ class Summary(NamedTuple):
     """Multiply-adds of a prediction: one image, without the auxiliary head, as published."""
     return sum(block.multiply_adds for block in (*self.body, *self.head))
 
+  @property
+  def training_multiply_adds(self) -> int:
+    """Multiply-adds of a training step for one image, with the auxiliary head.
+
+    The gradients of a layer's weights and of its input cost as much as the layer; the image has no
+    gradient.
+    """
+    forward = sum(block.multiply_adds for block in self.blocks)
+    return 3 * forward - self.body[0].multiply_adds
+
 
 def summarize(
   name: str,
@@ -323,7 +333,7 @@ def written(shape: Shape) -> str:
   return ' x '.join(map(str, shape))
 
 
-def columns(rows: list[tuple[str, ...]], right: Iterable[int] = ()) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
   """Lines of text with the columns under each other; those in `right` end at the same place."""
   widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
   return [

@@ -38,12 +38,7 @@ def inception_tiny(
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training):
     net, end_points = run_body(inputs, BODY)
     return HEAD.build(
-      net,
-      end_points,
-      num_classes,
-      is_training,
-      dropout_keep_prob=dropout_keep_prob,
-      create_aux_logits=create_aux_logits,
+      net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )
 
 

@@ -45,14 +45,14 @@ def names_for(net: str) -> dict[str, tuple[str, str]]:
   if net not in NETS:
     choices = ', '.join(NETS)
     raise ValueError(f'Keras Applications has no {net}; it has {choices}')
-  names, number = {}, 0
+  head, names, number = get_net(net).head, {}, 0
   for row, scopes in get_net(net).weighted.items():
     for scope in scopes:
-      if row == 'Logits':
+      if scope == head.logits_path:
         names[scope] = ('predictions', '')
       elif scope in _NAMED:
         names[scope] = (_NAMED[scope], f'{_NAMED[scope]}_bn')
-      elif row != 'AuxLogits':
+      elif row not in head.weights:
         names[scope] = (f'conv2d_{number}', f'batch_normalization_{number}')
         number += 1
   return names

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
-from slim_inception import flags
-from slim_inception.bench import operations, roofline, timing
+from slim_inception.bench import roofline, timing
 from slim_inception.bench.common import NUM_CLASSES, Result, facts, figures, training_config
 from slim_inception.bench.config import Config
 from slim_inception.cluster import make_strategy
 from slim_inception.input.pipeline import Batch
-from slim_inception.nets import nets_factory
+from slim_inception.nets import nets_factory, summary
 from slim_inception.train import schedules
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.plan import make_plan
@@ -52,14 +50,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   )
   times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
-  # Counted in the graph itself; that of an XLA cluster cannot be looked into.
-  counted = step
-  if run.devices.jit_compile:
-    plain = flags.replace(run, jit_compile=False)
-    counted = TrainStep(strategy, state, plain, make_augmentation(plain))
-  graph = counted.get_concrete_function(next(batches), step_number, rate).graph
-  variables = state.model.trainable_variables
-  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
+  return _of_net(config, strategy, times, build_seconds, peak_bytes), others
 
 
 def _batch(config: Config) -> Batch:
@@ -85,11 +76,13 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     model = net.fold_batch_norm()  # as evaluation and exported models do
   build_seconds = time.perf_counter() - begin
 
-  def make_infer(jit_compile: bool) -> Any:  # a tf.function
-    logits = lambda images: model(images)[0]  # noqa: E731
-    if jit_compile:
-      logits = tf.function(logits, jit_compile=True, autograph=False)
-    return tf.function(lambda images: strategy.run(logits, args=(images,)), autograph=False)
+  def logits(images: tf.Tensor) -> tf.Tensor:
+    return model(images)[0]
+
+  of_replica = (
+    tf.function(logits, jit_compile=True, autograph=False) if config.jit_compile else logits
+  )
+  step = tf.function(lambda images: strategy.run(of_replica, args=(images,)), autograph=False)
 
   def images_of(_: tf.distribute.experimental.ValueContext) -> tf.Tensor:
     shape = (config.batch_size, config.side, config.side, 3)
@@ -97,7 +90,6 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     return tf.cast(images, config.precision)
 
   images = strategy.experimental_distribute_values_from_function(images_of)
-  step = make_infer(config.jit_compile)
   program = timing.prepare(
     lambda: step(images),
     lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
@@ -105,10 +97,7 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   )
   times, *others = timing.take_turns([program, *beside], config.rounds)
   peak_bytes = _peak_bytes(strategy)
-  counted = make_infer(False) if config.jit_compile else step
-  graph = counted.get_concrete_function(images).graph
-  variables = net.trainable_variables
-  return _of_net(config, strategy, times, build_seconds, peak_bytes, graph, variables), others
+  return _of_net(config, strategy, times, build_seconds, peak_bytes), others
 
 
 def _of_net(
@@ -117,27 +106,27 @@ def _of_net(
   times: timing.Times,
   build_seconds: float,
   peak_bytes: int,
-  graph: tf.Graph,
-  variables: tuple[tf.Variable, ...],
 ) -> Result:
   replicas = strategy.num_replicas_in_sync
   images = config.batch_size * replicas
-  multiply_adds = operations.multiply_adds(graph)
+  net = summary.summarize(config.model_name, config.side, NUM_CLASSES)
+  is_training = config.mode == 'train'
+  per_image = net.training_multiply_adds if is_training else net.multiply_adds
   # Logical processors share the machine that the roofline is of, GPUs are one each.
   devices = replicas if _gpus(strategy) else 1
   rates = {
     'convolution': roofline.convolution_rate(config.precision) * devices,
     'product': roofline.product_rate(config.precision) * devices,
   }
-  achieved = 2 * multiply_adds / times.median
+  achieved = 2 * per_image * images / times.median
   return {
     **facts(config, num_replicas=replicas),
     **figures(times, images),
     'build_seconds': build_seconds,
     'first_step_seconds': times.first,
     'peak_bytes': peak_bytes,
-    'num_parameters': operations.num_parameters(variables),
-    'gmacs_per_image': multiply_adds / images / 1e9,
+    'num_parameters': net.parameters,
+    'gmacs_per_image': per_image / 1e9,
     'gflops': achieved / 1e9,
     'convolution_gflops': rates['convolution'] / 1e9,
     'product_gflops': rates['product'] / 1e9,

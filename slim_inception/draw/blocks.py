@@ -75,7 +75,9 @@ def _branched(block: Block, style: Style) -> Part:
   rows = [max(len(step) for step in branch) for branch in block.branches]
   half = (sum(rows) * pitch - style.row_gap) / 2
   bus = style.column_gap * 0.6
-  wires, boxes, ends, ys = [], [], [], []
+  wires: list[Shape] = []
+  boxes: list[Shape] = []
+  ends, ys = [], []
   top = -half
   for branch, number in zip(block.branches, rows, strict=True):
     y = top + (number * pitch - style.row_gap) / 2
@@ -163,7 +165,7 @@ def _residual(
   fill, rim = COLORS[total.kind]
   middle, radius = x + diameter / 2, diameter / 2
   boxes.append(
-    Rectangle(x, -radius, diameter, diameter, fill, rim, radius, f'{total.scope}: {_said(total)}')
+    Rectangle(x, -radius, diameter, diameter, fill, rim, radius, f'{total.scope}: {_tip(total)}')
   )
   arm = radius * 0.55
   boxes.append(Line(((middle - arm, 0), (middle + arm, 0)), '#ffffff', 1.4))
@@ -177,13 +179,13 @@ def _residual(
 
 def _bar(layer: Layer, x: float, y: float, height: float, style: Style) -> Rectangle:
   fill, rim = COLORS[layer.kind]
-  return Rectangle(x, y, style.concat, height, fill, rim, tip=f'{layer.scope}: {_said(layer)}')
+  return Rectangle(x, y, style.concat, height, fill, rim, tip=f'{layer.scope}: {_tip(layer)}')
 
 
 def _box(layer: Layer, x: float, y: float, style: Style) -> list[Shape]:
   width, height = style.box
   fill, rim = COLORS[layer.kind]
-  tip = f'{layer.scope}: {_said(layer)}'
+  tip = f'{layer.scope}: {_tip(layer)}'
   shapes: list[Shape] = [Rectangle(x, y - height / 2, width, height, fill, rim, tip=tip)]
   lines = _lines(layer)
   first = y - (len(lines) - 1) * style.text * 0.6 + style.text * 0.36
@@ -199,7 +201,7 @@ def _lines(layer: Layer) -> list[str]:
     return ['dropout']
   if layer.kind in (summary.FULLY_CONNECTED, summary.SOFTMAX):
     return ['softmax' if layer.kind == summary.SOFTMAX else 'full', str(layer.shape[-1])]
-  height, width = layer.kernel
+  height, width = layer.kernel or layer.shape[:2]
   window = f'{height}x{width}'
   if layer.stride > 1:
     window += f' /{layer.stride}'
@@ -210,8 +212,8 @@ def _lines(layer: Layer) -> list[str]:
   return ['max' if layer.kind == summary.MAX_POOL else 'average', window]
 
 
-def _said(layer: Layer) -> str:
-  """What a viewer says of a box."""
+def _tip(layer: Layer) -> str:
+  """What a viewer shows where one points at a box."""
   words = [layer.kind]
   if layer.kernel:
     words.append(f'{layer.kernel[0]} x {layer.kernel[1]}, stride {layer.stride}, {layer.padding}')

@@ -34,7 +34,10 @@ class _Group(NamedTuple):
 
   first: Block
   last: Block
-  count: int
+  number: int
+
+
+_Hanging = tuple[Part, tuple[Shape, ...], float]  # with its labels and their height
 
 
 class _Slot(NamedTuple):
@@ -45,7 +48,7 @@ class _Slot(NamedTuple):
   part: Part
   labels: tuple[Shape, ...]  # around x = 0, from y = 0 downwards
   label_height: float
-  auxiliary: tuple[Part, tuple[Shape, ...], float] | None  # what hangs below, as for the block
+  auxiliary: _Hanging | None  # below
 
   @property
   def right(self) -> float:
@@ -83,7 +86,7 @@ def _groups(body: Sequence[Block], compressed: bool) -> list[_Group]:
   groups: list[_Group] = []
   for block in body:
     if compressed and groups and groups[-1].last.looks_like(block):
-      groups[-1] = groups[-1]._replace(last=block, count=groups[-1].count + 1)
+      groups[-1] = groups[-1]._replace(last=block, number=groups[-1].number + 1)
     else:
       groups.append(_Group(block, block, 1))
   return groups
@@ -103,7 +106,7 @@ def _slot(group: _Group, style: Style, auxiliary: Block | None) -> _Slot:
   names = [_name(group)]
   names += [end for end in group.last.end_points if end != group.last.scope.split('/')[-1]]
   lines = [(name, i == 0) for i, name in enumerate(names)] + [(_product(group.last.shape), False)]
-  slot = _Slot(0, *_labelled(part, lines, group.count, style), None)
+  slot = _Slot(0, *_labelled(part, lines, group.number, style), None)
   if auxiliary is None:
     return slot
   hanging = blocks.draw(auxiliary, style)
@@ -134,7 +137,7 @@ def _labelled(
 
 def _name(group: _Group) -> str:
   first = group.first.scope.removeprefix('Logits/')
-  return first if group.count == 1 else f'{first} to {group.last.scope.rpartition("_")[2]}'
+  return first if group.number == 1 else f'{first} to {group.last.scope.rpartition("_")[2]}'
 
 
 def _product(shape: summary.Shape) -> str:
@@ -192,7 +195,7 @@ def _draw_line(
     shapes += moved(slot.labels, slot.x + slot.width / 2, axis + slot.part.below)
   for slot in line:
     if slot.auxiliary:
-      bottom = _draw_auxiliary(slot, axis, bottom, width, style, shapes)
+      bottom = _draw_auxiliary(slot, slot.auxiliary, axis, bottom, width, style, shapes)
   if ends:
     return bottom
   below = bottom + _LINE_GAP / 2
@@ -203,10 +206,16 @@ def _draw_line(
 
 
 def _draw_auxiliary(
-  slot: _Slot, axis: float, bottom: float, width: float, style: Style, shapes: list[Shape]
+  slot: _Slot,
+  auxiliary: _Hanging,
+  axis: float,
+  bottom: float,
+  width: float,
+  style: Style,
+  shapes: list[Shape],
 ) -> float:
   """Below its line of blocks, to the right of its block as far as there is room."""
-  part, labels, height = slot.auxiliary
+  part, labels, height = auxiliary
   down = slot.right + style.block_gap * 0.25
   left, turn = down + style.column_gap, down
   if left + part.width > width:

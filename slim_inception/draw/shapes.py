@@ -7,7 +7,7 @@ Point = tuple[float, float]
 
 
 class Rectangle(NamedTuple):
-  """With round corners; `tip` is said where a viewer points at it."""
+  """With round corners; `tip` is shown where one points at it."""
 
   x: float
   y: float

@@ -9,16 +9,13 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 from slim_inception.datasets import dataset_factory
-from slim_inception.nets import nets_factory
 
 from slim_inception import files
 from slim_inception.bench import (
   input_rate,
   net_rate,
-  operations,
   peers,
   photographs,
   report,
@@ -52,52 +49,6 @@ def generated(tmp_path_factory):
 
 def tiny_config(mode, **flags):
   return resolve({'mode': mode, 'model_name': tiny.NAME, 'batch_size': 2, 'num_rounds': 2, **flags})
-
-
-# Counting
-
-
-@pytest.mark.parametrize(
-  ('name', 'giga'),  # timm's tables
-  [
-    ('inception_v3', 5.73),
-    pytest.param('inception_v4', 12.28, marks=pytest.mark.slow),
-    pytest.param('inception_resnet_v2', 13.18, marks=pytest.mark.slow),
-  ],
-)
-def test_multiply_adds_are_the_published_ones(name, giga):
-  model = nets_factory.create_model(name, 1000, create_aux_logits=False)
-  forward = tf.function(lambda images: model(images)[0], autograph=False)
-  graph = forward.get_concrete_function(tf.TensorSpec((1, 299, 299, 3))).graph
-  normalized = [op.outputs[0] for op in graph.get_operations() if op.type == 'FusedBatchNormV3']
-  # fvcore, which timm's tables are made with, adds two for each element of a batch norm.
-  elements = sum(tensor.shape.num_elements() for tensor in normalized)
-  macs = operations.multiply_adds(graph) + 2 * elements
-  assert macs / 1e9 == pytest.approx(giga, abs=0.006)
-
-
-def test_multiply_adds_of_a_gradient_by_hand():
-  filters = tf.Variable(tf.ones((3, 5, 4, 8)))
-  weights = tf.Variable(tf.ones((7, 8)))
-
-  @tf.function(autograph=False)
-  def gradients(images):
-    with tf.GradientTape() as tape:
-      net = tf.nn.conv2d(images, filters, 2, 'VALID')  # [2, 4, 3, 8]
-      net = tf.matmul(tf.reduce_mean(net, (1, 2)), weights, transpose_b=True)
-    tf.matmul(net, net, transpose_a=True)  # nobody needs it
-    return tape.gradient(net, [filters, weights])
-
-  graph = gradients.get_concrete_function(tf.TensorSpec((2, 9, 9, 4))).graph
-  # The product itself is not needed for its gradients; neither is the gradient of the images.
-  convolution, product = 2 * 4 * 3 * 8 * (3 * 5 * 4), 2 * 8 * 7
-  assert operations.multiply_adds(graph) == 2 * convolution + 2 * product
-
-
-def test_unknown_shapes_are_refused():
-  double = tf.function(lambda images: tf.nn.conv2d(images, tf.ones((1, 1, 3, 3)), 1, 'SAME'))
-  with pytest.raises(ValueError, match='can not be counted'):
-    operations.multiply_adds(double.get_concrete_function(tf.TensorSpec((None, 4, 4, 3))).graph)
 
 
 # Measuring

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory, slim, summary
 
-from slim_inception.bench import operations
-from tests import golden
+from tests import golden, operations
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from slim_inception.nets import (
 )
 from slim_inception.nets.blocks import Residual, avg_pool, chain, conv, row
 from slim_inception.nets.build import net_scope, residual_variant, run_body
-from slim_inception.nets.heads import Head, softmax
+from slim_inception.nets.heads import SOFTMAX, Head, cell
 from slim_inception.nets.net import Net
 from slim_inception.preprocessing import preprocessing_factory
 
@@ -94,9 +94,9 @@ class MeanHead(Head):
     cells = [
       (avg_pool((height or 1, width or 1), padding='VALID', name='pool5'), 'global_pool'),
       (conv(num_classes, 1, name='logits'), 'last'),
-      (softmax('predictions'), 'predictions'),
+      (cell(SOFTMAX, 'predictions'), 'predictions'),
     ]
-    return tuple(chain(cell.name, [cell], end_point) for cell, end_point in cells)
+    return tuple(chain(layer.name, [layer], end_point) for layer, end_point in cells)
 
   def build(self, net, end_points, num_classes):
     _, (logits,), (predictions,) = (unit.cells for unit in self.units(None, None, num_classes or 0))

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception_v3, slim, summary
+from slim_inception.nets import inception_v3, nets_factory, slim, summary
 
-from tests import tiny
+from tests import operations, tiny
 
 tf1 = tf.compat.v1
 
@@ -48,6 +48,23 @@ def test_a_narrow_net_at_another_size_is_that_of_the_graph(size):
   expected = {name: tensor.shape.as_list() for name, tensor in end_points.items()}
   assert {name: [1, *shape] for name, shape in summary.end_points(net).items()} == expected
   assert net.parameters == trained
+
+
+def test_multiply_adds_of_a_training_step_are_those_of_its_graph():
+  model = nets_factory.create_model(tiny.NAME)
+  model.build()
+
+  @tf.function(autograph=False)
+  def gradients(images):
+    with tf.GradientTape() as tape:
+      logits, end_points = model(images, training=True)
+      loss = tf.reduce_sum(logits**2) + tf.reduce_sum(end_points['AuxLogits'] ** 2)
+    tf.matmul(logits, logits, transpose_a=True)  # nobody needs it
+    return tape.gradient(loss, model.trainable_variables)
+
+  graph = gradients.get_concrete_function(tf.TensorSpec((2, 32, 32, 3))).graph
+  net = summary.summarize(tiny.NAME)
+  assert operations.multiply_adds(graph) == 2 * net.training_multiply_adds
 
 
 def test_no_room_for_an_auxiliary_head():

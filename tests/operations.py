@@ -1,6 +1,5 @@
-"""Counts the multiplications of a traced function."""
+"""Counts the multiplications of a traced function: a check of `nets.summary`, which traces none."""
 
-import math
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
@@ -58,7 +57,3 @@ def _needed(ops: Iterable[tf.Operation]) -> Iterable[tf.Operation]:
       seen.add(op)
       waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
   return seen
-
-
-def num_parameters(variables: Iterable[tf.Variable]) -> int:
-  return sum(math.prod(variable.shape) for variable in variables)
