@@ -236,7 +236,9 @@ AUGMENTED = {
   ('flags', 'model', 'op'),
   [
     (AUGMENTED, Linear, 'MatMul'),
-    ({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'),
+    pytest.param(
+      *({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'), marks=pytest.mark.slow
+    ),
   ],
 )
 def test_compiled_by_xla(flags, model, op):

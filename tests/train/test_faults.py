@@ -107,13 +107,14 @@ def test_all_checkpoints_damaged(data, run):
   assert (run / 'model.ckpt-2.index').exists()
 
 
-def big_set(tmp_path):
+@pytest.fixture(scope='module')
+def many(tmp_path_factory) -> pathlib.Path:
   """More records than tf.data reads ahead of the first steps."""
-  return records.write_set(tmp_path / 'big', count=3000, num_shards=6)
+  return records.write_set(tmp_path_factory.mktemp('many'), count=3000, num_shards=6)
 
 
-def test_records_that_break_during_a_run(tmp_path):
-  data, run = big_set(tmp_path), tmp_path / 'run'
+def test_records_that_break_during_a_run(many, tmp_path):
+  data, run = shutil.copytree(many, tmp_path / 'data'), tmp_path / 'run'
   settings = {'shuffle_buffer': 1, 'num_readers': 1, 'save_interval_secs': 0.0}
   trainer.train(config(data, run, 1, **settings))
   for path in sorted(data.glob('train-*')):
@@ -127,8 +128,8 @@ def test_records_that_break_during_a_run(tmp_path):
   assert np.isfinite([entry['loss'] for entry in processes.metrics(run)]).all()
 
 
-def test_records_that_vanish_during_a_run(tmp_path, monkeypatch):
-  data, run = big_set(tmp_path), tmp_path / 'run'
+def test_records_that_vanish_during_a_run(many, tmp_path, monkeypatch):
+  data, run = shutil.copytree(many, tmp_path / 'data'), tmp_path / 'run'
 
   class LosesTheDisk(trainer.TrainStep):
     def __call__(self, *args):
