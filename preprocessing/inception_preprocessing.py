@@ -192,7 +192,7 @@ def train_device(
   """
   if distortion.random_flip:
     images = random_flip(images, seeds)
-  planes = [tf.cast(plane, tf.float32) / 255.0 for plane in tf.unstack(images, axis=-1)]
+  planes: Planes = [tf.cast(plane, tf.float32) / 255.0 for plane in tf.unstack(images, axis=-1)]
   if distortion.color:
     planes = _distort_color(planes, seeds, distortion.fast_mode)
   planes = [

@@ -45,7 +45,7 @@ class Normalization:
   @property
   def value_range(self) -> tuple[np.ndarray, np.ndarray]:
     """What black and white become, float32 of one value, or one for each channel."""
-    low, high = ((np.float64(pixel) - self.mean) / self.std for pixel in (0, _WHITE))
+    low, high = ((pixel - np.array(self.mean)) / np.array(self.std) for pixel in (0, _WHITE))
     return low.astype(np.float32), high.astype(np.float32)
 
   def of_channel(self, channel: int) -> 'Normalization':

@@ -13,7 +13,7 @@ with bilinear, by up to 23 on noise and 30 on black and white noise with bicubic
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -42,7 +42,7 @@ def _cubic(x: tf.Tensor, a: float = -0.5) -> tf.Tensor:
 _KERNELS = {'bilinear': _Kernel(1.0, _triangle), 'bicubic': _Kernel(2.0, _cubic)}
 INTERPOLATIONS = tuple(_KERNELS)
 
-Side = int | tf.Tensor  # pixels
+Side: TypeAlias = int | tf.Tensor  # pixels
 
 
 def resize_window(

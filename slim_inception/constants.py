@@ -10,6 +10,9 @@ EVAL_FOLDER = 'eval'
 EVALUATIONS_FILE = 'evaluations.jsonl'
 EVALUATION_METRICS_FILE = 'metrics.json'  # also in BEST_FOLDER
 
+# In an exported folder.
+EXPORT_FILE = 'export.json'
+
 # Variables of a checkpoint that belong to the run rather than to the net.
 GLOBAL_STEP = 'global_step'
 INPUT_POSITION = 'input_position'

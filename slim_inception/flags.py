@@ -76,7 +76,7 @@ class Flag:
       notes.append(f'one of {", ".join(map(str, allowed))}')
     if self.default is REQUIRED:
       notes.append('required')
-    elif self.default not in (None, ()):
+    elif self.default not in (None, (), ''):
       notes.append(f'default: {as_text(self.default)}')
     return self.help + (f' ({"; ".join(notes)})' if notes else '')
 

@@ -143,7 +143,8 @@ def values_of(flag: flags.Flag) -> st.SearchStrategy:
       return st.lists(of(parts[0]), max_size=3, unique=True).map(sorted).map(tuple)
     return st.tuples(*map(of, parts))
 
-  values = st.just('host:5050') if flag.name == 'data_service' else of(flag.kind)
+  checked = {'data_service': 'host:5050', 'preprocessing_name': 'vgg'}
+  values = st.just(checked[flag.name]) if flag.name in checked else of(flag.kind)
   values = values.map(sorted).map(tuple) if flag.name == 'profile_steps' else values
   return st.none() | values if flag.optional else values
 

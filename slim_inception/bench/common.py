@@ -56,7 +56,6 @@ def training_config(config: Config, **more: Any) -> config_lib.Config:
       'dataset_dir': 'none',
       'recipe': config.recipe,
       'model_name': config.model_name,
-      'preprocessing_name': 'inception',
       'train_image_size': config.side,
       'batch_size': config.batch_size,
       'precision': config.precision,

@@ -7,8 +7,9 @@ from typing import Any
 
 from slim_inception import flags
 from slim_inception.bench.peers import PEERS
+from slim_inception.choices import PRECISIONS, net_names
 from slim_inception.flags import field
-from slim_inception.train.config import PRECISIONS, net_names, recipe_names
+from slim_inception.train.config import recipe_names
 
 MODES = ('train', 'infer', 'input', 'startup')
 

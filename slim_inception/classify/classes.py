@@ -28,15 +28,15 @@ def find(
     labels_path: a file of lines index:name, or None.
 
   Raises:
-    OSError, ValueError: `labels_path` can not be read, a checkpoint is damaged, or the runs have
+    OSError, ValueError: `labels_path` cannot be read, a checkpoint is damaged, or the runs have
       different classes.
   """
   if labels_path:
     return dataset_factory.with_names(labels_path, dataset_factory.read_labels(labels_path))
   known = {
-    directory: found
-    for directory, run in zip(runs.directories, runs.configs, strict=True)
-    if (found := dataset_factory.classes_of(run.get('dataset_name'), run.get('dataset_dir')))
+    folder: dataset
+    for folder, run in zip(runs.folders, runs.configs, strict=True)
+    if (dataset := dataset_factory.classes_of(run.get('dataset_name'), run.get('dataset_dir')))
   }
   if known:
     first, *others = known
@@ -47,8 +47,8 @@ def find(
         )
     return known[first]
   outputs = scorer.num_outputs(prefixes[0], members[0]) or 0
-  said = next((run['dataset_name'] for run in runs.configs if run.get('dataset_name')), _IMAGENET)
-  if said == _IMAGENET and outputs in _IMAGENET_OUTPUTS:
+  name = next((run['dataset_name'] for run in runs.configs if run.get('dataset_name')), _IMAGENET)
+  if name == _IMAGENET and outputs in _IMAGENET_OUTPUTS:
     return dataset_factory.with_names(_IMAGENET, dict(enumerate(imagenet.labels())))
   logging.info(
     '%s: nothing here names the %d classes, so they are numbers; --labels=FILE names them',

@@ -97,20 +97,25 @@ class Classifier:
   """
 
   def __init__(self, request: ClassifyRequest):
-    self._config, evaluation = request.config, request.evaluation
-    self._num_threads = evaluation.config.num_preprocessing_threads or 1
-    members = evaluation.members
+    ensemble, self._explain = request.ensemble, request.config.output.explain is not None
+    self._num_threads = ensemble.num_preprocessing_threads or 1
+    members = ensemble.members
     prefixes = [checkpoints.resolve(member.checkpoint_path) for member in members]
-    self.classes = classes.find(request.runs, members, prefixes, self._config.labels)
+    self.classes = classes.find(request.runs, members, prefixes, request.config.classes.labels)
     self._ensemble = Ensemble(
-      evaluation,
+      ensemble,
       self.classes,
       make_strategy(1, False),
-      logits_fn=activation_maps.logits_and_maps if self._config.explain else plain_logits,
+      logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
     )
     for member, loaded in zip(members, self._ensemble.load(prefixes), strict=True):
-      size = f'{member.image_size} x {member.image_size} pixels'
-      logging.info('%s: %s, %s weights, %s', *loaded[:1], member.model_name, loaded.weights, size)
+      logging.info(
+        '%s: %s, %s weights, %d x %d pixels',
+        loaded.prefix,
+        member.model_name,
+        loaded.weights,
+        *[member.spec.image_size] * 2,
+      )
 
   def classify(self, sources: Iterable[Source]) -> Iterator[Result]:
     """Classifies images as they come; no more than a few batches of them are in memory.
@@ -137,7 +142,7 @@ class Classifier:
         yield pending.popleft().failed()
       image = pending.popleft()
       explanation = None
-      if self._config.explain:
+      if self._explain:
         explanation = Explanation(image.thumbnail, self._evidence(prediction))
       yield Result(image.name, '', prediction.probabilities, explanation)
     while pending:
@@ -147,7 +152,7 @@ class Classifier:
     self, sources: Iterable[Source], pending: collections.deque[_Pending]
   ) -> Iterator[dict[str, int | bytes]]:
     """Records of the images that Pillow can open; all images are added to `pending`."""
-    side = THUMBNAIL_SIDE if self._config.explain else None
+    side = THUMBNAIL_SIDE if self._explain else None
     prepare = functools.partial(_prepare, thumbnail_side=side)
     prepared = ordered.map_ahead(prepare, sources, self._num_threads)
     for index, (name, error, image) in enumerate(prepared):
@@ -161,10 +166,10 @@ class Classifier:
     evidence = []
     for scorer, values in zip(self._ensemble.scorers, prediction.more, strict=True):
       logits, maps, biases = (values[name] for name in ('logits', 'maps', 'biases'))
-      activation_maps.check(logits, maps, biases, scorer.spec.image_size)
+      activation_maps.check(logits, maps, biases, scorer.member.spec.image_size)
       output = label - scorer.loaded.labels_offset
       if 0 <= output < len(logits):
-        window = single_window(scorer.spec, *prediction.tags['size'].tolist())
+        window = single_window(scorer.member.spec, *prediction.tags['size'].tolist())
         parts = maps[..., output], biases[output], logits[output]
         evidence.append(Evidence(scorer.member.model_name, *parts, window))
     return tuple(evidence)

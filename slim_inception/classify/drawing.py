@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from slim_inception import files
 from slim_inception.classify.classifier import Evidence, Explanation
 from slim_inception.classify.sources import EXPLAINED, STANDARD_INPUT
-from slim_inception.datasets import files
+from slim_inception.evaluate.image_grid import Font, fit
 
 _MARGIN = 12  # pixels
 _LINE = 20  # pixels from one line of text to the next
@@ -42,7 +43,7 @@ def write(folder: str, name: str, lines: Sequence[str], explanation: Explanation
     '.explain' where there is such a file.
 
   Raises:
-    OSError: it can not be written.
+    OSError: it cannot be written.
   """
   os.makedirs(folder, exist_ok=True)
   path = _free_path(folder, name)
@@ -68,8 +69,8 @@ def _free_path(folder: str, name: str) -> Path:
 def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Image:
   """The image, and one heat map for each net, side by side; arguments as `write`."""
   font = ImageFont.load_default(size=14)
-  with Image.open(io.BytesIO(explanation.thumbnail)) as image:
-    image = image.convert('RGB')
+  with Image.open(io.BytesIO(explanation.thumbnail)) as thumbnail:
+    image = thumbnail.convert('RGB')
   panels = [(image, None), *((overlay(image, e), e) for e in explanation.evidence)]
   width = max(image.width, _LEAST_WIDTH)
   text_height = _LINE * (max(len(lines), 4) + 1)
@@ -91,9 +92,9 @@ def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Ima
       mean = evidence.map.mean()
       sign = '-' if evidence.bias < 0 else '+'
       last = f'logit {evidence.logit:.2f} = mean {mean:.2f} {sign} bias {abs(evidence.bias):.2f}'
-      canvas.text((left, top + 3 * _LINE), _fit(last, font, width), _TEXT, font)
+      canvas.text((left, top + 3 * _LINE), fit(last, font, width), _TEXT, font)
     for row, text in enumerate(texts):
-      canvas.text((left, top + row * _LINE), _fit(text, font, width), _TEXT, font)
+      canvas.text((left, top + row * _LINE), fit(text, font, width), _TEXT, font)
   return sheet
 
 
@@ -127,14 +128,14 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def colors(heat: np.ndarray) -> np.ndarray:
   """[...] in [0, 1] to [..., 3] in [0, 255]; what lies outside is the end of the scale."""
-  places = np.linspace(0, 1, len(_COLORS))
-  return np.stack([np.interp(heat, places, channel) for channel in _COLORS.T], axis=-1)
+  positions = np.linspace(0, 1, len(_COLORS))
+  return np.stack([np.interp(heat, positions, channel) for channel in _COLORS.T], axis=-1)
 
 
 def _draw_bar(
   sheet: Image.Image,
   canvas: ImageDraw.ImageDraw,
-  font: ImageFont.FreeTypeFont,
+  font: Font,
   corner: tuple[int, int],
   evidence: Evidence,
   width: int,
@@ -148,10 +149,3 @@ def _draw_bar(
   canvas.text((left + width - font.getlength(high), top + _LINE), high, _TEXT, font)
   middle = 'part in the logit'
   canvas.text((left + (width - font.getlength(middle)) / 2, top + _LINE), middle, _TEXT, font)
-
-
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-  """Shortens a line to `width` pixels."""
-  while font.getlength(text) > width and len(text) > 2:
-    text = text[:-2] + '…'
-  return text

@@ -10,9 +10,11 @@ Images of more than 16.8 million pixels are halved, or divided by three, ... unt
 more: a net looks at a tenth of a million, and 20,000 x 20,000 pixels would take 5 GB.
 """
 
+import contextlib
 import functools
 import io
 import math
+import struct
 import threading
 from typing import NamedTuple
 
@@ -24,11 +26,10 @@ from slim_inception.datasets.images import BadImageError
 
 LARGE = 1 << 24  # pixels
 MAX_PIXELS = 1 << 29  # 23,170 x 23,170
-Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, for the whole process; `_check_size` has ours
 
 # Pillow's others are rare, and EPS would start another program.
-_FORMATS = ('AVIF', 'BMP', 'DIB', 'GIF', 'ICO', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA')
-_FORMATS += ('TIFF', 'WEBP', 'HEIF')
+_FORMATS = {'AVIF', 'BMP', 'DIB', 'GIF', 'HEIF', 'ICO', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM'}
+_FORMATS |= {'TGA', 'TIFF', 'WEBP'}
 _TIFF_MAGICS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _HEIF_BRANDS = frozenset(b'heic heix heim heis hevc hevx hevm hevs mif1 msf1'.split())
 _PNG_COLORS = (0, 2, 3)  # grey, RGB, palette: without alpha
@@ -43,7 +44,7 @@ class Prepared(NamedTuple):
 
   Attributes:
     encoded: JPEG, PNG or BMP.
-    thumbnail: PNG, RGB; b'' where none was wanted.
+    thumbnail: PNG, RGB; b'' where none is made.
   """
 
   encoded: bytes
@@ -68,8 +69,8 @@ def prepare(content: bytes, thumbnail_side: int | None = None) -> Prepared:
     return Prepared(encoded)
   image = decode(encoded, (2 * thumbnail_side) ** 2)
   factor = thumbnail_side / max(image.size)
-  size = tuple(max(1, round(side * factor)) for side in image.size)
-  return Prepared(encoded, _encode(image.resize(size, Image.Resampling.BICUBIC), 'PNG'))
+  width, height = (max(1, round(side * factor)) for side in image.size)
+  return Prepared(encoded, _encode(image.resize((width, height), Image.Resampling.BICUBIC), 'PNG'))
 
 
 def _encode(image: Image.Image, file_format: str) -> bytes:
@@ -109,12 +110,12 @@ def decode(content: bytes, most_pixels: int | None = None) -> Image.Image:
     RGB, upright.
 
   Raises:
-    BadImageError: it can not be done.
+    BadImageError: it cannot be done.
   """
   if content[4:8] == b'ftyp' and content[8:12] in _HEIF_BRANDS and b'avif' not in content[12:64]:
     _learn_heif()
   try:
-    with Image.open(io.BytesIO(content), formats=_formats()) as image:
+    with _open(content) as image:
       _check_size(image)
       most_pixels = most_pixels or LARGE
       if image.width * image.height <= LARGE:
@@ -146,9 +147,16 @@ def _learn_heif() -> None:
   pillow_heif.register_heif_opener()
 
 
-def _formats() -> list[str]:
+def _open(content: bytes) -> Image.Image:
+  """`Image.open`, which knows one limit of pixels for the whole process; `_check_size` has ours."""
   Image.init()
-  return [name for name in Image.ID if name in _FORMATS]
+  for name in Image.ID:
+    open_as, accepts = Image.OPEN[name]
+    if name not in _FORMATS or (accepts and accepts(content[:16]) is not True):
+      continue
+    with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+      return open_as(io.BytesIO(content), '')
+  raise Image.UnidentifiedImageError
 
 
 def _check_size(image: Image.Image) -> None:

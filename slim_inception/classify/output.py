@@ -1,4 +1,4 @@
-"""What was found, for people and for programs: a text, CSV and JSON, written as it comes."""
+"""The results, for people and for programs: a text, CSV and JSON, written as it comes."""
 
 import contextlib
 import csv
@@ -108,11 +108,11 @@ def json_writer(path: str) -> Iterator[Writer]:
         {**each._asdict(), 'probability': float(f'{each.probability:.{_DIGITS}g}')}
         for each in row.predictions
       ]
-      found = {'file': printable(row.file)}
-      found |= {'error': row.error} if row.error else {'predictions': predictions}
+      content: dict[str, object] = {'file': printable(row.file)}
+      content |= {'error': row.error} if row.error else {'predictions': predictions}
       if row.explained:
-        found['explained'] = printable(row.explained)
-      file.write(f'{separator}\n{json.dumps(found, ensure_ascii=False)}')
+        content['explained'] = printable(row.explained)
+      file.write(f'{separator}\n{json.dumps(content, ensure_ascii=False)}')
       separator = ','
 
     yield write

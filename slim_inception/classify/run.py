@@ -27,7 +27,7 @@ def classify(
   Raises:
     ValueError, OSError: a checkpoint is not as it should be, or the results can not be written.
   """
-  config = request.config
+  config = request.config.output
   classifier = Classifier(request)
   names, num_classes = classifier.classes.labels_to_names, classifier.classes.num_classes
   top_k = min(config.top_k, num_classes)

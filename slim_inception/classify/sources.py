@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
   Attributes:
     name: as the user knows it: a path, an address, '-'.
-    read: gives the content of the file; OSError or ValueError says why it can not be had.
+    read: gives the content of the file; OSError or ValueError says why it cannot be had.
   """
 
   name: str
@@ -77,19 +77,19 @@ def _expand_one(operand: str) -> Iterator[Source]:
 
 
 def _folder(folder: str) -> Iterator[Source]:
-  found, left_out = False, 0
+  num_images = left_out = 0
   errors: list[OSError] = []
-  for place, subfolders, names in os.walk(folder, onerror=errors.append):
+  for path, subfolders, names in os.walk(folder, onerror=errors.append):
     subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
     for name in sorted(name for name in names if not name.startswith('.')):
       if name.endswith(EXPLAINED) or not _SUFFIX.search(name):
         left_out += 1
         continue
-      found = True
-      yield _file(os.path.join(place, name))
+      num_images += 1
+      yield _file(os.path.join(path, name))
   for error in errors:
-    yield _failing(error.filename, error.strerror)
-  if not (found or errors):
+    yield _failing(error.filename, error.strerror or str(error))
+  if not (num_images or errors):
     yield _failing(folder, 'no image in this folder')
   if left_out:
     logging.info('%s: left out %s that by their names are no images', folder, f'{left_out:,}')
@@ -110,7 +110,7 @@ def read_file(path: str) -> bytes:
   """The content of a file.
 
   Raises:
-    OSError: it can not be read.
+    OSError: it cannot be read.
     ValueError: it is larger than `MAX_BYTES`.
   """
   with open(path, 'rb') as file:
@@ -128,12 +128,10 @@ def fetch(url: str) -> bytes:
   """Downloads a file.
 
   Raises:
-    OSError: the server can not be reached, refuses, or breaks off.
+    OSError: the server cannot be reached, refuses, or breaks off.
     ValueError: the file is larger than `MAX_BYTES`.
   """
-  quoted = urllib.parse.quote(
-    url, safe=string.punctuation
-  )  # blanks, and letters that are not ASCII
+  quoted = urllib.parse.quote(url, safe=string.punctuation)  # blanks, letters that are not ASCII
   try:
     request = urllib.request.Request(quoted, headers=_HEADERS)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
@@ -144,7 +142,7 @@ def fetch(url: str) -> bytes:
     raise OSError(f'HTTP status {error.code} ({error.reason})') from error
   except (OSError, http.client.HTTPException, ValueError) as error:
     reason = getattr(error, 'reason', None) or error
-    raise OSError(f'can not be downloaded: {reason}') from error
+    raise OSError(f'cannot be downloaded: {reason}') from error
   if len(content) > MAX_BYTES:
     raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
   if len(content) < length:

@@ -4,29 +4,29 @@
   slim-inception classify https://example.org/a.jpg --checkpoint_path=inception_v3.ckpt \\
     --model_name=inception_v3 --crops=12 --json=found.json
 
-A IMAGE is a file, a folder (all images in it), a glob pattern, an address on the web or -,
-standard input: one image, or a list of these, one a line. An image that can not be classified is
+An IMAGE is a file, a folder (all images in it), a glob pattern, an address on the web or -,
+standard input: one image, or a list of these, one a line. An image that cannot be classified is
 one line on stderr, the others are classified, and the exit status is 1. --explain=DIR writes each
 image with a heat map of where its class was seen.
 """
 
+import io
 import sys
 
+from slim_inception import flags
 from slim_inception.classify import run
 from slim_inception.classify.config import ClassifyConfig, resolve
-from slim_inception.cli import console as command_line
-
-_GONE: dict[str, str] = {}
 
 
 def define_flags() -> None:
-  command_line.define_flags(ClassifyConfig, _GONE)
+  flags.define(ClassifyConfig)
 
 
 def main(argv: list[str]) -> None:
-  wanted = command_line.flag_values(ClassifyConfig, resolve, _GONE)
-  sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
-  if run.classify(argv[1:], wanted, complain):
+  request = flags.parse(ClassifyConfig, resolve)
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
+  if run.classify(argv[1:], request, complain):
     sys.exit(1)
 
 

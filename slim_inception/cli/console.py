@@ -3,11 +3,10 @@
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
 """
 
-import dataclasses
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 from absl import app, flags, logging
 
@@ -81,44 +80,6 @@ def _flag_help(names: Sequence[str]) -> str:
       heading = 'Flags' if '.' in title or title == '__main__' else title
       sections.append('\n'.join([f'{heading}:', *entries]))
   return '\n\n'.join(sections)
-
-
-def define_flags(config: type, gone: Mapping[str, str]) -> None:
-  """Defines a flag for every field of a dataclass of `train.config.option`s.
-
-  Args:
-    config: the dataclass; defaults are not the flags': what is not given is left to recipes.
-    gone: {flag of slim that is no more: what takes its place}.
-  """
-  define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-  for field in dataclasses.fields(config):
-    text = field.metadata['help']
-    if field.default is not None:
-      text += f' Default: {field.default}'
-    if choices := field.metadata['choices']:
-      flags.DEFINE_enum(field.name, None, choices, f'{text} (one of {", ".join(choices)})')
-    else:
-      define.get(field.type, flags.DEFINE_string)(field.name, None, text)
-  for name, reason in gone.items():
-    flags.DEFINE_string(name, None, f'Gone: {reason}.')
-
-
-Resolved = TypeVar('Resolved')
-
-
-def flag_values(
-  config: type, resolve: Callable[[Mapping[str, Any]], Resolved], gone: Mapping[str, str]
-) -> Resolved:
-  """Hands the flags that were given to `resolve`; its ValueError is an error of the flags."""
-  values = flags.FLAGS.flag_values_dict()
-  for name, reason in gone.items():
-    if values[name] is not None:
-      raise flags.Error(f'--{name} is gone: {reason}')
-  names = [field.name for field in dataclasses.fields(config)]
-  try:
-    return resolve({name: values[name] for name in names if values[name] is not None})
-  except ValueError as error:
-    raise flags.Error(str(error)) from error
 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:

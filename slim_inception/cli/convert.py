@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from slim_inception import files, flags
+from slim_inception.choices import USE_EMA
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, torch_family
 from slim_inception.preprocessing import normalization
@@ -24,7 +25,6 @@ NORMALIZATIONS = {
   'imagenet': normalization.TORCHVISION,
   'facenet': normalization.FACENET,
 }
-USE_EMA = {'auto': None, 'true': True, 'false': False}
 
 _WRITERS = {'.weights.h5': conversion.write_keras, '.safetensors': conversion.write_timm}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')

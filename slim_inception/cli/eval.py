@@ -10,11 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
-
-from slim_inception.cli import console as command_line
+from slim_inception import flags
 from slim_inception.evaluate import following, run
-from slim_inception.evaluate.config import GONE, EvalConfig, resolve
+from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
 
 _PRINTED = (
   'num_images',
@@ -26,6 +24,7 @@ _PRINTED = (
   'skipped_images',
   'images_per_second',
   'weights',
+  'preprocessing',
   'checkpoint',
   'model_name',
   'dataset_name',
@@ -37,20 +36,27 @@ _PRINTED = (
 
 
 def define_flags() -> None:
-  command_line.define_flags(EvalConfig, GONE)
+  flags.define(EvalConfig, REMOVED)
 
 
 def main(_: list[str]) -> None:
-  values = flags.FLAGS
-  if values.follow and values.checkpoint_path and os.path.isdir(values.checkpoint_path):
-    following.wait_for_run(values.checkpoint_path, values.follow_timeout_secs)
-  request = command_line.flag_values(EvalConfig, resolve, GONE)
-  if request.config.follow:
+  request = flags.parse(EvalConfig, _resolve_when_begun, REMOVED)
+  results = request.config.results
+  if results.follow:
     for metrics in following.follow(request):
       show(metrics)
   else:
     show(run.evaluate(request) or {})
-  print('written to', request.config.eval_dir)
+  print('written to', results.eval_dir)
+
+
+def _resolve_when_begun(flag_values: Mapping[str, Any]) -> Request:
+  """`resolve`, which with --follow waits for the run to write its config.json."""
+  values = flags.convert(EvalConfig, flag_values)
+  paths = values.get('checkpoint_path', ())
+  if values.get('follow') and len(paths) == 1 and os.path.isdir(paths[0]):
+    following.wait_for_run(paths[0], values.get('follow_timeout_secs'))
+  return resolve(values)
 
 
 def show(metrics: Mapping[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """Evaluation of a run's checkpoints by the run itself."""
 
-from slim_inception.evaluate.config import EvalConfig, Member, Request
+from slim_inception import flags
+from slim_inception.evaluate import views
+from slim_inception.evaluate.config import EnsembleRequest, EvalConfig, Member, Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import nets_factory
+from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.loop import Evaluate
 
@@ -19,35 +22,38 @@ def evaluator_of(config: Config) -> Evaluate | None:
   """
   if not config.evaluation.eval_interval_epochs:
     return None
-  net = nets_factory.get_net(config.model.model_name)
+  net, data = nets_factory.get_net(config.model.model_name), config.data
+  preprocessing = make_augmentation(config).preprocessing
   member = Member(
     config.run.train_dir,
     config.model.model_name,
+    views.make_spec(preprocessing, config.model.train_image_size or net.default_image_size),
     config.model.depth_multiplier,
-    config.augment.preprocessing_name or config.model.model_name,
-    config.model.train_image_size or net.default_image_size,
-    config.data.labels_offset,
-    weights='auto',
-    share=1.0,
-    input_channels=config.model.input_channels,
+    data.labels_offset,
   )
-  evaluation = Evaluation(
-    Request(
-      EvalConfig(
-        dataset_name=config.data.dataset_name,
-        dataset_split_name=config.evaluation.eval_split_name,
-        dataset_dir=config.data.dataset_dir,
-        loss=config.loss.loss,
-        batch_size=config.batch.batch_size,
-        precision='float32' if config.devices.precision == 'float16' else config.devices.precision,
-        num_preprocessing_threads=config.data.num_preprocessing_threads,
-      ),
-      (member,),
-    )
+  precision = config.devices.precision
+  request = EnsembleRequest(
+    (member,),
+    loss=config.loss.loss,
+    batch_size=config.batch.batch_size,
+    precision='float32' if precision == 'float16' else precision,
+    num_preprocessing_threads=data.num_preprocessing_threads,
   )
+  eval_config = flags.build(
+    EvalConfig,
+    {
+      'checkpoint_path': [config.run.train_dir],
+      'dataset_name': data.dataset_name,
+      'dataset_split_name': config.evaluation.eval_split_name,
+      'dataset_dir': data.dataset_dir,
+      'loss': config.loss.loss,
+    },
+  )
+  evaluation = Evaluation(Request(eval_config, request))
 
   def evaluate(prefix: str) -> dict[str, float]:
-    metrics = evaluation.evaluate([prefix]).metrics
-    return {name: metrics[name] for name in _REPORTED}
+    outcome = evaluation.evaluate([prefix])
+    assert outcome  # this process is the only one
+    return {name: outcome.metrics[name] for name in _REPORTED}
 
   return evaluate

@@ -42,20 +42,21 @@ class Evaluation:
 
   def __init__(self, request: Request, cluster: Cluster | None = None):
     config = self._config = request.config
+    images = config.images
     cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
-    self.dataset = self._split(config.dataset_split_name)
-    self._labels_offset = _labels_offset(request.members)
+    self.dataset = self._split(config.records.dataset_split_name)
+    self._labels_offset = _labels_offset(request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
     self._exclude_list = (
-      ground_truth.read_exclude_list(config.exclude_list) if config.exclude_list else None
+      ground_truth.read_exclude_list(images.exclude_list) if images.exclude_list else None
     )
     self._real_labels = None
-    if config.real_labels:
+    if images.real_labels:
       self._real_labels = ground_truth.read_real_labels(
-        config.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
+        images.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
       )
     num_replicas = cluster.strategy.num_replicas_in_sync // cluster.count
-    self._ensemble = Ensemble(request, self.dataset, cluster.strategy, num_replicas)
+    self._ensemble = Ensemble(request.ensemble, self.dataset, cluster.strategy, num_replicas)
 
   def evaluate(self, prefixes: Sequence[str]) -> Outcome | None:
     """Evaluates a checkpoint of each net.
@@ -69,21 +70,21 @@ class Evaluation:
     Raises:
       ValueError, OSError: a checkpoint does not fit, or the data is damaged.
     """
-    train_set = self._split('train') if self._config.batch_norm_batches else None
+    train_set = self._split('train') if self._config.records.batch_norm_batches else None
     loaded = self._ensemble.load(prefixes, train_set)
     started = time.monotonic()
     try:
       collected = self._predict()
     except input_pipeline.READ_ERRORS as error:
       raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
-    everything = collector.gather(self._cluster, self._config.eval_dir, collected)
+    everything = collector.gather(self._cluster, self._config.results.eval_dir, collected)
     return everything and self._outcome(everything, loaded, time.monotonic() - started)
 
   @property
   def _num_records(self) -> int:
     """How many records of the split are evaluated, by all workers."""
     total = self.dataset.num_samples
-    return min(total, self._config.max_images or total)
+    return min(total, self._config.images.max_images or total)
 
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
@@ -111,7 +112,7 @@ class Evaluation:
       self.dataset,
       examples.share_of(self._num_records, self._cluster.index, self._cluster.count),
       labels_offset=self._labels_offset,
-      multi_label=self._config.loss == 'sigmoid',
+      multi_label=self._config.records.loss == 'sigmoid',
       keep=keep if exclude_list else None,
     )
 
@@ -138,12 +139,12 @@ class Evaluation:
         'images_per_second': round(num_predicted / seconds, 2),
         'dataset_name': dataset.name,
         'dataset_split_name': dataset.split_name,
-        'exclude_list': config.exclude_list,
-        'real_labels': config.real_labels,
-        'max_images': config.max_images,
-        **_described(self._ensemble.scorers[0].spec),
-        'average': config.average,
-        'batch_norm_batches': config.batch_norm_batches,
+        'exclude_list': config.images.exclude_list,
+        'real_labels': config.images.real_labels,
+        'max_images': config.images.max_images,
+        **_described(self._ensemble.scorers[0].member.spec),
+        'average': config.views.average,
+        'batch_norm_batches': config.records.batch_norm_batches,
         **self._nets(loaded, summaries),
       },
       predictions[-1],
@@ -155,9 +156,9 @@ class Evaluation:
       {
         'checkpoint': of_net.prefix,
         'model_name': scorer.member.model_name,
-        'image_size': scorer.member.image_size,
-        'input_channels': scorer.member.input_channels,
-        'preprocessing': scorer.spec.preprocessing.name,
+        'image_size': scorer.member.spec.image_size,
+        'input_channels': scorer.member.spec.preprocessing.channels,
+        'preprocessing': scorer.member.spec.preprocessing.name,
         'weights': of_net.weights,
         'labels_offset': of_net.labels_offset,
       }
@@ -171,7 +172,8 @@ class Evaluation:
     }
 
   def _split(self, name: str) -> dataset_factory.Dataset:
-    return dataset_factory.get_dataset(self._config.dataset_name, name, self._config.dataset_dir)
+    records = self._config.records
+    return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
 
 
 def _described(spec: ViewSpec) -> dict[str, Any]:

@@ -52,9 +52,9 @@ def read(
       'label': label,
     }
 
-  def ask(example: dict[str, tf.Tensor]) -> tf.Tensor:
+  def is_kept(example: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.numpy_function(
-      lambda index, name: keep(int(index), name.decode(errors='surrogateescape')),
+      lambda index, name: keep is None or keep(int(index), name.decode(errors='surrogateescape')),
       [example['record_index'], example['filename']],
       tf.bool,
     )
@@ -66,7 +66,7 @@ def read(
     .enumerate(start=indices.start)
   )
   parsed = numbered.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-  return parsed if keep is None else parsed.filter(ask)
+  return parsed if keep is None else parsed.filter(is_kept)
 
 
 def _shards_of(dataset: Dataset, indices: range) -> tuple[list[str], int]:
@@ -75,7 +75,7 @@ def _shards_of(dataset: Dataset, indices: range) -> tuple[list[str], int]:
   if len(indices) == dataset.num_samples or not indices:
     return paths, 0
   counted = record_order.counted(dataset)
-  sizes = dict(zip(counted.paths, counted.shard_sizes, strict=True))
+  sizes = dict(zip(counted.paths, counted.shard_sizes or (), strict=True))
   starts = [0, *itertools.accumulate(sizes[path] for path in paths)]
   first = bisect.bisect_right(starts, indices.start) - 1
   end = bisect.bisect_left(starts, indices.stop)

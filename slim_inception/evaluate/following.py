@@ -10,12 +10,11 @@ from absl import logging
 
 from slim_inception import files
 from slim_inception.cluster import Cluster, make_strategy
-from slim_inception.constants import EVALUATIONS_FILE
+from slim_inception.constants import CONFIG_FILE, EVALUATIONS_FILE
 from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import checkpoints
-from slim_inception.train import config as train_config
 
 _POLL_SECS = 5.0
 
@@ -26,7 +25,7 @@ def wait_for_run(train_dir: str, timeout_secs: float | None) -> None:
   Raises:
     TimeoutError: it has none after `timeout_secs`.
   """
-  path = os.path.join(train_dir, train_config.CONFIG_FILE)
+  path = os.path.join(train_dir, CONFIG_FILE)
   patience = _Patience(timeout_secs)
   while not os.path.exists(path):
     if not patience.wait():
@@ -47,13 +46,15 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
     TimeoutError: there was no checkpoint at all.
   """
-  config, (member,) = request
+  config, devices = request.config.results, request.config.devices
+  (member,) = request.ensemble.members
   train_dir = member.checkpoint_path
   done = {entry['step'] for entry in read_history(config.eval_dir)}
-  last_step = ((train_config.read(train_dir) or {}).get('run') or {}).get('total_steps')
+  run_config = files.read_json(os.path.join(train_dir, CONFIG_FILE)) or {}
+  last_step = (run_config.get('run') or {}).get('total_steps')
   if last_step in done:
     return
-  cluster = Cluster(make_strategy(config.num_clones, config.clone_on_cpu))
+  cluster = Cluster(make_strategy(devices.num_clones, devices.clone_on_cpu))
   evaluation = Evaluation(request, cluster)
   os.makedirs(config.eval_dir, exist_ok=True)
   writer = tf.summary.create_file_writer(config.eval_dir)
@@ -62,12 +63,13 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
     new = [p for p in checkpoints.numbered(train_dir) if _step_of(p) not in done]
     for prefix in filter(checkpoints.is_complete, new):
       try:
-        found = evaluation.evaluate([prefix])
+        outcome = evaluation.evaluate([prefix])
       except (ValueError, OSError):
         if checkpoints.is_complete(prefix):
           raise
         continue  # deleted by the run, which keeps the newest only
-      metrics = run.write(config, evaluation, found)
+      assert outcome  # this process is the only one
+      metrics = run.write(config, evaluation, outcome)
       _remember(config.eval_dir, writer, _step_of(prefix), metrics)
       done.add(_step_of(prefix))
       patience.renew()

@@ -12,6 +12,7 @@ _TILE = 112  # pixels a side of an image on the sheet
 _CAPTION = 34  # pixels below it: two lines
 _MARGIN = 6
 _COLUMNS = 8
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _RIGHT, _WRONG, _TEXT = (0, 110, 40), (190, 0, 0), (40, 40, 40)
 
 
@@ -45,13 +46,13 @@ def draw_predictions(
       sheet.paste(tile, (left, top))
     true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
     color = _RIGHT if predictions.right[i] else _WRONG
-    draw.text((left, top + _TILE + 2), _fit(f'true {true}', font), _TEXT, font)
-    draw.text((left, top + _TILE + 17), _fit(f'predicted {predicted}', font), color, font)
+    draw.text((left, top + _TILE + 2), fit(f'true {true}', font, _TILE), _TEXT, font)
+    draw.text((left, top + _TILE + 17), fit(f'predicted {predicted}', font, _TILE), color, font)
   sheet.save(path)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont) -> str:
-  """Shortens a caption to the width of an image."""
-  while font.getlength(text) > _TILE and len(text) > 2:
+def fit(text: str, font: Font, width: int) -> str:
+  """Shortens a line to `width` pixels."""
+  while font.getlength(text) > width and len(text) > 2:
     text = text[:-2] + '…'
   return text

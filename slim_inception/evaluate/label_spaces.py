@@ -15,8 +15,8 @@ _IMAGENET_CLASSES = 1000  # without background
 
 def num_outputs(prefix: str, model_name: str) -> int | None:
   """Outputs of the net that a checkpoint is of; None where it has no head of `model_name`."""
-  biases = checkpoints.shapes(prefix).get(f'{nets_factory.get_net(model_name).logits_scope}/biases')
-  return biases and biases[0]
+  biases = f'{nets_factory.get_net(model_name).logits_scope}/biases'
+  return next(iter(checkpoints.shapes(prefix).get(biases, ())), None)
 
 
 def find_offset(outputs: int, dataset: Dataset) -> int:

@@ -65,7 +65,7 @@ class ClassTable(NamedTuple):
     f1: [C] float64, the harmonic mean of the two, 2 right / (count + predicted).
   """
 
-  count: np.ndarray
+  count: np.ndarray  # type: ignore[assignment]  # instead of tuple.count
   predicted: np.ndarray
   right: np.ndarray
   precision: np.ndarray
@@ -83,7 +83,7 @@ class Confusion(NamedTuple):
 
   true: np.ndarray
   predicted: np.ndarray
-  count: np.ndarray
+  count: np.ndarray  # type: ignore[assignment]  # instead of tuple.count
 
 
 class Bin(NamedTuple):
@@ -91,9 +91,14 @@ class Bin(NamedTuple):
 
   low: float
   high: float
-  count: int
+  count: int  # type: ignore[assignment]
   confidence: float | None  # their mean probability
   accuracy: float | None
+
+  @property
+  def gap(self) -> float:
+    """How far the confidence is from the accuracy; 0 without images."""
+    return abs((self.accuracy or 0.0) - (self.confidence or 0.0))
 
 
 def top_labels(probabilities: np.ndarray, count: int) -> np.ndarray:
@@ -237,8 +242,7 @@ def expected_calibration_error(bins: list[Bin], num_images: int) -> float | None
   """
   if sum(entry.count for entry in bins) != num_images:
     return None
-  gaps = (entry.count * abs(entry.accuracy - entry.confidence) for entry in bins if entry.count)
-  return sum(gaps) / num_images
+  return sum(entry.count * entry.gap for entry in bins) / num_images
 
 
 def percent(share: float | None, digits: int = 2) -> str:

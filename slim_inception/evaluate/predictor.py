@@ -7,13 +7,13 @@ records in lockstep, so that no more than a few batches are in memory.
 import collections
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate.config import Request
+from slim_inception.evaluate.config import EnsembleRequest
 from slim_inception.evaluate.scorer import (
   Loaded,
   LogitsFn,
@@ -24,7 +24,7 @@ from slim_inception.evaluate.scorer import (
 from slim_inception.evaluate.views import ViewSpec, view_stream
 from slim_inception.input import pipeline as input_pipeline
 
-Values = dict[str, np.ndarray]
+Values = dict[str, Any]  # arrays, or numbers and bytes of one record
 
 
 class Prediction(NamedTuple):
@@ -71,20 +71,19 @@ class Ensemble:
 
   def __init__(
     self,
-    request: Request,
+    request: EnsembleRequest,
     classes: Dataset,
     strategy: tf.distribute.Strategy,
     num_replicas: int = 1,
     logits_fn: LogitsFn = plain_logits,
   ):
-    config = request.config
-    self._config, self._strategy, self._num_replicas = config, strategy, num_replicas
-    self.scorers = [Scorer(m, config, classes, strategy, logits_fn) for m in request.members]
-    shares = np.array([member.share for member in request.members])
+    self._request, self._strategy, self._num_replicas = request, strategy, num_replicas
+    self.scorers = [Scorer(m, request, classes, strategy, logits_fn) for m in request.members]
+    shares = np.array([member.weight for member in request.members])
     self.shares = shares / shares.sum()
     self._passes: dict[ViewSpec, list[int]] = {}
     for i, scorer in enumerate(self.scorers):
-      self._passes.setdefault(scorer.spec, []).append(i)
+      self._passes.setdefault(scorer.member.spec, []).append(i)
 
   @property
   def num_passes(self) -> int:
@@ -121,10 +120,13 @@ class Ensemble:
       yield Prediction(
         parts[0].record_index,
         parts[0].tags,
-        mean_to_probabilities(self.shares @ means, self._config),
-        np.stack([mean_to_probabilities(mean, self._config) for mean in means]),
+        self._to_probabilities(self.shares @ means),
+        np.stack([self._to_probabilities(mean) for mean in means]),
         [more[i] for i in order],
       )
+
+  def _to_probabilities(self, mean: np.ndarray) -> np.ndarray:
+    return mean_to_probabilities(mean, self._request.loss, self._request.average)
 
   def _score(
     self, spec: ViewSpec, scorers: Sequence[Scorer], records: tf.data.Dataset, task_size: int
@@ -136,8 +138,8 @@ class Ensemble:
       image = spec.preprocessing.decode(record['encoded'])
       return {**tags, 'size': tf.shape(image)[:2], 'image': image}
 
-    batch_size = self._config.batch_size * self._num_replicas
-    num_threads = self._config.num_preprocessing_threads
+    batch_size = self._request.batch_size * self._num_replicas
+    num_threads = self._request.num_preprocessing_threads
     batches = view_stream(records, decode, spec, batch_size, num_threads, task_size)
     averager = ViewAverager()
     first_views: collections.deque[tuple[Values, list[Values]]] = collections.deque()
@@ -191,7 +193,7 @@ class Ensemble:
     }
 
 
-def _row(values: Values, i: int) -> Values:
+def _row(values: Values, i: np.signedinteger) -> Values:
   return {name: value[i] for name, value in values.items()}
 
 

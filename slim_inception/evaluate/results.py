@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,20 +56,19 @@ def write(
       for label, row in enumerate(zip(*(column.tolist() for column in table), strict=True))
     ),
   )
+  confusion = figures.confusion(predictions, num_classes)
   files.write_csv(
     folder / CONFUSION_FILE,
     ('true', 'true_name', 'predicted', 'predicted_name', 'count'),
     (
       (true, name_of(names, true), predicted, name_of(names, predicted), count)
-      for true, predicted, count in zip(
-        *(column.tolist() for column in figures.confusion(predictions, num_classes)), strict=True
-      )
+      for true, predicted, count in zip(*(column.tolist() for column in confusion), strict=True)
     ),
   )
   files.write_json(folder / constants.EVALUATION_METRICS_FILE, plain(dict(metrics)))
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
   """What JSON can hold: NumPy's numbers and arrays as Python's, None for what is not finite."""
   if isinstance(value, Mapping):
     return {str(key): plain(item) for key, item in value.items()}

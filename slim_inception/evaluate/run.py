@@ -5,7 +5,7 @@ from typing import Any
 
 from slim_inception.cluster import LOST_WORKER_ERRORS, make_cluster
 from slim_inception.evaluate import image_grid, report, results
-from slim_inception.evaluate.config import EvalConfig, Request
+from slim_inception.evaluate.config import Request, ResultsConfig
 from slim_inception.evaluate.evaluator import Evaluation, Outcome
 from slim_inception.nets import checkpoints
 
@@ -23,21 +23,22 @@ def evaluate(request: Request) -> dict[str, Any] | None:
   Raises:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
   """
-  config = request.config
-  cluster = make_cluster(config.num_clones, config.clone_on_cpu)
+  devices = request.config.devices
+  cluster = make_cluster(devices.num_clones, devices.clone_on_cpu)
   try:
     evaluation = Evaluation(request, cluster)
-    found = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in request.members])
+    members = request.ensemble.members
+    outcome = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in members])
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
     raise ConnectionError('another worker is gone; start the evaluation on all again') from error
-  return found and write(config, evaluation, found)
+  return outcome and write(request.config.results, evaluation, outcome)
 
 
-def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[str, Any]:
+def write(config: ResultsConfig, evaluation: Evaluation, outcome: Outcome) -> dict[str, Any]:
   """Writes tables, images and report; returns what `metrics.json` holds."""
-  dataset, predictions = evaluation.dataset, found.predictions
+  dataset, predictions = evaluation.dataset, outcome.predictions
   names = dataset.labels_to_names
   os.makedirs(config.eval_dir, exist_ok=True)
   if config.num_example_images:
@@ -49,15 +50,15 @@ def write(config: EvalConfig, evaluation: Evaluation, found: Outcome) -> dict[st
     shown = report.worst_mistakes(predictions, _MISTAKES)
     report.write_report(
       os.path.join(config.eval_dir, REPORT_FILE),
-      found.metrics,
+      outcome.metrics,
       predictions,
       dataset.num_classes,
       names,
       report.make_thumbnails(dataset.paths, dataset.schema, shown),
-      title=f'{_nets(found.metrics)} on {dataset.name} {dataset.split_name}',
+      title=f'{_nets(outcome.metrics)} on {dataset.name} {dataset.split_name}',
     )
-  results.write(config.eval_dir, found.metrics, predictions, dataset.num_classes, names)
-  return results.plain(found.metrics)
+  results.write(config.eval_dir, outcome.metrics, predictions, dataset.num_classes, names)
+  return results.plain(outcome.metrics)
 
 
 def _nets(metrics: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces
-from slim_inception.evaluate.config import EvalConfig, Member, view_spec
+from slim_inception.evaluate.config import EnsembleRequest, Member
 from slim_inception.evaluate.views import to_float
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.model import Model
@@ -46,14 +46,13 @@ class Scorer:
 
   Args:
     member: the net.
-    config: how it is evaluated.
+    request: of the ensemble that it is a member of.
     dataset: whose labels its outputs are.
     strategy: what it computes on.
     logits_fn: how the net makes logits.
 
   Attributes:
     member: see above.
-    spec: how the net looks at images.
     loaded: of the last checkpoint.
   """
 
@@ -62,14 +61,13 @@ class Scorer:
   def __init__(
     self,
     member: Member,
-    config: EvalConfig,
+    request: EnsembleRequest,
     dataset: Dataset,
     strategy: tf.distribute.Strategy,
     logits_fn: LogitsFn = plain_logits,
   ):
     self.member = member
-    self.spec = view_spec(config, member)
-    self._config = config
+    self._request = request
     self._dataset = dataset
     self._strategy = strategy
     self._logits_fn = logits_fn
@@ -93,16 +91,16 @@ class Scorer:
     if foreign:
       weights = fill(model, foreign, self.member.model_name)
     else:
-      weights = load_weights(model, prefix, self.member.weights)
+      weights = load_weights(model, prefix, self.member.use_ema)
     if train_set is not None:
       batch_norm_statistics.estimate(
         model,
         train_set,
-        self.spec.preprocessing,
-        self._config.batch_norm_batches,
-        batch_size=self._config.batch_size,
+        self.member.spec.preprocessing,
+        self._request.batch_norm_batches,
+        batch_size=self._request.batch_size,
         labels_offset=labels_offset,
-        dtype=tf.as_dtype(self._config.precision),
+        dtype=tf.as_dtype(self._request.precision),
       )
     if self._folded is None:
       self._folded = model.fold_batch_norm()
@@ -146,25 +144,25 @@ class Scorer:
     """
     if not np.isfinite(scores).all():
       raise ValueError(f'{self.loaded.prefix}: the outputs of the net are not finite numbers')
-    absent = -np.inf if self._config.average == 'logits' else 0.0
+    absent = -np.inf if self._request.average == 'logits' else 0.0
     offset, num_classes = self.loaded.labels_offset, self._dataset.num_classes
     return label_spaces.of_labels(scores, offset, num_classes, absent)
 
   def _make(self, prefix: str, foreign: Weights | None) -> tuple[Model, int]:
-    member, config = self.member, self._config
+    member = self.member
     outputs = _num_outputs(prefix, member, foreign)
     arguments = foreign.arguments if foreign else {}
     offset = member.labels_offset
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
-    decay = batch_norm_statistics.BATCH_NORM_DECAY if config.batch_norm_batches else None
+    decay = batch_norm_statistics.BATCH_NORM_DECAY if self._request.batch_norm_batches else None
     with self._strategy.scope():
       model = make_model(
         member.model_name,
         self._dataset.num_classes - offset,
-        member.image_size,
+        member.spec.image_size,
         member.depth_multiplier,
-        input_channels=member.input_channels,
+        input_channels=member.spec.preprocessing.channels,
         batch_norm_decay=decay,
         **arguments,
       )
@@ -172,14 +170,13 @@ class Scorer:
     return model, offset
 
   def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    config = self._config
-    dtype = tf.as_dtype(config.precision)
-    to_scores = logits_to_scores(config)
+    spec, dtype = self.member.spec, tf.as_dtype(self._request.precision)
+    to_scores = logits_to_scores(self._request.loss, self._request.average)
     net = nets_factory.get_net(self.member.model_name)
 
     def of_replica(images: tf.Tensor) -> dict[str, tf.Tensor]:
-      images = to_float(images, self.spec, dtype)
-      if config.crops == 'dense':
+      images = to_float(images, spec, dtype)
+      if spec.crops == 'dense':
         return {'scores': dense.dense_probabilities(model, net, images, to_scores)}
       logits, more = self._logits_fn(model, net, images)
       return {'scores': to_scores(logits), **more}
@@ -191,23 +188,18 @@ class Scorer:
     return score
 
 
-def logits_to_scores(config: EvalConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+def logits_to_scores(loss: str, average: str = 'probabilities') -> Callable[[tf.Tensor], tf.Tensor]:
   """What is averaged over views and nets, of logits: themselves or probabilities."""
-  if config.average == 'logits':
+  if average == 'logits':
     return tf.identity
-  return tf.nn.sigmoid if config.loss == 'sigmoid' else tf.nn.softmax
+  return tf.nn.sigmoid if loss == 'sigmoid' else tf.nn.softmax
 
 
-def mean_to_probabilities(mean: np.ndarray, config: EvalConfig) -> np.ndarray:
-  """Probabilities of averaged scores.
-
-  Args:
-    mean: [num_classes] of `logits_to_scores`.
-    config: says what they are.
-  """
-  if config.average == 'probabilities':
+def mean_to_probabilities(mean: np.ndarray, loss: str, average: str) -> np.ndarray:
+  """Probabilities of averaged scores, [num_classes] of `logits_to_scores`."""
+  if average == 'probabilities':
     return mean
-  if config.loss == 'sigmoid':
+  if loss == 'sigmoid':
     return 1 / (1 + np.exp(-mean))
   raised = np.exp(mean - mean.max())
   return raised / raised.sum()
@@ -234,13 +226,13 @@ def make_model(
   return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
 
 
-def load_weights(model: Model, prefix: str, weights: str) -> str:
+def load_weights(model: Model, prefix: str, use_ema: bool | None) -> str:
   """Restores `model`.
 
   Args:
     model: the net.
     prefix: of the checkpoint.
-    weights: 'ema', 'plain' or 'auto'.
+    use_ema: whether to take the moving averages of the weights; None: if there are any.
 
   Returns:
     'ema' or 'plain': what was loaded.
@@ -249,9 +241,9 @@ def load_weights(model: Model, prefix: str, weights: str) -> str:
     ValueError: the checkpoint does not fit, or has no moving averages.
   """
   has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
-  if weights == 'ema' and not has_averages:
-    raise ValueError(f'{prefix} has no moving averages of the weights: choose --weights=plain')
-  use_ema = has_averages and weights != 'plain'
+  if use_ema and not has_averages:
+    raise ValueError(f'{prefix} has no moving averages of the weights: choose --use_ema=false')
+  use_ema = has_averages and use_ema is not False
   model.build()
   try:
     model.restore(prefix, use_ema=use_ema)
@@ -290,8 +282,7 @@ def read_foreign(path: str, member: Member) -> Weights | None:
 
   if formats.recognise(path) == 'checkpoint':
     return None
-  use_ema = {'auto': None, 'ema': True, 'plain': False}[member.weights]
-  weights = conversion.read(path, member.model_name, use_ema=use_ema)
+  weights = conversion.read(path, member.model_name, use_ema=member.use_ema)
   if weights.num_classes is None:
     raise ValueError(f'{path} has no classifier, only features of {member.model_name}')
   return weights

@@ -74,7 +74,7 @@ def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class ViewSpec:
-  """Which views to make of an image; what is None is filled in.
+  """Which views to make of an image; `make_spec` makes one.
 
   Attributes:
     preprocessing: of the net.
@@ -82,67 +82,20 @@ class ViewSpec:
     crops: how many views; 'dense' is the whole image at one scale.
     resize: of the only view: 'slim' is that of the preprocessing, 'aspect' keeps the aspect ratio
       and is antialiased, as all other views are.
-    interpolation: 'bilinear' or 'bicubic'; the preprocessing's by default.
-    crop_fraction: of the only view, the preprocessing's by default: 'slim' see there; 'aspect'
-      resizes the shorter side to image_size / crop_fraction, rounded (342 for 299, as torchvision;
-      timm, which cuts off the fraction, has 341), and cuts out the centre.
+    interpolation: 'bilinear' or 'bicubic'.
+    crop_fraction: of the only view: 'slim' see the preprocessing; 'aspect' resizes the shorter side
+      to image_size / crop_fraction, rounded (342 for 299, as torchvision; timm, which cuts off the
+      fraction, has 341), and cuts out the centre.
     scales: shorter sides, rising or not; see `default_scales`.
-
-  Raises:
-    ValueError: a value is impossible, or belongs to other `crops`.
   """
 
   preprocessing: Preprocessing
   image_size: int
-  crops: str = '1'
-  resize: str | None = None
-  interpolation: str | None = None
-  crop_fraction: float | None = None
-  scales: tuple[int, ...] | None = None
-
-  def __post_init__(self):
-    single = self.crops == '1'
-    _check_choice('--crops', self.crops, CROPS)
-    self._fill('resize', 'slim' if single else 'aspect')
-    is_slim = self.resize == 'slim'
-    self._fill('interpolation', 'bilinear' if is_slim else self.preprocessing.interpolation)
-    _check_choice('--resize', self.resize, RESIZES)
-    _check_choice('--interpolation', self.interpolation, resizing.INTERPOLATIONS)
-    if self.image_size < 1:
-      raise ValueError(f'--eval_image_size={self.image_size}: it must be at least 1')
-    if self.resize == 'slim' and not single:
-      raise ValueError(f'--resize=slim is for --crops=1; --crops={self.crops} takes aspect')
-    if self.resize == 'slim' and self.interpolation != 'bilinear':
-      raise ValueError(
-        f'--interpolation={self.interpolation} is for --resize=aspect; slim is bilinear'
-      )
-    if not single and self.crop_fraction is not None:
-      raise ValueError(f'--crop_fraction is for --crops=1; --crops={self.crops} has --crop_scales')
-    self._fill('crop_fraction', self.preprocessing.crop_fraction)
-    if not 0 < self.crop_fraction <= 1:
-      raise ValueError(f'--crop_fraction={self.crop_fraction}: it must be above 0, at most 1')
-    if single and self.scales is not None:
-      raise ValueError('--crop_scales is not for --crops=1, which has --crop_fraction')
-    if single:
-      self._fill('scales', (round(self.image_size / self.crop_fraction),))
-    self._fill('scales', default_scales(self.image_size, self.crops))
-    self._check_scales()
-
-  def _fill(self, name: str, value: object) -> None:
-    if getattr(self, name) is None:
-      object.__setattr__(self, name, value)
-
-  def _check_scales(self) -> None:
-    given = ','.join(map(str, self.scales))
-    wanted = _LAYOUTS[self.crops].num_scales
-    if len(self.scales) != wanted:
-      raise ValueError(
-        f'--crop_scales={given}: --crops={self.crops} takes {wanted}, not {len(self.scales)}'
-      )
-    if min(self.scales) < self.image_size:
-      raise ValueError(
-        f'--crop_scales={given}: a shorter side must have the {self.image_size} pixels of a view'
-      )
+  crops: str
+  resize: str
+  interpolation: str
+  crop_fraction: float
+  scales: tuple[int, ...]
 
   @property
   def num_views(self) -> int | None:
@@ -150,9 +103,44 @@ class ViewSpec:
     return _LAYOUTS[self.crops].num_views
 
 
-def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
-  if value not in choices:
-    raise ValueError(f'{flag}={value}: choose one of {", ".join(choices)}')
+def make_spec(
+  preprocessing: Preprocessing,
+  image_size: int,
+  crops: str = '1',
+  resize: str | None = None,
+  interpolation: str | None = None,
+  crop_fraction: float | None = None,
+  scales: tuple[int, ...] = (),
+) -> ViewSpec:
+  """The views that flags ask for; what is None or empty is the preprocessing's, or GoogLeNet's.
+
+  Raises:
+    ValueError: the values do not go together; names the flag.
+  """
+  single = crops == '1'
+  resize = resize or ('slim' if single else 'aspect')
+  if resize == 'slim' and not single:
+    raise ValueError(f'--resize=slim is for --crops=1; --crops={crops} takes aspect')
+  if resize == 'slim' and interpolation not in (None, 'bilinear'):
+    raise ValueError(f'--interpolation={interpolation} is for --resize=aspect; slim is bilinear')
+  if not single and crop_fraction is not None:
+    raise ValueError(f'--crop_fraction is for --crops=1; --crops={crops} has --crop_scales')
+  if single and scales:
+    raise ValueError('--crop_scales is not for --crops=1, which has --crop_fraction')
+  crop_fraction = crop_fraction or preprocessing.crop_fraction
+  if single:
+    scales = (round(image_size / crop_fraction),)
+  scales = scales or default_scales(image_size, crops)
+  text, count = ','.join(map(str, scales)), _LAYOUTS[crops].num_scales
+  if len(scales) != count:
+    raise ValueError(f'--crop_scales={text}: --crops={crops} takes {count}, not {len(scales)}')
+  if min(scales) < image_size:
+    raise ValueError(
+      f'--crop_scales={text}: a shorter side must have the {image_size} pixels of a view'
+    )
+  if interpolation is None:
+    interpolation = 'bilinear' if resize == 'slim' else preprocessing.interpolation
+  return ViewSpec(preprocessing, image_size, crops, resize, interpolation, crop_fraction, scales)
 
 
 # The stream
@@ -283,10 +271,10 @@ def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
 def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float, float, float]:
   """What `single_view` shows of an image, in shares of its sides: top, left, bottom, right."""
   if spec.resize == 'slim' and not spec.preprocessing.keeps_aspect_ratio:
-    shares = (spec.crop_fraction, spec.crop_fraction)
+    shares = [spec.crop_fraction, spec.crop_fraction]
   else:
     shorter = min(height, width)
-    shares = tuple(spec.image_size / (spec.scales[0] * side // shorter) for side in (height, width))
+    shares = [spec.image_size / (spec.scales[0] * side // shorter) for side in (height, width)]
   before = [(1 - share) / 2 for share in shares]
   return before[0], before[1], 1 - before[0], 1 - before[1]
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from slim_inception.evaluate.scorer import logits_to_scores
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
@@ -19,11 +20,11 @@ class Classifier(tf.Module):
     model: the net.
     preprocessing: of the net.
     names: of its outputs.
-    sigmoid: an output is the probability of one label, whatever the others are.
+    loss: with 'sigmoid' an output is the probability of one label, whatever the others are.
   """
 
   def __init__(
-    self, model: Model, preprocessing: Preprocessing, names: list[str], *, sigmoid: bool = False
+    self, model: Model, preprocessing: Preprocessing, names: list[str], loss: str = 'softmax'
   ):
     super().__init__(name='classifier')
     self.model = model
@@ -33,7 +34,7 @@ class Classifier(tf.Module):
     self.image_shape = (self.image_size, self.image_size, self.channels)
     self.names = tuple(names)
     self._names = tf.constant(names)
-    self._to_probabilities = tf.nn.sigmoid if sigmoid else tf.nn.softmax
+    self._to_probabilities = logits_to_scores(loss)
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
     """Of each class, [N, classes]; `images` are [N, image_size, image_size, C], normalized."""
@@ -45,8 +46,8 @@ class Classifier(tf.Module):
     Returns:
       Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.
     """
-    found = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
-    return {'names': tf.gather(self._names, found.indices), 'probabilities': found.values}
+    best = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
+    return {'names': tf.gather(self._names, best.indices), 'probabilities': best.values}
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies files, [N] string: JPEG, PNG, GIF or BMP of any size, by slim's central view."""
@@ -75,7 +76,7 @@ class Inputs(NamedTuple):
   images: np.ndarray  # [n, image_size, image_size, C] float32, normalized
 
 
-class Answers(NamedTuple):
+class Outputs(NamedTuple):
   """What an exported classifier says of some images."""
 
   best: list[str]  # the name of the most probable class of each

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slim_inception.export.classifier import Answers
+from slim_inception.export.classifier import Outputs
 
 
 class Accepted(NamedTuple):
@@ -37,23 +37,23 @@ class Comparison(NamedTuple):
     return self.difference <= accepted.difference and self.agreement >= accepted.agreement
 
 
-def compare(expected: np.ndarray, names: Sequence[str], answers: Answers, tie: float) -> Comparison:
-  """Compares answers with the probabilities that the checkpoint gives.
+def compare(expected: np.ndarray, names: Sequence[str], outputs: Outputs, tie: float) -> Comparison:
+  """Compares outputs with the probabilities that the checkpoint gives.
 
   Args:
     expected: [n, classes] of the checkpoint.
     names: of the classes; several may have the same.
-    answers: of the exported classifier.
+    outputs: of the exported classifier.
     tie: see `Accepted`.
   """
-  count = answers.probabilities.shape[-1]
-  wanted = -np.sort(-expected, axis=-1)[:, :count] if answers.ranked else expected
-  if answers.probabilities.shape != wanted.shape:
-    raise ValueError(f'probabilities are {answers.probabilities.shape}, expected {wanted.shape}')
-  named = np.array(answers.best)[:, np.newaxis] == np.array(names)
+  count = outputs.probabilities.shape[-1]
+  reference = -np.sort(-expected, axis=-1)[:, :count] if outputs.ranked else expected
+  if outputs.probabilities.shape != reference.shape:
+    raise ValueError(f'probabilities are {outputs.probabilities.shape}, expected {reference.shape}')
+  named = np.array(outputs.best)[:, np.newaxis] == np.array(names)
   of_best = np.where(named, expected, -np.inf).max(-1)
   return Comparison(
     len(expected),
-    float(np.abs(answers.probabilities - wanted).max()),
+    float(np.abs(outputs.probabilities - reference).max()),
     float(np.mean(of_best >= expected.max(-1) - tie)),
   )

@@ -2,92 +2,92 @@
 
 import dataclasses
 import importlib.util
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from slim_inception.datasets import dataset_factory
+from slim_inception import flags
 from slim_inception.evaluate import config as eval_config
-from slim_inception.train import config as train_config
-from slim_inception.train.config import option
+from slim_inception.evaluate.config import EnsembleRequest, NetsConfig, RecordsConfig
+from slim_inception.flags import field
 
 QUANTIZATIONS = ('none', 'float16', 'int8')
 # Each format, and the packages that it needs besides TensorFlow: the extra of its name has them.
-PACKAGES = {
+PACKAGES: dict[str, tuple[str, ...]] = {
   'saved_model': (),
   'tflite': ('ai_edge_litert',),  # tf.lite.Interpreter is to go, its converter stays
   'onnx': ('onnx', 'onnxruntime'),
 }
-_CALIBRATION_IMAGES = 200
 
 
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-  """What is exported; what is not given comes from the run's config.json."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FormatConfig:
+  """Format."""
 
-  checkpoint_path: str = option(None, 'A checkpoint, or the train_dir whose latest is taken.')
-  output: str = option(None, 'Folder to write, e.g. models/flowers/1; it must not exist.')
-  format: str = option('saved_model', 'What to write.', tuple(PACKAGES))
-  quantize: str = option(
+  output: str = field(
+    flags.REQUIRED, 'The export is this folder, e.g. models/flowers/1, which must not exist.'
+  )
+  format: str = field(
+    'saved_model', 'The classifier is written in this format.', choices=tuple(PACKAGES)
+  )
+  quantize: str = field(
     'none',
-    'With --format=tflite. float16: weights of half the size; int8: whole numbers throughout, by '
-    'calibration on images of the training split.',
-    QUANTIZATIONS,
+    'With --format=tflite, float16 makes the weights half as large; int8 computes in whole numbers '
+    'throughout, with ranges measured on images of the training split.',
+    choices=QUANTIZATIONS,
   )
-  calibration_images: int = option(
+  calibration_images: int | None = field(
     None,
-    f'With --quantize=int8: images that ranges are measured on; by default {_CALIBRATION_IMAGES} '
-    'or as many as there are.',
+    'With --quantize=int8, ranges are measured on so many images; by default on 200 or as many as '
+    'there are.',
+    at_least=1,
   )
-  model_name: str = option(None, "Net; the run's by default.")
-  depth_multiplier: str = option(None, "Factor of the filters; the run's by default, or 1.")
-  input_channels: str = option(None, "Channels of the images, 3 or 1; the run's, or 3.")
-  eval_image_size: str = option(None, "Pixels a side; the run's by default, or the net's.")
-  labels_offset: str = option(None, "Label less output; the run's by default, else found.")
-  weights: str = option('auto', 'ema, plain, or auto: ema if there are any.', eval_config.WEIGHTS)
-  dataset_name: str = option(
-    None, "Data set that names the classes; the run's.", tuple(dataset_factory.DATASETS)
+  batch_size: int = field(
+    100, 'Each of the batches of --batch_norm_batches has so many images.', at_least=1
   )
-  dataset_split_name: str = option('validation', 'Split that the export is tried on.')
-  dataset_dir: str = option(None, "Folder of the records; the run's by default.")
-  batch_norm_batches: int = option(
-    0, 'Batches of the training split to measure batch norm statistics with; 0 takes those stored.'
-  )
-  batch_size: int = option(100, 'Images in each of them.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+  """What is exported; the config.json of the run says what the flags do not."""
+
+  nets: NetsConfig
+  format: FormatConfig
+  records: RecordsConfig
 
 
 class ExportRequest(NamedTuple):
-  """What is exported, where to, and how."""
+  """What is exported, and how."""
 
-  request: eval_config.Request
-  output: str
-  format: str = 'saved_model'
-  quantize: str = 'none'
-  calibration_images: int = _CALIBRATION_IMAGES
+  config: ExportConfig
+  ensemble: EnsembleRequest  # of one net
 
 
-def resolve(given: Mapping[str, Any]) -> ExportRequest:
-  """Fills in what was not given, as an evaluation does.
+def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
+  """Takes from the config.json beside the checkpoint what the flags do not say.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    ValueError: something is neither given nor there, a value is impossible, or the format needs a
-      package that is not installed.
+    ValueError: a value is missing or impossible, or the format needs a package that is not
+      installed.
   """
-  given = dict(given)
-  own = {name: given.pop(name) for name in ExportRequest._fields if name in given}
-  if not own.get('output'):
-    raise ValueError('--output must be given: the folder to write')
-  wanted = ExportRequest(eval_config.resolve(given), **own)
-  if len(wanted.request.members) > 1:
+  values = flags.convert(ExportConfig, flag_values)
+  runs = eval_config.read_runs(values)
+  config = flags.build(ExportConfig, values | eval_config.records_of_runs(values, runs))
+  chosen = config.format
+  if len(runs.paths) > 1:
     raise ValueError('--checkpoint_path must be one checkpoint: an ensemble is not exported')
-  if wanted.quantize != 'none' and wanted.format != 'tflite':
-    raise ValueError(f'--quantize={wanted.quantize} is for --format=tflite, not {wanted.format}')
-  if 'calibration_images' in own and wanted.quantize != 'int8':
+  if chosen.quantize != 'none' and chosen.format != 'tflite':
+    raise ValueError(f'--quantize={chosen.quantize} is for --format=tflite, not {chosen.format}')
+  if chosen.calibration_images is not None and chosen.quantize != 'int8':
     raise ValueError('--calibration_images is for --quantize=int8')
-  train_config.check_ranges(wanted, {'calibration_images': (1, math.inf)})
-  if not all(importlib.util.find_spec(package) for package in PACKAGES[wanted.format]):
+  if not all(importlib.util.find_spec(package) for package in PACKAGES[chosen.format]):
     raise ValueError(
-      f"--format={wanted.format} needs packages: pip install 'slim-inception[{wanted.format}]'"
+      f"--format={chosen.format} needs packages: pip install 'slim-inception[{chosen.format}]'"
     )
-  return wanted
+  ensemble = EnsembleRequest(
+    eval_config.members(config.nets, runs),
+    loss=config.records.loss,
+    batch_size=chosen.batch_size,
+    batch_norm_batches=config.records.batch_norm_batches,
+  )
+  return ExportRequest(config, ensemble)

@@ -11,26 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception import files
+from slim_inception.constants import EXPORT_FILE
 from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate import examples, scorer
-from slim_inception.evaluate.config import Member
-from slim_inception.export import comparison, labels, onnx, saved_model, tflite
-from slim_inception.export.classifier import Answers, Classifier, Inputs, Task
-from slim_inception.export.comparison import Comparison
-from slim_inception.export.config import ExportRequest
+from slim_inception.evaluate import examples
+from slim_inception.evaluate.scorer import Loaded, Scorer
+from slim_inception.export import labels, onnx, saved_model, tflite
+from slim_inception.export.classifier import Classifier, Inputs, Outputs, Task
+from slim_inception.export.comparison import ACCEPTED, Comparison, compare
+from slim_inception.export.config import ExportRequest, FormatConfig
 from slim_inception.nets import checkpoints
 
-METADATA_FILE = 'export.json'
 _TRIED = 32  # images that the export is compared on
 _BATCH = 8  # of them at once
+_CALIBRATION_IMAGES = 200
 
 
 class Format(NamedTuple):
-  """How a format is written into a folder, and what answers from there."""
+  """How a format is written into a folder, and what gives outputs from there."""
 
   write: Callable[[Task, Path], dict[str, Any]]
-  read: Callable[[Path], list[Callable[[Inputs], Answers]]]
+  read: Callable[[Path], list[Callable[[Inputs], Outputs]]]
 
 
 FORMATS = {
@@ -40,7 +41,7 @@ FORMATS = {
 }
 
 
-def export(wanted: ExportRequest) -> Comparison:
+def export(request: ExportRequest) -> Comparison:
   """Writes the folder, once it has been read back and agrees with the checkpoint.
 
   Returns:
@@ -51,40 +52,44 @@ def export(wanted: ExportRequest) -> Comparison:
     ValueError, OSError: a flag, the data or the checkpoint is not as it should be, or what was read
       back does not agree; then nothing is left.
   """
-  (config, (member,)), output = wanted.request, Path(wanted.output)
+  chosen, records = request.config.format, request.config.records
+  (member,), output = request.ensemble.members, Path(chosen.output)
   if os.path.lexists(output):
     raise FileExistsError(f'--output={output} exists: choose another folder, or remove it')
 
   def split(name: str) -> Dataset:
-    return dataset_factory.get_dataset(config.dataset_name, name, config.dataset_dir)
+    return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
 
-  dataset = split(config.dataset_split_name)
-  train_set = split('train') if config.batch_norm_batches or wanted.quantize == 'int8' else None
-  made = scorer.Scorer(member, config, dataset, tf.distribute.get_strategy())
+  dataset = split(records.dataset_split_name)
+  scorer = Scorer(member, request.ensemble, dataset, tf.distribute.get_strategy())
   prefix = checkpoints.resolve(member.checkpoint_path)
-  loaded = made.load(prefix, train_set if config.batch_norm_batches else None)
+  loaded = scorer.load(prefix, split('train') if records.batch_norm_batches else None)
   names = names_of_outputs(dataset, loaded.labels_offset)
-  sigmoid = config.loss == 'sigmoid'
-  classifier = Classifier(made.model, made.spec.preprocessing, names, sigmoid=sigmoid)
-  checkpoint = Classifier(made.unfolded, made.spec.preprocessing, names, sigmoid=sigmoid)
+  classifier, checkpoint = (
+    Classifier(model, member.spec.preprocessing, names, records.loss)
+    for model in (scorer.model, scorer.unfolded)
+  )
 
   def calibration() -> Iterator[np.ndarray]:
-    for _, image in itertools.islice(views(train_set, classifier), wanted.calibration_images):
+    count = chosen.calibration_images or _CALIBRATION_IMAGES
+    for _, image in itertools.islice(views(split('train'), classifier), count):
       yield image
 
+  if chosen.quantize == 'int8':
+    split('train')  # says at once that there is none
   temporary = files.temporary_path(output)
   temporary.mkdir(parents=True)
   try:
-    task = Task(classifier, wanted.quantize, calibration)
-    written = FORMATS[wanted.format].write(task, temporary)
+    task = Task(classifier, chosen.quantize, calibration)
+    described = FORMATS[chosen.format].write(task, temporary)
     labels.write(temporary, names)
-    found = read_back(wanted, temporary, checkpoint, dataset)
-    said = describe(wanted, member, loaded, classifier, found)
-    files.write_json(temporary / METADATA_FILE, {**said, **written})
+    comparison = read_back(chosen, temporary, checkpoint, dataset)
+    metadata = describe(request, loaded, classifier, comparison)
+    files.write_json(temporary / EXPORT_FILE, {**metadata, **described})
     temporary.rename(output)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
-  return found
+  return comparison
 
 
 def names_of_outputs(dataset: Dataset, labels_offset: int) -> list[str]:
@@ -96,15 +101,15 @@ def names_of_outputs(dataset: Dataset, labels_offset: int) -> list[str]:
 def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.ndarray]]:
   """The images of a split: the file, and the view [size, size, C] that the net is given.
 
-  Those that can not be decoded are left out.
+  Those that cannot be decoded are left out.
   """
-  found = examples.read(dataset, range(dataset.num_samples), multi_label=True)
-  found = found.map(lambda example: (example['encoded'], classifier.view(example['encoded'])))
-  return found.ignore_errors().as_numpy_iterator()
+  records = examples.read(dataset, range(dataset.num_samples), multi_label=True)
+  pairs = records.map(lambda record: (record['encoded'], classifier.view(record['encoded'])))
+  return pairs.ignore_errors().as_numpy_iterator()
 
 
 def read_back(
-  wanted: ExportRequest, folder: Path, checkpoint: Classifier, dataset: Dataset
+  chosen: FormatConfig, folder: Path, checkpoint: Classifier, dataset: Dataset
 ) -> Comparison:
   """Compares what `folder` holds with the checkpoint, on the first images of the split.
 
@@ -112,7 +117,7 @@ def read_back(
     The worst of its signatures.
 
   Raises:
-    ValueError: it differs by more than `comparison.ACCEPTED`, or there is no image.
+    ValueError: it differs by more than `ACCEPTED`, or there is no image.
   """
   pairs = list(itertools.islice(views(dataset, checkpoint), _TRIED))
   if not pairs:
@@ -120,17 +125,17 @@ def read_back(
   inputs = Inputs([file for file, _ in pairs], np.stack([image for _, image in pairs]))
   batches = np.split(inputs.images, range(_BATCH, len(pairs), _BATCH))
   expected = np.concatenate([checkpoint.probabilities(tf.constant(batch)) for batch in batches])
-  accepted = comparison.ACCEPTED[wanted.quantize]
-  found = [
-    comparison.compare(expected, checkpoint.names, answers(inputs), accepted.tie)
-    for answers in FORMATS[wanted.format].read(folder)
+  accepted = ACCEPTED[chosen.quantize]
+  each = [
+    compare(expected, checkpoint.names, outputs_of(inputs), accepted.tie)
+    for outputs_of in FORMATS[chosen.format].read(folder)
   ]
   worst = Comparison(
-    len(pairs), max(one.difference for one in found), min(one.agreement for one in found)
+    len(pairs), max(one.difference for one in each), min(one.agreement for one in each)
   )
-  if not all(one.is_within(accepted) for one in found):
+  if not all(one.is_within(accepted) for one in each):
     raise ValueError(
-      f'{wanted.format} (quantize {wanted.quantize}) does not agree with the checkpoint on '
+      f'{chosen.format} (quantize {chosen.quantize}) does not agree with the checkpoint on '
       f'{len(pairs)} images: probabilities differ by up to {worst.difference:.2g} (at most '
       f'{accepted.difference} is accepted), the best class is the same on {worst.agreement:.0%} '
       f'(at least {accepted.agreement:.0%}); nothing was written'
@@ -139,33 +144,29 @@ def read_back(
 
 
 def describe(
-  wanted: ExportRequest,
-  member: Member,
-  loaded: scorer.Loaded,
-  classifier: Classifier,
-  found: Comparison,
+  request: ExportRequest, loaded: Loaded, classifier: Classifier, comparison: Comparison
 ) -> dict[str, Any]:
   """What export.json says of an export in any format."""
-  size = classifier.image_size
-  config = wanted.request.config
+  chosen, records = request.config.format, request.config.records
+  preprocessing = classifier.preprocessing
   return {
-    'format': wanted.format,
-    'quantize': wanted.quantize,
-    'model_name': member.model_name,
+    'format': chosen.format,
+    'quantize': chosen.quantize,
+    'model_name': request.ensemble.members[0].model_name,
     'checkpoint': loaded.prefix,
     'weights': loaded.weights,
-    'batch_norm_batches': config.batch_norm_batches,
-    'image_size': size,
-    'preprocessing_name': classifier.preprocessing.name,
-    'preprocessing': classifier.preprocessing.describe(size),
-    'mean': classifier.preprocessing.normalization.mean,
-    'std': classifier.preprocessing.normalization.std,
-    'probabilities': 'sigmoid' if config.loss == 'sigmoid' else 'softmax',
+    'batch_norm_batches': records.batch_norm_batches,
+    'image_size': classifier.image_size,
+    'preprocessing_name': preprocessing.name,
+    'preprocessing': preprocessing.describe(classifier.image_size),
+    'mean': preprocessing.normalization.mean,
+    'std': preprocessing.normalization.std,
+    'probabilities': records.loss,
     'labels': list(classifier.names),
     'comparison': {
-      **found._asdict(),
-      'dataset_name': config.dataset_name,
-      'dataset_split_name': config.dataset_split_name,
+      **comparison._asdict(),
+      'dataset_name': records.dataset_name,
+      'dataset_split_name': records.dataset_split_name,
     },
     'tensorflow': tf.__version__,
   }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slim_inception.export.classifier import Answers
+from slim_inception.export.classifier import Outputs
 
 FILE = 'labels.txt'
 
@@ -21,7 +21,7 @@ def read(folder: Path) -> list[str]:
   return (folder / FILE).read_bytes().decode().split('\n')[:-1]
 
 
-def name_answers(folder: Path, probabilities: np.ndarray) -> Answers:
-  """Answers with the names of the outputs, for [n, classes] probabilities."""
+def name_outputs(folder: Path, probabilities: np.ndarray) -> Outputs:
+  """The outputs with their names, for [n, classes] probabilities."""
   names = read(folder)
-  return Answers([names[i] for i in probabilities.argmax(-1)], probabilities, ranked=False)
+  return Outputs([names[i] for i in probabilities.argmax(-1)], probabilities, ranked=False)

@@ -5,7 +5,7 @@ general converter, tf2onnx, looks for a maintainer and is tested up to TensorFlo
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.export import labels
-from slim_inception.export.classifier import Answers, Inputs, Task
+from slim_inception.export.classifier import Inputs, Outputs, Task
 
 FILE = 'model.onnx'
 _OPSET, _IR_VERSION = 17, 8  # of 2022: what runs ONNX at all runs these
@@ -38,17 +38,17 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
-  """What model.onnx answers, through ONNX Runtime."""
+def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
+  """What model.onnx gives, through ONNX Runtime."""
   import onnxruntime
 
   session = onnxruntime.InferenceSession(str(folder / FILE), providers=['CPUExecutionProvider'])
 
-  def answers(inputs: Inputs) -> Answers:
+  def outputs(inputs: Inputs) -> Outputs:
     (probabilities,) = session.run([_OUTPUT], {_INPUT: inputs.images})
-    return labels.name_answers(folder, probabilities)
+    return labels.name_outputs(folder, probabilities)
 
-  return [answers]
+  return [outputs]
 
 
 def convert(classify: Any) -> Any:
@@ -141,8 +141,8 @@ class _Writer:
 def _conv(writer: _Writer, op: tf.Operation) -> None:
   kernel = writer.weight(op.inputs[1])  # [h, w, in, out]
   weights = writer.constant(op.inputs[1].name, kernel.transpose(3, 2, 0, 1))
-  attributes = _window(op, kernel.shape[:2])
-  writer.add('Conv', op, weights, dilations=list(op.get_attr('dilations')[1:3]), **attributes)
+  attributes = _window(op, kernel.shape[:2]) | {'dilations': list(op.get_attr('dilations')[1:3])}
+  writer.add('Conv', op, weights, **attributes)
 
 
 def _pool(kind: str, writer: _Writer, op: tf.Operation, **attributes: Any) -> None:
@@ -196,7 +196,7 @@ def _reshape(writer: _Writer, op: tf.Operation) -> None:
     raise ValueError(f'{op.name}: makes {after} of {before}, which is not written as ONNX')
 
 
-def _window(op: tf.Operation, kernel: tuple[int, int]) -> dict[str, list[int]]:
+def _window(op: tf.Operation, kernel: Sequence[int]) -> dict[str, Any]:
   """The attributes of a window that slides over the image."""
   strides = op.get_attr('strides')[1:3]
   dilations = op.get_attr('dilations')[1:3] if op.type == 'Conv2D' else (1, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from slim_inception.export.classifier import Answers, Inputs, Task
+from slim_inception.export.classifier import Inputs, Outputs, Task
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -32,18 +32,18 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
-  """What the SavedModel answers by each of its signatures."""
+def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
+  """What the SavedModel gives by each of its signatures."""
   loaded = tf.saved_model.load(str(folder))
 
-  def answers(found: dict[str, tf.Tensor]) -> Answers:
-    best = [name.decode() for name in found['names'][:, 0].numpy()]
-    return Answers(best, found['probabilities'].numpy(), ranked=True)
+  def outputs(result: dict[str, tf.Tensor]) -> Outputs:
+    best = [name.decode() for name in result['names'][:, 0].numpy()]
+    return Outputs(best, result['probabilities'].numpy(), ranked=True)
 
-  def of_files(inputs: Inputs) -> Answers:
-    return answers(loaded.signatures['serving_default'](tf.constant(inputs.files)))
+  def of_files(inputs: Inputs) -> Outputs:
+    return outputs(loaded.signatures['serving_default'](tf.constant(inputs.files)))
 
-  def of_images(inputs: Inputs) -> Answers:
-    return answers(loaded.signatures['images'](tf.constant(inputs.images)))
+  def of_images(inputs: Inputs) -> Outputs:
+    return outputs(loaded.signatures['images'](tf.constant(inputs.images)))
 
   return [of_files, of_images]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.export import labels
-from slim_inception.export.classifier import Answers, Inputs, Task
+from slim_inception.export.classifier import Inputs, Outputs, Task
 from slim_inception.preprocessing.normalization import Normalization
 
 FILE = 'model.tflite'
@@ -45,20 +45,22 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
 
 
-def read(folder: Path) -> list[Callable[[Inputs], Answers]]:
-  """What model.tflite answers, through LiteRT's interpreter."""
+def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
+  """What model.tflite gives, through LiteRT's interpreter."""
   runner = _runner(folder)
-  taken = runner.get_input_details()['images']
-  given = runner.get_output_details()['probabilities']
+  input_details = runner.get_input_details()['images']
+  output_details = runner.get_output_details()['probabilities']
 
-  def answers(inputs: Inputs) -> Answers:
+  def outputs(inputs: Inputs) -> Outputs:
     rows = [
-      dequantize(runner(images=quantize(image[np.newaxis], taken))['probabilities'], given)
+      dequantize(
+        runner(images=quantize(image[np.newaxis], input_details))['probabilities'], output_details
+      )
       for image in inputs.images
     ]
-    return labels.name_answers(folder, np.concatenate(rows))
+    return labels.name_outputs(folder, np.concatenate(rows))
 
-  return [answers]
+  return [outputs]
 
 
 def quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:

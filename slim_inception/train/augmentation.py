@@ -5,6 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from slim_inception.input.pipeline import Batch
+from slim_inception.nets import nets_factory
 from slim_inception.preprocessing import mixing, preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
@@ -49,7 +50,7 @@ class Augmentation:
 def make_augmentation(config: Config) -> Augmentation:
   """The augmentation that the flags ask for."""
   chosen = config.augment
-  name = chosen.preprocessing_name or config.model.model_name
+  name = chosen.preprocessing_name or nets_factory.get_net(config.model.model_name).preprocessing
   distortion = Distortion(
     area_range=(chosen.min_crop_area, 1.0),
     random_flip=chosen.random_flip,

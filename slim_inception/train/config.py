@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slim_inception import files, flags
+from slim_inception import choices, files, flags
 from slim_inception.constants import CONFIG_FILE
 from slim_inception.datasets import dataset_factory
 from slim_inception.flags import field
@@ -32,29 +31,8 @@ OPTIMIZERS = (
   'sgd',
 )
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
-LOSSES = ('sigmoid', 'softmax')
-PRECISIONS = ('bfloat16', 'float16', 'float32')
 BALANCED = 'balanced'  # of --class_weights
 _RECIPES = Path(__file__).parent / 'recipes'
-
-
-def net_names() -> tuple[str, ...]:
-  """Names of the registered nets."""
-  from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
-
-  return tuple(nets_factory.NETS)
-
-
-def preprocessing_names() -> tuple[str, ...]:
-  """Names of the registered preprocessings."""
-  from slim_inception.preprocessing import preprocessing_factory  # imports TensorFlow
-
-  return tuple(preprocessing_factory.PREPROCESSING)
-
-
-def dataset_names() -> tuple[str, ...]:
-  """Names of the registered data sets."""
-  return tuple(dataset_factory.DATASETS)
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -115,7 +93,7 @@ class DataConfig:
   dataset_name: str = field(
     'imagenet',
     'The data set to train on; synthetic is noise, to try hardware with.',
-    choices=dataset_names,
+    choices=choices.dataset_names,
   )
   dataset_split_name: str = field('train', 'The split of the data set to train on.')
   dataset_dir: str | None = field(
@@ -155,7 +133,7 @@ class DataConfig:
 class ModelConfig:
   """The net."""
 
-  model_name: str = field('inception_v3', 'The net to train.', choices=net_names)
+  model_name: str = field('inception_v3', 'The net to train.', choices=choices.net_names)
   depth_multiplier: float = field(
     1.0, 'The filters of inception_v3 are multiplied by this factor.', above=0
   )
@@ -224,7 +202,7 @@ class DevicesConfig:
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   precision: str = field(
-    'float32', 'The net computes with this type; variables are float32.', choices=PRECISIONS
+    'float32', 'The net computes with this type; variables are float32.', choices=choices.PRECISIONS
   )
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
 
@@ -330,7 +308,9 @@ class AugmentConfig:
   """Preprocessing and augmentation."""
 
   preprocessing_name: str | None = field(
-    None, "The preprocessing of the images; the net's own by default.", choices=preprocessing_names
+    None,
+    "The preprocessing of the images, inception or vgg; the net's own by default.",
+    check=choices.check_preprocessing,
   )
   min_crop_area: float = field(
     0.05, 'A training crop has at least this share of the area of its image.', above=0, at_most=1
@@ -373,7 +353,7 @@ class LossConfig:
   loss: str = field(
     'softmax',
     'softmax is for images of one label each, sigmoid for images of one or more.',
-    choices=LOSSES,
+    choices=choices.LOSSES,
   )
   class_weights: str | None = field(
     None,
@@ -622,24 +602,3 @@ def read(directory: str) -> dict[str, Any] | None:
     ValueError: it is not JSON.
   """
   return files.read_json(os.path.join(directory, CONFIG_FILE))
-
-
-# For the configurations that are not yet `flags.field`s.
-POSITIVE = math.ulp(0.0)
-
-
-def option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-  """A field with what its flag says of itself; `default` None means: must be given, or derived."""
-  return dataclasses.field(default=default, metadata={'help': text, 'choices': choices})
-
-
-def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-  """Raises ValueError, naming the flag, where a field lies outside its range or is not finite."""
-  for name, (low, high) in ranges.items():
-    value = getattr(config, name)
-    if value is None or (low <= value <= high and math.isfinite(value)):
-      continue
-    least = 'more than 0' if low == POSITIVE else f'at least {low}'
-    raise ValueError(
-      f'--{name}={value}: must be {least}' + (f', at most {high}' if high < math.inf else '')
-    )

@@ -65,21 +65,23 @@ def runs(make_run, data):
 
 
 def classify(paths, *checkpoints, **flags):
-  wanted = resolve({'checkpoint_path': ','.join(checkpoints), 'batch_size': 4, **flags})
-  return list(Classifier(wanted).classify(sources.expand(paths, None)))
+  request = resolve({'checkpoint_path': ','.join(checkpoints), 'batch_size': 4, **flags})
+  return list(Classifier(request).classify(sources.expand(paths, None)))
 
 
 def classes_of(*checkpoints, **flags):
-  wanted = resolve({'checkpoint_path': ','.join(checkpoints), **flags})
-  prefixes = [f'{directory}/model.ckpt-1' for directory in wanted.runs.directories]
-  return classes.find(wanted.runs, wanted.evaluation.members, prefixes, wanted.config.labels)
+  request = resolve({'checkpoint_path': ','.join(checkpoints), **flags})
+  prefixes = [f'{directory}/model.ckpt-1' for directory in request.runs.folders]
+  return classes.find(
+    request.runs, request.ensemble.members, prefixes, request.config.classes.labels
+  )
 
 
 @pytest.mark.parametrize(
   ('members', 'flags'),
   [
     (1, {}),
-    (2, {'member_weights': '3,1'}),
+    (2, {'ensemble_weights': '3,1'}),
     (1, {'crops': '12', 'average': 'logits'}),
     pytest.param(1, {'crops': 'dense'}, marks=pytest.mark.slow),
     pytest.param(2, {'resize': 'aspect', 'average': 'logits'}, marks=pytest.mark.slow),
@@ -216,8 +218,8 @@ def test_runs_of_other_classes(make_run, runs, tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ({'top_k': 0}, '--top_k=0: must be at least 1'),
-    ({'batch_size': 0}, '--batch_size=0: must be at least 1'),
+    ({'top_k': 0}, '--top_k=0: must be a whole number, at least 1'),
+    ({'batch_size': 0}, '--batch_size=0: must be a whole number, at least 1'),
     ({'csv': 'none/a.csv'}, '--csv=none/a.csv: there is no folder none'),
     ({'json': '/tmp'}, '--json=/tmp: the name of a file is expected'),
     ({'csv': '-', 'json': '-'}, '--csv and --json are both -'),

@@ -84,5 +84,5 @@ def test_addresses(tree):
       f'the connection broke off after 100 of {len(JPEG)} bytes'
     )
     server.shutdown()
-  assert reason(server.url('a.jpg')).startswith('can not be downloaded: [Errno 111] Connection ref')
-  assert reason('http://[::1/a.jpg').startswith('can not be downloaded: ')
+  assert reason(server.url('a.jpg')).startswith('cannot be downloaded: [Errno 111] Connection ref')
+  assert reason('http://[::1/a.jpg').startswith('cannot be downloaded: ')

@@ -70,8 +70,8 @@ def test_a_user_classifies(tmp_path, capsys):
       image.load()
 
   complaints = []
-  wanted = resolve({'checkpoint_path': f'{tmp_path}/model.ckpt'})
-  assert classify([f'{photos}/a.jpg', 'none.jpg'], wanted, complaints.append) == 1
+  request = resolve({'checkpoint_path': f'{tmp_path}/model.ckpt'})
+  assert classify([f'{photos}/a.jpg', 'none.jpg'], request, complaints.append) == 1
   assert complaints == ['none.jpg: No such file or directory']
   best = [rows[0][f'{what}_1'] for what in ('probability', 'label', 'name')]
   text = capsys.readouterr().out.splitlines()

@@ -37,7 +37,7 @@ def test_of_equals_the_first_leads():
 
 
 class Alone:
-  """A worker of a team whose others have already come or are not waited for."""
+  """A worker of a cluster whose others have already come or are not waited for."""
 
   def __init__(self, index, count):
     self.index, self.count = index, count

@@ -5,8 +5,11 @@ import json
 import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.preprocessing_factory import INCEPTION
 
-from slim_inception.evaluate.config import resolve
+from slim_inception.evaluate.config import EnsembleRequest, Member, resolve
+from slim_inception.evaluate.views import make_spec
 from tests import tiny
 
 
@@ -27,44 +30,75 @@ def test_a_run_says_it_all(run_of):
   path = run_of(
     'a', labels_offset=1, preprocessing_name='inception', loss='sigmoid', run={'image_size': 48}
   )
-  config, (member,) = resolve({'checkpoint_path': path})
-  assert (config.dataset_name, config.dataset_dir, config.loss) == ('digits', 'data', 'sigmoid')
-  assert config.eval_dir == f'{path}/eval'
-  assert member == (path, tiny.NAME, 1.0, 'inception', 48, 1, 'auto', 1.0, 3)
+  config, ensemble = resolve({'checkpoint_path': path})
+  records = config.records
+  assert (records.dataset_name, records.dataset_dir, records.loss) == ('digits', 'data', 'sigmoid')
+  assert config.results.eval_dir == f'{path}/eval'
+  assert ensemble == EnsembleRequest(
+    (Member(path, tiny.NAME, make_spec(INCEPTION, 48), 1.0, 1, None, 1.0),), loss='sigmoid'
+  )
 
 
 def test_members_have_their_own(run_of):
   first = run_of('a', labels_offset=1, run={'image_size': 48}, preprocessing_name='inception')
   second = run_of('b', model_name='inception_v3', depth_multiplier=0.5, input_channels=1)
-  config, members = resolve(
-    {'checkpoint_path': f'{first},{second}', 'weights': 'ema,plain', 'member_weights': '1,3'}
+  paths = f'{first},{second}'
+  config, ensemble = resolve(
+    {'checkpoint_path': paths, 'use_ema': 'true,false', 'ensemble_weights': '1,3'}
   )
-  assert config.eval_dir == f'{first}/eval_ensemble'
-  assert [tuple(member)[1:] for member in members] == [
-    (tiny.NAME, 1.0, 'inception', 48, 1, 'ema', 1.0, 3),
-    ('inception_v3', 0.5, 'inception_v3', 299, None, 'plain', 3.0, 1),
+  assert config.results.eval_dir == f'{first}/eval_ensemble'
+  grey = preprocessing_factory.get('inception', channels=1)
+  assert ensemble.members == (
+    Member(first, tiny.NAME, make_spec(INCEPTION, 48), 1.0, 1, True, 1.0),
+    Member(second, 'inception_v3', make_spec(grey, 299), 0.5, None, False, 3.0),
+  )
+  _, ensemble = resolve({'checkpoint_path': paths, 'eval_image_size': '75'})
+  assert [member.spec.image_size for member in ensemble.members] == [75, 75]
+  _, ensemble = resolve({'checkpoint_path': paths, 'preprocessing_name': 'inception_v4,vgg'})
+  names = [member.spec.preprocessing.name for member in ensemble.members]
+  assert names == ['inception', 'vgg']
+
+
+def test_another_preprocessing_than_the_runs_is_told(run_of, caplog):
+  """A wrong one gives plausible accuracies."""
+  plain, vgg = run_of('a'), run_of('b', preprocessing_name='vgg')
+  with caplog.at_level('WARNING', 'absl'):
+    for path, flag, taken in (
+      (plain, 'vgg', 'vgg'),
+      (vgg, None, 'vgg'),
+      (vgg, 'inception', 'inception'),
+    ):
+      _, ensemble = resolve({'checkpoint_path': path, 'preprocessing_name': flag})
+      assert ensemble.members[0].spec.preprocessing.name == taken
+  assert [line for line in caplog.messages if line.startswith('--')] == [
+    f'--preprocessing_name=vgg, but {plain} was trained with inception',
+    f'--preprocessing_name=inception, but {vgg} was trained with vgg',
   ]
-  _, members = resolve({'checkpoint_path': f'{first},{second}', 'eval_image_size': '75'})
-  assert [member.image_size for member in members] == [75, 75]
 
 
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ({'weights': 'ema,plain,ema'}, '--weights=ema,plain,ema: give one value, or one for each of 2'),
+    ({'use_ema': 'true,false,auto'}, '--use_ema=true,false,auto: give one value, or one for each'),
+    ({'use_ema': 'plain'}, '--use_ema=plain: choose one of auto, true, false'),
     ({'model_name': 'inception_v9'}, '--model_name=inception_v9: choose one of inception_v3, '),
-    ({'eval_image_size': '299,x'}, '--eval_image_size=299,x: must be a whole number of at least 1'),
+    ({'eval_image_size': '299,x'}, '--eval_image_size=299,x: must be a whole number, or'),
     ({'input_channels': '4'}, '--input_channels=4: choose one of 1, 3'),
     ({'labels_offset': '1.5'}, '--labels_offset=1.5: must be a whole number'),
-    ({'member_weights': '1,0'}, '--member_weights=1,0: must be a number'),
+    ({'ensemble_weights': '1,0'}, '--ensemble_weights=1,0: must be a number'),
     ({'depth_multiplier': '0.5'}, '--depth_multiplier is for inception_v3; inception_tiny has'),
+    ({'preprocessing_name': 'x'}, "--preprocessing_name=x: unknown preprocessing 'x'; valid: inc"),
+    ({'crops': '11'}, '--crops=11: choose one of 1, 10, 12, 144, dense'),
     ({'max_images': 3, 'max_num_batches': 2}, '--max_images and --max_num_batches say the same'),
     ({'resize': 'slim', 'crops': '12'}, '--resize=slim is for --crops=1'),
-    ({'crops': '144', 'crop_scales': 'a,b'}, '--crop_scales=a,b: whole numbers with commas'),
+    (
+      {'crops': '144', 'crop_scales': 'a,b'},
+      '--crop_scales=a,b: must be a whole number, or several',
+    ),
     ({'follow': True}, '--follow is for one train_dir'),
     ({'follow_timeout_secs': 3.0}, '--follow_timeout_secs needs --follow'),
-    ({'max_images': 0}, '--max_images=0: must be at least 1'),
-    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: it must be above 0, at most 1'),
+    ({'max_images': 0}, '--max_images=0: must be a whole number, at least 1'),
+    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: must be a number, more than 0, at most 1'),
   ],
 )
 def test_refused(run_of, flags, message):

@@ -60,8 +60,8 @@ def request(data, *paths, **flags):
   )
 
 
-def evaluate(data, *paths, team=None, **flags):
-  return Evaluation(request(data, *paths, **flags), team).evaluate(paths)
+def evaluate(data, *paths, cluster=None, **flags):
+  return Evaluation(request(data, *paths, **flags), cluster).evaluate(paths)
 
 
 def logits_by_hand(data, path, image_size=32):
@@ -121,7 +121,7 @@ def test_an_ensemble_of_one_is_the_net(data, nets, average):
 @pytest.mark.parametrize('sizes', ['32', '32,32,24'])
 def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes):
   """Of one size, which share a pass over the images, and of two."""
-  found = evaluate(data, *nets, eval_image_size=sizes, member_weights='1,2,1')
+  found = evaluate(data, *nets, eval_image_size=sizes, ensemble_weights='1,2,1')
   last = int(sizes.rsplit(',')[-1])
   each = zip(nets, [32, 32, last], strict=True)
   rows = [logits_by_hand(data, path, size) for path, size in each]
@@ -148,7 +148,7 @@ def test_logits_are_averaged_on_request(data, nets):
 def test_replicas_share_the_images(data, nets, replicas):
   strategy = tf.distribute.MirroredStrategy([f'cpu:{i}' for i in range(replicas)])
   alone = evaluate(data, nets[0])
-  shared = evaluate(data, nets[0], team=Cluster(strategy))
+  shared = evaluate(data, nets[0], cluster=Cluster(strategy))
   assert shared.metrics['num_images'] == COUNT
   assert shared.predictions.filenames == alone.predictions.filenames
   np.testing.assert_allclose(
@@ -173,7 +173,7 @@ def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
   shards.write_shard(tmp_path / shards.shard_name('validation', 0, 1), examples)
   (tmp_path / 'labels.txt').write_text('0:a\n1:b\n2:c\n')
   strategy = tf.distribute.MirroredStrategy([f'cpu:{i}' for i in range(3)])
-  found = evaluate(tmp_path, nets[0], team=Cluster(strategy), batch_size=100)
+  found = evaluate(tmp_path, nets[0], cluster=Cluster(strategy), batch_size=100)
   assert found.metrics['num_images'] == 10007
   assert found.predictions.filenames == [f'{i}.png' for i in range(10007)]
   for i in range(7):  # the same image, the same answer

@@ -78,7 +78,7 @@ def test_figures_by_class_are_scikit_learns():
   assert sparse.count.all()
 
 
-def test_a_image_with_several_answers_counts_for_the_one_that_was_given():
+def test_an_image_with_several_labels_counts_for_the_predicted_one():
   given = Predictions(
     np.arange(3),
     [''] * 3,

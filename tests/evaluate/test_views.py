@@ -10,7 +10,7 @@ from PIL import Image
 from slim_inception.preprocessing.preprocessing_factory import INCEPTION, VGG
 
 from slim_inception.evaluate import views
-from slim_inception.evaluate.views import ViewSpec
+from slim_inception.evaluate.views import make_spec
 from tests import pillow
 
 SIZE = 24
@@ -26,9 +26,9 @@ SHAPES = {
   'a tower': (230, 70),
 }
 SPECS = {
-  '10': ViewSpec(INCEPTION, SIZE, '10', interpolation='bicubic'),
-  '12': ViewSpec(INCEPTION, SIZE, '12', scales=(30,)),
-  '144': ViewSpec(INCEPTION, SIZE, '144'),
+  '10': make_spec(INCEPTION, SIZE, '10', interpolation='bicubic'),
+  '12': make_spec(INCEPTION, SIZE, '12', scales=(30,)),
+  '144': make_spec(INCEPTION, SIZE, '144'),
 }
 
 
@@ -117,7 +117,7 @@ def test_views_are_those_of_the_papers(crops):
 
 
 def test_aspect_keeps_the_aspect_ratio():
-  spec = ViewSpec(INCEPTION, SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
+  spec = make_spec(INCEPTION, SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
   photos = [noise(*shape) for shape in SHAPES.values()]
   found = next(stream([png(p) for p in photos], spec, 100).as_numpy_iterator())['image']
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
@@ -128,13 +128,13 @@ def test_aspect_keeps_the_aspect_ratio():
 @pytest.mark.parametrize('preprocessing', [INCEPTION, VGG], ids=lambda way: way.name)
 def test_slims_view_is_the_same_to_the_bit(preprocessing):
   files = [png(noise(*shape)) for shape in SHAPES.values()]
-  found = next(stream(files, ViewSpec(preprocessing, SIZE), 100).as_numpy_iterator())['image']
+  found = next(stream(files, make_spec(preprocessing, SIZE), 100).as_numpy_iterator())['image']
   for file, view in zip(files, found, strict=True):
     np.testing.assert_array_equal(view, preprocessing.eval_image(file, SIZE, SIZE))
 
 
 def test_dense_is_the_whole_image_unless_it_is_a_line():
-  spec = ViewSpec(INCEPTION, SIZE, 'dense')
+  spec = make_spec(INCEPTION, SIZE, 'dense')
   photos = [noise(*shape) for shape in SHAPES.values()]
   found = [b['image'] for b in stream([png(p) for p in photos], spec, 7).as_numpy_iterator()]
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
@@ -151,7 +151,7 @@ def test_broken_images_are_missing_and_the_order_stays(crops):
   broken = (0, 1, 7, 16, 39)
   for i in broken:
     files[i] = b'no photo'
-  spec = ViewSpec(INCEPTION, 4, crops)
+  spec = make_spec(INCEPTION, 4, crops)
   batches = stream(files, spec, 30, num_threads=3)
   places = np.concatenate([batch['record_index'] for batch in batches])
   kept = [i for i in range(40) if i not in broken]
@@ -174,7 +174,7 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
   monkeypatch.setattr(views, 'square_views', square_views)
   photos = tf.data.Dataset.range(9)
   found = iter(
-    views.view_stream(photos, counting, ViewSpec(INCEPTION, 24, '144'), 12, num_threads=1)
+    views.view_stream(photos, counting, make_spec(INCEPTION, 24, '144'), 12, num_threads=1)
   )
   assert len(next(found)['image']) == 12
   time.sleep(0.5)  # what runs ahead has time to
@@ -188,7 +188,7 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
 @pytest.mark.parametrize('shape', [(1, 60000), (60000, 3)])
 def test_an_extreme_image_is_cut_before_it_is_resized(shape):
   photo = noise(*shape)
-  spec = ViewSpec(INCEPTION, 75, '12', scales=(86,))
+  spec = make_spec(INCEPTION, 75, '12', scales=(86,))
   found = views.square_views(photo, spec, tf.constant(86), tf.constant(0.5, tf.float64))
   near = slice(29985, 30015)
   near = photo[near] if shape[0] > 1 else photo[:, near]
@@ -204,7 +204,7 @@ def test_default_scales_keep_googlenets_ratio():
 
 def test_to_float_is_slims_scaling():
   values = np.arange(256, dtype=np.uint8)
-  spec = ViewSpec(INCEPTION, SIZE)
+  spec = make_spec(INCEPTION, SIZE)
   scaled = views.to_float(tf.constant(values), spec)
   np.testing.assert_allclose(scaled, (values / 255 - 0.5) * 2, atol=1e-7)
   same = tf.constant([-1.0, 0.3])
@@ -215,12 +215,6 @@ def test_to_float_is_slims_scaling():
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'crops': '11'}, '--crops=11: choose one of 1, 10, 12, 144, dense'),
-    ({'resize': 'pad'}, '--resize=pad: choose one of slim, aspect'),
-    (
-      {'resize': 'aspect', 'interpolation': 'area'},
-      '--interpolation=area: choose one of bilinear, bicubic',
-    ),
     ({'interpolation': 'bicubic'}, '--interpolation=bicubic is for --resize=aspect'),
     ({'crops': '12', 'resize': 'slim'}, '--resize=slim is for --crops=1; --crops=12 takes aspect'),
     ({'scales': (342,)}, '--crop_scales is not for --crops=1, which has --crop_fraction'),
@@ -229,11 +223,9 @@ def test_to_float_is_slims_scaling():
       {'crops': '10', 'scales': (298,)},
       '--crop_scales=298: a shorter side must have the 299 pixels of a view',
     ),
-    ({'crop_fraction': 0.0}, '--crop_fraction=0.0: it must be above 0'),
     ({'crops': 'dense', 'crop_fraction': 0.5}, '--crop_fraction is for --crops=1'),
-    ({'image_size': 0}, '--eval_image_size=0: it must be at least 1'),
   ],
 )
 def test_impossible_values_name_the_flag(values, message):
   with pytest.raises(ValueError, match=message):
-    ViewSpec(INCEPTION, **{'image_size': 299, **values})
+    make_spec(INCEPTION, **{'image_size': 299, **values})

@@ -127,9 +127,9 @@ def test_batch_norm_is_folded_in(saved):
 
 
 @pytest.mark.parametrize(
-  ('weights', 'taken'), [('auto', 'ema'), pytest.param('plain', 'plain', marks=pytest.mark.slow)]
+  ('use_ema', 'taken'), [('auto', 'ema'), pytest.param('false', 'plain', marks=pytest.mark.slow)]
 )
-def test_weights_are_those_chosen(data, tmp_path, weights, taken):
+def test_weights_are_those_chosen(data, tmp_path, use_ema, taken):
   model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
   model.build()
   values = dict(model.variables_by_name)
@@ -137,7 +137,7 @@ def test_weights_are_those_chosen(data, tmp_path, weights, taken):
   averages = {f'{name}{checkpoints.EMA_SUFFIX}': value for name, value in values.items()}
   averages[f'{biases}{checkpoints.EMA_SUFFIX}'] = tf.constant([0.0, 0.0, 50.0])
   checkpoints.save(str(tmp_path / 'model.ckpt'), {**values, **averages})
-  more = {'model_name': tiny.NAME, 'preprocessing_name': 'inception', 'weights': weights}
+  more = {'model_name': tiny.NAME, 'preprocessing_name': 'inception', 'use_ema': use_ema}
   run(data, str(tmp_path / 'model.ckpt'), tmp_path / '1', **more)
   said = json.loads((tmp_path / '1' / 'export.json').read_text())
   assert said['weights'] == taken

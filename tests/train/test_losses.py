@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from slim_inception.choices import LOSSES as LOSSES_FLAG
 from slim_inception.train import losses
-from slim_inception.train.config import LOSSES as LOSSES_FLAG
 
 LOGITS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 0, 1], np.int32)

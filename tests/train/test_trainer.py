@@ -233,15 +233,15 @@ def evaluate(run, tmp_path, **kwargs):
   )
 
 
-@pytest.mark.parametrize('weights', ['ema', 'plain'])
-def test_evaluation_counts_every_image_once(run, data, tmp_path, weights):
-  found = evaluate(run, tmp_path, batch_size=5, weights=weights, num_example_images=9)
+@pytest.mark.parametrize('use_ema', [True, False])
+def test_evaluation_counts_every_image_once(run, data, tmp_path, use_ema):
+  found = evaluate(run, tmp_path, batch_size=5, use_ema=str(use_ema).lower(), num_example_images=9)
   assert found == json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
   assert found['num_images'] == 23
   assert found['skipped_images'] == 0
-  assert found['weights'] == weights
+  assert found['weights'] == ('ema' if use_ema else 'plain')
   assert found['top_5'] == 1.0  # of three classes
-  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, weights == 'ema'))
+  assert found['top_1'] == pytest.approx(_top_1_one_by_one(run, data, use_ema))
 
 
 def _top_1_one_by_one(run, data, use_ema: bool) -> float:
@@ -286,7 +286,7 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
   with pytest.raises(ValueError, match='has nothing for this net'):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
   other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
-  assert other.members[0].depth_multiplier == 1.0
+  assert other.ensemble.members[0].depth_multiplier == 1.0
   with pytest.raises(ValueError, match='--eval_image_size=-3: must be a whole number'):
     resolve_eval({'checkpoint_path': str(run), 'eval_image_size': -3})
   checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
@@ -297,6 +297,6 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
   model = scorer.make_model(tiny.NAME, 3, 32)
   model.save(str(tmp_path / 'plain.ckpt'))
-  with pytest.raises(ValueError, match='has no moving averages .* choose --weights=plain'):
-    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'ema')
-  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), 'auto') == 'plain'
+  with pytest.raises(ValueError, match='has no moving averages .* choose --use_ema=false'):
+    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), True)
+  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), None) == 'plain'
