@@ -96,13 +96,13 @@ class AuxiliaryHead:
     with tf.compat.v1.variable_scope(AUX_LOGITS):
       net = run_cell(run_cell(net, pool, _PLAIN), reduce, _PLAIN)
       if self.window:
-        end_points[AUX_LOGITS] = _by_convolutions(net, *rest, spatial_squeeze)
+        end_points[AUX_LOGITS] = _by_convolutions(net, *rest, spatial_squeeze=spatial_squeeze)
       else:
         end_points[AUX_LOGITS] = _by_spanning(net, *rest)
 
 
 def _by_convolutions(
-  net: tf.Tensor, windows: Cell, logits: Cell, flat: Cell, spatial_squeeze: bool
+  net: tf.Tensor, windows: Cell, logits: Cell, flat: Cell, *, spatial_squeeze: bool
 ) -> tf.Tensor:
   normal = functools.partial(tf.compat.v1.truncated_normal_initializer, 0.0)
   net = layers.conv2d(
