@@ -33,9 +33,8 @@ def register(net: Net) -> Net:
   Raises:
     ValueError: there is another net of that name.
   """
-  if NETS.get(net.name, net) is not net:
+  if NETS.setdefault(net.name, net) != net:
     raise ValueError(f'There is a net {net.name!r} already: choose another name')
-  NETS[net.name] = net
   networks_map[net.name] = net.network_fn
   arg_scopes_map[net.name] = net.arg_scope
   return net
