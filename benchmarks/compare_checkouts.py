@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> None:
   if 'COMPARED_CHECKOUT' in os.environ:
     return _serve(config)
   before = Path(_BEFORE.value).resolve()
-  if not (before / 'benchmarking').is_dir():
+  if not (before / 'slim_inception').is_dir():
     raise ValueError(f'--before={_BEFORE.value}: there is no checkout in this folder')
   servers = [_start(root) for root in (before, _HERE)]
   try:
-    rounds = timing.undisturbed(lambda: [_step(server) for server in servers], config.num_rounds)
+    rounds = timing.undisturbed(lambda: [_step(server) for server in servers], config.rounds)
   finally:
     for server in servers:
       server.kill()
