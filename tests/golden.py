@@ -11,9 +11,12 @@ import pathlib
 import zlib
 
 import numpy as np
+import pytest
 
 DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
 NAMES = ('inception_v3', 'inception_v4', 'inception_resnet_v1', 'inception_resnet_v2')
+# What is the same code for all nets is tested with the first, and with the others in ./run test --all.
+FIRST_OR_SLOW = (NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]))
 # facenet's net, which the golden of Inception-ResNet-v1 is of, ends in an embedding.
 ARGUMENTS = {
   name: {'num_classes': None, 'bottleneck_layer_size': 128}

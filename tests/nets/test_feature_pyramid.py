@@ -66,10 +66,7 @@ def test_weights_fill_a_part_of_the_net(checkpoint, caplog):
   )
 
 
-@pytest.mark.parametrize(
-  'name',
-  ['inception_v3', *(pytest.param(n, marks=pytest.mark.slow) for n in golden.NAMES[1:])],
-)
+@pytest.mark.parametrize('name', golden.FIRST_OR_SLOW)
 def test_channels(name):
   assert nets_factory.create_model(name, features_only=True).channels == CHANNELS[name]
 

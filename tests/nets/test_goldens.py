@@ -133,7 +133,7 @@ def test_no_updates_outside_training(built):
   assert built.update_ops == []
 
 
-@pytest.fixture(scope='module', params=golden.NAMES)
+@pytest.fixture(scope='module', params=golden.FIRST_OR_SLOW)
 def model(request):
   """One net as a Model with the golden weights."""
   model = nets_factory.create_model(request.param, **golden.ARGUMENTS[request.param])

@@ -153,7 +153,7 @@ def test_large_images_keep_their_places_without_squeeze(graph):
   assert logits.shape.as_list() == [2, 2, 2, 5]
 
 
-@pytest.mark.parametrize('name', golden.NAMES)
+@pytest.mark.parametrize('name', golden.FIRST_OR_SLOW)
 def test_unknown_batch_and_image_size(name, graph):
   network_fn = nets_factory.get_network_fn(name, num_classes=5)
   inputs = tf1.placeholder(tf.float32, (None, None, None, 3))
@@ -407,6 +407,7 @@ with tf.Session() as session:
 """
 
 
+@pytest.mark.slow
 def test_a_script_of_slims_days_runs():
   done = zygote.run(code=SLIM_ERA_SCRIPT)
   assert done.stdout.strip() == 'AuxLogits (2, 5)', done.stderr
