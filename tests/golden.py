@@ -15,7 +15,7 @@ import pytest
 
 DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
 NAMES = ('inception_v3', 'inception_v4', 'inception_resnet_v1', 'inception_resnet_v2')
-# What is the same code for all nets is tested with the first, and with the others in ./run test --all.
+# Where the code is the same for all: the first net, and in ./run test --all the others.
 FIRST_OR_SLOW = (NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]))
 # facenet's net, which the golden of Inception-ResNet-v1 is of, ends in an embedding.
 ARGUMENTS = {
