@@ -175,28 +175,8 @@ def test_200_connections_at_once_and_no_more_calls_than_workers(port):
   assert 1 <= max(answer['predictions'][0] for _, answer in answers) <= WORKERS
 
 
-def test_a_request_has_one_length(port):
-  both = 'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n'
-  assert raw(port, both, b'0\r\n\r\n', 1) == 400
-  assert raw(port, 'Content-Length: 5\r\nContent-Length: 6\r\n\r\n', b'hello', 1) == 400
-  assert raw(port, 'Content-Length: -5\r\n\r\n') == 400
-  request = b'{"instances": ["a"]}'
-  chunked = b'%x\r\n%s\r\n0\r\n\r\n' % (len(request), request)
-  assert raw(port, 'Transfer-Encoding: chunked\r\n\r\n', chunked, 1) == 200
-
-
 def test_bodies_have_a_limit(port):
   megabyte = bytes(1 << 20)
   assert raw(port, f'Content-Length: {40 << 20}\r\n\r\n', megabyte, 40) == 413
   chunk = b'100000\r\n%s\r\n' % megabyte
   assert raw(port, 'Transfer-Encoding: chunked\r\n\r\n', chunk, 40) == 413
-
-
-def test_bodies_that_nobody_reads_are_not_taken_for_requests(port):
-  smuggled = f'GET {PATH} HTTP/1.1\r\nHost: a\r\n\r\n'.encode()
-  head = f'POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n'
-  with socket.create_connection(('127.0.0.1', port), 60) as connection:
-    connection.sendall(head.encode() + smuggled)
-    answers = connection.makefile('rb').read()  # up to the end: the server closes
-  assert answers.startswith(b'HTTP/1.1 404') and answers.count(b'HTTP/1.1') == 1
-  assert ask(port, path=PATH)[0] == 200
