@@ -7,6 +7,8 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import examples
 from tests import records
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):

@@ -62,11 +62,8 @@ def test_the_same_seed_gives_the_same_batches(directory):
   assert any(np.any(a['image'] != b['image']) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize('consumed', [3, 6, 8])
-def test_going_on_at_a_record_gives_the_rest(directory, consumed):
-  whole = batches(directory, 10)
-  rest = batches(directory, 10 - consumed, first=4 * consumed)
-  for a, b in zip(whole[consumed:], rest, strict=True):
+def test_going_on_at_a_record_gives_the_rest(directory):
+  for a, b in zip(batches(directory, 10)[5:], batches(directory, 5, first=20), strict=True):
     for key in a:
       np.testing.assert_array_equal(a[key], b[key])
 

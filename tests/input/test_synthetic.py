@@ -16,6 +16,8 @@ from slim_inception.train.config import resolve
 from tests import tiny
 from tests.train import processes
 
+pytestmark = pytest.mark.integration
+
 
 def batches(number, first=0, channels=3, **options):
   preprocessing = preprocessing_factory.get('inception', channels)
