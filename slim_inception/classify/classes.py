@@ -6,8 +6,8 @@ from absl import logging
 
 from slim_inception.datasets import dataset_factory, imagenet
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import Member, Runs
+from slim_inception.evaluate.stored_weights import open_weights
 
 _IMAGENET = 'imagenet'
 _IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without background, and with
@@ -46,7 +46,7 @@ def find(
           f'{first} and {other} are of different classes: --labels=FILE names those of both'
         )
     return known[first]
-  outputs = scorer.num_outputs(prefixes[0], members[0]) or 0
+  outputs = open_weights(prefixes[0], members[0].model_name).num_outputs or 0
   name = next((run['dataset_name'] for run in runs.configs if run.get('dataset_name')), _IMAGENET)
   if name == _IMAGENET and outputs in _IMAGENET_OUTPUTS:
     return dataset_factory.with_names(_IMAGENET, dict(enumerate(imagenet.labels())))

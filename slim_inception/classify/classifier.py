@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
 
   Attributes:
     net: its name.
-    map: [h, w] float32, each place's part in the logit.
+    map: [h, w] float32, the part of each pixel of the feature map in the logit.
     bias: of the class; the logit is the mean of `map`, plus it.
     logit: of the class.
     window: what the net saw, in shares of the image: top, left, bottom, right.

@@ -25,7 +25,7 @@ def classify(
     How many these are.
 
   Raises:
-    ValueError, OSError: a checkpoint is not as it should be, or the results can not be written.
+    ValueError, OSError: a checkpoint is not as it should be, or the results cannot be written.
   """
   config = request.config.output
   classifier = Classifier(request)

@@ -2,7 +2,7 @@
 
 The global pooling becomes a window that slides over the last feature map, as large as the map that
 the net was trained with (8 x 8 at 299 x 299), and the layer of the logits a 1 x 1 convolution:
-logits wherever the window fits, which are one place at the net's own size. VGG (arXiv:1409.1556,
+logits wherever the window fits, which are one position at the net's own size. VGG (arXiv:1409.1556,
 section 3.2) and ResNet (arXiv:1512.03385) evaluate so; VGG averages over the mirror image too.
 """
 
@@ -17,7 +17,7 @@ from slim_inception.nets.net import Net
 
 
 def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
-  """Logits of every place that the net's window has on the last feature map.
+  """Logits of every position that the net's window has on the last feature map.
 
   Args:
     model: a classifier; `model.image_size` decides how large the window is.
@@ -26,7 +26,7 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
       may be shorter than `model.image_size`.
 
   Returns:
-    [N, h, w, num_classes] float32; 1 x 1 places at the model's own size.
+    [N, h, w, num_classes] float32; 1 x 1 positions at the model's own size.
 
   Raises:
     ValueError: there are other layers between pooling and logits, or the images are known to be
@@ -70,7 +70,7 @@ def dense_probabilities(
   images: tf.Tensor,
   probabilities: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
 ) -> tf.Tensor:
-  """Probabilities averaged over all places, of the images and of their mirror images.
+  """Probabilities averaged over all positions, of the images and of their mirror images.
 
   Within a `tf.function` of signature [1, None, None, C] one trace does for images of all sizes.
 
@@ -82,6 +82,6 @@ def dense_probabilities(
     [N, num_classes] float32.
   """
   both = tf.concat([images, tf.reverse(images, axis=[2])], axis=0)
-  places = probabilities(dense_logits(model, net, both))
-  images, mirrored = tf.split(tf.reduce_mean(places, axis=[1, 2]), 2)
+  by_position = probabilities(dense_logits(model, net, both))
+  images, mirrored = tf.split(tf.reduce_mean(by_position, axis=[1, 2]), 2)
   return (images + mirrored) / 2.0

@@ -8,15 +8,8 @@ maps one to the other: output = label - offset.
 import numpy as np
 
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.nets import checkpoints, nets_factory
 
 _IMAGENET_CLASSES = 1000  # without background
-
-
-def num_outputs(prefix: str, model_name: str) -> int | None:
-  """Outputs of the net that a checkpoint is of; None where it has no head of `model_name`."""
-  biases = f'{nets_factory.get_net(model_name).logits_scope}/biases'
-  return next(iter(checkpoints.shapes(prefix).get(biases, ())), None)
 
 
 def find_offset(outputs: int, dataset: Dataset) -> int:

@@ -1,7 +1,7 @@
 """Figures of a classifier from its five best labels of every image; NumPy alone.
 
 An image may have several right labels. In whatever is counted by class it belongs to one of them:
-the one that was given, where the prediction is right, and the first otherwise. So the diagonal of
+the predicted one, where the prediction is right, and the first otherwise. So the diagonal of
 the confusion matrix adds up to top-1, and every image is counted once.
 """
 

@@ -1,10 +1,7 @@
 """A net that gives views of images their scores."""
 
-from __future__ import annotations
-
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,14 +9,11 @@ import tensorflow as tf
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces
 from slim_inception.evaluate.config import EnsembleRequest, Member
+from slim_inception.evaluate.stored_weights import StoredWeights, open_weights
 from slim_inception.evaluate.views import to_float
-from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets import nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.nets.nets_factory import Net
-
-if TYPE_CHECKING:
-  from slim_inception.nets.convert.conversion import Weights
-
 
 # How a net makes logits: (net, its entry in the registry, images as the net is given them) ->
 # (logits [n, outputs], {name: [n, ...], anything more to know of a view}).
@@ -84,14 +78,11 @@ class Scorer:
     Raises:
       ValueError, OSError: the checkpoint does not fit, or the data is damaged.
     """
-    foreign = read_foreign(prefix, self.member)
+    stored = open_weights(prefix, self.member.model_name, self.member.use_ema)
     if self._made is None:
-      self._made = self._make(prefix, foreign)
+      self._made = self._make(stored)
     model, labels_offset = self._made
-    if foreign:
-      weights = fill(model, foreign, self.member.model_name)
-    else:
-      weights = load_weights(model, prefix, self.member.use_ema)
+    weights = stored.load(model)
     if train_set is not None:
       batch_norm_statistics.estimate(
         model,
@@ -148,11 +139,8 @@ class Scorer:
     offset, num_classes = self.loaded.labels_offset, self._dataset.num_classes
     return label_spaces.of_labels(scores, offset, num_classes, absent)
 
-  def _make(self, prefix: str, foreign: Weights | None) -> tuple[Model, int]:
-    member = self.member
-    outputs = _num_outputs(prefix, member, foreign)
-    arguments = foreign.arguments if foreign else {}
-    offset = member.labels_offset
+  def _make(self, stored: StoredWeights) -> tuple[Model, int]:
+    member, offset, outputs = self.member, self.member.labels_offset, stored.num_outputs
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
     decay = batch_norm_statistics.BATCH_NORM_DECAY if self._request.batch_norm_batches else None
@@ -164,7 +152,7 @@ class Scorer:
         member.depth_multiplier,
         input_channels=member.spec.preprocessing.channels,
         batch_norm_decay=decay,
-        **arguments,
+        **stored.arguments,
       )
       model.build()
     return model, offset
@@ -224,87 +212,3 @@ def make_model(
     kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
   kwargs |= net.select(create_aux_logits=False)
   return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)
-
-
-def load_weights(model: Model, prefix: str, use_ema: bool | None) -> str:
-  """Restores `model`.
-
-  Args:
-    model: the net.
-    prefix: of the checkpoint.
-    use_ema: whether to take the moving averages of the weights; None: if there are any.
-
-  Returns:
-    'ema' or 'plain': what was loaded.
-
-  Raises:
-    ValueError: the checkpoint does not fit, or has no moving averages.
-  """
-  has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in checkpoints.shapes(prefix))
-  if use_ema and not has_averages:
-    raise ValueError(f'{prefix} has no moving averages of the weights: choose --use_ema=false')
-  use_ema = has_averages and use_ema is not False
-  model.build()
-  try:
-    model.restore(prefix, use_ema=use_ema)
-  except ValueError as error:
-    raise ValueError(
-      f'{error}; --model_name, --input_channels, --labels_offset and the data set decide what is '
-      'looked for'
-    ) from error
-  return 'ema' if use_ema else 'plain'
-
-
-def num_outputs(prefix: str, member: Member) -> int | None:
-  """Outputs of the net that weights are of; None where a checkpoint has no head of the net.
-
-  Raises:
-    ValueError: see `read_foreign`.
-  """
-  return _num_outputs(prefix, member, read_foreign(prefix, member))
-
-
-def _num_outputs(prefix: str, member: Member, foreign: Weights | None) -> int | None:
-  if foreign:
-    return foreign.num_classes
-  return label_spaces.num_outputs(prefix, member.model_name)
-
-
-def read_foreign(path: str, member: Member) -> Weights | None:
-  """Weights that are no checkpoint: Keras', timm's, slim's archives, ...; None for checkpoints.
-
-  Raises:
-    ValueError: they are damaged, of no known kind, of another net or without a classifier.
-  """
-  if os.path.exists(f'{path}.index'):
-    return None
-  from slim_inception.nets.convert import conversion, formats  # few evaluations need it
-
-  if formats.recognise(path) == 'checkpoint':
-    return None
-  weights = conversion.read(path, member.model_name, use_ema=member.use_ema)
-  if weights.num_classes is None:
-    raise ValueError(f'{path} has no classifier, only features of {member.model_name}')
-  return weights
-
-
-def fill(model: Model, weights: Weights, model_name: str) -> str:
-  """Assigns weights of another library to `model`, all of it.
-
-  Returns:
-    'plain', as `load_weights`.
-
-  Raises:
-    ValueError: they do not fit.
-  """
-  from slim_inception.nets.convert import conversion
-
-  filled = conversion.fill(
-    model.variables_by_name, weights, nets_factory.get_net(model_name).head_scopes
-  )
-  if filled.fresh:
-    raise ValueError(
-      f'{weights.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
-      'set decide what is looked for'
-    )
-  return 'plain'

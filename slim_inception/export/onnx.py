@@ -87,10 +87,10 @@ class _Writer:
 
   def __init__(self, classify: Any):
     captured = classify.captured_inputs
-    places = classify.inputs[len(classify.inputs) - len(captured) :]
+    placeholders = classify.inputs[len(classify.inputs) - len(captured) :]
     self._weights = {
-      place.name: tf.raw_ops.ReadVariableOp(resource=variable, dtype=tf.float32).numpy()
-      for place, variable in zip(places, captured, strict=True)
+      placeholder.name: tf.raw_ops.ReadVariableOp(resource=variable, dtype=tf.float32).numpy()
+      for placeholder, variable in zip(placeholders, captured, strict=True)
     }
     self._same: dict[str, str] = {}  # tensors that another name is written for
     self.nodes: list[Any] = []
@@ -186,9 +186,9 @@ def _reshape(writer: _Writer, op: tf.Operation) -> None:
   if before[1:3] == (1, 1) and after[1:] == before[3:]:
     writer.add('Flatten', op, axis=1)
   elif after.rank == 2 and before[1:].num_elements() == after[1]:
-    places_first = f'{op.name}/Transpose'  # ONNX has [N, C, h, w]
-    writer.emit('Transpose', [writer.name(op.inputs[0])], places_first, perm=[0, 2, 3, 1])
-    writer.emit('Flatten', [places_first], op.outputs[0].name, axis=1)
+    channels_last = f'{op.name}/Transpose'  # ONNX has [N, C, h, w]
+    writer.emit('Transpose', [writer.name(op.inputs[0])], channels_last, perm=[0, 2, 3, 1])
+    writer.emit('Flatten', [channels_last], op.outputs[0].name, axis=1)
   elif after[1:3] == (1, 1) and before[1:] == after[3:]:
     axes = writer.constant(op.inputs[1].name, np.array([2, 3], np.int64))
     writer.add('Unsqueeze', op, axes)

@@ -13,6 +13,7 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
 
 from slim_inception.evaluate import label_spaces
+from slim_inception.evaluate.stored_weights import open_weights
 from tests import tiny
 
 SLIM = Dataset('imagenet', 'validation', (), 50000, 1001, {}, (1, 1000))
@@ -58,8 +59,8 @@ def test_outputs_in_their_labels_places(outputs, offset, num_classes):
 
 def test_outputs_of_a_checkpoint(tmp_path):
   nets_factory.create_model(tiny.NAME, 7).save(str(tmp_path / 'model.ckpt'))
-  assert label_spaces.num_outputs(str(tmp_path / 'model.ckpt'), tiny.NAME) == 7
-  assert label_spaces.num_outputs(str(tmp_path / 'model.ckpt'), 'inception_v4') is None
+  assert open_weights(str(tmp_path / 'model.ckpt'), tiny.NAME).num_outputs == 7
+  assert open_weights(str(tmp_path / 'model.ckpt'), 'inception_v4').num_outputs is None
 
 
 @pytest.mark.parametrize('name', ['inception_v3', 'inception_v4', 'inception_resnet_v2'])
@@ -69,4 +70,4 @@ def test_every_net_has_one_layer_of_outputs(name, tmp_path):
   variables = json.loads(path.read_text())['variables']
   names = {name: shape for name, shape, _ in variables if name.endswith('/biases')}
   checkpoints.save(tmp_path / 'model.ckpt', {n: tf.zeros(shape) for n, shape in names.items()})
-  assert label_spaces.num_outputs(str(tmp_path / 'model.ckpt'), name) in (1000, 1001)
+  assert open_weights(str(tmp_path / 'model.ckpt'), name).num_outputs in (1000, 1001)

@@ -14,6 +14,7 @@ from slim_inception.cluster import Cluster
 from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
+from slim_inception.evaluate.stored_weights import open_weights
 from slim_inception.train import checkpoint_manager, trainer
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
@@ -298,5 +299,5 @@ def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
   model = scorer.make_model(tiny.NAME, 3, 32)
   model.save(str(tmp_path / 'plain.ckpt'))
   with pytest.raises(ValueError, match='has no moving averages .* choose --use_ema=false'):
-    scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), True)
-  assert scorer.load_weights(model, str(tmp_path / 'plain.ckpt'), None) == 'plain'
+    open_weights(str(tmp_path / 'plain.ckpt'), tiny.NAME, use_ema=True).load(model)
+  assert open_weights(str(tmp_path / 'plain.ckpt'), tiny.NAME).load(model) == 'plain'

@@ -1,0 +1,89 @@
+"""Weights of a net as they are stored: in a checkpoint, or in a file of another library."""
+
+import dataclasses
+import os
+from typing import Any
+
+from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets.convert import conversion, formats
+from slim_inception.nets.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWeights:
+  """What a net can be loaded from; `open_weights` makes one.
+
+  Attributes:
+    path: prefix of the checkpoint, or the file.
+    model_name: the net.
+    use_ema: whether to take the moving averages of the weights; None: if there are any.
+    converted: what another library's file holds; None for a checkpoint.
+  """
+
+  path: str
+  model_name: str
+  use_ema: bool | None
+  converted: conversion.Weights | None
+
+  @property
+  def num_outputs(self) -> int | None:
+    """Outputs of the net; None where a checkpoint has no head of `model_name`."""
+    if self.converted:
+      return self.converted.num_classes
+    biases = f'{nets_factory.get_net(self.model_name).logits_scope}/biases'
+    return next(iter(checkpoints.shapes(self.path).get(biases, ())), None)
+
+  @property
+  def arguments(self) -> dict[str, Any]:
+    """Arguments of the net that the weights are for."""
+    return self.converted.arguments if self.converted else {}
+
+  def load(self, model: Model) -> str:
+    """Assigns all of the net's variables.
+
+    Returns:
+      'ema' or 'plain': what was loaded.
+
+    Raises:
+      ValueError: the weights do not fit, or have no moving averages.
+    """
+    model.build()
+    return self._convert(model, self.converted) if self.converted else self._restore(model)
+
+  def _restore(self, model: Model) -> str:
+    names = checkpoints.shapes(self.path)
+    has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in names)
+    if self.use_ema and not has_averages:
+      raise ValueError(f'{self.path} has no moving averages of the weights: choose --use_ema=false')
+    use_ema = has_averages and self.use_ema is not False
+    try:
+      model.restore(self.path, use_ema=use_ema)
+    except ValueError as error:
+      raise ValueError(
+        f'{error}; --model_name, --input_channels, --labels_offset and the data set decide what is '
+        'looked for'
+      ) from error
+    return 'ema' if use_ema else 'plain'
+
+  def _convert(self, model: Model, converted: conversion.Weights) -> str:
+    head_scopes = nets_factory.get_net(self.model_name).head_scopes
+    filled = conversion.fill(model.variables_by_name, converted, head_scopes)
+    if filled.fresh:
+      raise ValueError(
+        f'{self.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
+        'set decide what is looked for'
+      )
+    return 'plain'
+
+
+def open_weights(path: str, model_name: str, use_ema: bool | None = None) -> StoredWeights:
+  """Opens a checkpoint, or weights of any kind that `nets.convert` reads.
+
+  Raises:
+    ValueError: they are damaged, of no known kind, of another net or without a classifier.
+  """
+  is_checkpoint = os.path.exists(f'{path}.index') or formats.recognise(path) == 'checkpoint'
+  converted = None if is_checkpoint else conversion.read(path, model_name, use_ema=use_ema)
+  if converted and converted.num_classes is None:
+    raise ValueError(f'{path} has no classifier, only features of {model_name}')
+  return StoredWeights(path, model_name, use_ema, converted)
