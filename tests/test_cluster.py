@@ -49,7 +49,7 @@ def check_same(found_dir, expected_dir):
 def test_two_workers_do_what_two_replicas_do(data, tmp_path):
   two, one = tmp_path / 'two', tmp_path / 'one'
   flags = {'max_number_of_steps': 4, 'moving_average_decay': 0.5}
-  with processes.team(two, data, **flags) as workers:
+  with processes.cluster(two, data, **flags) as workers:
     trainer.train(resolve(processes.flags_of(one, data, num_clones=2, **flags)))
     (status, chief), (_, other) = processes.finish(*workers)
   assert status == 0, chief
@@ -64,7 +64,7 @@ def test_two_workers_do_what_two_replicas_do(data, tmp_path):
 def test_two_workers_started_again_go_on(data, tmp_path):
   two, one = tmp_path / 'two', tmp_path / 'one'
   for steps in (3, 6):
-    with processes.team(two, data, max_number_of_steps=steps) as workers:
+    with processes.cluster(two, data, max_number_of_steps=steps) as workers:
       (status, chief), (other_status, _) = processes.finish(*workers)
       assert status == other_status == 0, chief
   assert f'Going on from {two}/model.ckpt-3' in chief
@@ -76,7 +76,7 @@ def test_two_workers_started_again_go_on(data, tmp_path):
 @pytest.mark.parametrize('dead', [0, 1])
 def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
   endless = {'max_number_of_steps': 100000, 'log_every_n_steps': 10, 'save_interval_steps': 20}
-  with processes.team(tmp_path, data, **endless) as workers:
+  with processes.cluster(tmp_path, data, **endless) as workers:
     processes.wait_for_step(tmp_path, 30, *workers)
     workers[dead].send_signal(signal.SIGKILL)
     killed = time.monotonic()
@@ -114,7 +114,7 @@ def test_two_workers_evaluate_and_accumulate(data, tmp_path):
   records.write_set(data, count=9, split='validation')
   flags = {'accumulate_steps': 2, 'eval_interval_epochs': 1.0, 'batch_size': 2}
   flags |= {'max_number_of_steps': 9, 'patience': 1}
-  with processes.team(two, data, **flags) as workers:
+  with processes.cluster(two, data, **flags) as workers:
     settings = resolve(processes.flags_of(one, data, num_clones=2, **flags))
     trainer.train(settings, during_training.evaluator_of(settings))
     (status, chief), (other_status, other) = processes.finish(*workers)
@@ -139,7 +139,7 @@ def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
     resolve(processes.flags_of(run, data, **flags, num_clones=2, max_number_of_steps=2))
   )
   overflow.write_set(data, (5,))
-  with processes.team(run, data, **flags, max_number_of_steps=8) as workers:
+  with processes.cluster(run, data, **flags, max_number_of_steps=8) as workers:
     (status, chief), (other_status, other) = processes.finish(*workers)
   assert status == other_status == 0, chief + other
   skipped = chief.count('and skipping the batches since')
@@ -153,7 +153,7 @@ def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
 
 @pytest.mark.slow
 def test_workers_with_different_flags_are_refused(data, tmp_path):
-  with processes.team(
+  with processes.cluster(
     tmp_path / 'run', data, of_worker=({}, {'learning_rate': 0.5, 'dataset_dir': data})
   ) as workers:
     for status, output in processes.finish(*workers):

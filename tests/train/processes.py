@@ -62,7 +62,7 @@ def task(ports: list[int], index: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def team(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[zygote.Process]]:
+def cluster(train_dir, data, *, of_worker=({}, {}), **flags) -> Iterator[list[zygote.Process]]:
   """Workers on this machine; `of_worker` has flags of each. They end with the block."""
   ports = free_ports(len(of_worker))
   processes = []

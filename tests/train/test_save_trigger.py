@@ -127,7 +127,7 @@ def test_a_second_signal_ends_a_long_step_at_once(data, tmp_path, number):
 
 @pytest.mark.slow
 def test_sigterm_to_one_of_two_workers_saves_and_ends_both(data, tmp_path):
-  with processes.team(tmp_path, data, **ENDLESS) as workers:
+  with processes.cluster(tmp_path, data, **ENDLESS) as workers:
     processes.wait_for_step(tmp_path, 5, *workers)
     workers[1].send_signal(signal.SIGTERM)
     for status, output in processes.finish(*workers):

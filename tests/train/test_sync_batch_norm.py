@@ -238,7 +238,7 @@ def test_runs_of_two_replicas_and_two_workers_are_that_of_one(tmp_path):
   data = records.write_set(tmp_path / 'data')
   flags = {'dropout_keep_prob': 1.0, 'max_number_of_steps': 3, 'optimizer': 'momentum'}
   sync = {**flags, 'sync_batch_norm': True}
-  with processes.team(tmp_path / 'workers', data, **sync) as workers:
+  with processes.cluster(tmp_path / 'workers', data, **sync) as workers:
     one = processes.flags_of(tmp_path / 'one', data, **{**flags, 'batch_size': 8})
     trainer.train(resolve(one))
     two = processes.flags_of(tmp_path / 'replicas', data, num_clones=2, **sync)
