@@ -478,6 +478,8 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
   values = dict(flag_values)
   if path := values.get('config'):
     values = {**read_config_file(path), **values}
+    if not values.get('train_dir'):
+      raise ValueError(f'--train_dir must be given: {path} names none for this run')
   recipe = flags.convert(Config, {'recipe': values.get('recipe', RunConfig.recipe)})['recipe']
   config = flags.build(Config, {**read_recipe(recipe), **values})
   _check_together(config)

@@ -115,7 +115,7 @@ def test_a_saved_configuration_starts_another_run(tmp_path):
   first = resolve({**GIVEN, 'recipe': 'modern', 'checkpoint_path': 'start', 'seed': 3})
   config.write(str(tmp_path), first, {'num_classes': 10})
   path = str(tmp_path / 'config.json')
-  with pytest.raises(ValueError, match='--train_dir must be given'):
+  with pytest.raises(ValueError, match=f'--train_dir must be given: {path} names none'):
     resolve({'config': path})
   again = resolve({'config': path, 'train_dir': 'other'})
   assert again == flags.replace(first, train_dir='other', config=path)
