@@ -14,7 +14,7 @@ def load(config: LossConfig, data: DataConfig) -> list[float] | None:
   Raises:
     ValueError: the file is not made of lines `class name or label:weight`, or `balanced` has no
       counts to go by.
-    OSError: the file or the data set can not be read.
+    OSError: the file or the data set cannot be read.
   """
   if config.class_weights is None:
     return None

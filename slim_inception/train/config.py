@@ -498,14 +498,14 @@ def read_config_file(path: str) -> dict[str, Any]:
   are the facts under 'run'.
 
   Raises:
-    ValueError: it can not be parsed, or has an unknown name or an impossible value.
+    ValueError: it cannot be parsed, or has an unknown name or an impossible value.
     OSError: there is no such file.
   """
   with open(path, 'rb') as file:
     try:
       values = tomllib.load(file) if path.endswith('.toml') else json.load(file)
     except ValueError as error:  # those of both modules are
-      raise ValueError(f'{path} can not be parsed: {error}') from error
+      raise ValueError(f'{path} cannot be parsed: {error}') from error
   if not isinstance(values, dict):
     raise ValueError(f'{path}: must be an object of flags and values')
   if 'run' in values:

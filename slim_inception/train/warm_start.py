@@ -32,7 +32,7 @@ def restore_or_init(
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
 
   Raises:
-    ValueError, OSError: a checkpoint can not be read or does not fit.
+    ValueError, OSError: a checkpoint cannot be read or does not fit.
   """
   if latest:
     fresh = state.restore(latest)
