@@ -209,6 +209,8 @@ def test_slims_other_ways_to_ask_for_batch_norm(graph):
 def test_clear_errors(graph):
   with pytest.raises(ValueError, match="data_format is 'NWHC'; choose 'NHWC' or 'NCHW'"):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, data_format='NWHC')
+  with pytest.raises(ValueError, match=r'stride \(2, 2\) .* need stride 1 and NHWC'):
+    layers.avg_pool2d(noise(1, 8, 8, 3), 3, 2, 'SAME', count_padding=True)
   with pytest.raises(ValueError, match='2 or 4 dimensions'):
     layers.batch_norm(noise(2, 3, 4))
   with pytest.raises(ValueError, match='number of channels must be known'):
