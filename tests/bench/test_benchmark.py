@@ -160,8 +160,6 @@ def test_input_mode(small_roofline, generated):
   result = input_rate.input_rate(config)
   assert result['dataset'] == 'image_folder, 24 images'
   assert 100e3 < result['image_bytes'] < 120e3
-  # Reading a crop alone can be faster than decoding whole images, but not by any factor.
-  assert 0.05 < result['decode_share'] < 20
   assert result['decode_share'] == pytest.approx(
     result['images_per_second'] / result['decode_images_per_second']
   )
