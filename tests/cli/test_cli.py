@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from slim_inception.nets import nets_factory
 
-from tests import records, zygote
+from tests import records, tiny, zygote
 from tests.train import processes
 
 pytestmark = pytest.mark.integration
@@ -92,6 +93,29 @@ def test_help_lists_the_flags():
   assert '--learning_rate_decay_type' in text
 
 
+def test_what_evaluation_and_export_print(tmp_path):
+  data = records.write_set(tmp_path / 'data', count=6, split='validation')
+  prefix = str(tmp_path / 'model.ckpt')
+  nets_factory.create_model(tiny.NAME, 3).save(prefix)
+  flags = [f'--model_name={tiny.NAME}', '--preprocessing_name=inception']
+  flags += ['--dataset_name=image_folder', f'--dataset_dir={data}']
+  paths = f'--checkpoint_path={prefix},{prefix}'
+  code, lines, text = run('eval', *flags, paths, f'--eval_dir={tmp_path}/eval')
+  assert code == 0, lines
+  printed = dict(line.split(' ', 1) for line in text.splitlines())
+  assert printed['num_images'] == '6'
+  assert printed['top_5'] == '1.0000'  # of three classes
+  assert printed['member'].startswith(
+    f'{tiny.NAME} top_1 {printed["top_1"]} top_5 1.0000 share 0.5'
+  )
+  assert printed['written'] == f'to {tmp_path}/eval'
+  code, lines, text = run(
+    'export', *flags, f'--checkpoint_path={prefix}', f'--output={tmp_path}/exported'
+  )
+  assert code == 0, lines
+  assert text.startswith(f'written to {tmp_path}/exported; read back, on ')
+
+
 def test_a_net_is_drawn_and_its_table_printed(tmp_path):
   code, lines, text = run(
     'show',
@@ -103,6 +127,17 @@ def test_a_net_is_drawn_and_its_table_printed(tmp_path):
   assert (code, lines) == (0, [])
   assert json.loads(text)['image_size'] == 160
   assert 'image of 160 x 160; compressed view' in (tmp_path / 'v4.svg').read_text()
+
+
+def test_the_table_of_a_net():
+  code, _, text = run('show', 'inception_v3', '--table')
+  assert code == 0
+  assert 'Mixed_7c' in text
+  code, lines, _ = run('show', 'inception_v3', 'inception_v4')
+  assert (code, lines) == (
+    2,
+    ["slim-inception show: unexpected argument 'inception_v4': one net at a time"],
+  )
 
 
 @pytest.mark.slow
