@@ -82,8 +82,8 @@ def expected_views(image, crops):
   return np.concatenate([found, found[:, :, ::-1]])
 
 
-def decode(place, encoded):
-  return {'image': INCEPTION.decode(encoded), 'record_index': place}
+def decode(index, encoded):
+  return {'image': INCEPTION.decode(encoded), 'record_index': index}
 
 
 def png(image):
@@ -107,10 +107,10 @@ def test_views_are_those_of_the_papers(crops):
   spec = SPECS[crops]
   batches = list(stream([png(p) for p in photos], spec, 50).as_numpy_iterator())
   found = np.concatenate([batch['image'] for batch in batches])
-  places = np.concatenate([batch['record_index'] for batch in batches])
+  indices = np.concatenate([batch['record_index'] for batch in batches])
   assert found.dtype == np.uint8
   assert spec.num_views == int(crops)
-  np.testing.assert_array_equal(places, np.repeat(np.arange(len(photos)), spec.num_views))
+  np.testing.assert_array_equal(indices, np.repeat(np.arange(len(photos)), spec.num_views))
   assert [len(batch['image']) for batch in batches[:-1]] == [50] * (len(batches) - 1)
   for name, photo, views_of_it in zip(SHAPES, photos, np.split(found, len(photos)), strict=True):
     assert ordered(views_of_it) == ordered(expected_views(photo, crops)), name
@@ -153,18 +153,18 @@ def test_broken_images_are_missing_and_the_order_stays(crops):
     files[i] = b'no photo'
   spec = make_spec(INCEPTION, 4, crops)
   batches = stream(files, spec, 30, num_threads=3)
-  places = np.concatenate([batch['record_index'] for batch in batches])
+  indices = np.concatenate([batch['record_index'] for batch in batches])
   kept = [i for i in range(40) if i not in broken]
-  np.testing.assert_array_equal(places, np.repeat(kept, spec.num_views))
+  np.testing.assert_array_equal(indices, np.repeat(kept, spec.num_views))
 
 
 def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monkeypatch):
   decoded, made = [], []
 
-  def counting(place):
-    note = tf.py_function(lambda n: decoded.append(int(n)), [place], [])
+  def counting(index):
+    note = tf.py_function(lambda n: decoded.append(int(n)), [index], [])
     with tf.control_dependencies([note]):
-      return {'image': tf.zeros([30, 40, 3], tf.uint8), 'record_index': tf.identity(place)}
+      return {'image': tf.zeros([30, 40, 3], tf.uint8), 'record_index': tf.identity(index)}
 
   def square_views(image, spec, scale, position):
     note = tf.py_function(lambda *square: made.append(square), [scale, position], [])
