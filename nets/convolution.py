@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 # Pixels: up to here filter gradients as a product over patches take half the time of TensorFlow's
-# (bfloat16, two cores with AMX: benchmarks/benchmark_filter_gradients.py); 17 x 17 no less.
+# (bfloat16, two cores with AMX, measured when it was introduced); 17 x 17 no less.
 _MAX_POSITIONS = 64
 
 

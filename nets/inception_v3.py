@@ -6,7 +6,7 @@ so. Names are slim's, slips of the pen included (`name=`): released checkpoints 
 The pooled projection of the Inception blocks, "Avg Pooling, 1 x 1 Conv" in the figures, is built
 the other way round in all nets: the convolution, then the pooling of its few filters, then batch
 norm. Both are linear, so the outputs are the same up to rounding, at 0.88 to 0.93 of these layers'
-time in training and 0.94 to 0.97 at inference (benchmarks/benchmark_branches.py).
+time in training and 0.94 to 0.97 at inference, measured when it was introduced.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ try:
   from tf_slim.ops.arg_scope import _get_arg_stack  # nothing public reaches below the top
 except (ImportError, AttributeError) as error:
   logging.warning('Nets do without tf_slim, which this TensorFlow does not let in: %s', error)
-  from . import slim_fallback as tf_slim  # type: ignore[no-redef]
+  from . import slim_fallback as tf_slim
   from .slim_fallback import _get_arg_stack
 
 arg_scope = tf_slim.arg_scope

@@ -166,37 +166,6 @@ def _stolen_seconds() -> float:
     return 0.0
 
 
-def by_turns(
-  ways: Sequence[Callable[[], Pending]],
-  finish: Callable[[Pending], object],
-  *,
-  num_rounds: int,
-  repetitions: int = 3,
-) -> list[list[float]]:
-  """Seconds of each way to do a thing, in each round: on a noisy machine compare within a round.
-
-  A round in which neighbours took the machine is done again, see `undisturbed`.
-
-  Args:
-    ways: what to time; each is called once before.
-    finish: waits for what a way returned.
-    num_rounds: how often all ways take their turn.
-    repetitions: calls of a way in its turn.
-  """
-
-  def seconds(way: Callable[[], Pending]) -> float:
-    begin = time.perf_counter()
-    for _ in range(repetitions):
-      pending = way()
-    finish(pending)
-    return (time.perf_counter() - begin) / repetitions
-
-  for way in ways:
-    finish(way())
-  rounds = undisturbed(lambda: [seconds(way) for way in ways], num_rounds)
-  return [list(times) for times in zip(*(times for times, _ in rounds), strict=True)]
-
-
 def peak_resident_bytes() -> int:
   """The most memory that this process ever had."""
   try:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+import jinja2
 import markupsafe
 import numpy as np
 from PIL import Image
@@ -162,8 +163,6 @@ def _thumbnail(encoded: bytes, size: int) -> bytes:
 
 
 def _render(**content: object) -> str:
-  import jinja2  # an evaluation without a report does without it
-
   environment = jinja2.Environment(
     autoescape=True,
     finalize=_printable,

@@ -256,9 +256,9 @@ class Optimizer(tf.Module):
       if name in self._scales:
         learning_rate *= self._scales[name]
       # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
-      arguments = [slot.handle for slot in slots], gradient, learning_rate
+      arguments = [[slot.handle for slot in slots], gradient, learning_rate]
       if self._rule.own_decay:
-        arguments += (name in self._decayed,)
+        arguments.append(name in self._decayed)
       return self._rule.apply(self._config, step, variable.handle, *arguments)
 
     for name, gradient in zip(names, gradients, strict=True):

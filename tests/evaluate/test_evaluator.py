@@ -358,7 +358,6 @@ def test_outputs_that_are_no_numbers(data, nets, tmp_path):
 
 
 def test_files_of_an_evaluation(data, nets, tmp_path):
-  pytest.importorskip('jinja2')
   found = run.evaluate(
     request(data, nets[0], eval_dir=str(tmp_path / 'eval'), report=True, num_example_images=9)
   )

@@ -20,8 +20,6 @@ from slim_inception.evaluate import metrics, report
 from slim_inception.evaluate.metrics import Predictions
 from tests import records
 
-pytest.importorskip('jinja2')
-
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 NAMES = {0: HOSTILE, 1: '"quoted" & \'single\'', 2: 'Äpfel', 3: 'never', 10: 'ten\0'}
 FILE = '"><svg onload=window.hacked=1>.jpg'
