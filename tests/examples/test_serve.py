@@ -147,7 +147,7 @@ def nested(depth):
     ({'instances': ['a', {'image_bytes': 'a'}]}, ''),
     ({'signature_name': 'x', 'instances': [1]}, "no signature 'x'; there are "),
     ({'signature_name': {}, 'instances': [1]}, 'no signature {}'),
-    ({'signature_name': 'images', 'instances': [[[0]]]}, 'images has the shape (1, 1, 1)'),
+    ({'signature_name': 'images', 'instances': [[[0]]]}, '(1, 1, 1) are incompatible'),
     ({'signature_name': 'images', 'instances': [[[0], [0, 1]]]}, ''),
     ({'signature_name': 'images', 'instances': [[[float('nan'), 0], [0, 1]]]}, 'not finite'),
     ({'signature_name': 'images', 'instances': [[['a', 0], [0, 1]]]}, ''),
