@@ -119,3 +119,28 @@ def test_averages_of_a_training_run(tmp_path):
   checkpoints.save(tmp_path / 'model.ckpt-2', {name: tf.constant([1.0])})
   with pytest.raises(ValueError, match='model.ckpt-2 has no moving averages'):
     slim_files.read_checkpoint(tmp_path / 'model.ckpt-2', use_ema=True)
+
+
+def test_constants_of_a_frozen_graph(tmp_path):
+  weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+  with tf.Graph().as_default() as graph:
+    tf.constant(weights, name='Net/Logits/weights')
+    tf.constant(3, name='Net/Logits/biases')  # no weights: integers
+  (tmp_path / 'net.pb').write_bytes(graph.as_graph_def().SerializeToString())
+  (tensors,) = slim_files.read_frozen_graph(tmp_path / 'net.pb').items()
+  assert tensors[0] == 'Net/Logits/weights'
+  np.testing.assert_array_equal(tensors[1], weights)
+  for content, message in ((b'', 'net.pb is a graph without weights'), (b'\xff', 'is damaged')):
+    (tmp_path / 'net.pb').write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+      slim_files.read_frozen_graph(tmp_path / 'net.pb')
+
+
+def test_folders_without_a_state_file(tmp_path):
+  with pytest.raises(ValueError, match='holds no checkpoint'):
+    slim_files.read_checkpoint(tmp_path, None)
+  checkpoints.save(tmp_path / 'one.ckpt', {'Net/weights': tf.ones(2)})
+  assert list(slim_files.read_checkpoint(tmp_path, None)) == ['Net/weights']
+  checkpoints.save(tmp_path / 'other.ckpt', {'Net/weights': tf.ones(2)})
+  with pytest.raises(ValueError, match='several checkpoints: name one of .*one.ckpt, .*other.ckpt'):
+    slim_files.read_checkpoint(tmp_path, None)
