@@ -94,7 +94,7 @@ def _profile(config: benchmark_config.Config, folder: str) -> None:
 
   timing.prepare, clock = prepare, timing.prepare
   try:
-    {'train': net_rate.train, 'infer': net_rate.infer}[config.mode](config)
+    net_rate.MODES[config.mode](config)
   except _Profiled:
     pass
   finally:

@@ -11,9 +11,8 @@ import argparse
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
 
-from examples import digits
+from examples import digits, training
 
 BATCH = 32  # images of all replicas
 POSITIONS = 7 * 7  # of stride 8, on images of 75 x 75
@@ -23,13 +22,7 @@ def main(strategy: tf.distribute.Strategy, steps: int = 40) -> float:
   """Trains over the replicas of a strategy; returns the accuracy."""
   train, test = digits.load()
   with strategy.scope():
-    net = nets_factory.create_model(
-      'inception_v3',
-      features_only=True,
-      strides=(8,),
-      depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-    )
+    net = training.small_net()
     size = POSITIONS * net.channels[8]
     head = tf.Variable(tf.random.normal((size, 10), stddev=0.01))
     variables = [*net.trainable_variables, head]

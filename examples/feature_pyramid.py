@@ -9,7 +9,8 @@ Prints how many squares of new images are found at the right stride, and how far
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
+
+from examples import training
 
 SIZE = 107
 SIDES = {8: (9, 16), 16: (22, 34), 32: (46, 64)}  # of the squares that a stride is for, in pixels
@@ -35,13 +36,7 @@ class Detector(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.pyramid = nets_factory.create_model(
-      'inception_v3',
-      features_only=True,
-      strides=SIDES,
-      depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-    )
+    self.pyramid = training.small_net(strides=SIDES)
     widths = self.pyramid.channels
     self.lateral = [tf.Variable(kernel(1, widths[stride], WIDTH)) for stride in SIDES]
     self.head = tf.Variable(kernel(3, WIDTH, 3))
@@ -76,29 +71,22 @@ def main(steps: int = 100) -> tuple[float, float]:
   """Trains; returns the share of right strides, and the mean distance of the centres in pixels."""
   model = Detector()
   cells = model.cells()
-  variables = model.trainable_variables
-  optimizer = tf.keras.optimizers.Adam(0.003)
-  optimizer.build(variables)
 
   def nearest(objects):  # the cell of the object's stride that is nearest to its centre
     away = tf.reduce_sum((objects[:, tf.newaxis, :2] - cells[:, :2]) ** 2, -1)
     return tf.argmin(away + 1e6 * tf.cast(objects[:, 2:] != cells[:, 2], tf.float32), 1)
 
-  @tf.function(autograph=False)
-  def step(images, objects):
-    with tf.GradientTape() as tape:
-      outputs = model(images, training=True)
-      cell = nearest(objects)
-      classification = tf.nn.sparse_softmax_cross_entropy_with_logits(cell, outputs[..., 0])
-      own = tf.gather(cells, cell)
-      offset = (objects[:, :2] - own[:, :2]) / own[:, 2:]
-      off = tf.abs(tf.gather(outputs, cell, batch_dims=1)[:, 1:] - offset)
-      loss = tf.reduce_mean(classification) + tf.reduce_mean(off)
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return loss
+  def loss_of(images, objects):
+    outputs = model(images, training=True)
+    cell = nearest(objects)
+    classification = tf.nn.sparse_softmax_cross_entropy_with_logits(cell, outputs[..., 0])
+    own = tf.gather(cells, cell)
+    offset = (objects[:, :2] - own[:, :2]) / own[:, 2:]
+    off = tf.abs(tf.gather(outputs, cell, batch_dims=1)[:, 1:] - offset)
+    return tf.reduce_mean(classification) + tf.reduce_mean(off)
 
-  for number in range(steps):
-    loss = step(*make_images(16, seed=1 + number))
+  batches = (make_images(16, seed=1 + number) for number in range(steps))
+  loss = training.train(loss_of, model.trainable_variables, batches)
   images, objects = make_images(64, seed=0)
   outputs = model(images).numpy()
   best = outputs[..., 0].argmax(1)

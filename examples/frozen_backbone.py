@@ -15,7 +15,7 @@ import tensorflow as tf
 from slim_inception.nets import inception, inception_utils, nets_factory
 from slim_inception.nets.feature_pyramid import FeaturePyramid
 
-from examples import digits
+from examples import digits, training
 
 STRIDE = 8
 
@@ -49,21 +49,12 @@ def main(weights: str | None = None, steps: int = 300) -> tuple[float, bool]:
 
   kernel = tf.Variable(tf.zeros((seen.shape[1], 10)))
   bias = tf.Variable(tf.zeros(10))
-  optimizer = tf.keras.optimizers.Adam(0.01)
-  optimizer.build([kernel, bias])
 
-  @tf.function(autograph=False)
-  def step():
-    with tf.GradientTape() as tape:
-      logits = tf.matmul(seen, kernel) + bias
-      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(train.labels, logits)
-      loss = tf.reduce_mean(losses)
-    gradients = tape.gradient(loss, [kernel, bias])
-    optimizer.apply_gradients(zip(gradients, [kernel, bias], strict=True))
-    return loss
+  def loss_of():
+    logits = tf.matmul(seen, kernel) + bias
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(train.labels, logits))
 
-  for _ in range(steps):
-    loss = step()
+  loss = training.train(loss_of, [kernel, bias], [()] * steps, learning_rate=0.01)
   accuracy = float(np.mean(np.argmax(unseen @ kernel + bias, 1) == test.labels))
   same = all(np.array_equal(a, b) for a, b in zip(before, net.variables, strict=True))
   print(f'{steps} steps: loss {loss:.3f}, accuracy {accuracy:.3f}; backbone unchanged: {same}')

@@ -9,9 +9,8 @@ images are nearest to the right one of ten phrases, whose wording no image was t
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
 
-from examples import digits
+from examples import digits, training
 
 NAMES = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
 PHRASES = ('a handwritten {}', 'the digit {}', 'this is a {}', '{}', 'somebody wrote {}')
@@ -32,13 +31,7 @@ class Both(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.net = nets_factory.create_model(
-      'inception_v3',
-      features_only=True,
-      strides=(8,),
-      depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-    )
+    self.net = training.small_net()
     size = POSITIONS * self.net.channels[8]
     self.projection = tf.Variable(tf.random.normal((size, WIDTH), stddev=0.02))
     self.embedding = tf.Variable(tf.random.normal((len(WORDS), WIDTH)))
@@ -56,27 +49,24 @@ def main(steps: int = 40) -> float:
   """Trains both; returns the share of new images that are nearest to the right phrase."""
   train, test = digits.load()
   model = Both()
-  variables = model.trainable_variables
-  optimizer = tf.keras.optimizers.Adam(0.003)
-  optimizer.build(variables)
 
-  @tf.function(autograph=False)
-  def step(images, words, labels):
+  def loss_of(images, words, labels):
     same = tf.cast(labels == labels[:, tf.newaxis], tf.float32)  # a batch has several of a kind
     targets = same / tf.reduce_sum(same, 1)
-    with tf.GradientTape() as tape:
-      nearness = tf.matmul(model.of_images(images, True), model.of_texts(words), transpose_b=True)
-      logits = tf.exp(model.log_scale) * nearness
-      losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-      losses += tf.nn.softmax_cross_entropy_with_logits(targets, tf.transpose(logits))
-      loss = tf.reduce_mean(losses) / 2.0
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return loss
+    nearness = tf.matmul(model.of_images(images, True), model.of_texts(words), transpose_b=True)
+    logits = tf.exp(model.log_scale) * nearness
+    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    losses += tf.nn.softmax_cross_entropy_with_logits(targets, tf.transpose(logits))
+    return tf.reduce_mean(losses) / 2.0
 
-  rng = np.random.default_rng(0)
-  for images, labels in digits.batches(train, 32).take(steps):
-    texts = [rng.choice(PHRASES).format(NAMES[label]) for label in labels]
-    loss = step(images, words_of(texts), labels)
+  def with_texts(batches):
+    rng = np.random.default_rng(0)
+    for images, labels in batches:
+      texts = [rng.choice(PHRASES).format(NAMES[label]) for label in labels]
+      yield images, words_of(texts), labels
+
+  batches = with_texts(digits.batches(train, 32).take(steps))
+  loss = training.train(loss_of, model.trainable_variables, batches)
   phrases = model.of_texts(words_of([NEW_PHRASE.format(name) for name in NAMES]))
   nearness = tf.matmul(model.of_images(test.images), phrases, transpose_b=True)
   accuracy = float(np.mean(np.argmax(nearness, 1) == test.labels))

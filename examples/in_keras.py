@@ -14,10 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
 from slim_inception.nets.feature_pyramid import FeaturePyramid
 
-from examples import digits
+from examples import digits, training
 
 
 class Features(keras.layers.Layer):
@@ -51,13 +50,7 @@ class Features(keras.layers.Layer):
 
 
 def make_model(size: int) -> keras.Model:
-  net = nets_factory.create_model(
-    'inception_v3',
-    features_only=True,
-    strides=(8,),
-    depth_multiplier=0.25,
-    arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-  )
+  net = training.small_net()
   images = keras.Input((size, size, 3))
   features = keras.layers.Flatten()(Features(net, 8, name='inception_v3')(images))
   return keras.Model(images, keras.layers.Dense(10)(features))

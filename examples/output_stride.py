@@ -9,7 +9,8 @@ that a resized map lies on the image. Prints the intersection over union on new 
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
+
+from examples import training
 
 SIZE = 64
 
@@ -31,15 +32,7 @@ class Segmenter(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.net = nets_factory.create_model(
-      'inception_v3',
-      features_only=True,
-      strides=(8,),
-      output_stride=8,
-      align_feature_maps=True,
-      depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-    )
+    self.net = training.small_net(output_stride=8, align_feature_maps=True)
     shape = 1, 1, self.net.channels[8], 2
     self.head = tf.Variable(tf.random.normal(shape, stddev=0.05))
 
@@ -51,20 +44,13 @@ class Segmenter(tf.Module):
 def main(steps: int = 50) -> float:
   """Trains; returns the intersection over union of the discs."""
   model = Segmenter()
-  variables = model.trainable_variables
-  optimizer = tf.keras.optimizers.Adam(0.003)
-  optimizer.build(variables)
 
-  @tf.function(autograph=False)
-  def step(images, labels):
-    with tf.GradientTape() as tape:
-      logits = model(images, training=True)
-      loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return loss
+  def loss_of(images, labels):
+    logits = model(images, training=True)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
-  for number in range(steps):
-    loss = step(*make_images(8, seed=1 + number))
+  batches = (make_images(8, seed=1 + number) for number in range(steps))
+  loss = training.train(loss_of, model.trainable_variables, batches)
   images, labels = make_images(64, seed=0)
   predicted = np.argmax(model(images), -1)
   overlap = float(np.sum(predicted & labels) / np.sum(predicted | labels))

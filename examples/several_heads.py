@@ -9,9 +9,8 @@ and error on digits that were not trained on.
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
 
-from examples import digits
+from examples import digits, training
 
 POSITIONS = 7 * 7  # of stride 8, on images of 75 x 75
 
@@ -27,13 +26,7 @@ class TwoHeads(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.net = nets_factory.create_model(
-      'inception_v3',
-      features_only=True,
-      strides=(8,),
-      depth_multiplier=0.25,
-      arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.9),  # for so few steps
-    )
+    self.net = training.small_net()
     width = self.net.channels[8]
     self.digit = tf.Variable(tf.random.normal((POSITIONS * width, 10), stddev=0.01))
     self.brightness = tf.Variable(tf.zeros((width, 1)))
@@ -50,23 +43,16 @@ def main(steps: int = 60) -> tuple[float, float]:
   train, test = digits.load()
   rng = np.random.default_rng(0)
   model = TwoHeads()
-  variables = model.trainable_variables
-  optimizer = tf.keras.optimizers.Adam(0.003)
-  optimizer.build(variables)
 
-  @tf.function(autograph=False)
-  def step(images, labels, brightness):
-    with tf.GradientTape() as tape:
-      digit, logit = model(images, training=True)
-      of_digit = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, digit)
-      of_brightness = tf.nn.sigmoid_cross_entropy_with_logits(brightness, logit)
-      loss = tf.reduce_mean(of_digit + of_brightness) + model.net.regularization_loss()
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return loss
+  def loss_of(labels, images, brightness):
+    digit, logit = model(images, training=True)
+    of_digit = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, digit)
+    of_brightness = tf.nn.sigmoid_cross_entropy_with_logits(brightness, logit)
+    return tf.reduce_mean(of_digit + of_brightness) + model.net.regularization_loss()
 
-  for images, labels in digits.batches(train, 32).take(steps):
-    images, brightness = fade(images.numpy(), rng)
-    loss = step(images, labels, brightness)
+  batches = digits.batches(train, 32).take(steps)
+  faded = ((labels, *fade(images.numpy(), rng)) for images, labels in batches)
+  loss = training.train(loss_of, model.trainable_variables, faded)
   images, brightness = fade(test.images, rng)
   digit, logit = model(images)
   accuracy = float(np.mean(np.argmax(digit, 1) == test.labels))

@@ -9,7 +9,8 @@ slim-inception train --input_channels=1 --norandom_flip --nodistort_color (docs/
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory
+
+from examples import training
 
 RATE = 8000  # samples a second
 KINDS = ('steady', 'rising', 'falling', 'warbling')
@@ -38,33 +39,19 @@ def spectrograms(samples: tf.Tensor) -> tf.Tensor:
 
 def main(steps: int = 40) -> float:
   """Trains a net of one channel; returns its accuracy."""
-  net = nets_factory.create_model(
-    'inception_v3',
-    features_only=True,
-    strides=(8,),
-    input_channels=1,
-    depth_multiplier=0.25,
-    arg_scope=inception.inception_v3_arg_scope(batch_norm_decay=0.8),  # for so few steps
-  )
+  net = training.small_net(input_channels=1)
   head = tf.Variable(tf.random.normal((net.channels[8], len(KINDS)), stddev=0.05))
-  variables = [*net.trainable_variables, head]
-  optimizer = tf.keras.optimizers.Adam(0.003)
-  optimizer.build(variables)
 
   def logits_of(samples: tf.Tensor, training: bool = False) -> tf.Tensor:
     features = net(spectrograms(samples), training)[8]
     return tf.matmul(tf.reduce_mean(features, (1, 2)), head)
 
-  @tf.function(autograph=False)
-  def step(samples, kinds):
-    with tf.GradientTape() as tape:
-      logits = logits_of(samples, training=True)
-      loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits))
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return loss
+  def loss_of(samples, kinds):
+    logits = logits_of(samples, training=True)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits))
 
-  for number in range(steps):
-    loss = step(*sounds(32, seed=1 + number))
+  batches = (sounds(32, seed=1 + number) for number in range(steps))
+  loss = training.train(loss_of, [*net.trainable_variables, head], batches)
   samples, kinds = sounds(256, seed=0)
   accuracy = float(np.mean(np.argmax(logits_of(samples), 1) == kinds))
   print(f'{steps} steps: loss {loss:.3f}, accuracy {accuracy:.3f}')

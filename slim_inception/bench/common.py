@@ -20,12 +20,11 @@ Result = dict[str, Any]
 
 def facts(config: Config, **more: Any) -> Result:
   """What was measured, and where."""
-  gpus = [] if config.clone_on_cpu else tf.config.list_physical_devices('GPU')
-  details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+  details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus(config)] or [{}]
   return {
     'program': 'slim-inception',
     'version': f'tensorflow {tf.__version__}',
-    'device': details.get('device_name', f'{runners.num_cores()} cores'),
+    'device': details[0].get('device_name', f'{runners.num_cores()} cores'),
     'model_name': config.model_name,
     'image_size': config.side,
     'batch_size': config.batch_size,
@@ -48,21 +47,19 @@ def figures(times: timing.Times, images: int) -> Result:
   }
 
 
-def training_config(config: Config, **more: Any) -> config_lib.Config:
+def training_flags(config: Config) -> dict[str, Any]:
+  """The flags of a run with these."""
+  same = ('recipe', 'model_name', 'batch_size', 'precision', 'jit_compile')
+  return {'train_image_size': config.side} | {name: getattr(config, name) for name in same}
+
+
+def training_config(config: Config) -> config_lib.Config:
   """The configuration of a run with these flags."""
-  return config_lib.resolve(
-    {
-      'train_dir': 'none',
-      'dataset_dir': 'none',
-      'recipe': config.recipe,
-      'model_name': config.model_name,
-      'train_image_size': config.side,
-      'batch_size': config.batch_size,
-      'precision': config.precision,
-      'jit_compile': config.jit_compile,
-      **more,
-    }
-  )
+  return config_lib.resolve({'train_dir': 'none', 'dataset_dir': 'none', **training_flags(config)})
+
+
+def gpus(config: Config) -> list[tf.config.PhysicalDevice]:
+  return [] if config.clone_on_cpu else tf.config.list_physical_devices('GPU')
 
 
 @contextlib.contextmanager

@@ -48,9 +48,7 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     lambda result: float(result.metrics['loss']),
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.rounds)
-  peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
-  return _of_net(config, strategy, times, build_seconds, peak_bytes), others
+  return _measured(config, strategy, build_seconds, [program, *beside])
 
 
 def _batch(config: Config) -> Batch:
@@ -95,18 +93,20 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
     config.warmup_steps,
   )
-  times, *others = timing.take_turns([program, *beside], config.rounds)
-  peak_bytes = _peak_bytes(strategy)
-  return _of_net(config, strategy, times, build_seconds, peak_bytes), others
+  return _measured(config, strategy, build_seconds, [program, *beside])
 
 
-def _of_net(
+MODES = {'train': train, 'infer': infer}
+
+
+def _measured(
   config: Config,
   strategy: tf.distribute.Strategy,
-  times: timing.Times,
   build_seconds: float,
-  peak_bytes: int,
-) -> Result:
+  programs: Sequence[timing.Program],
+) -> Measured:
+  times, *others = timing.take_turns(programs, config.rounds)
+  peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
   replicas = strategy.num_replicas_in_sync
   images = config.batch_size * replicas
   net = summary.summarize(config.model_name, config.side, NUM_CLASSES)
@@ -114,12 +114,9 @@ def _of_net(
   per_image = net.training_multiply_adds if is_training else net.multiply_adds
   # Logical processors share the machine that the roofline is of, GPUs are one each.
   devices = replicas if _gpus(strategy) else 1
-  rates = {
-    'convolution': roofline.convolution_rate(config.precision) * devices,
-    'product': roofline.product_rate(config.precision) * devices,
-  }
+  convolution = roofline.convolution_rate(config.precision) * devices
   achieved = 2 * per_image * images / times.median
-  return {
+  ours = {
     **facts(config, num_replicas=replicas),
     **figures(times, images),
     'build_seconds': build_seconds,
@@ -128,10 +125,11 @@ def _of_net(
     'num_parameters': net.parameters,
     'gmacs_per_image': per_image / 1e9,
     'gflops': achieved / 1e9,
-    'convolution_gflops': rates['convolution'] / 1e9,
-    'product_gflops': rates['product'] / 1e9,
-    'roofline_share': achieved / rates['convolution'],
+    'convolution_gflops': convolution / 1e9,
+    'product_gflops': roofline.product_rate(config.precision) * devices / 1e9,
+    'roofline_share': achieved / convolution,
   }
+  return ours, others
 
 
 def _gpus(strategy: tf.distribute.Strategy) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -55,41 +56,42 @@ def last_line(text: str) -> str:
   return next((line for line in reversed(text.splitlines()) if line.strip()), 'it said nothing')
 
 
+def command(name: str, config: Config, num_classes: int) -> list[str]:
+  """What starts a peer."""
+  peer = PEERS[name]
+  request = {
+    'mode': config.mode,
+    'net': peer.nets[config.model_name],
+    'compiled': peer.compiled,
+    'num_classes': num_classes,
+    'image_size': config.side,
+    'batch_size': config.batch_size,
+    'precision': config.precision,
+    'on_cpu': config.clone_on_cpu,
+    'warmup_steps': config.warmup_steps,
+  }
+  interpreter = peer.interpreter or config.timm_python or sys.executable
+  return [interpreter, os.fspath(Path(__file__).parent / peer.script), json.dumps(request)]
+
+
 class PeerProcess:
-  """A peer, warmed up; a context manager, which stops it.
+  """A program that ends in `timing.serve`, warmed up; a context manager, which stops it.
 
   Attributes:
     program: for `timing.take_turns`.
   """
 
-  def __init__(self, name: str, config: Config, num_classes: int):
+  def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None):
     """Starts it and waits until it is warmed up.
 
     Raises:
       ValueError: it failed; its last words.
     """
-    peer = PEERS[name]
-    request = {
-      'mode': config.mode,
-      'net': peer.nets[config.model_name],
-      'compiled': peer.compiled,
-      'num_classes': num_classes,
-      'image_size': config.side,
-      'batch_size': config.batch_size,
-      'precision': config.precision,
-      'on_cpu': config.clone_on_cpu,
-      'warmup_steps': config.warmup_steps,
-    }
-    script = Path(__file__).parent / peer.script
     self._name = name
     self._errors: IO[str] = tempfile.TemporaryFile('w+')  # noqa: SIM115  closed by `close`
-    interpreter = peer.interpreter or config.timm_python or sys.executable
+    pipe = subprocess.PIPE
     self._process = subprocess.Popen(
-      [interpreter, os.fspath(script), json.dumps(request)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=self._errors,
-      text=True,
+      command, env=env, text=True, stdin=pipe, stdout=pipe, stderr=self._errors
     )
     with contextlib.ExitStack() as on_failure:
       on_failure.callback(self.close)

@@ -7,9 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import tensorflow as tf
-
-from slim_inception.bench.common import Result, facts, records
+from slim_inception.bench.common import Result, facts, gpus, records, training_flags
 from slim_inception.bench.config import Config
 
 _ROOT = Path(__file__).parents[2]
@@ -21,9 +19,8 @@ def startup(config: Config) -> Result:
   imports = [_import_seconds() for _ in range(config.rounds)]
   with records(config, num_images=256, num_distinct=16) as (name, directory):
     runs = [_first_step_seconds(config, name, directory) for _ in range(config.rounds)]
-  gpus = [] if config.clone_on_cpu else tf.config.list_physical_devices('GPU')
   return {
-    **facts(config, num_replicas=config.num_clones or max(1, len(gpus))),
+    **facts(config, num_replicas=config.num_clones or max(1, len(gpus(config)))),
     'import_seconds': sorted(imports),
     # Imports done, records and flags checked: the run describes itself.
     'described_seconds': sorted(described for described, _ in runs),
@@ -51,16 +48,11 @@ def _first_step_seconds(config: Config, name: str, directory: str) -> tuple[floa
     ValueError: the run ended before; its last words.
   """
   flags = {
+    **training_flags(config),
     'dataset_name': name,
     'dataset_dir': directory,
-    'recipe': config.recipe,
-    'model_name': config.model_name,
-    'train_image_size': config.side,
-    'batch_size': config.batch_size,
-    'precision': config.precision,
     'num_clones': config.num_clones,
     'clone_on_cpu': config.clone_on_cpu,
-    'jit_compile': config.jit_compile,
     'num_preprocessing_threads': config.num_preprocessing_threads,
     'max_number_of_steps': 1,
     'log_every_n_steps': 1,

@@ -18,7 +18,6 @@ from slim_inception.bench import common, input_rate, net_rate, peers, report, st
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peers import PeerProcess
 
-_NET_MODES = {'train': net_rate.train, 'infer': net_rate.infer}
 _OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}
 
 
@@ -38,8 +37,9 @@ def benchmark(config: Config) -> list[common.Result]:
   if names:  # all of them are in memory at once
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   with contextlib.ExitStack() as stack:
-    running = [stack.enter_context(PeerProcess(n, config, common.NUM_CLASSES)) for n in names]
-    ours, others = _NET_MODES[config.mode](config, [peer.program for peer in running])
+    commands = {name: peers.command(name, config, common.NUM_CLASSES) for name in names}
+    running = [stack.enter_context(PeerProcess(*each)) for each in commands.items()]
+    ours, others = net_rate.MODES[config.mode](config, [peer.program for peer in running])
     results = [{'mode': config.mode, **ours}]
     for name, peer, times in zip(names, running, others, strict=True):
       results.append(_of_peer(config, name, times, peer.end()))

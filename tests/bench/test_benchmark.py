@@ -260,7 +260,7 @@ def test_keras_as_a_peer(mode):
       'peers': 'keras',
     }
   )
-  with PeerProcess('keras', config, num_classes=1000) as peer:
+  with PeerProcess('keras', peers.command('keras', config, num_classes=1000)) as peer:
     (times,) = timing.take_turns([peer.program], 2)
     facts = peer.end()
   assert facts['num_parameters'] == 23817352  # trainable ones of Keras' own summary
