@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -46,15 +45,13 @@ class Options:
   beam_options: str = ''
 
   def __post_init__(self) -> None:
-    for name in ('train_shards', 'validation_shards'):
+    for name in ('train_shards', 'validation_shards', 'num_processes'):
       count = getattr(self, name)
       if count is not None and not 1 <= count <= 99999:
         raise ValueError(f'{name} must be between 1 and 99999, not {count}')
     fraction = self.validation_fraction
     if fraction is not None and not 0 <= fraction < 1:
       raise ValueError(f'validation_fraction must be at least 0 and less than 1, not {fraction}')
-    if self.num_processes < 1:
-      raise ValueError(f'num_processes must be at least 1, not {self.num_processes}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +85,9 @@ class Plan:
   notes: tuple[str, ...] = ()
 
 
-# source, options, and a folder for what has to be unpacked -> what is to be converted
+# Source, options, and a folder for what has to be unpacked -> what is to be converted. It raises
+# ValueError where the source is damaged or not laid out as the data set expects, or an option has
+# no meaning there, and OSError where the source is not there or a download failed.
 MakePlan = Callable[[str | None, Options, Path], Plan]
 
 
@@ -126,14 +125,14 @@ def convert(
       _check_plan(plan, source, dataset_dir)
       for note in plan.notes:
         logging.info('%s', note)
-      jobs = {
-        split: _jobs(plan, split, items, dataset_dir, options)
-        for split, items in plan.splits.items()
-      }
+      jobs = [job for split in plan.splits for job in _jobs(plan, split, dataset_dir, options)]
       _take_up(jobs, plan, dataset_dir, options.overwrite)
       reports = _run(jobs, options, work_dir, processes)
     conversion = _summarize(plan, reports)
-    _write_report(conversion, plan, source, options, dataset_dir)
+    facts = {'dataset': plan.name, 'source': source, 'seed': options.seed, 'notes': plan.notes}
+    counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
+    lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
+    files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
     for name, split in conversion.info.splits.items():
       if not split.num_images:
         raise ValueError(f'no usable image for {name!r}; see {dataset_dir / REPORT_FILE}')
@@ -157,6 +156,12 @@ def refuse(options: Options, names: Iterable[str], reason: str) -> None:
   for name in names:
     if getattr(options, name) is not None:
       raise ValueError(f'{reason}: leave out --{name}')
+
+
+def refuse_validation(options: Options, name: str) -> None:
+  """`refuse`s what is of validation images, for a data set that has test images instead."""
+  reason = f'{name} is split into train and test'
+  refuse(options, ('validation_fraction', 'validation_shards'), reason)
 
 
 def size_notes(
@@ -202,14 +207,10 @@ def _work_folder(dataset_dir: Path) -> Iterator[Path]:
     try:
       yield work_dir
     finally:
-      _remove_unused(work_dir, is_new)
-
-
-def _remove_unused(work_dir: Path, is_new: bool) -> None:
-  if work_dir.exists() and os.listdir(work_dir) == ['lock']:
-    shutil.rmtree(work_dir)
-    if is_new and not os.listdir(work_dir.parent):
-      work_dir.parent.rmdir()
+      if work_dir.exists() and os.listdir(work_dir) == ['lock']:
+        shutil.rmtree(work_dir)
+        if is_new and not os.listdir(dataset_dir):
+          dataset_dir.rmdir()
 
 
 def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
@@ -221,14 +222,8 @@ def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
       raise ValueError(f'no images for {split!r} in {source}')
 
 
-def _take_up(
-  jobs: dict[str, list[ShardJob]], plan: Plan, dataset_dir: Path, overwrite: bool
-) -> None:
-  """Keeps what an earlier run of the same jobs finished.
-
-  Raises:
-    FileExistsError: what is there belongs to other jobs, and may not be overwritten.
-  """
+def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: bool) -> None:
+  """Keeps what an earlier run of the same jobs finished; that of others may be overwritten."""
   work_dir = dataset_dir / WORK_FOLDER
   path, fingerprint = work_dir / _FINGERPRINT, _fingerprint(jobs, plan)
   files.sweep(dataset_dir, _OWN_FILES)
@@ -252,13 +247,13 @@ def _take_up(
   path.write_text(fingerprint)
 
 
-def _fingerprint(jobs: dict[str, list[ShardJob]], plan: Plan) -> str:
+def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:
   """A hash of all that the shards depend on."""
   digest = hashlib.blake2b(digest_size=16)
   facts = plan.name, plan.labels, plan.synsets, plan.upright, plan.keep_png
   digest.update(repr(facts).encode())
-  for job in itertools.chain.from_iterable(jobs.values()):
-    digest.update(Path(job.path).name.encode())
+  for job in jobs:
+    digest.update(job.name.encode())
     for item in job.items:
       digest.update(f'{item.filename}/{item.label}/{item.source.size}\n'.encode())
     for name in sorted(job.boxes):
@@ -269,49 +264,42 @@ def _fingerprint(jobs: dict[str, list[ShardJob]], plan: Plan) -> str:
 # The jobs
 
 
-def _jobs(
-  plan: Plan, split: str, items: list[Item], dataset_dir: Path, options: Options
-) -> list[ShardJob]:
+def _jobs(plan: Plan, split: str, dataset_dir: Path, options: Options) -> Iterator[ShardJob]:
   """Cuts a split, in an order that the seed fixes, into shards that differ by one image."""
   chosen = {'train': options.train_shards, 'validation': options.validation_shards}.get(split)
-  items = shuffled(items, options.seed, 'order')
+  items = shuffled(plan.splits[split], options.seed, 'order')
   count = min(chosen or plan.num_shards[split], len(items))
   bounds = [len(items) * index // count for index in range(count + 1)]
   synsets = plan.synsets or ('',) * len(plan.labels)
-  jobs = []
   for index in range(count):
     name = shards.shard_name(split, index, count)
     of_shard = items[bounds[index] : bounds[index + 1]]
     stems = (shard_job.stem(item.filename) for item in of_shard) if plan.boxes else ()
-    jobs.append(
-      ShardJob(
-        path=os.path.abspath(dataset_dir / name),
-        report_path=os.path.abspath(dataset_dir / WORK_FOLDER / f'{name}.json'),
-        items=of_shard,
-        classes={i.label: (plan.labels[i.label], synsets[i.label]) for i in of_shard},
-        boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
-        upright=plan.upright,
-        keep_png=plan.keep_png,
-        skip_bad=options.skip_bad,
-      )
+    yield ShardJob(
+      path=os.path.abspath(dataset_dir / name),
+      report_path=os.path.abspath(dataset_dir / WORK_FOLDER / f'{name}.json'),
+      items=of_shard,
+      classes={i.label: (plan.labels[i.label], synsets[i.label]) for i in of_shard},
+      boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
+      upright=plan.upright,
+      keep_png=plan.keep_png,
+      skip_bad=options.skip_bad,
     )
-  return jobs
 
 
 def _run(
-  jobs: dict[str, list[ShardJob]],
+  jobs: list[ShardJob],
   options: Options,
   work_dir: Path,
   processes: futures.ProcessPoolExecutor | None,
-) -> dict[str, list[ShardReport]]:
+) -> list[ShardReport]:
   """Has the jobs done that are not; returns the reports of all, in order."""
   from tqdm import tqdm  # here: reading records needs no progress bar
 
-  everything = list(itertools.chain.from_iterable(jobs.values()))
-  reports = {job.path: report for job in everything if (report := shard_job.finished(job))}
-  rest = [job for job in everything if job.path not in reports]
+  reports = {job.name: report for job in jobs if (report := shard_job.finished(job))}
+  rest = [job for job in jobs if job.name not in reports]
   if reports and rest:
-    logging.info('Going on: %d of %d shards are finished', len(reports), len(everything))
+    logging.info('Going on: %d of %d shards are finished', len(reports), len(jobs))
   total = sum(len(job.items) for job in rest)
   if options.beam:
     done = runners.run_beam(rest, options.beam_options, work_dir)
@@ -320,21 +308,19 @@ def _run(
   try:
     with contextlib.closing(done), tqdm(total=total, unit=' images', disable=None) as bar:
       for report in done:
-        reports[os.path.join(os.path.dirname(everything[0].path), report.shard.name)] = report
+        reports[report.shard.name] = report
         bar.update(sum(report.label_counts.values()) + len(report.skipped))
   except BaseException:
-    logging.info(
-      '%d of %d shards are finished; the same command goes on from there',
-      len(reports),
-      len(everything),
-    )
+    message = '%d of %d shards are finished; the same command goes on from there'
+    logging.info(message, len(reports), len(jobs))
     raise
-  return {split: [reports[job.path] for job in of_split] for split, of_split in jobs.items()}
+  return [reports[job.name] for job in jobs]
 
 
-def _summarize(plan: Plan, reports: dict[str, list[ShardReport]]) -> Conversion:
+def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
   splits = {}
-  for name, of_split in reports.items():
+  for name in plan.splits:
+    of_split = [report for report in reports if report.shard.name.startswith(f'{name}-')]
     counts: collections.Counter[int] = collections.Counter()
     for report in of_split:
       counts.update(report.label_counts)
@@ -347,25 +333,6 @@ def _summarize(plan: Plan, reports: dict[str, list[ShardReport]]) -> Conversion:
   info = dataset_info.DatasetInfo(
     plan.name, splits, len(plan.labels), plan.labels, plan.label_offset
   )
-  flat = list(itertools.chain.from_iterable(reports.values()))
-  skipped = [entry for report in flat for entry in report.skipped]
-  changed = [entry for report in flat for entry in report.changed]
+  skipped = [entry for report in reports for entry in report.skipped]
+  changed = [entry for report in reports for entry in report.changed]
   return Conversion(info, skipped, changed)
-
-
-def _write_report(
-  conversion: Conversion, plan: Plan, source: str | None, options: Options, dataset_dir: Path
-) -> None:
-  files.write_json(
-    dataset_dir / REPORT_FILE,
-    {
-      'dataset': plan.name,
-      'source': source,
-      'seed': options.seed,
-      'notes': plan.notes,
-      'num_skipped': len(conversion.skipped),
-      'num_changed': len(conversion.changed),
-      'skipped': conversion.skipped,
-      'changed': conversion.changed,
-    },
-  )

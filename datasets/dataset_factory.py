@@ -6,17 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import (
-  cifar,
-  dataset_info,
-  digits,
-  flowers,
-  image_folder,
-  imagenet,
-  mnist,
-  records,
-  shards,
-)
+from . import cifar, dataset_info, digits, flowers, image_folder, imagenet, mnist, records, shards
 
 # Larger sets than this are not counted record by record where their size is known.
 _COUNT_BYTES = 2 << 30
@@ -152,9 +142,7 @@ def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Datas
   if info:
     names = dict(enumerate(info.labels))
     return without_records(info.name, info.num_classes, names, info.label_offset)
-  names = _read_labels(Path(dataset_dir, 'labels.txt')) if dataset_dir else {}
-  if not names and name in DATASETS:
-    names = dict(enumerate(DATASETS[name].labels()))
+  names = _names(name, dataset_dir)
   return with_names(name or '', names) if names else None
 
 
@@ -177,11 +165,26 @@ def read_labels(path: str | os.PathLike) -> dict[int, str]:
     OSError: there is no such file.
     ValueError: it has other lines, or none.
   """
-  names = _read_labels(Path(path))
+  try:
+    lines = Path(path).read_text('utf-8').splitlines()
+    pairs = [line.split(':', 1) for line in lines if line.strip()]
+    names = {int(index): label for index, label in pairs}
+  except UnicodeDecodeError:
+    raise ValueError(f'{path} is no UTF-8 text of lines index:name') from None
+  except ValueError:
+    names = {-1: ''}
   if not names:
-    os.stat(path)
     raise ValueError(f'{path} is empty: lines index:name are expected')
+  if min(names) < 0:
+    raise ValueError(f'{path} is not made of lines index:name')
   return names
+
+
+def _names(name: str | None, dataset_dir: str | os.PathLike | None) -> dict[int, str]:
+  """The names of classes in labels.txt, or else those that are known of the data set."""
+  if dataset_dir and os.path.exists(path := os.path.join(dataset_dir, 'labels.txt')):
+    return read_labels(path)
+  return dict(enumerate(DATASETS[name].labels())) if name in DATASETS else {}
 
 
 def _from_info(
@@ -216,7 +219,7 @@ def _from_records(
 ) -> Dataset:
   entry = DATASETS[name]
   paths = shards.find_shards(dataset_dir, split_name, file_pattern)
-  names = _read_labels(Path(dataset_dir, 'labels.txt')) or dict(enumerate(entry.labels()))
+  names = _names(name, dataset_dir)
   num_classes = max(names) + 1 if names else entry.num_classes
   if num_classes is None:
     raise ValueError(
@@ -224,21 +227,13 @@ def _from_records(
       f'{name!r}: write labels.txt, one line index:name for each class'
     )
   schema = schema_of(paths[0])
-  smallest, largest, _ = shards.label_range(paths, schema=schema)
+  labels = shards.label_range(paths, schema=schema)
   num_samples, sizes = entry.split_sizes.get(split_name), None
   if num_samples is None or not _is_as_large_as(num_samples, paths):
     sizes = tuple(shards.count_records([path]) for path in paths)
     num_samples = sum(sizes)
   return Dataset(
-    name,
-    split_name,
-    tuple(paths),
-    num_samples,
-    num_classes,
-    names,
-    (smallest, largest),
-    schema,
-    sizes,
+    name, split_name, tuple(paths), num_samples, num_classes, names, labels, schema, sizes
   )
 
 
@@ -269,21 +264,3 @@ def _is_as_large_as(known: int, paths: list[str]) -> bool:
     return False
   estimate = shards.count_records(paths[:1]) * len(paths)
   return abs(estimate - known) < 0.01 * known
-
-
-def _read_labels(path: Path) -> dict[int, str]:
-  """Reads slim's labels.txt, lines index:name; {} where there is none."""
-  try:
-    lines = path.read_text('utf-8').splitlines()
-  except FileNotFoundError:
-    return {}
-  except UnicodeDecodeError:
-    raise ValueError(f'{path} is no UTF-8 text of lines index:name') from None
-  try:
-    pairs = [line.split(':', 1) for line in lines if line.strip()]
-    names = {int(index): label for index, label in pairs}
-  except ValueError:
-    names = {-1: ''}
-  if min(names, default=0) < 0:
-    raise ValueError(f'{path} is not made of lines index:name')
-  return names

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import files
@@ -55,22 +56,13 @@ def read_info(dataset_dir: str | os.PathLike) -> DatasetInfo | None:
   if content is None:
     return None
   try:
-    splits = {
-      name: Split(
-        split['num_images'],
-        split['num_shards'],
-        tuple(split['label_counts']),
-        tuple(Shard(**shard) for shard in split['shards']),
-      )
-      for name, split in content['splits'].items()
-    }
-    return DatasetInfo(
-      content['name'],
-      splits,
-      content['num_classes'],
-      tuple(content['labels']),
-      content['label_offset'],
-    )
+    splits = {}
+    for name, split in content['splits'].items():
+      shards = tuple(Shard(**shard) for shard in split['shards'])
+      counts = tuple(split['label_counts'])
+      splits[name] = Split(split['num_images'], split['num_shards'], counts, shards)
+    labels, offset = tuple(content['labels']), content['label_offset']
+    return DatasetInfo(content['name'], splits, content['num_classes'], labels, offset)
   except (KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path} is no description of a data set: {error!r}') from error
 
@@ -84,9 +76,15 @@ def check_sizes(dataset_dir: str | os.PathLike, info: DatasetInfo, split_name: s
   """
   if split_name not in info.splits:
     raise ValueError(no_split(dataset_dir, split_name, info.splits))
-  for shard in info.splits[split_name].shards:
+  for error in wrong_sizes(dataset_dir, info.splits[split_name]):
+    raise error
+
+
+def wrong_sizes(dataset_dir: str | os.PathLike, split: Split) -> Iterator[Exception]:
+  """Yields what `check_sizes` raises, for every shard that is missing or of another size."""
+  for shard in split.shards:
     path = Path(dataset_dir, shard.name)
     if not path.exists():
-      raise FileNotFoundError(f'{path} is missing; {INFO_FILE} lists it')
-    if (size := path.stat().st_size) != shard.num_bytes:
-      raise ValueError(f'{path} has {size} bytes, {INFO_FILE} says {shard.num_bytes}')
+      yield FileNotFoundError(f'{path} is missing; {INFO_FILE} lists it')
+    elif (size := path.stat().st_size) != shard.num_bytes:
+      yield ValueError(f'{path} has {size} bytes, {INFO_FILE} says {shard.num_bytes}')

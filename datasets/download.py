@@ -95,6 +95,13 @@ def locate(source: str, expected: str, names: Iterable[str]) -> Path:
   return next((path / name for name in names if (path / name).exists()), path)
 
 
+def obtain(
+  source: str | None, archive: Download, expected: str, names: Iterable[str], work_dir: Path
+) -> Path:
+  """A local copy, see `locate`, or what is downloaded where no source is given."""
+  return locate(source, expected, names) if source else archive.fetch(work_dir)
+
+
 @contextlib.contextmanager
 def scratch(work_dir: Path) -> Iterator[Path]:
   """Yields the path of a folder, yet to be made, for what a plan has to unpack.

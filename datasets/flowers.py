@@ -5,7 +5,7 @@ random, are for validation; which ones, the seed says.
 """
 
 import functools
-import os
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,13 +30,11 @@ def make_plan(
 ) -> conversion.Plan:
   """Downloads the archive, or finds the images in a local copy, packed or unpacked.
 
-  Raises:
-    ValueError: a class has no images, the archive is damaged, or a fraction to hold out is given.
-    OSError: the download failed, or the source does not exist.
+  See `conversion.MakePlan`; `archive` replaces the published one.
   """
   conversion.refuse(options, ['validation_fraction'], 'flowers hold out 350 of 3,670 images')
   with download.scratch(work_dir) as folder:
-    path = download.locate(source, EXPECTED, _NAMES) if source else archive.fetch(work_dir)
+    path = download.obtain(source, archive, EXPECTED, _NAMES, work_dir)
     items = list(_items(download.unzip(path, folder), folder))
     present = {item.label for item in items}
     missing = [name for label, name in enumerate(CLASSES) if label not in present]
@@ -58,19 +56,13 @@ def make_plan(
 
 def _items(root: Path, work_dir: Path) -> Iterator[conversion.Item]:
   """Images are called <class>/<file>, wherever they lie: the same split from every copy."""
-  for entry in _entries(root, work_dir):
+  folders = [name for name in CLASSES if (root / name).is_dir()]
+  walked = (sources.walk_folder(root / name, f'{name}/') for name in folders)
+  entries = itertools.chain(*walked) if root.is_dir() else sources.walk(root, work_dir)
+  for entry in entries:
     *_, folder, name = ('', *entry.path.split('/'))
     if folder in CLASSES:
       yield conversion.Item(f'{folder}/{name}', CLASSES.index(folder), entry.source)
-
-
-def _entries(root: Path, work_dir: Path) -> Iterator[sources.Entry]:
-  if not root.is_dir():
-    yield from sources.walk(root, work_dir)
-    return
-  for name in CLASSES:
-    if os.path.isdir(root / name):
-      yield from sources.walk_folder(root / name, f'{name}/')
 
 
 convert = functools.partial(conversion.convert, make_plan)

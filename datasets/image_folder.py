@@ -20,13 +20,7 @@ _IMAGES_PER_SHARD = 1000
 def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
-  """Finds classes and images.
-
-  Raises:
-    ValueError: no class folders, the splits differ in their classes, or a fraction is asked of a
-      source that has its own validation images.
-    OSError: the source is no folder.
-  """
+  """Finds classes and images, see `conversion.MakePlan`; splits must have the same classes."""
   root = files.source_folder(source, LAYOUT)
   train, validation = _split_folders(root)
   classes = _classes(train)
@@ -41,7 +35,7 @@ def make_plan(
       raise ValueError(
         f'{source} has its own {validation.name}/ folder: leave out --validation_fraction'
       )
-    _check_same(classes, _classes(validation), validation.name)
+    _check_same({'train': set(classes), validation.name: set(_classes(validation))})
     held_out = _items(validation, classes, root)
   else:
     fraction = options.validation_fraction
@@ -51,15 +45,14 @@ def make_plan(
   splits = {'train': list(itertools.chain(*items.values()))}
   if any(held_out.values()):
     splits['validation'] = list(itertools.chain(*held_out.values()))
-  sizes = {name: len(of_split) for name, of_split in splits.items()}
   return conversion.Plan(
     name='image_folder',
     splits=splits,
     labels=tuple(map(files.readable, classes)),
     # Several files even for a small training set, so that several readers and workers share it.
     num_shards={
-      name: max(4 if name == 'train' else 1, size // _IMAGES_PER_SHARD)
-      for name, size in sizes.items()
+      name: max(4 if name == 'train' else 1, len(of_split) // _IMAGES_PER_SHARD)
+      for name, of_split in splits.items()
     },
     upright=True,
     folders=(train, validation) if validation else (train,),
@@ -88,17 +81,15 @@ def _classes(folder: Path) -> list[str]:
   return classes
 
 
-def _check_same(train: list[str], validation: list[str], folder: str) -> None:
+def _check_same(classes: Mapping[str, set[str]]) -> None:
+  common = set.intersection(*classes.values())
   differences = [
-    f'only in {where}/: {files.some(sorted(names))}'
-    for where, names in (
-      ('train', set(train) - set(validation)),
-      (folder, set(validation) - set(train)),
-    )
-    if names
+    f'only in {folder}/: {files.some(sorted(names - common))}'
+    for folder, names in classes.items()
+    if names - common
   ]
   if differences:
-    raise ValueError(f'train/ and {folder}/ differ in their classes; {"; ".join(differences)}')
+    raise ValueError(f'{"/ and ".join(classes)}/ differ in their classes; {"; ".join(differences)}')
 
 
 def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conversion.Item]]:

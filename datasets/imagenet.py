@@ -10,7 +10,6 @@ EXIF orientation included, as in everyone's published numbers; CMYK and PNG file
 """
 
 import collections
-import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -32,9 +31,7 @@ _SPLIT_NAMES = {'ILSVRC2012_val_': 'validation', 'ILSVRC2012_test_': 'test'}
 _WNID = re.compile(r'n\d{8}')
 _VALIDATION = re.compile(r'ILSVRC2012_val_(\d{8})')
 _WNID_SUFFIX = re.compile(r'_(n\d{8})(?=\.\w+$)')  # Hugging Face: n01440764_10026_n01440764.JPEG
-_KAGGLE_LABELS, _CAFFE_LABELS, _SLIM_LABELS = (
-  'LOC_val_solution.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt',
-)  # fmt: skip
+_SLIM_LABELS = 'imagenet_2012_validation_synset_labels.txt'
 _IMAGES = ('.jpeg', '.jpg', '.png')
 _CONTRADICTION = 'images whose folder is of another class than their name; the folder counts'
 _BOXES_TWICE = 'images whose boxes are given twice; the first are taken'
@@ -50,6 +47,11 @@ def synsets() -> dict[str, str]:
   """WordNet id -> text of the 1000 classes, in label order: the first has label 1."""
   lines = _data('imagenet_synsets.tsv').splitlines()
   return dict(line.split('\t') for line in lines)
+
+
+@functools.cache
+def _label_of() -> dict[str, int]:
+  return {wnid: label for label, wnid in enumerate(synsets(), start=1)}
 
 
 @functools.cache
@@ -116,7 +118,6 @@ def _parse_folder(folder: str) -> tuple[str, str, str]:
   return '', '/'.join(folders[: classes[-1]] if classes else folders), wnid
 
 
-@dataclasses.dataclass
 class _Contents:
   """What the sources hold, sorted by what it is.
 
@@ -130,30 +131,20 @@ class _Contents:
     ignored: reason -> names.
   """
 
-  items: dict[str, list[conversion.Item]] = dataclasses.field(
-    default_factory=lambda: {'train': [], 'validation': []}
-  )
-  flat: list[tuple[str, _PathParts, sources.Entry]] = dataclasses.field(default_factory=list)
-  names: dict[str, set[str]] = dataclasses.field(
-    default_factory=lambda: {'train': set(), 'validation': set()}
-  )
-  roots: dict[str, dict[str, str]] = dataclasses.field(
-    default_factory=lambda: collections.defaultdict(dict)
-  )
-  listed: dict[str, str] = dataclasses.field(default_factory=dict)
-  boxes: dict[str, bytes] = dataclasses.field(default_factory=dict)
-  ignored: dict[str, list[str]] = dataclasses.field(
-    default_factory=lambda: collections.defaultdict(list)
-  )
+  def __init__(self) -> None:
+    self.items: dict[str, list[conversion.Item]] = {'train': [], 'validation': []}
+    self.flat: list[tuple[str, _PathParts, sources.Entry]] = []
+    self.names: dict[str, set[str]] = {'train': set(), 'validation': set()}
+    self.roots: dict[str, dict[str, str]] = {'train': {}, 'validation': {}}
+    self.listed: dict[str, str] = {}
+    self.boxes: dict[str, bytes] = {}
+    self.ignored: dict[str, list[str]] = collections.defaultdict(list)
 
 
 def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
-  """Finds the images, their classes and boxes in all of the sources.
+  """Finds the images, their classes and boxes in all of the sources, see `conversion.MakePlan`.
 
-  Raises:
-    ValueError: there are none, two sources hold the same split, lists contradict each other, an
-      archive is damaged, or a fraction to hold out is given.
-    OSError: a source is not there.
+  A ValueError also says that two sources hold the same split, or that lists contradict each other.
   """
   conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation images')
   paths = _paths(source)
@@ -184,14 +175,7 @@ def _paths(source: str | None) -> list[Path]:
 
 
 def _sort(entries: Iterable[sources.Entry], base: str, contents: _Contents) -> None:
-  """Puts every file where it belongs; what is no image is recognised by its name.
-
-  Args:
-    entries: of one source.
-    base: the folder that their paths begin in.
-    contents: what is added to.
-  """
-  label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
+  """Puts every file of one source, which lies in the folder `base`, where it belongs."""
   for entry in entries:
     parts = _parse_path(entry.path)
     if parts.filename.endswith(_NO_IMAGES):
@@ -209,10 +193,10 @@ def _sort(entries: Iterable[sources.Entry], base: str, contents: _Contents) -> N
       contents.ignored['test images, which have no labels'].append(parts.filename)
     elif parts.split == 'validation' and not wnid:
       contents.flat.append((base, parts, entry))
-    elif parts.split and wnid in label:
+    elif parts.split and wnid in synsets():
       if parts.named not in ('', wnid):
         contents.ignored[_CONTRADICTION].append(parts.filename)
-      _add(contents, base, parts, entry, label[wnid])
+      _add(contents, base, parts, entry, wnid)
     elif parts.split:
       contents.ignored['images in folders that are no class of ImageNet'].append(wnid or entry.path)
     elif parts.filename.lower().endswith(_IMAGES):
@@ -220,7 +204,7 @@ def _sort(entries: Iterable[sources.Entry], base: str, contents: _Contents) -> N
 
 
 def _add(
-  contents: _Contents, base: str, parts: _PathParts, entry: sources.Entry, label: int
+  contents: _Contents, base: str, parts: _PathParts, entry: sources.Entry, wnid: str
 ) -> None:
   root, roots = f'{base}/{parts.root}', contents.roots[parts.split]
   if roots and root not in roots:
@@ -235,7 +219,8 @@ def _add(
     )
   contents.names[parts.split].add(parts.filename)
   roots.setdefault(root, f'{base}/{entry.path}')
-  contents.items[parts.split].append(conversion.Item(parts.filename, label, entry.source))
+  item = conversion.Item(parts.filename, _label_of()[wnid], entry.source)
+  contents.items[parts.split].append(item)
 
 
 def _synset_of(path: str, label: int, wnid: str) -> str:
@@ -262,14 +247,9 @@ def _read_list(entry: sources.Entry, name: str, contents: _Contents) -> None:
       contents.ignored[_BOXES_TWICE].append(name)
     elif boxes:
       contents.boxes[stem] = boxes
-  elif name == _KAGGLE_LABELS:
-    _add_listed(entry.path, _kaggle_labels(entry.source.read()), contents)
-  elif name == _CAFFE_LABELS:
-    _add_listed(entry.path, _caffe_labels(entry.source.read()), contents)
-  elif name == _SLIM_LABELS:
-    lines = entry.source.read().decode('ascii', 'replace').split()
-    numbered = {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(lines, start=1)}
-    _add_listed(entry.path, numbered, contents)
+  elif name in _LISTS:
+    lines = entry.source.read().decode('utf-8', 'replace').splitlines()
+    _add_listed(entry.path, _LISTS[name](lines), contents)
   elif name.endswith('.csv') and not name.startswith('LOC_'):
     _add_boxes(entry, contents)
 
@@ -295,19 +275,22 @@ def _official_synset(stem: str) -> str | None:
   return validation_synsets()[number - 1] if 1 <= number <= SPLIT_SIZES['validation'] else None
 
 
-def _kaggle_labels(content: bytes) -> dict[str, str]:
+def _slim_labels(lines: list[str]) -> dict[str, str]:
+  return {f'ILSVRC2012_val_{i:08d}': wnid for i, wnid in enumerate(' '.join(lines).split(), 1)}
+
+
+def _kaggle_labels(lines: list[str]) -> dict[str, str]:
   """ImageId,PredictionString with lines ILSVRC2012_val_00048981,n03995372 85 1 499 272 ..."""
-  lines = content.decode('utf-8', 'replace').splitlines()
   pairs = [line.replace(',', ' ').split() for line in lines if not line.startswith('ImageId,')]
   return {pair[0]: pair[1] for pair in pairs if len(pair) > 1}
 
 
-def _caffe_labels(content: bytes) -> dict[str, str]:
+def _caffe_labels(lines: list[str]) -> dict[str, str]:
   """Lines ILSVRC2012_val_00000001.JPEG 65, labels 0 .. 999; {} where the number only counts lines.
 
   Kaggle's val.txt has ILSVRC2012_val_00000001 1, ILSVRC2012_val_00000002 2, ...
   """
-  pairs = [line.split() for line in content.decode('utf-8', 'replace').splitlines() if line.strip()]
+  pairs = [line.split() for line in lines if line.strip()]
   if any(len(pair) != 2 or not pair[1].isdecimal() for pair in pairs):
     return {}
   stems = [Path(name).name.split('.')[0] for name, _ in pairs]
@@ -317,6 +300,13 @@ def _caffe_labels(content: bytes) -> dict[str, str]:
     return {}
   order = list(synsets())
   return {stem: order[number] for stem, number in zip(stems, numbers, strict=True)}
+
+
+_LISTS = {
+  'LOC_val_solution.csv': _kaggle_labels,
+  'val.txt': _caffe_labels,
+  _SLIM_LABELS: _slim_labels,
+}
 
 
 def _add_listed(path: str, synset_of: Mapping[str, str], contents: _Contents) -> None:
@@ -332,12 +322,11 @@ def _add_listed(path: str, synset_of: Mapping[str, str], contents: _Contents) ->
 
 
 def _add_flat_validation(contents: _Contents) -> None:
-  label = {wnid: index for index, wnid in enumerate(synsets(), start=1)}
   for base, parts, entry in contents.flat:
     stem = shard_job.stem(parts.filename)
     wnid = contents.listed.get(stem) or _official_synset(stem)
     if wnid:
-      _add(contents, base, parts, entry, label[wnid])
+      _add(contents, base, parts, entry, wnid)
     else:
       reason = 'validation files whose class no folder and no list says'
       contents.ignored[reason].append(parts.filename)
@@ -355,10 +344,9 @@ def _notes(contents: _Contents) -> list[str]:
       continue
     ((root, first),) = contents.roots[split].items()
     notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} images')
-    if len(items) != SPLIT_SIZES[split]:
-      notes.append(f'{split} of ImageNet has {SPLIT_SIZES[split]:,} images, not {len(items):,}')
+    notes += conversion.size_notes('ImageNet', {split: items}, SPLIT_SIZES)
     present = {item.label for item in items}
-    missing = [wnid for index, wnid in enumerate(synsets(), 1) if index not in present]
+    missing = [wnid for wnid, label in _label_of().items() if label not in present]
     if missing:
       notes.append(f'no {split} images of {len(missing)} of 1000 classes: {files.some(missing)}')
   order = list(synsets())
@@ -373,9 +361,8 @@ def _notes(contents: _Contents) -> list[str]:
       f'the folder counts: {files.some(elsewhere)}'
     )
   for reason, names in contents.ignored.items():
-    if not names:
-      continue
-    notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
+    if names:
+      notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
   if contents.boxes:
     with_boxes = sum(
       shard_job.stem(item.filename) in contents.boxes

@@ -11,27 +11,20 @@ from pathlib import Path
 
 from . import conversion, download, files, sources
 
-_BASE = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
+
+def _file(name: str, sha256: str) -> download.Download:
+  url = f'https://storage.googleapis.com/cvdf-datasets/mnist/{name}-ubyte.gz'
+  return download.Download(url, sha256)
+
+
 FILES = {  # split -> images, labels
   'train': (
-    download.Download(
-      f'{_BASE}train-images-idx3-ubyte.gz',
-      '440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609',
-    ),
-    download.Download(
-      f'{_BASE}train-labels-idx1-ubyte.gz',
-      '3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c',
-    ),
+    _file('train-images-idx3', '440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609'),
+    _file('train-labels-idx1', '3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c'),
   ),
   'test': (
-    download.Download(
-      f'{_BASE}t10k-images-idx3-ubyte.gz',
-      '8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6',
-    ),
-    download.Download(
-      f'{_BASE}t10k-labels-idx1-ubyte.gz',
-      'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6',
-    ),
+    _file('t10k-images-idx3', '8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6'),
+    _file('t10k-labels-idx1', 'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6'),
   ),
 }
 SIZE = 28
@@ -51,18 +44,8 @@ def make_plan(
   work_dir: Path,
   downloads: Mapping[str, tuple[download.Download, download.Download]] = FILES,
 ) -> conversion.Plan:
-  """Downloads the four files, or finds them in a folder, gzipped or not.
-
-  Raises:
-    ValueError: a file is missing in the folder, is damaged or holds something else; an option
-      that has no meaning here.
-    OSError: a download failed, or the source is no folder.
-  """
-  conversion.refuse(
-    options,
-    ('validation_fraction', 'validation_shards'),
-    'mnist is split into train and test',
-  )
+  """Downloads the four files, or finds them in a folder, gzipped or not: `conversion.MakePlan`."""
+  conversion.refuse_validation(options, 'mnist')
   if source:
     files.source_folder(source, EXPECTED)
   with download.scratch(work_dir) as folder:

@@ -146,9 +146,7 @@ def parse_labels(
   return parsed[schema.label] + schema.label_offset
 
 
-def _label_feature(
-  multi_label: bool,
-) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
+def _label_feature(multi_label: bool) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
   import tensorflow as tf
 
   if multi_label:

@@ -36,10 +36,16 @@ def run(
   """
   if processes is None:
     yield from map(write_one_shard, jobs)
-  else:
-    # Its end is the sign to stop: no lock, which a process that is killed would keep.
-    with tempfile.NamedTemporaryFile(prefix='slim-inception-running-') as running:
-      yield from _as_completed(processes, jobs, 2 * num_processes, running.name)
+    return
+  pending: set[futures.Future[ShardReport]] = set()
+  # Its end is the sign to stop: no lock, which a process that is killed would keep.
+  with tempfile.NamedTemporaryFile(prefix='slim-inception-running-') as running:
+    for job in jobs:  # as they are taken: a thousand with all their items need not wait in a queue
+      pending.add(processes.submit(_run_one, job, running.name))
+      if len(pending) >= 2 * num_processes:
+        done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+        yield from (future.result() for future in done)
+    yield from (future.result() for future in futures.as_completed(pending))
 
 
 @contextlib.contextmanager
@@ -56,7 +62,7 @@ def pool(num_processes: int) -> Iterator[futures.ProcessPoolExecutor | None]:
     return
   # Forking this process, which may have threads, is not safe; its server of forks has none.
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(_IMPORTED)
+  context.set_forkserver_preload([f'{__package__}.verification'])  # once for all processes
   processes = futures.ProcessPoolExecutor(num_processes, context, _end_with_parent)
   try:
     _start_all(processes, num_processes)
@@ -75,22 +81,6 @@ def _start_all(processes: futures.ProcessPoolExecutor, count: int) -> None:
       processes.submit(int)
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _as_completed(
-  pool: futures.ProcessPoolExecutor, jobs: Iterable[ShardJob], most: int, running: str
-) -> Iterator[ShardReport]:
-  """Hands out jobs as they are taken: a thousand with all their items need not wait in a queue."""
-  pending: set[futures.Future[ShardReport]] = set()
-  for job in jobs:
-    pending.add(pool.submit(_run_one, job, running))
-    if len(pending) >= most:
-      done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
-      yield from (future.result() for future in done)
-  yield from (future.result() for future in futures.as_completed(pending))
-
-
-_IMPORTED = [f'{__package__}.verification']  # once for all processes
 
 
 def _end_with_parent() -> None:
@@ -141,11 +131,9 @@ def run_beam(
       "--runner=beam needs Apache Beam: pip install 'slim-inception[beam]'"
     ) from error
   jobs = list(jobs)
-  paths = []
-  for job in jobs:
-    path = work_dir / f'{Path(job.path).name}.job'
-    path.write_bytes(pickle.dumps(job))
-    paths.append(os.path.abspath(path))
+  paths = [os.path.abspath(work_dir / f'{job.name}.job') for job in jobs]
+  for job, path in zip(jobs, paths, strict=True):
+    Path(path).write_bytes(pickle.dumps(job))
   arguments = shlex.split(options)
   if not any(argument.startswith('--runner') for argument in arguments):
     arguments.append(f'--runner={_LOCAL_RUNNER}')

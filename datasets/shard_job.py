@@ -48,6 +48,11 @@ class ShardJob:
   keep_png: bool
   skip_bad: bool
 
+  @property
+  def name(self) -> str:
+    """Of the shard."""
+    return os.path.basename(self.path)
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport:
@@ -102,14 +107,11 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
 
 def _example(item: Item, image: images.CheckedImage, job: ShardJob) -> list[bytes]:
   text, synset = job.classes[item.label]
+  facts = image._asdict()
+  del facts['change']
   return records.encode_example(
-    image.encoded,
+    **facts,
     label=item.label,
-    image_format=image.image_format,
-    height=image.height,
-    width=image.width,
-    colorspace=image.colorspace,
-    channels=image.channels,
     text=text,
     synset=synset or None,
     filename=item.filename,

@@ -227,31 +227,22 @@ def read_shard(path: str | os.PathLike) -> Iterator[Record]:
 
   A damaged length ends the reading, since nobody knows where the next record begins.
   """
+  size, index = os.path.getsize(path), 0
   with open(path, 'rb') as file:
-    for index, (start, length) in enumerate(_framing(path)):
-      location = f'{path}: record {index} at byte {start - _HEADER_BYTES}'
-      if length is None:
+    while (offset := file.tell()) < size:
+      location = f'{path}: record {index} at byte {offset}'
+      header = file.read(_HEADER_BYTES)
+      length = int.from_bytes(header[:_LENGTH_BYTES], 'little')
+      if offset + _HEADER_BYTES + length + _CRC_BYTES > size:
         yield Record(location, b'', 'runs past the end of the file: it is cut short or damaged')
         return
-      file.seek(start - _HEADER_BYTES)
-      header = file.read(_HEADER_BYTES)
       if _masked(google_crc32c.value(header[:_LENGTH_BYTES])) != header[_LENGTH_BYTES:]:
         yield Record(location, b'', 'has a length that does not match its checksum')
         return
       data = file.read(length)
       agrees = _masked(google_crc32c.value(data)) == file.read(_CRC_BYTES)
       yield Record(location, data, '' if agrees else 'does not match its checksum')
-
-
-def _framing(path: str | os.PathLike) -> Iterator[tuple[int, int | None]]:
-  """`walk_shard`, with the length None where it raises ValueError."""
-  end = 0
-  try:
-    for start, length in walk_shard(path):
-      yield start, length
-      end = start + length + _CRC_BYTES
-  except ValueError:
-    yield end + _HEADER_BYTES, None
+      index += 1
 
 
 def count_records(paths: Iterable[str | os.PathLike]) -> int:
@@ -274,16 +265,11 @@ def find_damage(paths: Iterable[str | os.PathLike]) -> str | None:
 
 
 def label_range(
-  paths: Sequence[str | os.PathLike],
-  max_records: int = 2000,
-  schema: records.Schema = records.SLIM,
-) -> tuple[int, int, int]:
-  """Reads labels of record sets that have no `dataset.json`.
+  paths: Sequence[str | os.PathLike], max_records: int = 2000, schema: records.Schema = records.SLIM
+) -> tuple[int, int]:
+  """The smallest and the largest label of about `max_records` records.
 
   The look goes into every shard, since some writers leave records sorted by class.
-
-  Returns:
-    smallest label, largest label, number of records seen (about `max_records` at most).
 
   Raises:
     ValueError: a record is no Example, or has no label under the schema's key (names those it has).
@@ -292,7 +278,7 @@ def label_range(
   labels = [label for path in paths for label in _first_labels(path, each, schema)]
   if not labels:
     raise ValueError(f'no records in {", ".join(map(str, paths))}')
-  return min(labels), max(labels), len(labels)
+  return min(labels), max(labels)
 
 
 def _first_labels(path: str | os.PathLike, count: int, schema: records.Schema) -> Iterator[int]:

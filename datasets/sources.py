@@ -84,7 +84,7 @@ class Unreadable(NamedTuple):
 class RawImage(NamedTuple):
   """Pixels as they are, one plane of bytes a channel, which are read as a PNG."""
 
-  planes: Slice
+  planes: Slice | Content
   width: int
   height: int
 
@@ -188,7 +188,7 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
         if os.path.basename(name)[:1] not in ('', '.'):
           yield Entry(f'{prefix}/{name}', member)
     elif magic[:2] == b'\x1f\x8b' and prefix.endswith(COMPRESSED_TAR):
-      yield from _walk_compressed_tar(file, path, prefix)
+      yield from _walk_tar(file, path, prefix, 'r|gz')
     elif is_tar or prefix.endswith(TAR):
       yield from _walk_tar(file, path, prefix)
     else:
@@ -196,35 +196,27 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
       yield Entry(prefix, File(folder or '.', name, os.path.getsize(path)))
 
 
-def _walk_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Entry]:
-  """Reads the headers of a tar that begins where `file` stands, and of the tars within it."""
+def _walk_tar(file: BinaryIO, path: str, prefix: str, mode: str = 'r:') -> Iterator[Entry]:
+  """Reads the headers of a tar that begins where `file` stands, and of the tars within it.
+
+  A compressed one (mode 'r|gz') is read once from front to end, contents included.
+  """
   try:
-    with tarfile.open(fileobj=file, mode='r:') as tar:
+    with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
       while (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # a kilobyte each, never needed again
+        tar.members.clear()  # a kilobyte each, never needed again
         is_link = member.islnk() or member.issym()
         if not (member.isfile() or is_link) or os.path.basename(member.name)[:1] == '.':
           continue
         inner = f'{prefix}/{files.readable(member.name)}'
         if is_link:
           yield Entry(inner, Unreadable('a link within its tar'))
+        elif mode != 'r:':
+          yield Entry(inner, Content(tar.extractfile(member).read()), path)
         elif inner.endswith(TAR):
           file.seek(member.offset_data)
           yield from _walk_tar(file, path, inner)
         else:
           yield Entry(inner, Slice(path, member.offset_data, member.size))
-  except tarfile.TarError as error:
+  except (tarfile.TarError, EOFError, zlib.error) as error:
     raise ValueError(f'{prefix} is no tar, cut short or damaged: {error} ({path})') from error
-
-
-def _walk_compressed_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Entry]:
-  try:
-    with tarfile.open(fileobj=file, mode='r|gz') as tar:
-      while (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]
-        is_hidden = os.path.basename(member.name)[:1] == '.'
-        if member.isfile() and not is_hidden and (packed := tar.extractfile(member)):
-          content = Content(packed.read())
-          yield Entry(f'{prefix}/{files.readable(member.name)}', content, path)
-  except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-    raise ValueError(f'{path} is cut short or damaged: {error}') from error

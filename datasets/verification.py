@@ -8,6 +8,7 @@ CRC and number of records against `dataset.json`; the whole: counts of each clas
 import collections
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,8 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
     ValueError, OSError: there are no records, or `dataset.json` cannot be read.
   """
   info = dataset_info.read_info(dataset_dir)
-  problems: list[str] = []
-  if info:
-    problems += _inconsistencies(info)
-  splits = _listed(dataset_dir, info, problems) if info else _unlisted(dataset_dir)
-  checks = {
-    name: [_check_of(path, info) for path in paths if os.path.exists(path)]
-    for name, paths in splits.items()
-  }
+  problems = [*_inconsistencies(dataset_dir, info)] if info else []
+  checks = _checks(dataset_dir, info)
   everything = [check for of_split in checks.values() for check in of_split]
   facts = dict(zip(everything, _run(everything, num_processes), strict=True))
   num_records = 0
@@ -77,57 +72,48 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
   return Verification(num_records, len(everything), tuple(problems), info is not None)
 
 
-def _inconsistencies(info: DatasetInfo) -> list[str]:
-  """Whether dataset.json agrees with itself."""
+def _inconsistencies(dataset_dir: str | os.PathLike, info: DatasetInfo) -> Iterator[str]:
+  """Where dataset.json disagrees with itself or with the names and sizes of the files."""
   lengths = {'labels': len(info.labels)} | {
     f'label_counts of {name!r}': len(split.label_counts) for name, split in info.splits.items()
   }
-  return [
-    f'{INFO_FILE}: {length} {what}, but num_classes is {info.num_classes}'
-    for what, length in lengths.items()
-    if length != info.num_classes
-  ]
+  for what, length in lengths.items():
+    if length != info.num_classes:
+      yield f'{INFO_FILE}: {length} {what}, but num_classes is {info.num_classes}'
+  for split in info.splits.values():
+    yield from map(str, dataset_info.wrong_sizes(dataset_dir, split))
+  listed = {shard.name for split in info.splits.values() for shard in split.shards}
+  for name in sorted(os.listdir(dataset_dir)):
+    if shards.is_shard_name(name) and name not in listed:
+      yield f'{Path(dataset_dir, name)} is not in {INFO_FILE}'
 
 
 def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
   from tqdm import tqdm
 
-  num_processes = min(num_processes, len(checks))
-  with tqdm(total=len(checks), unit=' shards', disable=None) as bar:
-    facts = []
-    with runners.pool(num_processes) as pool:
-      for of_shard in pool.map(_read, checks) if pool else map(_read, checks):
-        facts.append(of_shard)
-        bar.update()
-  return facts
+  with runners.pool(min(num_processes, len(checks))) as pool:
+    facts = pool.map(_read, checks) if pool else map(_read, checks)
+    return list(tqdm(facts, total=len(checks), unit=' shards', disable=None))
 
 
-def _listed(
-  dataset_dir: str | os.PathLike, info: DatasetInfo, problems: list[str]
-) -> dict[str, list[str]]:
-  """The shards that dataset.json lists; notes those that are missing, short or not listed."""
-  listed = {}
-  for name, split in info.splits.items():
-    listed[name] = [os.path.join(dataset_dir, shard.name) for shard in split.shards]
-    for shard, path in zip(split.shards, listed[name], strict=True):
-      if not os.path.exists(path):
-        problems.append(f'{path} is missing; {INFO_FILE} lists it')
-      elif (size := os.path.getsize(path)) != shard.num_bytes:
-        problems.append(f'{path} has {size} bytes, {INFO_FILE} says {shard.num_bytes}')
-  known = {shard.name for split in info.splits.values() for shard in split.shards}
-  surplus = {name for name in os.listdir(dataset_dir) if shards.is_shard_name(name)} - known
-  problems += [f'{Path(dataset_dir, name)} is not in {INFO_FILE}' for name in sorted(surplus)]
-  return listed
-
-
-def _unlisted(dataset_dir: str | os.PathLike) -> dict[str, list[str]]:
-  return {name: shards.find_shards(dataset_dir, name) for name in shards.splits_in(dataset_dir)}
-
-
-def _check_of(path: str, info: DatasetInfo | None) -> _Check:
+def _checks(dataset_dir: str | os.PathLike, info: DatasetInfo | None) -> dict[str, list[_Check]]:
+  """The shards of each split that are there: those that dataset.json lists, or all."""
   if info is None:
-    return _Check(path, dataset_factory.schema_of(path), None, False)
-  return _Check(path, records.SLIM, info.num_classes, info.name == 'imagenet')
+    return {
+      name: [
+        _Check(path, dataset_factory.schema_of(path), None, False)
+        for path in shards.find_shards(dataset_dir, name)
+      ]
+      for name in shards.splits_in(dataset_dir)
+    }
+  return {
+    name: [
+      _Check(path, records.SLIM, info.num_classes, info.name == 'imagenet')
+      for shard in split.shards
+      if os.path.exists(path := os.path.join(dataset_dir, shard.name))
+    ]
+    for name, split in info.splits.items()
+  }
 
 
 def _against_info(

@@ -13,7 +13,8 @@ from typing import BinaryIO, NamedTuple
 from . import files
 from .images import BadImageError
 
-_LOCAL_BYTES, _CENTRAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 46, 22, 20
+_LOCAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 22, 20
+_CENTRAL = struct.Struct('<8x2H4x3I3H8xI')
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
 _UNKNOWN = 0xFFFFFFFF  # the value stands in the zip64 field
@@ -54,13 +55,11 @@ def members(file: BinaryIO, path: str) -> Iterator[tuple[str, ZipMember]]:
     count, offset = _directory(file)
     file.seek(offset)
     for _ in range(count):
-      header = _exactly(file, _CENTRAL_BYTES)
+      header = _exactly(file, _CENTRAL.size)
       if header[:4] != b'PK\x01\x02':
         raise ValueError('its directory is broken')
-      flags, method = struct.unpack_from('<HH', header, 8)
-      crc, size, full_size = struct.unpack_from('<III', header, 16)
-      name_bytes, extra_bytes, comment_bytes = struct.unpack_from('<HHH', header, 28)
-      (offset,) = struct.unpack_from('<I', header, 42)
+      flags, method, crc, size, full_size, *lengths, offset = _CENTRAL.unpack(header)
+      name_bytes, extra_bytes, comment_bytes = lengths
       name = _exactly(file, name_bytes).decode('utf-8', 'replace')
       extra = _exactly(file, extra_bytes)
       _exactly(file, comment_bytes)
@@ -81,15 +80,12 @@ def _directory(file: BinaryIO) -> tuple[int, int]:
   end = tail.rfind(b'PK\x05\x06')
   if end < 0:
     raise ValueError('no directory at its end')
-  (count,) = struct.unpack_from('<H', tail, end + 10)
-  (offset,) = struct.unpack_from('<I', tail, end + 16)
+  count, offset = struct.unpack_from('<H4xI', tail, end + 10)
   locator = end - _LOCATOR_BYTES
   if locator >= 0 and tail[locator : locator + 4] == b'PK\x06\x07':
     (where,) = struct.unpack_from('<Q', tail, locator + 8)
     file.seek(where)
-    large_end = _exactly(file, 56)
-    (count,) = struct.unpack_from('<Q', large_end, 32)
-    (offset,) = struct.unpack_from('<Q', large_end, 48)
+    count, offset = struct.unpack_from('<Q8xQ', _exactly(file, 56), 32)
   return count, offset
 
 

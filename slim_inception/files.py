@@ -11,32 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from slim_inception.datasets.files import (
-  atomic_path,
-  read_json,
-  readable,
-  some,
-  sweep,
-  temporary_path,
-  write_json,
-)
-
-__all__ = [
-  'append_json_lines',
-  'append_text',
-  'atomic_path',
-  'atomic_text',
-  'read_json',
-  'read_json_lines',
-  'readable',
-  'some',
-  'sweep',
-  'temporary_path',
-  'text_table',
-  'write_csv',
-  'write_json',
-  'write_json_lines',
-]
+from slim_inception.datasets.files import atomic_path as atomic_path
+from slim_inception.datasets.files import read_json as read_json
+from slim_inception.datasets.files import readable as readable
+from slim_inception.datasets.files import some as some
+from slim_inception.datasets.files import sweep as sweep
+from slim_inception.datasets.files import temporary_path as temporary_path
+from slim_inception.datasets.files import write_json as write_json
 
 
 @contextlib.contextmanager

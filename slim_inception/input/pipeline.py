@@ -204,7 +204,7 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
     if _OUTSIDE not in error.message:
       return error
     for path in dataset.paths:
-      low, high, _ = shards.label_range([path], dataset.num_samples, dataset.schema)
+      low, high = shards.label_range([path], dataset.num_samples, dataset.schema)
       if low < labels_offset or high >= dataset.num_classes:
         return ValueError(
           f'{path} has labels {low}..{high}; those of {dataset.name} are '

@@ -113,8 +113,8 @@ def serve(server, original, content):
   return download.Download(server.url(original.name), sha256(content))
 
 
-def converting(make_plan, **arguments):
-  return functools.partial(conversion.convert, functools.partial(make_plan, **arguments))
+def converting(make_plan, *kind, **arguments):
+  return functools.partial(conversion.convert, functools.partial(make_plan, *kind, **arguments))
 
 
 def left_in(folder):

@@ -1,7 +1,5 @@
 """CIFAR-10 and -100, from small archives of the three forms in which they are published."""
 
-import dataclasses
-import functools
 import io
 import os
 import pickle
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 from slim_inception.datasets import cifar, conversion
 
-from tests.datasets.archives import digest, left_in, read, serve, tgz, unpack
+from tests.datasets.archives import converting, digest, left_in, read, serve, tgz, unpack
 
 RNG = np.random.default_rng(0)
 COARSE = 7
@@ -54,7 +52,7 @@ class Cifar:
 
   def binary(self):
     """The files of the binary version, below its folder."""
-    folder = self.kind.local_names[0]
+    folder = self.kind.folders[0]
     coarse = b'' if self.kind.label_bytes == 1 else bytes([COARSE])
     text = '\n'.join([*self.names, '', ''])
     members = {f'{folder}/{self.kind.names_text}': text.encode(), f'{folder}/readme.html': b'<p>'}
@@ -67,7 +65,7 @@ class Cifar:
 
   def python(self, dumps=python2_pickle, order='C'):
     """The files of the Python version, below its folder."""
-    folder = self.kind.local_names[1]
+    folder = self.kind.folders[1]
     file, key = self.kind.names_pickle
     meta = {key: self.names, 'num_vis': 3072}
     members = {f'{folder}/{file}': dumps(meta), f'{folder}/readme.html': b'<p>'}
@@ -101,9 +99,7 @@ both = pytest.mark.parametrize('name', CIFARS)
 def test_cifar_is_downloaded(server, tmp_path, name):
   small, out = CIFARS[name], tmp_path / 'out'
   archive = serve(server, small.kind.archive, tgz(small.binary()))
-  kind = dataclasses.replace(small.kind, archive=archive)
-  convert = functools.partial(conversion.convert, functools.partial(cifar.make_plan, kind))
-  result = convert(None, out)
+  result = converting(cifar.make_plan, small.kind, archive=archive)(None, out)
   small.check(out)
   assert result.info.labels == tuple(small.names)
   assert (result.skipped, result.changed) == ([], [])
@@ -114,7 +110,10 @@ def test_cifar_is_downloaded(server, tmp_path, name):
 @both
 def test_cifar_local_copies_give_the_same_records(tmp_path, name):
   small, copies = CIFARS[name], tmp_path / 'copies'
-  binary_folder, python_folder, binary_name, python_name = small.kind.local_names
+  (binary_folder, python_folder), (binary_name, python_name) = (
+    small.kind.folders,
+    small.kind.archives,
+  )
   unpack(copies, {binary_name: tgz(small.binary()), 'of mine.tar.gz': tgz(small.python())})
   unpack(copies / 'binary', small.binary())
   unpack(copies / 'torchvision', small.python() | {python_name: tgz(small.python())})
@@ -178,10 +177,15 @@ DAMAGED = {  # which version, which file, what becomes of it, and what is said
   'keys': ('python', 'test_batch', lambda _: python2_pickle({}), "test_batch has no list 'labels'"),
   'shape': (
     *('python', 'test_batch', lambda _: SHORT_BATCH),
-    r'the pixels of test_batch are u1 \(1, 5\), expected u1 \(1, 3072\)',
+    r'the pixels of test_batch are uint8 \(1, 5\), expected uint8 \(1, 3072\)',
   ),
-  'type': ('python', 'test_batch', lambda _: WRONG_TYPE, r'of test_batch are i8 \(1, 3072\), exp'),
-  'number': ('python', 'test_batch', lambda _: WRONG_LABEL, 'test_batch has a label 10, expected'),
+  'type': (
+    'python',
+    'test_batch',
+    lambda _: WRONG_TYPE,
+    r'of test_batch are int64 \(1, 3072\), exp',
+  ),
+  'number': ('python', 'test_batch', lambda _: WRONG_LABEL, 'of test_batch has label 10, expected'),
   'meta': ('python', 'batches.meta', lambda _: python2_pickle({}), 'batches.meta has no list of n'),
 }
 

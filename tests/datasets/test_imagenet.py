@@ -227,7 +227,7 @@ def test_lists_that_contradict_imagenet(tmp_path, name, content):
     ('train.tar.gz', 'compressed', 'train.tar.gz is compressed, so that its images cannot'),
     ('train.tar', 'cut', 'train.tar is no tar, cut short or damaged: unexpected end of data'),
     ('train.tar', b'no tar', 'train.tar is no tar'),
-    ('bbox.tar.gz', b'\x1f\x8b no gzip', 'bbox.tar.gz is cut short or damaged'),
+    ('bbox.tar.gz', b'\x1f\x8b no gzip', 'bbox.tar.gz is no tar, cut short or damaged'),
     ('all.zip', b'PK\x03\x04 cut', 'all.zip is no zip, cut short or damaged: no directory'),
     ('train-00000-of-00001.parquet', b'PAR1 cut', 'is no parquet file of labelled images'),
     ('readme.txt', b'nothing', r'no images of ImageNet in .*; expected the official tars'),
