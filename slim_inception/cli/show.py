@@ -25,6 +25,7 @@ class ShowConfig:
     None,
     'The drawing is written to this .svg file; by default to NAME.svg, and nowhere with --table or '
     '--json.',
+    check=svg.check_name,
   )
   table: bool = flags.field(False, 'Print the table of the blocks.')
   json: bool = flags.field(False, 'Print the table as JSON, with every layer.')
@@ -45,8 +46,6 @@ def main(argv: list[str]) -> None:
   config = flags.parse(ShowConfig, lambda values: flags.build(ShowConfig, values))
   if len(argv) > 2:
     raise flags.Error(f'unexpected argument {argv[2]!r}: one net at a time')
-  if config.output is not None:
-    _check_output(config.output)
   name = argv[1]
   net = summary.summarize(name, config.image_size, config.num_classes, config.depth_multiplier)
   printed = config.table or config.json
@@ -60,10 +59,3 @@ def main(argv: list[str]) -> None:
     print('\n'.join(summary.as_text(net)))
   else:
     print(f'written to {output}')
-
-
-def _check_output(output: str) -> None:
-  try:
-    svg.check_name(output)
-  except ValueError as error:
-    raise flags.Error(f'--output={error}') from error

@@ -6,7 +6,7 @@ residual block has its short cut above them.
 
 from typing import NamedTuple
 
-from slim_inception.draw.shapes import Line, Rectangle, Shape, Text
+from slim_inception.draw.shapes import Line, Point, Rectangle, Shape, Text
 from slim_inception.nets import summary
 from slim_inception.nets.summary import Block, Layer, Step
 
@@ -49,34 +49,61 @@ class Part(NamedTuple):
   shapes: tuple[Shape, ...]
 
 
+class _Canvas:
+  """The shapes of a block as they come: boxes lie over wires."""
+
+  def __init__(self, style: Style):
+    self.style = style
+    self.wires: list[Shape] = []
+    self.boxes: list[Shape] = []
+
+  def wire(self, *points: Point) -> None:
+    self.wires.append(Line(points, WIRE))
+
+  def box(self, layer: Layer, x: float, y: float) -> float:
+    """A layer with its text, centred at `y`; returns where it ends."""
+    width, height = self.style.box
+    self.boxes.append(_rectangle(layer, x, y - height / 2, width, height))
+    lines, size = _lines(layer), self.style.text
+    first = y - (len(lines) - 1) * size * 0.6 + size * 0.36
+    self.boxes += [
+      Text(x + width / 2, first + i * size * 1.2, line, size, INK) for i, line in enumerate(lines)
+    ]
+    return x + width
+
+  def gap(self, x: float, y: float = 0) -> float:
+    """The wire to the next box; returns where this begins."""
+    self.wire((x, y), (x + self.style.column_gap, y))
+    return x + self.style.column_gap
+
+
 def draw(block: Block, style: Style) -> Part:
   """A row of a body, an auxiliary head or a layer of a head."""
+  canvas = _Canvas(style)
   if len(block.branches) == 1 and not block.tail:
-    return _chain(block, style)
-  return _branched(block, style)
+    return _chain(block, canvas)
+  return _branched(block, canvas)
 
 
-def _chain(block: Block, style: Style) -> Part:
-  width, height = style.box
-  shapes: list[Shape] = []
-  x = 0.0
+def _chain(block: Block, canvas: _Canvas) -> Part:
+  x, shapes = 0.0, []
   for step in block.branches[0]:
     if x:
-      shapes.append(Line(((x, 0), (x + style.column_gap, 0)), WIRE))
-      x += style.column_gap
-    shapes += _box(step[0], x, 0, style)
-    x += width
-  return Part(x, height / 2, height / 2, tuple(shapes))
+      x = canvas.gap(x)
+    x = canvas.box(step[0], x, 0)
+    shapes += canvas.wires + canvas.boxes
+    canvas.wires, canvas.boxes = [], []
+  half = canvas.style.box[1] / 2
+  return Part(x, half, half, tuple(shapes))
 
 
-def _branched(block: Block, style: Style) -> Part:
+def _branched(block: Block, canvas: _Canvas) -> Part:
+  style = canvas.style
   width, height = style.box
   pitch = height + style.row_gap
   rows = [max(len(step) for step in branch) for branch in block.branches]
   half = (sum(rows) * pitch - style.row_gap) / 2
   bus = style.column_gap * 0.6
-  wires: list[Shape] = []
-  boxes: list[Shape] = []
   ends, ys = [], []
   top = -half
   for branch, number in zip(block.branches, rows, strict=True):
@@ -85,114 +112,70 @@ def _branched(block: Block, style: Style) -> Part:
     x = bus + style.column_gap * 0.6
     for step in branch:
       if len(outlets) > 1:
-        x = _join(outlets, x, y, style, wires, boxes)
+        x = _join(outlets, x, y, canvas)
         outlets = [(x - style.column_gap, y)]
-      outlets = _step(step, outlets[0], x, pitch, style, wires, boxes)
+      outlets = _step(step, outlets[0], x, pitch, canvas)
       x += width + style.column_gap
     ends += outlets
     ys.append(y)
     top += number * pitch
   join = max(x for x, _ in ends) + style.column_gap
-  wires += [Line(((x, y), (join, y)), WIRE) for x, y in ends]
+  for x, y in ends:
+    canvas.wire((x, y), (join, y))
   concat, *residual = block.tail
-  boxes.append(_bar(concat, join, -half, 2 * half, style))
+  canvas.boxes.append(_rectangle(concat, join, -half, style.concat, 2 * half))
   x, above = join + style.concat, half
   if residual:
     above = half + style.row_gap + 3
-    x = _residual(residual, x, bus, above, style, wires, boxes)
+    x = _residual(residual, x, bus, above, canvas)
     ys.append(-above)
-  wires += [
-    Line(((0, 0), (bus, 0)), WIRE),
-    Line(((bus, min(ys)), (bus, max(ys))), WIRE),
-  ]
-  return Part(x, above, half, (*wires, *boxes))
+  canvas.wire((0, 0), (bus, 0))
+  canvas.wire((bus, min(ys)), (bus, max(ys)))
+  return Part(x, above, half, (*canvas.wires, *canvas.boxes))
 
 
-def _step(
-  step: Step,
-  inlet: tuple[float, float],
-  x: float,
-  pitch: float,
-  style: Style,
-  wires: list[Shape],
-  boxes: list[Shape],
-) -> list[tuple[float, float]]:
+def _step(step: Step, inlet: Point, x: float, pitch: float, canvas: _Canvas) -> list[Point]:
   """Boxes side by side (under each other) on one input; returns where they end."""
   x_in, y_in = inlet
   ys = [y_in + (i - (len(step) - 1) / 2) * pitch for i in range(len(step))]
   fork = (x_in + x) / 2
   for layer, y in zip(step, ys, strict=True):
-    wires.append(Line(((x_in, y_in), (fork, y_in), (fork, y), (x, y)), WIRE))
-    boxes += _box(layer, x, y, style)
-  return [(x + style.box[0], y) for y in ys]
+    canvas.wire((x_in, y_in), (fork, y_in), (fork, y), (x, y))
+    canvas.box(layer, x, y)
+  return [(x + canvas.style.box[0], y) for y in ys]
 
 
-def _join(
-  outlets: list[tuple[float, float]],
-  x: float,
-  y: float,
-  style: Style,
-  wires: list[Shape],
-  boxes: list[Shape],
-) -> float:
+def _join(outlets: list[Point], x: float, y: float, canvas: _Canvas) -> float:
   """The concatenation of a split that goes on; returns where the next box begins."""
-  wires += [Line((outlet, (x, outlet[1])), WIRE) for outlet in outlets]
-  fill, rim = COLORS[summary.CONCAT]
-  height = outlets[-1][1] - outlets[0][1] + style.box[1]
-  boxes.append(Rectangle(x, y - height / 2, style.concat, height, fill, rim))
-  wires.append(Line(((x, y), (x + style.concat + style.column_gap, y)), WIRE))
-  return x + style.concat + style.column_gap
+  for outlet in outlets:
+    canvas.wire(outlet, (x, outlet[1]))
+  width, height = canvas.style.concat, outlets[-1][1] - outlets[0][1] + canvas.style.box[1]
+  canvas.boxes.append(Rectangle(x, y - height / 2, width, height, *COLORS[summary.CONCAT]))
+  end = x + width + canvas.style.column_gap
+  canvas.wire((x, y), (end, y))
+  return end
 
 
-def _residual(
-  layers: list[Layer],
-  x: float,
-  bus: float,
-  above: float,
-  style: Style,
-  wires: list[Shape],
-  boxes: list[Shape],
-) -> float:
+def _residual(layers: list[Layer], x: float, bus: float, above: float, canvas: _Canvas) -> float:
   """The 1 x 1 convolution and the sum with the short cut; returns where the block ends."""
   linear, total = layers
-  wires.append(Line(((x, 0), (x + style.column_gap, 0)), WIRE))
-  x += style.column_gap
-  boxes += _box(linear, x, 0, style)
-  x += style.box[0]
-  diameter = style.box[1] * 0.62
-  wires.append(Line(((x, 0), (x + style.column_gap, 0)), WIRE))
-  x += style.column_gap
-  fill, rim = COLORS[total.kind]
+  x = canvas.gap(canvas.box(linear, canvas.gap(x), 0))
+  diameter, text = canvas.style.box[1] * 0.62, canvas.style.text
   middle, radius = x + diameter / 2, diameter / 2
-  boxes.append(
-    Rectangle(x, -radius, diameter, diameter, fill, rim, radius, f'{total.scope}: {_tip(total)}')
-  )
   arm = radius * 0.55
-  boxes.append(Line(((middle - arm, 0), (middle + arm, 0)), '#ffffff', 1.4))
-  boxes.append(Line(((middle, -arm), (middle, arm)), '#ffffff', 1.4))
-  boxes.append(
-    Text(middle, radius + style.text * 1.15, f'x {total.scale:g}', style.text * 0.95, INK)
-  )
-  wires.append(Line(((bus, -above), (middle, -above), (middle, -radius)), WIRE))
+  canvas.boxes += [
+    _rectangle(total, x, -radius, diameter, diameter)._replace(radius=radius),
+    Line(((middle - arm, 0), (middle + arm, 0)), '#ffffff', 1.4),
+    Line(((middle, -arm), (middle, arm)), '#ffffff', 1.4),
+    Text(middle, radius + text * 1.15, f'x {total.scale:g}', text * 0.95, INK),
+  ]
+  canvas.wire((bus, -above), (middle, -above), (middle, -radius))
   return x + diameter
 
 
-def _bar(layer: Layer, x: float, y: float, height: float, style: Style) -> Rectangle:
-  fill, rim = COLORS[layer.kind]
-  return Rectangle(x, y, style.concat, height, fill, rim, tip=f'{layer.scope}: {_tip(layer)}')
-
-
-def _box(layer: Layer, x: float, y: float, style: Style) -> list[Shape]:
-  width, height = style.box
-  fill, rim = COLORS[layer.kind]
+def _rectangle(layer: Layer, x: float, y: float, width: float, height: float) -> Rectangle:
   tip = f'{layer.scope}: {_tip(layer)}'
-  shapes: list[Shape] = [Rectangle(x, y - height / 2, width, height, fill, rim, tip=tip)]
-  lines = _lines(layer)
-  first = y - (len(lines) - 1) * style.text * 0.6 + style.text * 0.36
-  return shapes + [
-    Text(x + width / 2, first + i * style.text * 1.2, line, style.text, INK)
-    for i, line in enumerate(lines)
-  ]
+  return Rectangle(x, y, width, height, *COLORS[layer.kind], tip=tip)
 
 
 def _lines(layer: Layer) -> list[str]:

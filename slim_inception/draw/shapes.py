@@ -18,10 +18,6 @@ class Rectangle(NamedTuple):
   radius: float = 3.0
   tip: str = ''
 
-  def moved(self, dx: float, dy: float) -> 'Rectangle':
-    """The same elsewhere."""
-    return self._replace(x=self.x + dx, y=self.y + dy)
-
 
 class Line(NamedTuple):
   """Through two points or more."""
@@ -29,10 +25,6 @@ class Line(NamedTuple):
   points: tuple[Point, ...]
   color: str
   width: float = 1.2
-
-  def moved(self, dx: float, dy: float) -> 'Line':
-    """The same elsewhere."""
-    return self._replace(points=tuple((x + dx, y + dy) for x, y in self.points))
 
 
 class Arrowhead(NamedTuple):
@@ -42,10 +34,6 @@ class Arrowhead(NamedTuple):
   y: float
   size: float
   color: str
-
-  def moved(self, dx: float, dy: float) -> 'Arrowhead':
-    """The same elsewhere."""
-    return self._replace(x=self.x + dx, y=self.y + dy)
 
   @property
   def corners(self) -> tuple[Point, ...]:
@@ -65,10 +53,6 @@ class Text(NamedTuple):
   bold: bool = False
   centred: bool = True
 
-  def moved(self, dx: float, dy: float) -> 'Text':
-    """The same elsewhere."""
-    return self._replace(x=self.x + dx, y=self.y + dy)
-
 
 Shape = Rectangle | Line | Arrowhead | Text
 
@@ -84,7 +68,12 @@ class Drawing(NamedTuple):
 
 def moved(shapes: Iterable[Shape], dx: float, dy: float) -> list[Shape]:
   """All of them elsewhere."""
-  return [shape.moved(dx, dy) for shape in shapes]
+  return [
+    shape._replace(points=tuple((x + dx, y + dy) for x, y in shape.points))
+    if isinstance(shape, Line)
+    else shape._replace(x=shape.x + dx, y=shape.y + dy)
+    for shape in shapes
+  ]
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:

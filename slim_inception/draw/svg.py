@@ -5,14 +5,14 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from slim_inception import files
-from slim_inception.draw.shapes import Arrowhead, Drawing, Line, Rectangle, Shape, Text
+from slim_inception.draw.shapes import Arrowhead, Drawing, Line, Point, Rectangle, Shape, Text
 
 
 def check_name(path: str) -> None:
   """Raises ValueError where the name is not that of an SVG."""
   if Path(path).suffix != '.svg' or not Path(path).stem:
     raise ValueError(
-      f'{path}: expected a name that ends in .svg (a browser or cairosvg makes a PNG of it)'
+      f'expected a name that ends in .svg, not {path} (a browser or cairosvg makes a PNG of it)'
     )
 
 
@@ -73,7 +73,7 @@ def _element(shape: Shape) -> str:
       )
 
 
-def _points(points: tuple[tuple[float, float], ...]) -> str:
+def _points(points: tuple[Point, ...]) -> str:
   return ' '.join(f'{_number(x)},{_number(y)}' for x, y in points)
 
 

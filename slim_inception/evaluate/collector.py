@@ -1,6 +1,5 @@
 """What an evaluation keeps of each image, and how workers hand theirs to the chief."""
 
-import itertools
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -39,15 +38,16 @@ class Collector:
 
   def predictions(self) -> Predictions:
     """What was kept, by record index."""
-    order = np.argsort([image.record_index for image in self._images], kind='stable')
-    images = [self._images[i] for i in order]
+    images = self._images
     shape = (len(images), len(self._top[0]) if images else 0)
-    return Predictions(
-      np.array([image.record_index for image in images], np.int64),
-      [image.filename for image in images],
-      padded([image.labels for image in images]),
-      np.array([self._top[i] for i in order], np.int32).reshape(shape),
-      np.array([self._probabilities[i] for i in order], np.float32).reshape(shape),
+    return _sorted(
+      Predictions(
+        np.array([image.record_index for image in images], np.int64),
+        [image.filename for image in images],
+        padded([image.labels for image in images]),
+        np.array(self._top, np.int32).reshape(shape),
+        np.array(self._probabilities, np.float32).reshape(shape),
+      )
     )
 
 
@@ -124,13 +124,17 @@ def _take(directory: str, worker: int, count: int) -> Collected:
 
 def only(predictions: Predictions, chosen: np.ndarray) -> Predictions:
   """The images for which `chosen`, [N] bool, is true."""
-  return Predictions(
-    predictions.record_indices[chosen],
-    list(itertools.compress(predictions.filenames, chosen)),
-    predictions.labels[chosen],
-    predictions.top[chosen],
-    predictions.probabilities[chosen],
-  )
+  return _at(predictions, np.flatnonzero(chosen))
+
+
+def _at(predictions: Predictions, indices: np.ndarray) -> Predictions:
+  names = [predictions.filenames[i] for i in indices]
+  arrays = {k: v[indices] for k, v in vars(predictions).items() if isinstance(v, np.ndarray)}
+  return Predictions(filenames=names, **arrays)
+
+
+def _sorted(predictions: Predictions) -> Predictions:
+  return _at(predictions, np.argsort(predictions.record_indices, kind='stable'))
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
@@ -140,12 +144,12 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
   labels = [
     np.pad(p.labels, ((0, 0), (0, width - p.labels.shape[1])), constant_values=-1) for p in parts
   ]
-  order = np.argsort(np.concatenate([part.record_indices for part in parts]), kind='stable')
-  filenames = [name for part in parts for name in part.filenames]
-  return Predictions(
-    np.concatenate([part.record_indices for part in parts])[order],
-    [filenames[i] for i in order],
-    np.concatenate(labels)[order],
-    np.concatenate([part.top for part in parts])[order],
-    np.concatenate([part.probabilities for part in parts])[order],
+  return _sorted(
+    Predictions(
+      np.concatenate([part.record_indices for part in parts]),
+      [name for part in parts for name in part.filenames],
+      np.concatenate(labels),
+      np.concatenate([part.top for part in parts]),
+      np.concatenate([part.probabilities for part in parts]),
+    )
   )

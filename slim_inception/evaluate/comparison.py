@@ -3,7 +3,6 @@
 Nothing here needs TensorFlow: `slim-inception compare` starts at once, also beside a run.
 """
 
-import json
 import math
 import os
 import statistics
@@ -163,13 +162,10 @@ def _error(accuracy: float) -> float:
 
 def _net(folder: str) -> str:
   path = os.path.join(folder, constants.CONFIG_FILE)
-  if not os.path.exists(path):
-    return 'unknown'
-  with open(path, encoding='utf-8') as file:
-    try:
-      return str(json.load(file).get('model_name', 'unknown'))
-    except (json.JSONDecodeError, AttributeError) as error:
-      raise ValueError(f'{path} is no JSON object: {error}') from error
+  config = files.read_json(path) or {}
+  if not isinstance(config, dict):
+    raise ValueError(f'{path} is no JSON object')
+  return str(config.get('model_name', 'unknown'))
 
 
 def short_names(folders: Sequence[str]) -> list[str]:

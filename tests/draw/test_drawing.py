@@ -96,7 +96,7 @@ def test_svg_has_the_boxes_and_texts(tmp_path):
 
 @pytest.mark.parametrize('name', ['net.png', 'net', '.svg', ''])
 def test_other_formats_are_refused(name, tmp_path):
-  with pytest.raises(ValueError, match='expected a name that ends in .svg .*makes a PNG'):
+  with pytest.raises(ValueError, match='expected a name that ends in .svg, .*makes a PNG'):
     svg.write(draw(tiny.NAME), str(tmp_path / name))
   assert not list(tmp_path.iterdir())
 
