@@ -81,15 +81,10 @@ class Download:
 
 
 def locate(source: str, expected: str, names: Iterable[str]) -> Path:
-  """The source itself, or the first of `names` that lies in it where it is a folder.
-
-  Args:
-    source: a path.
-    expected: says in errors what it should be.
-    names: of files and folders.
+  """The source itself, or the first of the files and folders `names` that lies in it.
 
   Raises:
-    OSError: the source does not exist.
+    OSError: the source does not exist; says what was `expected`.
   """
   path = files.source_path(source, expected)
   return next((path / name for name in names if (path / name).exists()), path)

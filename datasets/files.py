@@ -112,26 +112,20 @@ def readable(path: str | os.PathLike) -> str:
   return path if path.isascii() else os.fsencode(path).decode('utf-8', 'replace')
 
 
-def source_folder(source: str | None, expected: str) -> Path:
-  """An absolute path, as `source_path`; raises NotADirectoryError where it is no folder."""
-  path = source_path(source, expected)
-  if not path.is_dir():
-    raise NotADirectoryError(f'source {source} is no folder; expected {expected}')
-  return path
-
-
-def source_path(source: str | None, expected: str) -> Path:
+def source_path(source: str | None, expected: str, is_folder: bool = False) -> Path:
   """An absolute path: whoever reads it may stand in another folder.
 
   Raises:
     ValueError: there is no source.
-    FileNotFoundError: it does not exist.
+    OSError: it does not exist, or `is_folder` is set and it is none.
   """
   if not source:
     raise ValueError(f'--source is needed: {expected}')
   path = Path(source)
   if not path.exists():
     raise FileNotFoundError(f'source {source} does not exist; expected {expected}')
+  if is_folder and not path.is_dir():
+    raise NotADirectoryError(f'source {source} is no folder; expected {expected}')
   return path.absolute()
 
 

@@ -21,7 +21,7 @@ def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
   """Finds classes and images, see `conversion.MakePlan`; splits must have the same classes."""
-  root = files.source_folder(source, LAYOUT)
+  root = files.source_path(source, LAYOUT, is_folder=True)
   train, validation = _split_folders(root)
   classes = _classes(train)
   items = _items(train, classes, root)

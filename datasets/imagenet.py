@@ -69,21 +69,13 @@ def labels() -> tuple[str, ...]:
 
 
 class _PathParts(NamedTuple):
-  """What the path of an image says; '' where it does not.
+  """What the path of an image says; '' where it does not."""
 
-  Attributes:
-    split: 'train', 'validation' or 'test'.
-    root: folder of the split.
-    wnid: class.
-    filename: the last part, without the class that Hugging Face puts there.
-    named: the class that the file name says.
-  """
-
-  split: str
-  root: str
-  wnid: str
-  filename: str
-  named: str
+  split: str  # 'train', 'validation' or 'test'
+  root: str  # folder of the split
+  wnid: str  # class
+  filename: str  # the last part, without the class that Hugging Face puts there
+  named: str  # the class that the file name says
 
 
 def _parse_path(path: str) -> _PathParts:
@@ -119,26 +111,18 @@ def _parse_folder(folder: str) -> tuple[str, str, str]:
 
 
 class _Contents:
-  """What the sources hold, sorted by what it is.
-
-  Attributes:
-    items: of each split.
-    flat: validation images whose class no folder says, with the folder that their paths begin in.
-    names: of the images of each split.
-    roots: split -> the one folder or archive where its images lie -> the first of them.
-    listed: validation image, without extension -> synset, from a list among the sources.
-    boxes: image, without extension -> packed boxes.
-    ignored: reason -> names.
-  """
+  """What the sources hold, sorted by what it is."""
 
   def __init__(self) -> None:
+    # Of each split: images, their names, and the one folder or archive where they lie -> the first.
     self.items: dict[str, list[conversion.Item]] = {'train': [], 'validation': []}
-    self.flat: list[tuple[str, _PathParts, sources.Entry]] = []
     self.names: dict[str, set[str]] = {'train': set(), 'validation': set()}
     self.roots: dict[str, dict[str, str]] = {'train': {}, 'validation': {}}
-    self.listed: dict[str, str] = {}
-    self.boxes: dict[str, bytes] = {}
-    self.ignored: dict[str, list[str]] = collections.defaultdict(list)
+    # Validation images whose class no folder says, with the folder that their paths begin in.
+    self.flat: list[tuple[str, _PathParts, sources.Entry]] = []
+    self.listed: dict[str, str] = {}  # their names without extension -> synset, from a list
+    self.boxes: dict[str, bytes] = {}  # image, without extension -> packed boxes
+    self.ignored: dict[str, list[str]] = collections.defaultdict(list)  # reason -> names
 
 
 def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:

@@ -27,8 +27,7 @@ def read_annotation(content: bytes, wnid: str | None, wnids: collections.abc.Con
 
   Args:
     content: of the file.
-    wnid: class of the image.
-    wnids: all classes.
+    wnid, wnids: class of the image, and all classes.
 
   Raises:
     ValueError: the content is no annotation.

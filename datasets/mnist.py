@@ -47,7 +47,7 @@ def make_plan(
   """Downloads the four files, or finds them in a folder, gzipped or not: `conversion.MakePlan`."""
   conversion.refuse_validation(options, 'mnist')
   if source:
-    files.source_folder(source, EXPECTED)
+    files.source_path(source, EXPECTED, is_folder=True)
   with download.scratch(work_dir) as folder:
     splits = {}
     for split, parts in downloads.items():

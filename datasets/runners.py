@@ -109,14 +109,9 @@ def run_beam(
 ) -> Generator[ShardReport, None, None]:
   """Runs the jobs by Apache Beam; the workers must see the same folders as this machine.
 
-  The jobs are written to files, since runners limit the size of the graph that they accept (a
-  list of 1.28 million images is 200 MB).
-
-  Args:
-    jobs: what to run.
-    options: Beam's own, e.g. '--runner=FlinkRunner --parallelism=64'; '' runs in this process, for
-      trying it out.
-    work_dir: for the files.
+  The jobs are written to files in `work_dir`, since runners limit the size of the graph that they
+  accept (a list of 1.28 million images is 200 MB). `options` are Beam's own, e.g.
+  '--runner=FlinkRunner --parallelism=64'; '' runs in this process, for trying it out.
 
   Raises:
     ValueError: Beam is not installed.
@@ -142,7 +137,8 @@ def run_beam(
   try:
     pipeline.run().wait_until_finish()
   except Exception as error:  # of the runner, whichever it is
-    raise OSError(f'the pipeline failed: {_last_line(error)}') from error
+    (*_, last_line) = (type(error).__name__, *str(error).strip().splitlines())
+    raise OSError(f'the pipeline failed: {last_line.strip()}') from error
   for job in jobs:
     report = shard_job.finished(job)
     if report is None:
@@ -155,8 +151,3 @@ def _write_from_file(path: str) -> None:
   job = pickle.loads(Path(path).read_bytes())
   if shard_job.finished(job) is None:
     write_one_shard(job)
-
-
-def _last_line(error: Exception) -> str:
-  lines = [line for line in str(error).splitlines() if line.strip()]
-  return lines[-1].strip() if lines else type(error).__name__

@@ -123,11 +123,8 @@ class Entry(NamedTuple):
 def walk(path: Path, work_dir: Path) -> Iterator[Entry]:
   """Yields every visible file in a folder or archive, and in the archives within, by name.
 
-  The path of an entry begins with the name of `path` itself.
-
-  Args:
-    path: a folder, an archive, or any other file.
-    work_dir: where `parquet` puts images that cannot be read in place.
+  The path of an entry begins with the name of `path` itself; `parquet` puts images that cannot be
+  read in place into `work_dir`.
 
   Raises:
     ValueError: an archive is damaged or cut short.
@@ -150,13 +147,10 @@ def walk_folder(
 ) -> Iterator[Entry]:
   """Yields every visible file in a folder and the folders below it, by name; archives as files.
 
-  Args:
-    folder: where to look.
-    prefix: put before the paths, which are relative to the folder.
-    above: real paths of the folders on the way: a link back to one of them is not followed.
+  `prefix` is put before the paths, which are relative to the folder.
   """
   real = os.path.realpath(folder)
-  if real in above:
+  if real in above:  # a link back to a folder on the way
     return
   folder = os.fspath(folder)
   with os.scandir(folder) as entries:

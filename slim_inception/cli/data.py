@@ -109,9 +109,9 @@ def main(_: list[str]) -> None:
     beam_options=config.beam_options or '',
   )
   result = _CONVERTERS[config.dataset_name](config.source, config.dataset_dir, options)
-  for line in about_skipped(result, config.dataset_dir):
-    print(line, file=sys.stderr)
-  print('\n'.join(summary(result, config.dataset_dir)))
+  if result.skipped:
+    _report_skipped(result.skipped, config.dataset_dir)
+  _report(result, config.dataset_dir)
 
 
 def _verify(dataset_dir: str, num_processes: int) -> None:
@@ -126,33 +126,28 @@ def _verify(dataset_dir: str, num_processes: int) -> None:
     sys.exit(1)
 
 
-def about_skipped(result: conversion.Conversion, dataset_dir: str) -> list[str]:
-  """Lines on the images that were left out."""
-  if not result.skipped:
-    return []
-  reasons = collections.Counter(entry['reason'] for entry in result.skipped)
-  first = result.skipped[0]
-  return [
-    f'skipped {len(result.skipped)} files, such as {first["file"]} ({first["reason"]}); '
+def _report_skipped(skipped: list[dict[str, str]], dataset_dir: str) -> None:
+  reasons = collections.Counter(entry['reason'] for entry in skipped)
+  print(
+    f'skipped {len(skipped)} files, such as {skipped[0]["file"]} ({skipped[0]["reason"]}); '
     f'all are listed in {dataset_dir}/{conversion.REPORT_FILE}',
     *(f'  {count} x {reason}' for reason, count in reasons.most_common(5)),
-  ]
+    sep='\n',
+    file=sys.stderr,
+  )
 
 
-def summary(result: conversion.Conversion, dataset_dir: str) -> list[str]:
-  """Lines on what was written, and the command that comes next."""
+def _report(result: conversion.Conversion, dataset_dir: str) -> None:
+  """Prints what was written, and the command that comes next."""
   info = result.info
-  lines = [
-    f'{name}: {split.num_images} images in {split.num_shards} '
-    f'{"shard" if split.num_shards == 1 else "shards"}'
-    for name, split in info.splits.items()
-  ]
+  for name, split in info.splits.items():
+    plural = '' if split.num_shards == 1 else 's'
+    print(f'{name}: {split.num_images} images in {split.num_shards} shard{plural}')
   background = ' with background' if info.label_offset else ''
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
-  return [
-    *lines,
-    f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}',
-    f'Written to {dataset_dir}. Next:',
+  print(
+    f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}\n'
+    f'Written to {dataset_dir}. Next:\n'
     f'  slim-inception train --dataset_name={info.name} '
-    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...',
-  ]
+    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...'
+  )

@@ -6,11 +6,13 @@ import hashlib
 import http.server
 import io
 import tarfile
-import threading
 import time
 
+import numpy as np
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, download, records
+
+from tests.datasets.odd_images import digest as all_digests
 
 
 def sha256(content):
@@ -54,18 +56,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     pass
 
 
-@contextlib.contextmanager
-def serving():
-  with Server() as server:
-    thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
-    thread.start()
-    try:
-      yield server
-    finally:
-      server.shutdown()
-      thread.join()
-
-
 def read(dataset_dir, split, name):
   """File name -> label and pixels, of every record."""
   dataset = dataset_factory.get_dataset(name, split, dataset_dir)
@@ -81,13 +71,18 @@ def read(dataset_dir, split, name):
   return found
 
 
+def check(dataset_dir, split, name, labels, pixels):
+  """Whether a split holds just these numbered images; pixels are [N, height, width, C]."""
+  found = read(dataset_dir, split, name)
+  assert sorted(found) == [f'{split}_{i:05d}.png' for i in range(len(pixels))]
+  for i, filename in enumerate(sorted(found)):
+    assert found[filename][0] == labels[i]
+    np.testing.assert_array_equal(found[filename][1], pixels[i])
+
+
 def digest(folder):
-  """Name -> SHA-256 of the shards and of dataset.json."""
-  return {
-    path.name: sha256(path.read_bytes())
-    for path in folder.iterdir()
-    if path.is_file() and path.name != conversion.REPORT_FILE
-  }
+  """Name -> SHA-256 of the shards and dataset.json; not of the report, which names the source."""
+  return {name: d for name, d in all_digests(folder).items() if name != conversion.REPORT_FILE}
 
 
 def tgz(members, compression='gz'):

@@ -1,14 +1,14 @@
 """ImageNet in every form that people have it: the same few generated images in each."""
 
-import io
-import tarfile
+import shutil
 import zipfile
 
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, imagenet
 
-from tests.datasets.odd_images import JPEG, PNG, digest, encode, lying
+from tests.datasets.archives import tgz
+from tests.datasets.odd_images import JPEG, PNG, encode, lying
 
 pyarrow = pytest.importorskip('pyarrow', reason='extra parquet')
 pytest.importorskip('pyarrow.parquet', reason='extra parquet')
@@ -45,23 +45,20 @@ def write(path, content):
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def tar(path, members, mode='w'):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tarfile.open(path, mode) as archive:
-    for name, content in members:
-      info = tarfile.TarInfo(name)
-      info.size = len(content)
-      archive.addfile(info, io.BytesIO(content))
+def tar(path, members, mode=''):
+  write(path, tgz(dict(members), mode))
 
 
 def class_tar(wnid):
-  file = io.BytesIO()
-  with tarfile.open(fileobj=file, mode='w') as archive:
-    for name, content in TRAIN[wnid].items():
-      info = tarfile.TarInfo(name)
-      info.size = len(content)
-      archive.addfile(info, io.BytesIO(content))
-  return file.getvalue()
+  return tgz(TRAIN[wnid], '')
+
+
+def parquet(path, rows, **options):
+  """A file of (name, label, content)."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  images = [{'bytes': content, 'path': name} for name, _, content in rows]
+  table = pyarrow.table({'image': images, 'label': [label for _, label, _ in rows]})
+  pyarrow.parquet.write_table(table, path, **options)
 
 
 # Layouts: each writes the same images below a folder and returns --source.
@@ -108,16 +105,14 @@ def renamed_tars_in_a_folder(root):
   official_tars(root)
   (root / 'ILSVRC2012_img_train.tar').rename(root / 'a.tar')
   (root / 'ILSVRC2012_img_val.tar').rename(root / 'b.tar')
-  tar(root / 'ILSVRC2012_devkit_t12.tar.gz', [('data/meta.mat', b'x'), ('readme.txt', b'')], 'w:gz')
+  tar(root / 'ILSVRC2012_devkit_t12.tar.gz', [('data/meta.mat', b'x'), ('readme.txt', b'')], 'gz')
   return root
 
 
 def class_tars(root):
   flat_validation(root)
   for wnid in TRAIN:
-    for path in (root / 'train' / wnid).iterdir():
-      path.unlink()
-    (root / 'train' / wnid).rmdir()
+    shutil.rmtree(root / 'train' / wnid)
     write(root / 'train' / f'{wnid}.tar', class_tar(wnid))
   return root
 
@@ -178,12 +173,9 @@ def parquet_files(root):
     ],
     'test-00000-of-00001': [('ILSVRC2012_test_00000001.JPEG', -1, JPEG)],
   }
-  (root / 'data').mkdir(parents=True)
   for name, of_file in rows.items():
-    images = [{'bytes': content, 'path': path} for path, _, content in of_file]
-    table = pyarrow.table({'image': images, 'label': [label for _, label, _ in of_file]})
     path = root / 'data' / f'{name}.parquet'
-    pyarrow.parquet.write_table(table, path, row_group_size=3, compression='snappy')
+    parquet(path, of_file, row_group_size=3, compression='snappy')
   return root
 
 
@@ -200,11 +192,6 @@ def convert(source, out, **options):
 
 def notes_of(source, tmp_path):
   return imagenet.make_plan(str(source), conversion.Options(), tmp_path / 'work').notes
-
-
-def without_source(folder):
-  """Digests of all but the report, which names the source."""
-  return {name: d for name, d in digest(folder).items() if name != conversion.REPORT_FILE}
 
 
 def read(folder, split):

@@ -1,8 +1,6 @@
 """What flowers, CIFAR and MNIST have in common."""
 
 import hashlib
-import subprocess
-import sys
 
 import pytest
 from slim_inception.datasets import cifar, dataset_factory, flowers, mnist
@@ -40,11 +38,3 @@ def test_what_is_published():
   for name in ('cifar10', 'cifar100', 'flowers', 'mnist'):
     entry = dataset_factory.DATASETS[name]
     assert sum(entry.split_sizes.values()) == {'flowers': 3670, 'mnist': 70_000}.get(name, 60_000)
-
-
-def test_converters_are_light():
-  code = (
-    'import sys, datasets.cifar, datasets.flowers, datasets.mnist;'
-    'print({"tensorflow", "numpy", "requests"} & set(sys.modules))'
-  )
-  assert subprocess.check_output([sys.executable, '-c', code], text=True) == 'set()\n'

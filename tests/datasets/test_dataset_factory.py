@@ -181,15 +181,6 @@ def test_imagenet_of_tensorflow_datasets_trains_as_it_is(tmp_path):
   assert [example['label'] for example in evaluated] == [1, 2, 3, 4]
 
 
-def test_slims_cifar_has_one_file_a_split(tmp_path):
-  write(tmp_path / 'cifar10_train.tfrecord', [flowers_example(2)] * 3)
-  write(tmp_path / 'cifar10_test.tfrecord', [flowers_example(2)])
-  (tmp_path / 'labels.txt').write_text('0:airplane\n1:automobile\n2:bird\n')
-  dataset = dataset_factory.get_dataset('image_folder', 'train', tmp_path)
-  assert (dataset.num_samples, dataset.num_classes) == (3, 3)
-  assert dataset_factory.get_dataset('image_folder', 'test', tmp_path).num_samples == 1
-
-
 def test_synset_list():
   synsets = list(imagenet.synsets())
   assert len(synsets) == 1000

@@ -8,13 +8,9 @@ import socket
 import pytest
 from slim_inception.datasets import download
 
-from tests.datasets.archives import sha256
+from tests.datasets.archives import left_in, sha256
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB: more than one block
-
-
-def names(folder):
-  return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 @pytest.fixture
@@ -37,7 +33,7 @@ def test_a_file_is_downloaded_once(server, work_dir):
     path = fetch(server, work_dir)
     assert path == downloads / 'a.bin'
     assert path.read_bytes() == CONTENT
-    assert (names(downloads), names(work_dir)) == (['a.bin'], [])
+    assert (left_in(downloads), left_in(work_dir)) == (['a.bin'], [])
   assert server.requests == ['a.bin']
 
 
@@ -82,7 +78,7 @@ def test_a_failure_is_one_line_and_leaves_nothing(server, work_dir, failure):
     fetch(server, work_dir, attempts=1, timeout=0.2)
   line = str(caught.value)
   assert line.startswith(f'{server.url("a.bin")} cannot be downloaded: ') and '\n' not in line
-  assert names(work_dir.parent) == ['.conversion'] and names(work_dir) == []
+  assert left_in(work_dir.parent) == ['.conversion'] and left_in(work_dir) == []
   del caught
   gc.collect()  # here, not in another test
 
@@ -111,7 +107,7 @@ def test_unzip_damaged(tmp_path):
     (tmp_path / 'a.gz').write_bytes(damaged)
     with pytest.raises(ValueError, match='a.gz is cut short or damaged: '):
       download.unzip(tmp_path / 'a.gz', tmp_path / 'unpacked')
-    assert names(tmp_path / 'unpacked') == []
+    assert left_in(tmp_path / 'unpacked') == []
 
 
 def test_scratch_vanishes_with_its_plan(tmp_path):

@@ -58,7 +58,7 @@ def xml_tree(root):
 
 
 def xml_tar(root):
-  tar(root / 'ILSVRC2012_bbox_train_v2.tar.gz', BOXES.items(), 'w:gz')
+  tar(root / 'ILSVRC2012_bbox_train_v2.tar.gz', BOXES.items(), 'gz')
   return root / 'ILSVRC2012_bbox_train_v2.tar.gz'
 
 

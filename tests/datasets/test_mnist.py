@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, mnist, sources
 
-from tests.datasets.archives import converting, digest, left_in, read, serve, unpack
+from tests.datasets.archives import check, converting, digest, left_in, serve, unpack
 
 
 class Mnist:
@@ -39,11 +39,7 @@ class Mnist:
 
   def check(self, dataset_dir):
     for split, pixels in self.pixels.items():
-      found = read(dataset_dir, split, 'mnist')
-      assert sorted(found) == [f'{split}_{i:05d}.png' for i in range(len(pixels))]
-      for i, name in enumerate(sorted(found)):
-        assert found[name][0] == self.labels[split][i]
-        np.testing.assert_array_equal(found[name][1], pixels[i][..., np.newaxis])
+      check(dataset_dir, split, 'mnist', self.labels[split], pixels[..., np.newaxis])
 
 
 @pytest.fixture

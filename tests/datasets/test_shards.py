@@ -29,15 +29,6 @@ def test_finds_shards_of_both_namings(tmp_path, template):
   assert shards.find_shards(folder, 'train', '*%s*') == expected
 
 
-def test_shard_names_are_found_again(tmp_path):
-  for i in range(2):
-    (tmp_path / shards.shard_name('validation', i, 2)).write_bytes(b'x')
-  assert [os.path.basename(path) for path in shards.find_shards(tmp_path, 'validation')] == [
-    'validation-00000-of-00002',
-    'validation-00001-of-00002',
-  ]
-
-
 @pytest.mark.parametrize(
   ('names', 'message'),
   [

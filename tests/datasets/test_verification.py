@@ -77,9 +77,11 @@ def test_wrong_counts_in_dataset_json(folder):
   path = folder / 'dataset.json'
   content = json.loads(path.read_text())
   content['splits']['train']['label_counts'] = [7, 9]
+  content['labels'] = ['a']
   path.write_text(json.dumps(content))
   problems = problems_of(folder)
   assert "'train' has 8 records of label 0, dataset.json says 7" in problems
+  assert 'dataset.json: 1 labels, but num_classes is 2' in problems
 
 
 def imagenet_set(folder, **changes):
@@ -132,11 +134,6 @@ def test_records_made_elsewhere(tmp_path):
   assert second.startswith(f'{place} 2 at byte') and 'no tf.train.Example' in second
 
 
-def test_no_records_at_all(tmp_path):
-  with pytest.raises(FileNotFoundError, match='no records in'):
-    verification.verify(tmp_path)
-
-
 def test_thousands_of_problems_are_summed_up(tmp_path):
   write(tmp_path / 'train-00000-of-00001', [example(label=3)] * 50)
   problems = verification.verify(tmp_path).problems
@@ -165,11 +162,3 @@ def test_types_and_synsets_of_records_made_elsewhere(tmp_path, record, problem):
     assert found.endswith(problem)
   else:
     assert result.problems == ()
-
-
-def test_dataset_json_that_contradicts_itself(folder):
-  path = folder / 'dataset.json'
-  content = json.loads(path.read_text())
-  content['labels'] = ['a']
-  path.write_text(json.dumps(content))
-  assert 'dataset.json: 1 labels, but num_classes is 2' in problems_of(folder)
