@@ -14,6 +14,7 @@ The second form writes a training archive with that many tiny images, and measur
 memory of converting it.
 """
 
+import argparse
 import io
 import multiprocessing
 import os
@@ -23,13 +24,11 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import google_crc32c
-from absl import app, flags
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -42,26 +41,6 @@ from slim_inception.bench import photographs  # noqa: E402
 _CLASSES = 100
 _DISTINCT = 100  # images that are generated; the files are copies of these
 _PER_SHARD = 1251  # as many as ImageNet has
-
-FLAGS = flags.FLAGS
-
-
-def define_flags() -> None:
-  flags.DEFINE_string(
-    'folder',
-    None,
-    'Folder for the images and records, about 3 x 110 kB for each image.',
-    required=True,
-  )
-  flags.DEFINE_integer(
-    'images',
-    None,
-    'Number of images; by default 40,000, or 1,281,167 with --index.',
-    lower_bound=1000,
-  )
-  flags.DEFINE_integer('rounds', 3, 'How often each is measured.', lower_bound=1)
-  flags.DEFINE_integer('num_processes', 2, 'Processes of the conversion.', lower_bound=1)
-  flags.DEFINE_bool('index', False, 'Measure the index of a training archive.')
 
 
 def write_images(folder: Path, count: int) -> float:
@@ -91,30 +70,24 @@ def quietly(*command: str | Path) -> None:
   subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def convert(source: Path, target: Path) -> None:
-  images = len(list(source.glob('train/*/*')))
-  quietly(
-    sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
-    f'--source={source}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
-    f'--train_shards={max(2, images // _PER_SHARD)}',
-  )  # fmt: skip
+def conversion(source: Path, target: Path, processes: int) -> list[str]:
+  return [
+    *(sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet'),
+    *(f'--source={source}', f'--dataset_dir={target}', f'--num_processes={processes}'),
+  ]
 
 
-def bare_loop(paths: list[Path], target: Path) -> None:
+def convert(source: Path, target: Path, processes: int) -> None:
+  shards = max(2, len(list(source.glob('train/*/*'))) // _PER_SHARD)
+  quietly(*conversion(source, target, processes), f'--train_shards={shards}')
+
+
+def bare_loop(paths: list[Path], target: Path, processes: int) -> None:
   """Reads, sums and writes the images by as many processes as the conversion has."""
   target.mkdir()
-  fork = multiprocessing.get_context('fork')
-  shares = [paths[index :: FLAGS.num_processes] for index in range(FLAGS.num_processes)]
-  processes = [
-    fork.Process(target=bare_share, args=(share, f'{target}/{index}'))
-    for index, share in enumerate(shares)
-  ]
-  for process in processes:
-    process.start()
-  for process in processes:
-    process.join()
-    if process.exitcode:
-      raise OSError(f'a process of the bare loop ended with {process.exitcode}')
+  shares = [(paths[index::processes], f'{target}/{index}') for index in range(processes)]
+  with multiprocessing.get_context('fork').Pool(processes) as pool:
+    pool.starmap(bare_share, shares, chunksize=1)
 
 
 def bare_share(paths: list[Path], target: str) -> None:
@@ -129,10 +102,10 @@ def bare_share(paths: list[Path], target: str) -> None:
       os.fsync(shard.fileno())
 
 
-def benchmark_rate(folder: Path) -> None:
+def benchmark_rate(folder: Path, count: int, rounds: int, processes: int) -> None:
   source = folder / 'images'
-  size = write_images(source, FLAGS.images)
-  print(f'{FLAGS.images} images of {size / 1e3:.1f} kB on average', flush=True)
+  size = write_images(source, count)
+  print(f'{count} images of {size / 1e3:.1f} kB on average', flush=True)
   few = folder / 'few'
   write_images(few, _CLASSES)
   paths = list(source.glob('train/*/*'))
@@ -142,18 +115,18 @@ def benchmark_rate(folder: Path) -> None:
     'cp -r': lambda: quietly('cp', '-r', source, target),
     # The conversion leaves nothing unwritten; this does the same for the copy.
     'cp -r, sync': lambda: quietly('sh', '-c', f"cp -r '{source}' '{target}' && sync"),
-    'convert': lambda: convert(source, target),
-    'bare loop': lambda: bare_loop(paths, target),
-    'start and end': lambda: convert(few, target),
+    'convert': lambda: convert(source, target, processes),
+    'bare loop': lambda: bare_loop(paths, target, processes),
+    'start and end': lambda: convert(few, target, processes),
   }
   seconds: dict[str, list[float]] = {name: [] for name in runs}
-  for _ in range(FLAGS.rounds):
+  for _ in range(rounds):
     for name, run in runs.items():
       seconds[name].append(timed(run, target))
       print(f'{name}: {seconds[name][-1]:.2f} s', flush=True)
   report('start and end: {} s', seconds.pop('start and end'), '.2f')
   for name, of_run in seconds.items():
-    report(f'{name}: {{}} images/s', [FLAGS.images / each for each in of_run], '.0f')
+    report(f'{name}: {{}} images/s', [count / each for each in of_run], '.0f')
   for name in ('cp -r', 'cp -r, sync', 'bare loop'):
     pairs = zip(seconds[name], seconds['convert'], strict=True)
     report(f'convert / {name}: {{}}', [theirs / ours for theirs, ours in pairs], '.2f')
@@ -188,36 +161,24 @@ def member(name: str, size: int) -> tarfile.TarInfo:
   return info
 
 
-def benchmark_index(folder: Path) -> None:
-  """Times the index, which ends when the first shard is begun, and the whole."""
+def benchmark_index(folder: Path, count: int, processes: int) -> None:
+  """Times the index, which ends when the first shard is begun, and the whole; and the memory."""
   archive, target = folder / 'ILSVRC2012_img_train.tar', folder / 'target'
-  write_archive(archive, FLAGS.images)
-  command = [
-    sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet',
-    f'--source={archive}', f'--dataset_dir={target}', f'--num_processes={FLAGS.num_processes}',
-  ]  # fmt: skip
+  write_archive(archive, count)
+  command = conversion(archive, target, processes)
   start = time.perf_counter()
   process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-  peak: dict[str, float] = {}
-  watcher = threading.Thread(target=watch, args=(process.pid, peak))
-  watcher.start()
-  while not (target / '.conversion' / 'fingerprint').exists() and process.poll() is None:
+  indexed, parents, wholes = False, [0.0], [0.0]
+  while process.poll() is None:
+    if not indexed and (target / '.conversion' / 'fingerprint').exists():
+      indexed = True
+      print(f'index of {count} images: {time.perf_counter() - start:.1f} s')
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    parents.append(resident(process.pid))
+    wholes.append(parents[-1] + sum(resident(int(child)) for child in children))
     time.sleep(0.1)
-  print(f'index of {FLAGS.images} images: {time.perf_counter() - start:.1f} s')
-  process.wait()
-  watcher.join()
   print(f'whole conversion: {time.perf_counter() - start:.1f} s')
-  print(f'peak memory: {peak["parent"]:.0f} MB, with its processes {peak["all"]:.0f} MB')
-
-
-def watch(pid: int, peak: dict[str, float]) -> None:
-  """Samples the resident memory of a process and of its children until it ends."""
-  while (parent := resident(pid)) > 0:
-    children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
-    everything = parent + sum(resident(int(child)) for child in children)
-    peak['parent'] = max(peak.get('parent', 0), parent)
-    peak['all'] = max(peak.get('all', 0), everything)
-    time.sleep(0.2)
+  print(f'peak memory: {max(parents):.0f} MB, with its processes {max(wholes):.0f} MB')
 
 
 def resident(pid: int) -> float:
@@ -229,17 +190,25 @@ def resident(pid: int) -> float:
   return sum(int(line.split()[1]) / 1e3 for line in lines if line.startswith('VmRSS'))
 
 
-def main(_: list[str]) -> None:
-  if FLAGS.images is None:
-    FLAGS.images = imagenet.SPLIT_SIZES['train'] if FLAGS.index else 40_000
-  folder = Path(FLAGS.folder) / 'benchmark_conversion'
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--folder', type=Path, required=True, help='about 330 kB for each image')
+  parser.add_argument('--images', type=int, help='by default 40,000, or 1,281,167 with --index')
+  parser.add_argument('--rounds', type=int, default=3, help='how often each is measured')
+  parser.add_argument('--num_processes', type=int, default=2, help='of the conversion')
+  parser.add_argument('--index', action='store_true', help='measure that of a training archive')
+  flags = parser.parse_args()
+  folder = flags.folder / 'benchmark_conversion'
   folder.mkdir(parents=True)
   try:
-    (benchmark_index if FLAGS.index else benchmark_rate)(folder)
+    if flags.index:
+      count = flags.images or imagenet.SPLIT_SIZES['train']
+      benchmark_index(folder, count, flags.num_processes)
+    else:
+      benchmark_rate(folder, flags.images or 40_000, flags.rounds, flags.num_processes)
   finally:
     shutil.rmtree(folder)
 
 
 if __name__ == '__main__':
-  define_flags()
-  app.run(main)
+  main()

@@ -13,23 +13,13 @@ from PIL import Image
 from slim_inception.datasets import dataset_factory
 
 from slim_inception import files
-from slim_inception.bench import (
-  input_rate,
-  net_rate,
-  peers,
-  photographs,
-  report,
-  roofline,
-  timing,
-)
+from slim_inception.bench import net_rate, peers, photographs, report, roofline, timing
 from slim_inception.bench.config import resolve
 from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import benchmark as script
 from tests import tiny, zygote
 
 pytestmark = pytest.mark.integration
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -49,6 +39,11 @@ def generated(tmp_path_factory):
 
 def tiny_config(mode, **flags):
   return resolve({'mode': mode, 'model_name': tiny.NAME, 'batch_size': 2, 'num_rounds': 2, **flags})
+
+
+def records_config(mode, directory, **flags):
+  same = {'mode': mode, 'dataset_dir': str(directory), 'image_size': 75, 'batch_size': 2}
+  return resolve(same | flags)
 
 
 # Measuring
@@ -147,17 +142,8 @@ def test_infer_mode(small_roofline):
 
 
 def test_input_mode(small_roofline, generated):
-  config = resolve(
-    {
-      'mode': 'input',
-      'dataset_dir': str(generated),
-      'image_size': 75,
-      'batch_size': 4,
-      'warmup_steps': 2,
-      'num_rounds': 2,
-    }
-  )
-  result = input_rate.input_rate(config)
+  config = records_config('input', generated, warmup_steps=2, num_rounds=2)
+  (result,) = script.benchmark(config)
   assert result['dataset'] == 'image_folder, 24 images'
   assert 100e3 < result['image_bytes'] < 120e3
   assert result['decode_share'] == pytest.approx(
@@ -167,16 +153,7 @@ def test_input_mode(small_roofline, generated):
 
 @pytest.mark.slow
 def test_startup_mode(generated):
-  config = resolve(
-    {
-      'mode': 'startup',
-      'dataset_dir': str(generated),
-      'image_size': 75,
-      'batch_size': 2,
-      'num_rounds': 1,
-    }
-  )
-  (result,) = script.benchmark(config)
+  (result,) = script.benchmark(records_config('startup', generated, num_rounds=1))
   (described,), (first,) = result['described_seconds'], result['command_to_first_step_seconds']
   assert 0 < described < first  # two moments of one run
   assert result['import_seconds'][0] > 0
@@ -359,10 +336,8 @@ def test_the_command(tmp_path):
 def test_peak_memory_is_the_programs_own():
   """Of a child whose parent had more: getrusage would say the parent's."""
   ours = np.ones(300 << 20, np.uint8)
-  code = (
-    f'import sys; sys.path.insert(0, {str(ROOT / "slim_inception" / "bench")!r}); import timing; '
-  )
-  code += 'print(timing.peak_resident_bytes())'
+  code = f'import sys; sys.path.insert(0, {str(pathlib.Path(timing.__file__).parent)!r}); '
+  code += 'import timing; print(timing.peak_resident_bytes())'
   found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert 5 << 20 < int(found.stdout) < 100 << 20
   del ours
