@@ -98,7 +98,7 @@ class Classifier:
 
   def __init__(self, request: ClassifyRequest):
     ensemble, self._explain = request.ensemble, request.config.output.explain is not None
-    self._num_threads = ensemble.num_preprocessing_threads or 1
+    self._num_threads = ensemble.compute.num_preprocessing_threads or 1
     members = ensemble.members
     prefixes = [checkpoints.resolve(member.checkpoint_path) for member in members]
     self.classes = classes.find(request.runs, members, prefixes, request.config.classes.labels)
@@ -108,14 +108,11 @@ class Classifier:
       make_strategy(1, False),
       logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
     )
-    for member, loaded in zip(members, self._ensemble.load(prefixes), strict=True):
-      logging.info(
-        '%s: %s, %s weights, %d x %d pixels',
-        loaded.prefix,
-        member.model_name,
-        loaded.weights,
-        *[member.spec.image_size] * 2,
-      )
+    self._ensemble.load(prefixes)
+    for scorer in self._ensemble.scorers:
+      loaded, name, side = scorer.loaded, scorer.member.model_name, scorer.member.spec.image_size
+      text = '%s: %s, %s weights, %d x %d pixels'
+      logging.info(text, loaded.prefix, name, loaded.weights, side, side)
 
   def classify(self, sources: Iterable[Source]) -> Iterator[Result]:
     """Classifies images as they come; no more than a few batches of them are in memory.

@@ -98,15 +98,10 @@ def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
       f'--explain shows the one view of --crops=1, not those of {config.views.crops}'
     )
   _check_outputs(config.output)
-  compute = config.compute
-  ensemble = EnsembleRequest(
-    eval_config.members(config.nets, runs, config.views),
-    loss=loss,
-    average=config.views.average,
-    batch_size=compute.batch_size,
-    precision=compute.precision,
-    num_preprocessing_threads=compute.num_preprocessing_threads or os.cpu_count() or 1,
-  )
+  members = eval_config.members(config.nets, runs, config.views)
+  num_threads = config.compute.num_preprocessing_threads or os.cpu_count() or 1
+  compute = dataclasses.replace(config.compute, num_preprocessing_threads=num_threads)
+  ensemble = EnsembleRequest(members, loss, config.views.average, compute)
   return ClassifyRequest(config, ensemble, runs)
 
 

@@ -228,9 +228,7 @@ class EnsembleRequest:
   members: tuple[Member, ...]
   loss: str = 'softmax'
   average: str = 'probabilities'
-  batch_size: int = 100
-  precision: str = 'float32'
-  num_preprocessing_threads: int | None = None
+  compute: ComputeConfig = ComputeConfig()
   batch_norm_batches: int = 0
 
 
@@ -272,8 +270,8 @@ def resolve(flag_values: Mapping[str, Any]) -> Request:
       members(config.nets, runs, config.views),
       loss=config.records.loss,
       average=config.views.average,
+      compute=config.compute,
       batch_norm_batches=config.records.batch_norm_batches,
-      **flags.flatten(config.compute),
     ),
   )
 
@@ -377,31 +375,19 @@ def _member(
   takers = nets_factory.nets_with('depth_multiplier')
   if depth_multiplier != 1 and model_name not in takers:
     raise ValueError(f'--depth_multiplier is for {", ".join(takers)}; {model_name} has none')
-  preprocessing = preprocessing_factory.get(
-    value('preprocessing_name', net.preprocessing),
-    value('input_channels', 3),
-  )
+  preprocessing_name = value('preprocessing_name', net.preprocessing)
+  preprocessing = preprocessing_factory.get(preprocessing_name, value('input_channels', 3))
   trained_with = run and (run.get('preprocessing_name') or net.preprocessing)
   if trained_with and preprocessing.name != preprocessing_factory.canonical_name(trained_with):
-    logging.warning(
-      '--preprocessing_name=%s, but %s was trained with %s',
-      preprocessing.name,
-      folder,
-      trained_with,
-    )
+    text = '--preprocessing_name=%s, but %s was trained with %s'
+    logging.warning(text, preprocessing.name, folder, trained_with)
   image_size = values['eval_image_size'] or run.get('run', {}).get('image_size')
+  looks = flags.flatten(views_config)
+  del looks['average']  # of what the net says
   return Member(
     path,
     model_name,
-    views.make_spec(
-      preprocessing,
-      image_size or net.default_image_size,
-      crops=views_config.crops,
-      resize=views_config.resize,
-      interpolation=views_config.interpolation,
-      crop_fraction=views_config.crop_fraction,
-      scales=views_config.crop_scales,
-    ),
+    views.make_spec(preprocessing, image_size or net.default_image_size, **looks),
     depth_multiplier,
     value('labels_offset', None),
     choices.USE_EMA[values['use_ema']],

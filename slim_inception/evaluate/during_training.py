@@ -2,7 +2,13 @@
 
 from slim_inception import flags
 from slim_inception.evaluate import views
-from slim_inception.evaluate.config import EnsembleRequest, EvalConfig, Member, Request
+from slim_inception.evaluate.config import (
+  ComputeConfig,
+  EnsembleRequest,
+  EvalConfig,
+  Member,
+  Request,
+)
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import nets_factory
 from slim_inception.train.augmentation import make_augmentation
@@ -35,9 +41,11 @@ def evaluator_of(config: Config) -> Evaluate | None:
   request = EnsembleRequest(
     (member,),
     loss=config.loss.loss,
-    batch_size=config.batch.batch_size,
-    precision='float32' if precision == 'float16' else precision,
-    num_preprocessing_threads=data.num_preprocessing_threads,
+    compute=ComputeConfig(
+      batch_size=config.batch.batch_size,
+      precision='float32' if precision == 'float16' else precision,
+      num_preprocessing_threads=data.num_preprocessing_threads,
+    ),
   )
   eval_config = flags.build(
     EvalConfig,

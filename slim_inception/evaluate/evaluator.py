@@ -13,11 +13,9 @@ from slim_inception.cluster import Cluster
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
-from slim_inception.evaluate.config import Member, Request
+from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.evaluate.predictor import Ensemble, Values
-from slim_inception.evaluate.scorer import Loaded
-from slim_inception.evaluate.views import ViewSpec
 from slim_inception.input import pipeline as input_pipeline
 
 
@@ -45,12 +43,12 @@ class Evaluation:
     images = config.images
     cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
     self.dataset = self._split(config.records.dataset_split_name)
-    self._labels_offset = _labels_offset(request.ensemble.members)
+    # The offset that leaves the fewest labels, where one was given.
+    self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
-    self._exclude_list = (
-      ground_truth.read_exclude_list(images.exclude_list) if images.exclude_list else None
-    )
-    self._real_labels = None
+    self._exclude_list = self._real_labels = None
+    if images.exclude_list:
+      self._exclude_list = ground_truth.read_exclude_list(images.exclude_list)
     if images.real_labels:
       self._real_labels = ground_truth.read_real_labels(
         images.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
@@ -71,14 +69,14 @@ class Evaluation:
       ValueError, OSError: a checkpoint does not fit, or the data is damaged.
     """
     train_set = self._split('train') if self._config.records.batch_norm_batches else None
-    loaded = self._ensemble.load(prefixes, train_set)
+    self._ensemble.load(prefixes, train_set)
     started = time.monotonic()
     try:
       collected = self._predict()
     except input_pipeline.READ_ERRORS as error:
       raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
     everything = collector.gather(self._cluster, self._config.results.eval_dir, collected)
-    return everything and self._outcome(everything, loaded, time.monotonic() - started)
+    return everything and self._outcome(everything, time.monotonic() - started)
 
   @property
   def _num_records(self) -> int:
@@ -103,7 +101,7 @@ class Evaluation:
     exclude_list = self._exclude_list
 
     def keep(record_index: int, filename: str) -> bool:
-      if exclude_list is None or not exclude_list.is_excluded([filename])[0]:
+      if exclude_list is None or not exclude_list.is_excluded(filename):
         return True
       excluded[record_index] = filename
       return False
@@ -116,8 +114,8 @@ class Evaluation:
       keep=keep if exclude_list else None,
     )
 
-  def _outcome(self, collected: Collected, loaded: Sequence[Loaded], seconds: float) -> Outcome:
-    config, dataset = self._config, self.dataset
+  def _outcome(self, collected: Collected, seconds: float) -> Outcome:
+    config, dataset, spec = self._config, self.dataset, self._ensemble.scorers[0].member.spec
     predictions = collected.predictions
     num_predicted = len(predictions[-1].record_indices)
     if self._exclude_list:
@@ -127,7 +125,13 @@ class Evaluation:
     if not num_predicted:
       raise ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
     if self._real_labels:
-      predictions = _with_real_labels(predictions, self._real_labels)
+      truth = self._real_labels.ground_truth(predictions[-1].filenames)
+      if truth.note:
+        logging.warning('%s', truth.note)
+      predictions = [
+        collector.only(dataclasses.replace(of_net, labels=truth.labels), truth.counted)
+        for of_net in predictions
+      ]
     names = dataset.labels_to_names
     summaries = [metrics.summary(p, dataset.num_classes, names) for p in predictions]
     return Outcome(
@@ -142,27 +146,30 @@ class Evaluation:
         'exclude_list': config.images.exclude_list,
         'real_labels': config.images.real_labels,
         'max_images': config.images.max_images,
-        **_described(self._ensemble.scorers[0].member.spec),
+        'crops': spec.crops,
+        'crop_scales': list(spec.scales),
+        'resize': spec.resize,
+        'interpolation': spec.interpolation,
         'average': config.views.average,
         'batch_norm_batches': config.records.batch_norm_batches,
-        **self._nets(loaded, summaries),
+        **self._nets(summaries),
       },
       predictions[-1],
     )
 
-  def _nets(self, loaded: Sequence[Loaded], summaries: list[dict[str, Any]]) -> dict[str, Any]:
+  def _nets(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """What `metrics.json` says of the net, or of the members of an ensemble."""
     nets = [
       {
-        'checkpoint': of_net.prefix,
+        'checkpoint': scorer.loaded.prefix,
         'model_name': scorer.member.model_name,
         'image_size': scorer.member.spec.image_size,
         'input_channels': scorer.member.spec.preprocessing.channels,
         'preprocessing': scorer.member.spec.preprocessing.name,
-        'weights': of_net.weights,
-        'labels_offset': of_net.labels_offset,
+        'weights': scorer.loaded.weights,
+        'labels_offset': scorer.loaded.labels_offset,
       }
-      for scorer, of_net in zip(self._ensemble.scorers, loaded, strict=True)
+      for scorer in self._ensemble.scorers
     ]
     if len(nets) == 1:
       return nets[0]
@@ -176,35 +183,8 @@ class Evaluation:
     return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
 
 
-def _described(spec: ViewSpec) -> dict[str, Any]:
-  return {
-    'crops': spec.crops,
-    'crop_scales': list(spec.scales),
-    'resize': spec.resize,
-    'interpolation': spec.interpolation,
-  }
-
-
-def _labels_offset(members: Sequence[Member]) -> int:
-  """The offset that leaves the fewest labels, where it was given."""
-  return max((member.labels_offset or 0 for member in members), default=0)
-
-
 def _image(record_index: int, tags: Values) -> Image:
   label = tags['label']
   labels = np.flatnonzero(label) if label.ndim else [label]
   filename = tags['filename'].decode(errors='surrogateescape')
   return Image(record_index, filename, tuple(int(label) for label in labels))
-
-
-def _with_real_labels(
-  predictions: Sequence[Predictions], real_labels: ground_truth.RealLabels
-) -> list[Predictions]:
-  """The images that have a right label, with all that they have."""
-  truth = real_labels.ground_truth(predictions[-1].filenames)
-  if truth.note:
-    logging.warning('%s', truth.note)
-  return [
-    collector.only(dataclasses.replace(of_net, labels=truth.labels), truth.counted)
-    for of_net in predictions
-  ]

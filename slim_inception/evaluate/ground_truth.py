@@ -6,9 +6,10 @@ say: `val/n01751748/ILSVRC2012_val_00000001_n01751748.JPEG` is `ILSVRC2012_val_0
 """
 
 import collections
+import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +38,16 @@ class _Names:
 
   A name with fewer folders than the other is compared from its end: `1.jpg` in a list stands for
   the `1.jpg` of every folder, `cats/1.jpg` for one.
+
+  Attributes:
+    flag: what the user gave, for messages.
+    names: of the list.
   """
 
-  def __init__(self, names: Iterable[str]):
+  def __init__(self, flag: str, names: Iterable[str]):
+    self.flag, self.names = flag, tuple(names)
     self._by_last: dict[str, list[tuple[int, tuple[str, ...]]]] = collections.defaultdict(list)
-    for index, name in enumerate(names):
+    for index, name in enumerate(self.names):
       parts = _parts(name)
       self._by_last[parts[-1]].append((index, parts))
 
@@ -56,26 +62,28 @@ class _Names:
       if parts[-len(mine) :] == mine[-len(parts) :]
     ]
 
+  def find_all(self, filenames: Sequence[str]) -> list[list[int]]:
+    """`find` of each file; ValueError where the list names none of them."""
+    entries = [self.find(name) for name in filenames]
+    if any(entries):
+      return entries
+    named = [name for name in filenames if name]
+    raise ValueError(
+      f'{self.flag} names none of the {len(filenames):,} images: it has '
+      f'{files.some(self.names, 2)}, the records have '
+      f'{files.some(named, 2) if named else "no names (image/filename)"}'
+    )
+
 
 # Images that are left out
 
 
-class Excluded:
-  """Images to be left out, by name.
+class Excluded(_Names):
+  """Images to be left out, by name."""
 
-  Attributes:
-    source: what the user gave, for messages.
-    entries: the names.
-  """
-
-  def __init__(self, source: str, entries: Sequence[str]):
-    self.source = source
-    self.entries = tuple(dict.fromkeys(entries))
-    self._names = _Names(self.entries)
-
-  def is_excluded(self, filenames: Sequence[str]) -> np.ndarray:
-    """[N] bool: which of N files the list names."""
-    return np.array([bool(self._names.find(name)) for name in filenames], bool)
+  def is_excluded(self, filename: str) -> bool:
+    """Whether the list names a file."""
+    return bool(self.find(filename))
 
   def check_used(self, filenames: Sequence[str]) -> str:
     """Compares the list with all images of a split.
@@ -86,19 +94,13 @@ class Excluded:
     Raises:
       ValueError: no entry names an image.
     """
-    used = {index for name in filenames for index in self._names.find(name)}
-    if not used:
-      raise ValueError(
-        f'--exclude_list={self.source} names none of the {len(filenames):,} images: it has '
-        f'{files.some(self.entries, 2)}, the records have {_examples(filenames)}'
-      )
-    unused = [entry for index, entry in enumerate(self.entries) if index not in used]
-    if not unused:
-      return ''
-    return (
-      f'--exclude_list={self.source}: {len(unused):,} of {len(self.entries):,} entries name no '
-      f'image: {files.some(unused, 3)}'
+    used = set(itertools.chain(*self.find_all(filenames)))
+    unused = [name for index, name in enumerate(self.names) if index not in used]
+    note = (
+      f'{self.flag}: {len(unused):,} of {len(self.names):,} entries name no image: '
+      f'{files.some(unused, 3)}'
     )
+    return note if unused else ''
 
 
 def read_exclude_list(name_or_path: str) -> Excluded:
@@ -112,17 +114,17 @@ def read_exclude_list(name_or_path: str) -> Excluded:
     OSError: there is no such file.
     ValueError: it is empty or no UTF-8 text.
   """
+  flag = f'--exclude_list={name_or_path}'
   if name_or_path == IMAGENET_2014:
-    numbers = (resources.files(imagenet.__package__) / 'data' / _IMAGENET_2014_FILE).read_text(
-      'utf-8'
-    )
-    return Excluded(name_or_path, [_VALIDATION_NAME.format(int(n)) for n in numbers.split()])
+    path = resources.files(imagenet.__package__) / 'data' / _IMAGENET_2014_FILE
+    numbers = path.read_text('utf-8').split()
+    return Excluded(flag, [_VALIDATION_NAME.format(int(number)) for number in numbers])
   expected = f'{IMAGENET_2014} or a text file of image names, one a line'
-  text = _read_text(f'--exclude_list={name_or_path}', name_or_path, expected)
-  entries = [line.strip() for line in text.splitlines() if line.strip()]
-  if not entries:
-    raise ValueError(f'--exclude_list={name_or_path} is empty; expected {expected}')
-  return Excluded(name_or_path, entries)
+  lines = map(str.strip, _read_text(flag, name_or_path, expected).splitlines())
+  names = tuple(dict.fromkeys(filter(None, lines)))
+  if not names:
+    raise ValueError(f'{flag} is empty; expected {expected}')
+  return Excluded(flag, names)
 
 
 # Several right labels
@@ -142,20 +144,17 @@ class GroundTruth(NamedTuple):
   note: str
 
 
-class RealLabels:
+class RealLabels(_Names):
   """Right labels by name of the image; they are the data set's.
 
-  Attributes:
-    source: what the user gave, for messages.
-    names: of the images.
-    labels: of each; () where nobody knew one.
+  Args:
+    flag: what the user gave, for messages.
+    labels: of each name; () where nobody knew one.
   """
 
-  def __init__(self, source: str, names: Sequence[str], labels: Sequence[tuple[int, ...]]):
-    self.source = source
-    self.names = tuple(names)
-    self.labels = tuple(labels)
-    self._index = _Names(self.names)
+  def __init__(self, flag: str, labels: Mapping[str, tuple[int, ...]]):
+    super().__init__(flag, labels)
+    self._labels = tuple(labels.values())
 
   def ground_truth(self, filenames: Sequence[str]) -> GroundTruth:
     """The right labels of N images, those of each in the order of the file.
@@ -163,27 +162,22 @@ class RealLabels:
     Raises:
       ValueError: the file names none of them, or one of them twice with different labels.
     """
-    entries = [self._index.find(name) for name in filenames]
-    if not any(entries):
-      raise ValueError(
-        f'--real_labels={self.source} names none of the {len(filenames):,} images: it has '
-        f'{files.some(self.names, 2)}, the records have {_examples(filenames)}'
-      )
+    entries = self.find_all(filenames)
     labels = padded([self._one(*entry) for entry in zip(entries, filenames, strict=True)])
     missing = [name or '(no name)' for name, e in zip(filenames, entries, strict=True) if not e]
     note = (
-      f'--real_labels={self.source} does not have {len(missing):,} of {len(filenames):,} images, '
-      f'which do not count: {files.some(missing, 3)}'
+      f'{self.flag} does not have {len(missing):,} of {len(filenames):,} images, which do not '
+      f'count: {files.some(missing, 3)}'
     )
     return GroundTruth(labels, labels[:, 0] >= 0, note if missing else '')
 
   def _one(self, entries: list[int], filename: str) -> tuple[int, ...]:
-    choices = {self.labels[index] for index in entries}
+    choices = {self._labels[index] for index in entries}
     if len(choices) > 1:
       first, second = (self.names[index] for index in entries[:2])
       raise ValueError(
-        f'--real_labels={self.source}: {first} and {second} both name {filename}, with different '
-        'labels: write them with their folders'
+        f'{self.flag}: {first} and {second} both name {filename}, with different labels: write '
+        'them with their folders'
       )
     return next(iter(choices), ())
 
@@ -204,31 +198,32 @@ def read_real_labels(path: str, num_classes: int, label_offset: int = 0) -> Real
     OSError: there is no such file.
     ValueError: it has another form or length, or a label outside the classes.
   """
-  source = f'--real_labels={path}'
+  flag = f'--real_labels={path}'
   expected = (
     f'a JSON list of {_VALIDATION_SIZE:,} lists of labels (real.json of ReaL) or a JSON object '
     '{file name: [labels]}'
   )
   try:
-    content = json.loads(_read_text(source, path, expected))
+    content = json.loads(_read_text(flag, path, expected))
   except (json.JSONDecodeError, RecursionError) as error:
-    raise ValueError(f'{source} is no JSON ({error}); expected {expected}') from None
+    raise ValueError(f'{flag} is no JSON ({error}); expected {expected}') from None
   if isinstance(content, list):
     if len(content) != _VALIDATION_SIZE:
-      raise ValueError(f'{source} is a list of {len(content):,}; expected {expected}')
+      raise ValueError(f'{flag} is a list of {len(content):,}; expected {expected}')
     content = {_VALIDATION_NAME.format(i): labels for i, labels in enumerate(content, start=1)}
   if not isinstance(content, dict) or not content:
-    raise ValueError(f'{source} has no labels in it; expected {expected}')
+    raise ValueError(f'{flag} has no labels in it; expected {expected}')
   last = num_classes - 1 - label_offset
   for name, labels in content.items():
     if not isinstance(labels, list) or any(type(label) is not int for label in labels):
-      raise ValueError(f'{source}: {name!r} has {labels!r:.60}; expected a list of whole numbers')
+      raise ValueError(f'{flag}: {name!r} has {labels!r:.60}; expected a list of whole numbers')
     if wrong := [label for label in labels if not 0 <= label <= last]:
-      raise ValueError(f'{source}: {name!r} has label {wrong[0]}; expected 0 .. {last}')
-  shifted = [
-    tuple(dict.fromkeys(label + label_offset for label in labels)) for labels in content.values()
-  ]
-  return RealLabels(path, list(content), shifted)
+      raise ValueError(f'{flag}: {name!r} has label {wrong[0]}; expected 0 .. {last}')
+  shifted = {
+    name: tuple(dict.fromkeys(label + label_offset for label in labels))
+    for name, labels in content.items()
+  }
+  return RealLabels(flag, shifted)
 
 
 def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -246,8 +241,3 @@ def _read_text(what: str, path: str, expected: str) -> str:
     raise FileNotFoundError(f'{what}: no such file; expected {expected}') from None
   except UnicodeDecodeError:
     raise ValueError(f'{what} is no UTF-8 text; expected {expected}') from None
-
-
-def _examples(filenames: Sequence[str]) -> str:
-  named = [name for name in filenames if name]
-  return files.some(named, 2) if named else 'no names (image/filename)'

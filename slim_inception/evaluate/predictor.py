@@ -15,7 +15,6 @@ import tensorflow as tf
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.config import EnsembleRequest
 from slim_inception.evaluate.scorer import (
-  Loaded,
   LogitsFn,
   Scorer,
   mean_to_probabilities,
@@ -90,10 +89,10 @@ class Ensemble:
     """How many iterators over the records `predict` makes."""
     return len(self._passes)
 
-  def load(self, prefixes: Sequence[str], train_set: Dataset | None = None) -> list[Loaded]:
+  def load(self, prefixes: Sequence[str], train_set: Dataset | None = None) -> None:
     """Loads a checkpoint of each net; see `Scorer.load`."""
-    pairs = zip(self.scorers, prefixes, strict=True)
-    return [scorer.load(prefix, train_set) for scorer, prefix in pairs]
+    for scorer, prefix in zip(self.scorers, prefixes, strict=True):
+      scorer.load(prefix, train_set)
 
   def predict(
     self, records: tf.data.Dataset, task_size: int = input_pipeline.TASK
@@ -138,8 +137,11 @@ class Ensemble:
       image = spec.preprocessing.decode(record['encoded'])
       return {**tags, 'size': tf.shape(image)[:2], 'image': image}
 
-    batch_size = self._request.batch_size * self._num_replicas
-    num_threads = self._request.num_preprocessing_threads
+    compute = self._request.compute
+    batch_size, num_threads = (
+      compute.batch_size * self._num_replicas,
+      compute.num_preprocessing_threads,
+    )
     batches = view_stream(records, decode, spec, batch_size, num_threads, task_size)
     averager = ViewAverager()
     first_views: collections.deque[tuple[Values, list[Values]]] = collections.deque()

@@ -1,7 +1,7 @@
 """A net that gives views of images their scores."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -47,10 +47,19 @@ class Scorer:
 
   Attributes:
     member: see above.
-    loaded: of the last checkpoint.
+    loaded: of the last checkpoint, as the others.
+    unfolded: the net as the checkpoint has it.
+    model: the net that computes, batch norm folded in.
+    score: gives the views [n, H, W, C] of `view_stream` 'scores' [n, outputs] float32, which are
+      probabilities, or with `--average=logits` logits; and whatever more `logits_fn` gives. Under a
+      strategy of several replicas, of each its own.
   """
 
   loaded: Loaded
+  unfolded: Model
+  model: Model
+  score: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+  _labels_offset: int
 
   def __init__(
     self,
@@ -65,8 +74,7 @@ class Scorer:
     self._dataset = dataset
     self._strategy = strategy
     self._logits_fn = logits_fn
-    self._made: tuple[Model, int] | None = None  # the net and its labels' offset
-    self._folded: Model | None = None  # what computes: the net with batch norm folded in
+    self._is_made = False  # by the first checkpoint
 
   def load(self, prefix: str, train_set: Dataset | None = None) -> Loaded:
     """Restores a checkpoint, or weights of another library.
@@ -79,53 +87,27 @@ class Scorer:
       ValueError, OSError: the checkpoint does not fit, or the data is damaged.
     """
     stored = open_weights(prefix, self.member.model_name, self.member.use_ema)
-    if self._made is None:
-      self._made = self._make(stored)
-    model, labels_offset = self._made
-    weights = stored.load(model)
+    if not self._is_made:
+      self.unfolded, self._labels_offset = self._make(stored)
+    weights = stored.load(self.unfolded)
     if train_set is not None:
       batch_norm_statistics.estimate(
-        model,
+        self.unfolded,
         train_set,
         self.member.spec.preprocessing,
         self._request.batch_norm_batches,
-        batch_size=self._request.batch_size,
-        labels_offset=labels_offset,
-        dtype=tf.as_dtype(self._request.precision),
+        batch_size=self._request.compute.batch_size,
+        labels_offset=self._labels_offset,
+        dtype=tf.as_dtype(self._request.compute.precision),
       )
-    if self._folded is None:
-      self._folded = model.fold_batch_norm()
-      self._score = self._compile(self._folded)
+    if self._is_made:
+      self.unfolded.fold_batch_norm(into=self.model)
     else:
-      model.fold_batch_norm(into=self._folded)
-    self.loaded = Loaded(prefix, weights, labels_offset)
+      self.model = self.unfolded.fold_batch_norm()
+      self.score = self._compile(self.model)
+      self._is_made = True
+    self.loaded = Loaded(prefix, weights, self._labels_offset)
     return self.loaded
-
-  @property
-  def model(self) -> Model:
-    """The net that computes, batch norm folded in, once a checkpoint has been loaded."""
-    if self._folded is None:
-      raise RuntimeError('No checkpoint has been loaded yet')
-    return self._folded
-
-  @property
-  def unfolded(self) -> Model:
-    """The net as the checkpoint has it, once one has been loaded."""
-    if self._made is None:
-      raise RuntimeError('No checkpoint has been loaded yet')
-    return self._made[0]
-
-  def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Scores of views, one row each, and whatever more `logits_fn` gives.
-
-    Args:
-      images: [n, H, W, C], as `view_stream` makes them; with several replicas, each one's own.
-
-    Returns:
-      'scores' [n, outputs] float32: probabilities, or with `--average=logits` logits. Under a
-      strategy of several replicas, each one's own.
-    """
-    return self._score(images)
 
   def to_labels(self, scores: np.ndarray) -> np.ndarray:
     """Scores [n, outputs] put in the order of the labels: [n, num_classes].
@@ -143,22 +125,26 @@ class Scorer:
     member, offset, outputs = self.member, self.member.labels_offset, stored.num_outputs
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
-    decay = batch_norm_statistics.BATCH_NORM_DECAY if self._request.batch_norm_batches else None
+    net = nets_factory.get_net(member.model_name)
+    arguments = {**stored.arguments, **net.select(create_aux_logits=False)}  # for training alone
+    if member.depth_multiplier != 1:
+      arguments['depth_multiplier'] = member.depth_multiplier
+    if self._request.batch_norm_batches:
+      decay = batch_norm_statistics.BATCH_NORM_DECAY
+      arguments['arg_scope'] = net.arg_scope(batch_norm_decay=decay)
     with self._strategy.scope():
-      model = make_model(
+      model = nets_factory.create_model(
         member.model_name,
         self._dataset.num_classes - offset,
-        member.spec.image_size,
-        member.depth_multiplier,
+        image_size=member.spec.image_size,
         input_channels=member.spec.preprocessing.channels,
-        batch_norm_decay=decay,
-        **stored.arguments,
+        **arguments,
       )
       model.build()
     return model, offset
 
   def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    spec, dtype = self.member.spec, tf.as_dtype(self._request.precision)
+    spec, dtype = self.member.spec, tf.as_dtype(self._request.compute.precision)
     to_scores = logits_to_scores(self._request.loss, self._request.average)
     net = nets_factory.get_net(self.member.model_name)
 
@@ -191,24 +177,3 @@ def mean_to_probabilities(mean: np.ndarray, loss: str, average: str) -> np.ndarr
     return 1 / (1 + np.exp(-mean))
   raised = np.exp(mean - mean.max())
   return raised / raised.sum()
-
-
-def make_model(
-  name: str,
-  num_classes: int,
-  image_size: int,
-  depth_multiplier: float = 1.0,
-  *,
-  input_channels: int = 3,
-  batch_norm_decay: float | None = None,
-  **kwargs: Any,
-) -> Model:
-  """A net for inference: without the auxiliary head, which only training needs."""
-  net = nets_factory.get_net(name)
-  kwargs['input_channels'] = input_channels
-  if depth_multiplier != 1:
-    kwargs['depth_multiplier'] = depth_multiplier
-  if batch_norm_decay is not None:
-    kwargs['arg_scope'] = net.arg_scope(batch_norm_decay=batch_norm_decay)
-  kwargs |= net.select(create_aux_logits=False)
-  return nets_factory.create_model(name, num_classes, image_size=image_size, **kwargs)

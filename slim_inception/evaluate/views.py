@@ -110,7 +110,7 @@ def make_spec(
   resize: str | None = None,
   interpolation: str | None = None,
   crop_fraction: float | None = None,
-  scales: tuple[int, ...] = (),
+  crop_scales: tuple[int, ...] = (),
 ) -> ViewSpec:
   """The views that flags ask for; what is None or empty is the preprocessing's, or GoogLeNet's.
 
@@ -125,12 +125,11 @@ def make_spec(
     raise ValueError(f'--interpolation={interpolation} is for --resize=aspect; slim is bilinear')
   if not single and crop_fraction is not None:
     raise ValueError(f'--crop_fraction is for --crops=1; --crops={crops} has --crop_scales')
-  if single and scales:
+  if single and crop_scales:
     raise ValueError('--crop_scales is not for --crops=1, which has --crop_fraction')
   crop_fraction = crop_fraction or preprocessing.crop_fraction
-  if single:
-    scales = (round(image_size / crop_fraction),)
-  scales = scales or default_scales(image_size, crops)
+  one_scale = (round(image_size / crop_fraction),)
+  scales = one_scale if single else crop_scales or default_scales(image_size, crops)
   text, count = ','.join(map(str, scales)), _LAYOUTS[crops].num_scales
   if len(scales) != count:
     raise ValueError(f'--crop_scales={text}: --crops={crops} takes {count}, not {len(scales)}')

@@ -1,6 +1,7 @@
 """A net with what is before and behind it, as every format has it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from slim_inception.evaluate.scorer import logits_to_scores
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
+LABELS_FILE = 'labels.txt'  # the name of each output of a net, a line each
 _NAMED = 5  # labels that an image gets
 
 
@@ -82,3 +84,9 @@ class Outputs(NamedTuple):
   best: list[str]  # the name of the most probable class of each
   probabilities: np.ndarray  # [n, classes], or the largest of each, best first
   ranked: bool  # the latter
+
+
+def name_outputs(folder: Path, probabilities: np.ndarray) -> Outputs:
+  """The outputs with the names of labels.txt in `folder`, for [n, classes] probabilities."""
+  names = (folder / LABELS_FILE).read_bytes().decode().split('\n')
+  return Outputs([names[i] for i in probabilities.argmax(-1)], probabilities, ranked=False)

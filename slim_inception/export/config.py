@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from slim_inception import flags
 from slim_inception.evaluate import config as eval_config
-from slim_inception.evaluate.config import EnsembleRequest, NetsConfig, RecordsConfig
+from slim_inception.evaluate.config import ComputeConfig, EnsembleRequest, NetsConfig, RecordsConfig
 from slim_inception.flags import field
 
 QUANTIZATIONS = ('none', 'float16', 'int8')
@@ -87,7 +87,7 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
   ensemble = EnsembleRequest(
     eval_config.members(config.nets, runs),
     loss=config.records.loss,
-    batch_size=chosen.batch_size,
+    compute=ComputeConfig(batch_size=chosen.batch_size),
     batch_norm_batches=config.records.batch_norm_batches,
   )
   return ExportRequest(config, ensemble)

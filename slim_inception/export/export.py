@@ -3,9 +3,9 @@
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,8 +16,8 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import examples
 from slim_inception.evaluate.scorer import Loaded, Scorer
-from slim_inception.export import labels, onnx, saved_model, tflite
-from slim_inception.export.classifier import Classifier, Inputs, Outputs, Task
+from slim_inception.export import onnx, saved_model, tflite
+from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task
 from slim_inception.export.comparison import ACCEPTED, Comparison, compare
 from slim_inception.export.config import ExportRequest, FormatConfig
 from slim_inception.nets import checkpoints
@@ -27,18 +27,9 @@ _BATCH = 8  # of them at once
 _CALIBRATION_IMAGES = 200
 
 
-class Format(NamedTuple):
-  """How a format is written into a folder, and what gives outputs from there."""
-
-  write: Callable[[Task, Path], dict[str, Any]]
-  read: Callable[[Path], list[Callable[[Inputs], Outputs]]]
-
-
-FORMATS = {
-  'saved_model': Format(saved_model.write, saved_model.read),
-  'tflite': Format(tflite.write, tflite.read),
-  'onnx': Format(onnx.write, onnx.read),
-}
+# Each has write(task, folder), which returns what export.json says of inputs and outputs, and
+# read(folder), which gives a function from `Inputs` to `Outputs` for each signature.
+FORMATS = {'saved_model': saved_model, 'tflite': tflite, 'onnx': onnx}
 
 
 def export(request: ExportRequest) -> Comparison:
@@ -82,7 +73,8 @@ def export(request: ExportRequest) -> Comparison:
   try:
     task = Task(classifier, chosen.quantize, calibration)
     described = FORMATS[chosen.format].write(task, temporary)
-    labels.write(temporary, names)
+    lines = [name.replace('\r', ' ').replace('\n', ' ') + '\n' for name in names]
+    (temporary / LABELS_FILE).write_text(''.join(lines), 'utf-8', newline='')
     comparison = read_back(chosen, temporary, checkpoint, dataset)
     metadata = describe(request, loaded, classifier, comparison)
     files.write_json(temporary / EXPORT_FILE, {**metadata, **described})

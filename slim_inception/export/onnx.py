@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from slim_inception.export import labels
-from slim_inception.export.classifier import Inputs, Outputs, Task
+from slim_inception.export.classifier import Inputs, Outputs, Task, name_outputs
 
 FILE = 'model.onnx'
 _OPSET, _IR_VERSION = 17, 8  # of 2022: what runs ONNX at all runs these
@@ -46,7 +45,7 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
 
   def outputs(inputs: Inputs) -> Outputs:
     (probabilities,) = session.run([_OUTPUT], {_INPUT: inputs.images})
-    return labels.name_outputs(folder, probabilities)
+    return name_outputs(folder, probabilities)
 
   return [outputs]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from slim_inception.export.classifier import Inputs, Outputs, Task
@@ -36,14 +37,12 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   """What the SavedModel gives by each of its signatures."""
   loaded = tf.saved_model.load(str(folder))
 
-  def outputs(result: dict[str, tf.Tensor]) -> Outputs:
+  def outputs(signature: str, values: list[bytes] | np.ndarray) -> Outputs:
+    result = loaded.signatures[signature](tf.constant(values))
     best = [name.decode() for name in result['names'][:, 0].numpy()]
     return Outputs(best, result['probabilities'].numpy(), ranked=True)
 
-  def of_files(inputs: Inputs) -> Outputs:
-    return outputs(loaded.signatures['serving_default'](tf.constant(inputs.files)))
-
-  def of_images(inputs: Inputs) -> Outputs:
-    return outputs(loaded.signatures['images'](tf.constant(inputs.images)))
-
-  return [of_files, of_images]
+  return [
+    lambda inputs: outputs('serving_default', inputs.files),
+    lambda inputs: outputs('images', inputs.images),
+  ]

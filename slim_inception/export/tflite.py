@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from slim_inception.export import labels
-from slim_inception.export.classifier import Inputs, Outputs, Task
+from slim_inception.export.classifier import Inputs, Outputs, Task, name_outputs
 from slim_inception.preprocessing.normalization import Normalization
 
 FILE = 'model.tflite'
@@ -52,13 +51,9 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   output_details = runner.get_output_details()['probabilities']
 
   def outputs(inputs: Inputs) -> Outputs:
-    rows = [
-      dequantize(
-        runner(images=quantize(image[np.newaxis], input_details))['probabilities'], output_details
-      )
-      for image in inputs.images
-    ]
-    return labels.name_outputs(folder, np.concatenate(rows))
+    batches = (quantize(image[np.newaxis], input_details) for image in inputs.images)
+    rows = [dequantize(runner(images=batch)['probabilities'], output_details) for batch in batches]
+    return name_outputs(folder, np.concatenate(rows))
 
   return [outputs]
 

@@ -14,7 +14,7 @@ VALIDATION = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in range(1, 50_001)
 
 def test_the_list_of_2014_leaves_48238_validation_images():
   excluded = ground_truth.read_exclude_list('imagenet_2014')
-  mask = excluded.is_excluded(VALIDATION)
+  mask = np.array([excluded.is_excluded(name) for name in VALIDATION])
   assert np.count_nonzero(~mask) == 48_238
   assert (np.flatnonzero(mask)[[0, 1, -1]] + 1).tolist() == [36, 50, 49_981]
   assert excluded.check_used(VALIDATION) == ''
@@ -45,7 +45,7 @@ def test_names_are_compared_as_people_write_them(tmp_path, entry, filename, same
   path = tmp_path / 'list.txt'
   path.write_text(f'\ufeff{entry}\r\n\r\n', 'utf-8')
   excluded = ground_truth.read_exclude_list(str(path))
-  assert excluded.is_excluded([filename, 'other.jpg']).tolist() == [same, False]
+  assert [excluded.is_excluded(name) for name in (filename, 'other.jpg')] == [same, False]
 
 
 def test_entries_without_a_image_are_said(tmp_path):

@@ -27,7 +27,7 @@ SHAPES = {
 }
 SPECS = {
   '10': make_spec(INCEPTION, SIZE, '10', interpolation='bicubic'),
-  '12': make_spec(INCEPTION, SIZE, '12', scales=(30,)),
+  '12': make_spec(INCEPTION, SIZE, '12', crop_scales=(30,)),
   '144': make_spec(INCEPTION, SIZE, '144'),
 }
 
@@ -188,7 +188,7 @@ def test_a_image_is_decoded_once_and_its_views_are_made_a_square_at_a_time(monke
 @pytest.mark.parametrize('shape', [(1, 60000), (60000, 3)])
 def test_an_extreme_image_is_cut_before_it_is_resized(shape):
   photo = noise(*shape)
-  spec = make_spec(INCEPTION, 75, '12', scales=(86,))
+  spec = make_spec(INCEPTION, 75, '12', crop_scales=(86,))
   found = views.square_views(photo, spec, tf.constant(86), tf.constant(0.5, tf.float64))
   near = slice(29985, 30015)
   near = photo[near] if shape[0] > 1 else photo[:, near]
@@ -217,10 +217,10 @@ def test_to_float_is_slims_scaling():
   [
     ({'interpolation': 'bicubic'}, '--interpolation=bicubic is for --resize=aspect'),
     ({'crops': '12', 'resize': 'slim'}, '--resize=slim is for --crops=1; --crops=12 takes aspect'),
-    ({'scales': (342,)}, '--crop_scales is not for --crops=1, which has --crop_fraction'),
-    ({'crops': '144', 'scales': (342,)}, '--crop_scales=342: --crops=144 takes 4, not 1'),
+    ({'crop_scales': (342,)}, '--crop_scales is not for --crops=1, which has --crop_fraction'),
+    ({'crops': '144', 'crop_scales': (342,)}, '--crop_scales=342: --crops=144 takes 4, not 1'),
     (
-      {'crops': '10', 'scales': (298,)},
+      {'crops': '10', 'crop_scales': (298,)},
       '--crop_scales=298: a shorter side must have the 299 pixels of a view',
     ),
     ({'crops': 'dense', 'crop_fraction': 0.5}, '--crop_fraction is for --crops=1'),

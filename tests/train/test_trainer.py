@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import dataset_factory
-from slim_inception.nets import checkpoints, inception, slim
+from slim_inception.nets import checkpoints, inception, nets_factory, slim
 
 from slim_inception.cluster import Cluster
-from slim_inception.evaluate import scorer
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.evaluate.stored_weights import open_weights
@@ -296,7 +295,7 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
 
 
 def test_ema_of_a_checkpoint_without_is_refused(tmp_path):
-  model = scorer.make_model(tiny.NAME, 3, 32)
+  model = nets_factory.create_model(tiny.NAME, 3)
   model.save(str(tmp_path / 'plain.ckpt'))
   with pytest.raises(ValueError, match='has no moving averages .* choose --use_ema=false'):
     open_weights(str(tmp_path / 'plain.ckpt'), tiny.NAME, use_ema=True).load(model)
