@@ -1,37 +1,32 @@
 """The names of a net's outputs, where no records are at hand to tell them."""
 
-from collections.abc import Sequence
-
 from absl import logging
 
+from slim_inception.classify.config import ClassifyRequest
 from slim_inception.datasets import dataset_factory, imagenet
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate.config import Member, Runs
 from slim_inception.evaluate.stored_weights import open_weights
 
 _IMAGENET = 'imagenet'
 _IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without background, and with
 
 
-def find(
-  runs: Runs, members: Sequence[Member], prefixes: Sequence[str], labels_path: str | None
-) -> Dataset:
+def find(request: ClassifyRequest, prefix: str) -> Dataset:
   """The classes of an ensemble.
 
-  They are those of `labels_path`; else of the runs' records; else ImageNet's, where the first net
-  has as many outputs and its run says of no other data set; else numbers.
+  They are those of `--labels`; else of the runs' records; else ImageNet's, where the first net has
+  as many outputs and its run says of no other data set; else numbers.
 
   Args:
-    runs: of the checkpoints.
-    members: the nets.
-    prefixes: of the checkpoints themselves.
-    labels_path: a file of lines index:name, or None.
+    request: what and how.
+    prefix: of the first net's checkpoint.
 
   Raises:
-    OSError, ValueError: `labels_path` cannot be read, a checkpoint is damaged, or the runs have
+    OSError, ValueError: `--labels` cannot be read, a checkpoint is damaged, or the runs have
       different classes.
   """
-  if labels_path:
+  runs, member = request.runs, request.ensemble.members[0]
+  if labels_path := request.config.classes.labels:
     return dataset_factory.with_names(labels_path, dataset_factory.read_labels(labels_path))
   known = {
     folder: dataset
@@ -46,14 +41,11 @@ def find(
           f'{first} and {other} are of different classes: --labels=FILE names those of both'
         )
     return known[first]
-  outputs = open_weights(prefixes[0], members[0].model_name).num_outputs or 0
+  outputs = open_weights(prefix, member.model_name).num_outputs or 0
   name = next((run['dataset_name'] for run in runs.configs if run.get('dataset_name')), _IMAGENET)
   if name == _IMAGENET and outputs in _IMAGENET_OUTPUTS:
     return dataset_factory.with_names(_IMAGENET, dict(enumerate(imagenet.labels())))
-  logging.info(
-    '%s: nothing here names the %d classes, so they are numbers; --labels=FILE names them',
-    prefixes[0],
-    outputs,
-  )
-  offset = members[0].labels_offset or 0
+  text = '%s: nothing here names the %d classes, so they are numbers; --labels=FILE names them'
+  logging.info(text, prefix, outputs)
+  offset = member.labels_offset or 0
   return dataset_factory.without_records('classes', outputs + offset, {}, max(offset, 0))

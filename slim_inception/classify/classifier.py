@@ -75,12 +75,8 @@ class _Pending(NamedTuple):
   """An image on its way through the nets."""
 
   record_index: int
-  name: str
-  error: str
+  failed: Result  # what becomes of it where they do not get it
   thumbnail: bytes
-
-  def failed(self) -> Result:
-    return Result(self.name, self.error or _NOT_DECODED)
 
 
 class Classifier:
@@ -101,7 +97,7 @@ class Classifier:
     self._num_threads = ensemble.compute.num_preprocessing_threads or 1
     members = ensemble.members
     prefixes = [checkpoints.resolve(member.checkpoint_path) for member in members]
-    self.classes = classes.find(request.runs, members, prefixes, request.config.classes.labels)
+    self.classes = classes.find(request, prefixes[0])
     self._ensemble = Ensemble(
       ensemble,
       self.classes,
@@ -136,14 +132,14 @@ class Classifier:
     # Tasks of one image: photos are large, and few of them should wait.
     for prediction in self._ensemble.predict(dataset, task_size=1):
       while pending[0].record_index < prediction.record_index:
-        yield pending.popleft().failed()
+        yield pending.popleft().failed
       image = pending.popleft()
       explanation = None
       if self._explain:
         explanation = Explanation(image.thumbnail, self._evidence(prediction))
-      yield Result(image.name, '', prediction.probabilities, explanation)
+      yield Result(image.failed.name, '', prediction.probabilities, explanation)
     while pending:
-      yield pending.popleft().failed()
+      yield pending.popleft().failed
 
   def _records(
     self, sources: Iterable[Source], pending: collections.deque[_Pending]
@@ -152,9 +148,9 @@ class Classifier:
     side = THUMBNAIL_SIDE if self._explain else None
     prepare = functools.partial(_prepare, thumbnail_side=side)
     prepared = ordered.map_ahead(prepare, sources, self._num_threads)
-    for index, (name, error, image) in enumerate(prepared):
-      pending.append(_Pending(index, name, error, image.thumbnail))
-      if not error:
+    for index, (failed, image) in enumerate(prepared):
+      pending.append(_Pending(index, failed, image.thumbnail if image else b''))
+      if image:
         yield {'record_index': index, 'encoded': image.encoded}
 
   def _evidence(self, prediction: Prediction) -> tuple[Evidence, ...]:
@@ -172,12 +168,12 @@ class Classifier:
     return tuple(evidence)
 
 
-def _prepare(source: Source, thumbnail_side: int | None) -> tuple[str, str, image_files.Prepared]:
-  """An image's name, why it cannot be had ('' if it can), and what TensorFlow is to decode."""
+def _prepare(
+  source: Source, thumbnail_side: int | None
+) -> tuple[Result, image_files.Prepared | None]:
+  """What becomes of an image if it fails, and what TensorFlow is to decode where it can be had."""
   try:
-    return source.name, '', image_files.prepare(source.read(), thumbnail_side)
-  except OSError as error:
-    reason = error.strerror or str(error)
-  except ValueError as error:
-    reason = str(error)
-  return source.name, reason, image_files.Prepared(b'')
+    prepared = image_files.prepare(source.read(), thumbnail_side)
+  except (OSError, ValueError) as error:
+    return Result(source.name, getattr(error, 'strerror', None) or str(error)), None
+  return Result(source.name, _NOT_DECODED), prepared

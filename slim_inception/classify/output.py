@@ -56,9 +56,8 @@ def lines(predictions: tuple[Prediction, ...]) -> list[str]:
 
 def write_text(row: Row) -> None:
   """Prints an image with its classes below."""
-  if row.error:
-    return
-  print(printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
+  if not row.error:
+    print(printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
   if row.explained:
     print(f'  heat map: {printable(row.explained)}')
 
@@ -119,10 +118,5 @@ def json_writer(path: str) -> Iterator[Writer]:
     file.write('\n]\n' if separator == ',' else '[]\n')
 
 
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[TextIO]:
-  if path == STANDARD_INPUT:
-    yield sys.stdout
-    return
-  with files.atomic_text(path) as file:
-    yield file
+def _open(path: str) -> contextlib.AbstractContextManager[TextIO]:
+  return contextlib.nullcontext(sys.stdout) if path == STANDARD_INPUT else files.atomic_text(path)

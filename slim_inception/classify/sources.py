@@ -96,7 +96,11 @@ def _folder(folder: str) -> Iterator[Source]:
 
 
 def _file(path: str) -> Source:
-  return Source(path, functools.partial(read_file, path))
+  def read() -> bytes:
+    with open(path, 'rb') as file:
+      return _read(file)
+
+  return Source(path, read)
 
 
 def _failing(name: str, reason: str) -> Source:
@@ -106,19 +110,11 @@ def _failing(name: str, reason: str) -> Source:
   return Source(name, read)
 
 
-def read_file(path: str) -> bytes:
-  """The content of a file.
-
-  Raises:
-    OSError: it cannot be read.
-    ValueError: it is larger than `MAX_BYTES`.
-  """
-  with open(path, 'rb') as file:
-    return _read(file)
-
-
 def _read(file: BinaryIO, head: bytes = b'') -> bytes:
-  content = head + file.read(MAX_BYTES + 1 - len(head))
+  return _checked(head + file.read(MAX_BYTES + 1 - len(head)))
+
+
+def _checked(content: bytes) -> bytes:
   if len(content) > MAX_BYTES:
     raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
   return content
@@ -143,9 +139,7 @@ def fetch(url: str) -> bytes:
   except (OSError, http.client.HTTPException, ValueError) as error:
     reason = getattr(error, 'reason', None) or error
     raise OSError(f'cannot be downloaded: {reason}') from error
-  if len(content) > MAX_BYTES:
-    raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
-  if len(content) < length:
+  if len(_checked(content)) < length:
     raise OSError(f'the connection broke off after {len(content):,} of {length:,} bytes')
   return content
 

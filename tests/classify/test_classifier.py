@@ -71,10 +71,7 @@ def classify(paths, *checkpoints, **flags):
 
 def classes_of(*checkpoints, **flags):
   request = resolve({'checkpoint_path': ','.join(checkpoints), **flags})
-  prefixes = [f'{directory}/model.ckpt-1' for directory in request.runs.folders]
-  return classes.find(
-    request.runs, request.ensemble.members, prefixes, request.config.classes.labels
-  )
+  return classes.find(request, f'{checkpoints[0]}/model.ckpt-1')
 
 
 @pytest.mark.parametrize(
