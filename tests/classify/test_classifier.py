@@ -215,14 +215,11 @@ def test_runs_of_other_classes(make_run, runs, tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ({'top_k': 0}, '--top_k=0: must be a whole number, at least 1'),
-    ({'batch_size': 0}, '--batch_size=0: must be a whole number, at least 1'),
     ({'csv': 'none/a.csv'}, '--csv=none/a.csv: there is no folder none'),
     ({'json': '/tmp'}, '--json=/tmp: the name of a file is expected'),
     ({'csv': '-', 'json': '-'}, '--csv and --json are both -'),
     ({'explain': __file__}, 'is no folder'),
     ({'explain': 'a', 'crops': '12'}, '--explain shows the one view of --crops=1, not those of 12'),
-    ({'crops': '12', 'resize': 'slim'}, '--resize=slim is for --crops=1'),
     ({'checkpoint_path': ''}, '--checkpoint_path must be given'),
   ],
 )

@@ -20,9 +20,10 @@ def seen(content, **kwargs):
   return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
 
 
-def file_of(array, file_format, **options):
+def file_of(image, file_format, **options):
   file = io.BytesIO()
-  Image.fromarray(array).save(file, file_format, **options)
+  image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+  image.save(file, file_format, **options)
   return file.getvalue()
 
 
@@ -64,11 +65,9 @@ def test_what_is_transparent_is_white():
   for file_format, options in (('PNG', {}), ('WEBP', {'lossless': True, 'exact': True})):
     np.testing.assert_allclose(seen(file_of(pixels, file_format, **options)), expected, atol=1)
   palette = Image.fromarray(PIXELS).quantize(4)
-  file = io.BytesIO()
-  palette.save(file, 'PNG', transparency=2)
   expected = np.asarray(palette.convert('RGB')).copy()
   expected[np.asarray(palette) == 2] = 255
-  np.testing.assert_array_equal(seen(file.getvalue()), expected)
+  np.testing.assert_array_equal(seen(file_of(palette, 'PNG', transparency=2)), expected)
   opaque = file_of(np.concatenate([PIXELS, np.full_like(alpha, 255)], axis=2), 'PNG')
   np.testing.assert_array_equal(seen(opaque), PIXELS)
 
@@ -85,10 +84,9 @@ def test_cmyk():
 @pytest.mark.parametrize('file_format', ['GIF', 'WEBP', 'PNG', 'TIFF'])
 def test_the_first_frame_of_several(file_format):
   frames = [Image.new('RGB', (8, 6), color) for color in ('red', 'lime', 'blue')]
-  file = io.BytesIO()
   options = {'lossless': True} if file_format == 'WEBP' else {}
-  frames[0].save(file, file_format, save_all=True, append_images=frames[1:], **options)
-  np.testing.assert_array_equal(seen(file.getvalue()), np.asarray(frames[0]))
+  content = file_of(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+  np.testing.assert_array_equal(seen(content), np.asarray(frames[0]))
 
 
 @pytest.mark.parametrize('file_format', ['JPEG', 'PNG', 'BMP', 'GIF', 'TIFF'])
@@ -183,18 +181,12 @@ def test_too_many_pixels(monkeypatch):
 def test_twenty_thousand_pixels_a_side(file_format):
   image = Image.new('RGB', (20_000, 20_000), (200, 10, 10))
   image.paste((10, 10, 200), (0, 0, 10_000, 20_000))
-  found = seen(images_file(image, file_format))
+  found = seen(file_of(image, file_format))
   assert Image.MAX_IMAGE_PIXELS < 20_000**2 / 2  # Pillow's own limit holds for everybody else
   assert found.shape[0] * found.shape[1] <= image_files.LARGE
   middle = found.shape[1] // 2
   np.testing.assert_allclose(found[::100, middle - 50] - [10.0, 10.0, 200.0], 0, atol=3)
   np.testing.assert_allclose(found[::100, middle + 50] - [200.0, 10.0, 10.0], 0, atol=3)
-
-
-def images_file(image, file_format):
-  file = io.BytesIO()
-  image.save(file, file_format)
-  return file.getvalue()
 
 
 def test_every_odd_image_is_right_or_refused():

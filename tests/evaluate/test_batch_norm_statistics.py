@@ -42,13 +42,18 @@ def statistics(model):
   }
 
 
+def training_batch(dataset, number):
+  """Its images, distorted."""
+  source = input_pipeline.Source(dataset, INCEPTION, Distortion())
+  batches = input_pipeline.record_batches(source, input_pipeline.InputOptions(32, 8))
+  batch = next(itertools.islice(batches, number, None))
+  return INCEPTION.train_device(batch['image'], batch['seed'], Distortion())
+
+
 def test_one_batch_makes_inference_what_training_was(dataset, model):
   """Up to the kernel's factor n / (n - 1) of the variance."""
   batch_norm_statistics.estimate(model, dataset, INCEPTION, 1, batch_size=8)
-  source = input_pipeline.Source(dataset, INCEPTION, Distortion())
-  batches = input_pipeline.record_batches(source, input_pipeline.InputOptions(32, 8))
-  (batch,) = itertools.islice(batches, 1)
-  images = INCEPTION.train_device(batch['image'], batch['seed'], Distortion())
+  images = training_batch(dataset, 0)
   measured = statistics(model)
   _, inference = model(images, training=False)
   _, training = model(images, training=True)
@@ -65,10 +70,7 @@ def test_several_batches_are_averaged(dataset, model):
   both = statistics(model)
   name = next(iter(first))
   assert not np.allclose(first[name], both[name], rtol=1e-3)
-  source = input_pipeline.Source(dataset, INCEPTION, Distortion())
-  batches = input_pipeline.record_batches(source, input_pipeline.InputOptions(32, 8))
-  second = list(itertools.islice(batches, 2))[1]
-  model(INCEPTION.train_device(second['image'], second['seed'], Distortion()), training=True)
+  model(training_batch(dataset, 1), training=True)
   for name, value in statistics(model).items():
     np.testing.assert_allclose(both[name], (first[name] + value) / 2, rtol=1e-4, atol=1e-5)
 

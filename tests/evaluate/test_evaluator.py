@@ -118,15 +118,19 @@ def test_an_ensemble_of_one_is_the_net(data, nets, average):
     assert member['top_1'] == one.metrics['top_1']
 
 
-@pytest.mark.parametrize('sizes', ['32', '32,32,24'])
-def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes):
+@pytest.mark.parametrize(
+  ('sizes', 'average'), [('32', 'probabilities'), ('32', 'logits'), ('32,32,24', 'probabilities')]
+)
+def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes, average):
   """Of one size, which share a pass over the images, and of two."""
-  found = evaluate(data, *nets, eval_image_size=sizes, ensemble_weights='1,2,1')
+  flags = {'eval_image_size': sizes, 'average': average, 'ensemble_weights': '1,2,1'}
+  found = evaluate(data, *nets, **flags)
   last = int(sizes.rsplit(',')[-1])
   each = zip(nets, [32, 32, last], strict=True)
   rows = [logits_by_hand(data, path, size) for path, size in each]
+  before, after = (np.asarray, softmax) if average == 'logits' else (softmax, np.asarray)
   expected = {
-    name: np.average([softmax(of_net[name]) for of_net in rows], axis=0, weights=[1, 2, 1])
+    name: after(np.average([before(of_net[name]) for of_net in rows], axis=0, weights=[1, 2, 1]))
     for name in rows[0]
   }
   assert_predicts(found.predictions, expected)
@@ -134,14 +138,6 @@ def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes):
     right = [row.argmax() == int(name[:-4]) % 3 for name, row in of_net.items()]
     assert member['top_1'] == pytest.approx(np.mean(right))
   assert [member['share'] for member in found.metrics['members']] == [0.25, 0.5, 0.25]
-
-
-def test_logits_are_averaged_on_request(data, nets):
-  found = evaluate(data, *nets[:2], average='logits')
-  rows = [logits_by_hand(data, path) for path in nets[:2]]
-  assert_predicts(
-    found.predictions, {n: softmax(np.mean([of_net[n] for of_net in rows], 0)) for n in rows[0]}
-  )
 
 
 @pytest.mark.parametrize('replicas', [2, 3])
@@ -158,12 +154,7 @@ def test_replicas_share_the_images(data, nets, replicas):
 
 def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
   """Of two sizes, so that an image given to the wrong record would show."""
-  files = []
-  for i in range(7):
-    file = io.BytesIO()
-    pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
-    Image.fromarray(pixels).save(file, 'PNG')
-    files.append(file.getvalue())
+  files = [test_views.png(test_views.noise(32, 32 + i)[:, :32]) for i in range(7)]
   examples = (
     records.encode_example(
       files[i % 7], label=i % 3, image_format='PNG', height=32, width=32, filename=f'{i}.png'
@@ -267,14 +258,6 @@ def test_images_that_are_left_out(data, nets, tmp_path, caplog):
   assert '1 of 3 entries name no image: no_such.jpg' in caplog.text
 
 
-def test_a_list_that_matches_nothing_is_an_error(data, nets, tmp_path):
-  (tmp_path / 'out.txt').write_text('elsewhere.jpg\n')
-  with pytest.raises(ValueError, match='names none of the 23 images'):
-    evaluate(data, nets[0], exclude_list=str(tmp_path / 'out.txt'))
-  with pytest.raises(FileNotFoundError, match=r'--exclude_list=.*missing.txt: no such file'):
-    evaluate(data, nets[0], exclude_list=str(tmp_path / 'missing.txt'))
-
-
 def test_the_first_images(data, nets):
   everything = evaluate(data, nets[0]).predictions
   found = evaluate(data, nets[0], max_images=7)
@@ -336,13 +319,6 @@ def test_heads_of_other_widths_are_mapped(tmp_path, nets):
   np.testing.assert_allclose(
     both.predictions.probabilities, narrow.predictions.probabilities, atol=1e-5
   )
-
-
-def test_members_of_other_classes(data, nets, tmp_path):
-  other = nets_factory.create_model(tiny.NAME, 5, create_aux_logits=False)
-  other.save(str(tmp_path / 'model.ckpt'))
-  with pytest.raises(ValueError, match=r'The net has 5 outputs, .* --labels_offset must say'):
-    evaluate(data, nets[0], str(tmp_path / 'model.ckpt'))
 
 
 def test_outputs_that_are_no_numbers(data, nets, tmp_path):

@@ -22,10 +22,6 @@ def test_means_whatever_the_batches(batch):
     np.testing.assert_allclose(mean, rows[:, indices == index].mean(1), rtol=1e-6)
 
 
-def test_nothing():
-  assert list(ViewAverager().finish()) == []
-
-
 def test_infinite_rows_do_not_spill_over():
   """Logits of labels that a net has no output for."""
   averager = ViewAverager()

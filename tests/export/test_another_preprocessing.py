@@ -189,16 +189,6 @@ def test_saved_model(metadata, by_hand):
       np.testing.assert_allclose(row, expected[f'{i}.jpg'][labels], atol=1e-4)
 
 
-def test_onnx(metadata, by_hand):
-  pytest.importorskip('onnx', reason='extra onnx')
-  onnxruntime = pytest.importorskip('onnxruntime', reason='extra onnx')
-  folder, _ = metadata('onnx')
-  session = onnxruntime.InferenceSession(str(folder / 'model.onnx'))
-  views = np.stack([slims_view(i) for i in range(COUNT)])
-  (rows,) = session.run(['probabilities'], {'images': views})
-  assert_same({f'{i}.jpg': row for i, row in enumerate(rows)}, by_hand(slims_view))
-
-
 def test_tflite_of_whole_numbers_takes_all_pixels(metadata, monkeypatch):
   pytest.importorskip('ai_edge_litert', reason='extra tflite')
   # After three steps the best class of noise is a matter of rounding.
