@@ -264,16 +264,14 @@ def resolve(flag_values: Mapping[str, Any]) -> Request:
   if config.images.max_num_batches is not None:
     max_images = config.images.max_num_batches * config.compute.batch_size
     config = flags.replace(config, max_images=max_images)
-  return Request(
-    config,
-    EnsembleRequest(
-      members(config.nets, runs, config.views),
-      loss=config.records.loss,
-      average=config.views.average,
-      compute=config.compute,
-      batch_norm_batches=config.records.batch_norm_batches,
-    ),
+  ensemble = EnsembleRequest(
+    members(config.nets, runs, config.views),
+    loss=config.records.loss,
+    average=config.views.average,
+    compute=config.compute,
+    batch_norm_batches=config.records.batch_norm_batches,
   )
+  return Request(config, ensemble)
 
 
 def read_runs(values: Mapping[str, Any]) -> Runs:
@@ -307,9 +305,8 @@ def records_of_runs(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:
   records = {name: agreed(name, values, runs) for name in ('dataset_name', 'dataset_dir')}
   for name, value in records.items():
     if value is None:
-      raise ValueError(
-        f'--{name} must be given: {runs.folders[0]} has no {CONFIG_FILE} that says it'
-      )
+      folder = runs.folders[0]
+      raise ValueError(f'--{name} must be given: {folder} has no {CONFIG_FILE} that says it')
     if value == dataset_factory.SYNTHETIC:
       raise ValueError(
         'synthetic images are for training alone: --dataset_name and --dataset_dir choose others'
@@ -333,7 +330,7 @@ def agreed(name: str, values: Mapping[str, Any], runs: Runs) -> Any:
 
 
 def members(
-  config: NetsConfig, runs: Runs, views_config: ViewsConfig | None = None
+  config: NetsConfig, runs: Runs, views_config: ViewsConfig = ViewsConfig()
 ) -> tuple[Member, ...]:
   """The nets, from their flags and from what their runs say.
 
@@ -345,13 +342,8 @@ def members(
   Raises:
     ValueError: the flags do not go together.
   """
-  views_config = views_config or ViewsConfig()
-  return tuple(
-    _member(path, folder, run, values, views_config)
-    for path, folder, run, values in zip(
-      *runs, flags.of_members(config, len(runs.paths)), strict=True
-    )
-  )
+  each = zip(*runs, flags.of_members(config, len(runs.paths)), strict=True)
+  return tuple(_member(*of_net, views_config) for of_net in each)
 
 
 def _member(

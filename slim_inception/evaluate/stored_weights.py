@@ -48,9 +48,15 @@ class StoredWeights:
       ValueError: the weights do not fit, or have no moving averages.
     """
     model.build()
-    return self._convert(model, self.converted) if self.converted else self._restore(model)
-
-  def _restore(self, model: Model) -> str:
+    if self.converted:
+      head_scopes = nets_factory.get_net(self.model_name).head_scopes
+      filled = conversion.fill(model.variables_by_name, self.converted, head_scopes)
+      if filled.fresh:
+        raise ValueError(
+          f'{self.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
+          'set decide what is looked for'
+        )
+      return 'plain'
     names = checkpoints.shapes(self.path)
     has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in names)
     if self.use_ema and not has_averages:
@@ -64,16 +70,6 @@ class StoredWeights:
         'looked for'
       ) from error
     return 'ema' if use_ema else 'plain'
-
-  def _convert(self, model: Model, converted: conversion.Weights) -> str:
-    head_scopes = nets_factory.get_net(self.model_name).head_scopes
-    filled = conversion.fill(model.variables_by_name, converted, head_scopes)
-    if filled.fresh:
-      raise ValueError(
-        f'{self.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
-        'set decide what is looked for'
-      )
-    return 'plain'
 
 
 def open_weights(path: str, model_name: str, use_ema: bool | None = None) -> StoredWeights:

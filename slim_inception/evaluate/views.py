@@ -12,9 +12,11 @@ is the preprocessing's own.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from slim_inception.input import pipeline as input_pipeline
@@ -25,13 +27,7 @@ RESIZES = ('slim', 'aspect')
 _GOOGLENET_SCALES = (256, 288, 320, 352)  # shorter sides, for views of 224 x 224 pixels
 _GOOGLENET_SIZE = 224
 _FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in an image: share of the room that is left before
-_CORNERS_AND_CENTER = (
-  (_FIRST, _FIRST),
-  (_FIRST, _LAST),
-  (_LAST, _FIRST),
-  (_LAST, _LAST),
-  (_CENTER, _CENTER),
-)
+_CORNERS_AND_CENTER = (*itertools.product((_FIRST, _LAST), repeat=2), (_CENTER, _CENTER))
 # An image longer than this is cut to its centre by --crops=dense: at 342 pixels of the shorter
 # side an image of 1 x 2000 would be a map of 684,000 columns.
 MAX_DENSE_ASPECT = 8
@@ -175,11 +171,11 @@ def view_stream(
     `Preprocessing.eval_view`. 'dense' has [1, h, w, C] uint8, the shorter side
     at `spec.scales[0]`, the longer at most `MAX_DENSE_ASPECT` times that.
   """
-  if _LAYOUTS[spec.crops].squares:
+  if positions := _LAYOUTS[spec.crops].squares:
     decoded = input_pipeline.map_skipping_broken(records, decode, num_threads, task_size=1)
-    squares = decoded.flat_map(
-      lambda element: _squares(spec).map(lambda scale, position: (element, scale, position))
-    )
+    scales = np.repeat(np.array(spec.scales, np.int32), len(positions))
+    of_image = tf.data.Dataset.from_tensor_slices((scales, np.tile(positions, len(spec.scales))))
+    squares = decoded.flat_map(lambda element: of_image.map(lambda *square: (element, *square)))
 
     def cut(element: dict[str, tf.Tensor], scale: tf.Tensor, position: tf.Tensor):
       views = square_views(element['image'], spec, scale, position)
@@ -187,10 +183,8 @@ def view_stream(
       tags = {key: tf.repeat(value[tf.newaxis], len(views), 0) for key, value in tags.items()}
       return {**tags, 'image': views}
 
-    threads = num_threads or tf.data.AUTOTUNE
-    return (
-      squares.map(cut, threads, deterministic=True).rebatch(batch_size).prefetch(_BATCHES_AHEAD)
-    )
+    views = squares.map(cut, num_threads or tf.data.AUTOTUNE, deterministic=True)
+    return views.rebatch(batch_size).prefetch(_BATCHES_AHEAD)
 
   dense = spec.crops == 'dense'
   view = dense_view if dense else single_view
@@ -212,16 +206,6 @@ def to_float(images: tf.Tensor, spec: ViewSpec, dtype: tf.DType = tf.float32) ->
 
 
 # Views of one image
-
-
-def _squares(spec: ViewSpec) -> tf.data.Dataset:
-  """Scale and position of each square, int32 and float64."""
-  positions = _LAYOUTS[spec.crops].squares
-  pairs = [(scale, position) for scale in spec.scales for position in positions]
-  scales, positions = zip(*pairs, strict=True)
-  return tf.data.Dataset.from_tensor_slices(
-    (tf.constant(scales, tf.int32), tf.constant(positions, tf.float64))
-  )
 
 
 def square_views(
@@ -246,19 +230,14 @@ def square_views(
     top, left = (_begin(share, scale, size) for share in shares)
     views.append(square[top : top + size, left : left + size])
   if _LAYOUTS[spec.crops].whole_square:
-    whole = resizing.resize_window(square, (size, size), (0, 0), (size, size), spec.interpolation)
-    views.append(whole)
+    whole = (size, size)
+    views.append(resizing.resize_window(square, whole, (0, 0), whole, spec.interpolation))
   views = tf.ensure_shape(tf.stack(views), [None, size, size, image.shape[2]])
   return tf.concat([views, tf.reverse(views, axis=[2])], axis=0)
 
 
 def single_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
-  """The only view [image_size, image_size, C]: for 'slim' as the net is given it, else uint8.
-
-  Args:
-    image: uint8 [h, w, C].
-    spec: how to make it.
-  """
+  """The only view of a uint8 image [h, w, C]: for 'slim' as the net is given it, else uint8."""
   size = spec.image_size
   if spec.resize == 'slim':
     return spec.preprocessing.eval_view(image, size, size, spec.crop_fraction)
@@ -281,9 +260,7 @@ def single_window(spec: ViewSpec, height: int, width: int) -> tuple[float, float
 def dense_view(image: tf.Tensor, spec: ViewSpec) -> tf.Tensor:
   """uint8 [h, w, C]: the whole image, its shorter side `spec.scales[0]`.
 
-  Args:
-    image: uint8 [h, w, C]; of one longer than `MAX_DENSE_ASPECT` the centre is taken.
-    spec: how to make it.
+  Of an image (uint8 [h, w, C]) longer than `MAX_DENSE_ASPECT` the centre is taken.
   """
   scale = spec.scales[0]
   window = tf.minimum(_scaled(image, scale), scale * MAX_DENSE_ASPECT)
@@ -309,15 +286,7 @@ def _begin(share: float | tf.Tensor, size: int | tf.Tensor, window: int | tf.Ten
 
 
 def _cut(image, scale, shares, window, interpolation):
-  """A window of the image whose shorter side is resized to `scale`.
-
-  Args:
-    image: uint8 [h, w, C].
-    scale: pixels.
-    shares: vertical and horizontal position of the window, see `_begin`.
-    window: height and width.
-    interpolation: see `ViewSpec`.
-  """
+  """A window (height, width) at `shares` of the image, its shorter side resized to `scale`."""
   size = tf.unstack(_scaled(image, scale))
   begin = [_begin(*sides) for sides in zip(shares, size, window, strict=True)]
   return resizing.resize_window(image, size, begin, window, interpolation)
