@@ -3,6 +3,7 @@
 Runs of the trainer take seconds with it where Inception-v3 takes half a minute to trace.
 """
 
+import tensorflow as tf
 from slim_inception.nets import inception_utils, nets_factory
 from slim_inception.nets.blocks import Residual, avg_pool, conv, max_pool, row, split
 from slim_inception.nets.build import net_scope, run_body
@@ -40,6 +41,16 @@ def inception_tiny(
     return HEAD.build(
       net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )
+
+
+def random_net(num_classes, seed):
+  """A model whose weights are large enough to tell images apart."""
+  model = nets_factory.create_model(NAME, num_classes, create_aux_logits=False)
+  tf.random.set_seed(seed)
+  for name, variable in model.variables_by_name.items():
+    if name.endswith('weights'):
+      variable.assign(tf.random.normal(variable.shape, stddev=0.2))
+  return model
 
 
 def register() -> None:

@@ -4,7 +4,8 @@ The evaluation's own predictor does it, so that an image has the same probabilit
 """
 
 import collections
-import functools
+import concurrent.futures
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,14 +13,17 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.classify import activation_maps, classes, image_files, ordered
+from slim_inception.classify import activation_maps, classes
 from slim_inception.classify.config import ClassifyRequest
+from slim_inception.classify.image_files import Prepared, prepare
 from slim_inception.classify.sources import Source
 from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
 from slim_inception.evaluate.scorer import plain_logits
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets import checkpoints
+
+Record = dict[str, int | bytes]
 
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
 _NOT_DECODED = 'does not decode: it is damaged or cut short'
@@ -120,7 +124,7 @@ class Classifier:
       ValueError: the outputs of a net are not finite numbers, or maps do not explain them.
     """
     pending: collections.deque[_Pending] = collections.deque()  # filled by tf.data's thread
-    records = ordered.tee(self._records(sources, pending), self._ensemble.num_passes)
+    records = _tee(self._records(sources, pending), self._ensemble.num_passes)
     iterators = iter(records)
     dataset = tf.data.Dataset.from_generator(
       lambda: next(iterators),
@@ -143,11 +147,10 @@ class Classifier:
 
   def _records(
     self, sources: Iterable[Source], pending: collections.deque[_Pending]
-  ) -> Iterator[dict[str, int | bytes]]:
+  ) -> Iterator[Record]:
     """Records of the images that Pillow can open; all images are added to `pending`."""
     side = THUMBNAIL_SIDE if self._explain else None
-    prepare = functools.partial(_prepare, thumbnail_side=side)
-    prepared = ordered.map_ahead(prepare, sources, self._num_threads)
+    prepared = _prepare_ahead(sources, side, self._num_threads)
     for index, (failed, image) in enumerate(prepared):
       pending.append(_Pending(index, failed, image.thumbnail if image else b''))
       if image:
@@ -168,12 +171,47 @@ class Classifier:
     return tuple(evidence)
 
 
-def _prepare(
-  source: Source, thumbnail_side: int | None
-) -> tuple[Result, image_files.Prepared | None]:
+def _prepare(source: Source, thumbnail_side: int | None) -> tuple[Result, Prepared | None]:
   """What becomes of an image if it fails, and what TensorFlow is to decode where it can be had."""
   try:
-    prepared = image_files.prepare(source.read(), thumbnail_side)
+    prepared = prepare(source.read(), thumbnail_side)
   except (OSError, ValueError) as error:
     return Result(source.name, getattr(error, 'strerror', None) or str(error)), None
   return Result(source.name, _NOT_DECODED), prepared
+
+
+def _prepare_ahead(
+  sources: Iterable[Source], thumbnail_side: int | None, num_threads: int
+) -> Iterator[tuple[Result, Prepared | None]]:
+  """`_prepare` of all sources, in order, by threads which are at most `num_threads` ahead."""
+  pool = concurrent.futures.ThreadPoolExecutor(num_threads)
+  waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+  try:
+    for source in sources:
+      waiting.append(pool.submit(_prepare, source, thumbnail_side))
+      if len(waiting) > num_threads:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tee(records: Iterator[Record], count: int) -> list[Iterator[Record]]:
+  """`itertools.tee` for iterators that different threads empty."""
+  lock = threading.Lock()
+  queues: list[collections.deque[Record]] = [collections.deque() for _ in range(count)]
+
+  def pull(own: collections.deque[Record]) -> Iterator[Record]:
+    while True:
+      with lock:
+        if not own:
+          record = next(records, None)
+          if record is None:
+            return
+          for queue in queues:
+            queue.append(record)
+        record = own.popleft()
+      yield record
+
+  return [pull(queue) for queue in queues]

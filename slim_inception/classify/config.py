@@ -8,13 +8,6 @@ from typing import Any, NamedTuple
 from slim_inception import choices, flags
 from slim_inception.classify.sources import STANDARD_INPUT
 from slim_inception.evaluate import config as eval_config
-from slim_inception.evaluate.config import (
-  ComputeConfig,
-  EnsembleRequest,
-  NetsConfig,
-  Runs,
-  ViewsConfig,
-)
 from slim_inception.flags import field
 
 
@@ -57,7 +50,7 @@ class OutputConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmallBatchesConfig(ComputeConfig):
+class SmallBatchesConfig(eval_config.ComputeConfig):
   """Computation."""
 
   batch_size: int = field(32, 'The nets take so many views a step.', at_least=1)
@@ -67,9 +60,9 @@ class SmallBatchesConfig(ComputeConfig):
 class ClassifyConfig:
   """How images are classified; the config.json of the run says what the flags do not."""
 
-  nets: NetsConfig
+  nets: eval_config.NetsConfig
   classes: ClassesConfig
-  views: ViewsConfig
+  views: eval_config.ViewsConfig
   output: OutputConfig
   compute: SmallBatchesConfig
 
@@ -78,8 +71,8 @@ class ClassifyRequest(NamedTuple):
   """What is classified, and how."""
 
   config: ClassifyConfig
-  ensemble: EnsembleRequest
-  runs: Runs
+  ensemble: eval_config.EnsembleRequest
+  runs: eval_config.Runs
 
 
 def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
@@ -101,7 +94,7 @@ def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
   members = eval_config.members(config.nets, runs, config.views)
   num_threads = config.compute.num_preprocessing_threads or os.cpu_count() or 1
   compute = dataclasses.replace(config.compute, num_preprocessing_threads=num_threads)
-  ensemble = EnsembleRequest(members, loss, config.views.average, compute)
+  ensemble = eval_config.EnsembleRequest(members, loss, config.views.average, compute)
   return ClassifyRequest(config, ensemble, runs)
 
 

@@ -14,12 +14,7 @@ import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.config import EnsembleRequest
-from slim_inception.evaluate.scorer import (
-  LogitsFn,
-  Scorer,
-  mean_to_probabilities,
-  plain_logits,
-)
+from slim_inception.evaluate.scorer import LogitsFn, Scorer, plain_logits
 from slim_inception.evaluate.views import ViewSpec, view_stream
 from slim_inception.input import pipeline as input_pipeline
 
@@ -125,7 +120,13 @@ class Ensemble:
       )
 
   def _to_probabilities(self, mean: np.ndarray) -> np.ndarray:
-    return mean_to_probabilities(mean, self._request.loss, self._request.average)
+    """Of averaged scores, [num_classes] of `scorer.logits_to_scores`."""
+    if self._request.average == 'probabilities':
+      return mean
+    if self._request.loss == 'sigmoid':
+      return 1 / (1 + np.exp(-mean))
+    raised = np.exp(mean - mean.max())
+    return raised / raised.sum()
 
   def _score(
     self, spec: ViewSpec, scorers: Sequence[Scorer], records: tf.data.Dataset, task_size: int
@@ -137,11 +138,8 @@ class Ensemble:
       image = spec.preprocessing.decode(record['encoded'])
       return {**tags, 'size': tf.shape(image)[:2], 'image': image}
 
-    compute = self._request.compute
-    batch_size, num_threads = (
-      compute.batch_size * self._num_replicas,
-      compute.num_preprocessing_threads,
-    )
+    batch_size = self._request.compute.batch_size * self._num_replicas
+    num_threads = self._request.compute.num_preprocessing_threads
     batches = view_stream(records, decode, spec, batch_size, num_threads, task_size)
     averager = ViewAverager()
     first_views: collections.deque[tuple[Values, list[Values]]] = collections.deque()

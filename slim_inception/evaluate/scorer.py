@@ -167,13 +167,3 @@ def logits_to_scores(loss: str, average: str = 'probabilities') -> Callable[[tf.
   if average == 'logits':
     return tf.identity
   return tf.nn.sigmoid if loss == 'sigmoid' else tf.nn.softmax
-
-
-def mean_to_probabilities(mean: np.ndarray, loss: str, average: str) -> np.ndarray:
-  """Probabilities of averaged scores, [num_classes] of `logits_to_scores`."""
-  if average == 'probabilities':
-    return mean
-  if loss == 'sigmoid':
-    return 1 / (1 + np.exp(-mean))
-  raised = np.exp(mean - mean.max())
-  return raised / raised.sum()

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from slim_inception.datasets import dataset_info, imagenet
 from slim_inception.nets import nets_factory
 
@@ -42,12 +41,7 @@ def photos(tmp_path_factory):
 def make_run(tmp_path_factory):
   def make(outputs=3, seed=0, **config):
     directory = tmp_path_factory.mktemp('run')
-    model = nets_factory.create_model(tiny.NAME, outputs, create_aux_logits=False)
-    tf.random.set_seed(seed)
-    for name, variable in model.variables_by_name.items():
-      if name.endswith('weights'):
-        variable.assign(tf.random.normal(variable.shape, stddev=0.2))
-    model.save(str(directory / 'model.ckpt-1'))
+    tiny.random_net(outputs, seed).save(str(directory / 'model.ckpt-1'))
     (directory / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-1"')
     config = {'model_name': tiny.NAME, 'preprocessing_name': 'inception', **config}
     (directory / 'config.json').write_text(json.dumps(config))

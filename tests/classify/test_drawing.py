@@ -1,12 +1,11 @@
 """The heat maps that are drawn."""
 
-import io
-
 import numpy as np
 from PIL import Image
 
 from slim_inception.classify import drawing
 from slim_inception.classify.classifier import Evidence, Explanation
+from tests.datasets.odd_images import encode
 
 
 def evidence(values, window=(0.0, 0.0, 1.0, 1.0)):
@@ -14,10 +13,9 @@ def evidence(values, window=(0.0, 0.0, 1.0, 1.0)):
   return Evidence('inception_v3', values, 0.5, float(values.mean()) + 0.5, window)
 
 
-def explanation(*found, size=(64, 48)):
-  file = io.BytesIO()
-  Image.new('RGB', size, (200, 100, 50)).save(file, 'PNG')
-  return Explanation(file.getvalue(), found)
+def explanation(*found):
+  pixels = np.full((48, 64, 3), (200, 100, 50), np.uint8)
+  return Explanation(encode('PNG', pixels=pixels), found)
 
 
 def test_colors_lie_where_the_map_is_high():

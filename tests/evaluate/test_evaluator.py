@@ -18,6 +18,7 @@ from slim_inception.evaluate.config import resolve
 from slim_inception.evaluate.evaluator import Evaluation
 from tests import records as small_records
 from tests import tiny
+from tests.datasets.odd_images import encode
 from tests.evaluate import test_views
 
 pytestmark = pytest.mark.integration
@@ -36,13 +37,7 @@ def nets(tmp_path_factory):
   """Three checkpoints of untrained nets; the third is made for smaller images."""
   directory = tmp_path_factory.mktemp('nets')
   for i in range(3):
-    model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
-    tf.random.set_seed(i)
-    model.build()
-    for name, variable in model.variables_by_name.items():
-      if name.endswith('weights'):
-        variable.assign(tf.random.normal(variable.shape, stddev=0.2))
-    model.save(str(directory / f'model.ckpt-{i}'))
+    tiny.random_net(3, seed=i).save(str(directory / f'model.ckpt-{i}'))
   return [str(directory / f'model.ckpt-{i}') for i in range(3)]
 
 
@@ -154,25 +149,20 @@ def test_replicas_share_the_images(data, nets, replicas):
 
 def test_10007_records_at_batch_100_on_3_replicas(nets, tmp_path):
   """Of two sizes, so that an image given to the wrong record would show."""
-  files = [test_views.png(test_views.noise(32, 32 + i)[:, :32]) for i in range(7)]
-  examples = (
-    records.encode_example(
-      files[i % 7], label=i % 3, image_format='PNG', height=32, width=32, filename=f'{i}.png'
-    )
-    for i in range(10007)
+  files = [encode('PNG', pixels=test_views.noise(32, 32 + i)[:, :32]) for i in range(7)]
+  small_records.write_set(
+    tmp_path, count=10007, num_shards=1, split='validation', image_of=lambda _, i: files[i % 7]
   )
-  shards.write_shard(tmp_path / shards.shard_name('validation', 0, 1), examples)
-  (tmp_path / 'labels.txt').write_text('0:a\n1:b\n2:c\n')
   strategy = tf.distribute.MirroredStrategy([f'cpu:{i}' for i in range(3)])
   found = evaluate(tmp_path, nets[0], cluster=Cluster(strategy), batch_size=100)
   assert found.metrics['num_images'] == 10007
-  assert found.predictions.filenames == [f'{i}.png' for i in range(10007)]
+  assert found.predictions.filenames == [f'{i}.jpg' for i in range(10007)]
   for i in range(7):  # the same image, the same answer
     assert len(np.unique(found.predictions.probabilities[i::7].round(4), axis=0)) == 1
   assert found.metrics['skipped_images'] == 0
 
 
-SHAPES = {name: test_views.noise(*shape) for name, shape in test_views.SHAPES.items()}
+SHAPES = [test_views.noise(*shape) for shape in test_views.SHAPES.values()]
 FLAGS = {
   '10': {'interpolation': 'bicubic'},
   '12': {'crop_scales': '30'},
@@ -184,21 +174,12 @@ FLAGS = {
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
   """Images landscape and portrait, smaller and larger than every scale."""
-  directory = tmp_path_factory.mktemp('shapes')
-  examples = [
-    records.encode_example(
-      test_views.png(image),
-      label=i % 3,
-      image_format='PNG',
-      height=image.shape[0],
-      width=image.shape[1],
-      filename=name,
-    )
-    for i, (name, image) in enumerate(SHAPES.items())
-  ]
-  shards.write_shard(directory / shards.shard_name('validation', 0, 1), examples)
-  (directory / 'labels.txt').write_text('0:a\n1:b\n2:c\n')
-  return directory
+  return small_records.write_set(
+    tmp_path_factory.mktemp('shapes'),
+    count=len(SHAPES),
+    split='validation',
+    image_of=lambda _, i: encode('PNG', pixels=SHAPES[i]),
+  )
 
 
 def dense_by_hand(model, image):
@@ -232,10 +213,11 @@ def test_views_and_nets_equal_the_papers_by_hand(shapes, nets, crops):
   model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
   model.restore(nets[0])
   for row, name in enumerate(found.predictions.filenames):
+    image = SHAPES[int(name.removesuffix('.jpg'))]
     if crops == 'dense':
-      expected = dense_by_hand(model, SHAPES[name])
+      expected = dense_by_hand(model, image)
     else:
-      pixels = test_views.expected_views(SHAPES[name], crops) / np.float32(127.5) - 1
+      pixels = test_views.expected_views(image, crops) / np.float32(127.5) - 1
       expected = np.mean([softmax(logits) for logits in model(pixels)[0].numpy()], axis=0)
     if expected is not None:
       found_there = found.predictions.probabilities[row]

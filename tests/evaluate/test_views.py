@@ -1,6 +1,5 @@
 """Views against a reading of the papers in NumPy and Pillow."""
 
-import io
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from slim_inception.preprocessing.preprocessing_factory import INCEPTION, VGG
 from slim_inception.evaluate import views
 from slim_inception.evaluate.views import make_spec
 from tests import pillow
+from tests.datasets.odd_images import encode
 
 SIZE = 24
 SCALES = (27, 31, 34, 38)  # 256, 288, 320, 352 of 224
@@ -86,13 +86,8 @@ def decode(index, encoded):
   return {'image': INCEPTION.decode(encoded), 'record_index': index}
 
 
-def png(image):
-  file = io.BytesIO()
-  Image.fromarray(image).save(file, 'PNG')
-  return file.getvalue()
-
-
-def stream(files, spec, batch_size, **kwargs):
+def stream(photos, spec, batch_size, **kwargs):
+  files = [p if isinstance(p, bytes) else encode('PNG', pixels=p) for p in photos]
   records = tf.data.Dataset.from_tensor_slices(files).enumerate()
   return views.view_stream(records, decode, spec, batch_size, **kwargs)
 
@@ -105,7 +100,7 @@ def ordered(photos):
 def test_views_are_those_of_the_papers(crops):
   photos = [noise(*shape) for shape in SHAPES.values()]
   spec = SPECS[crops]
-  batches = list(stream([png(p) for p in photos], spec, 50).as_numpy_iterator())
+  batches = list(stream(photos, spec, 50).as_numpy_iterator())
   found = np.concatenate([batch['image'] for batch in batches])
   indices = np.concatenate([batch['record_index'] for batch in batches])
   assert found.dtype == np.uint8
@@ -119,7 +114,7 @@ def test_views_are_those_of_the_papers(crops):
 def test_aspect_keeps_the_aspect_ratio():
   spec = make_spec(INCEPTION, SIZE, resize='aspect', interpolation='bicubic', crop_fraction=0.8)
   photos = [noise(*shape) for shape in SHAPES.values()]
-  found = next(stream([png(p) for p in photos], spec, 100).as_numpy_iterator())['image']
+  found = next(stream(photos, spec, 100).as_numpy_iterator())['image']
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
     expected = centered(resized(Image.fromarray(photo), 30, 'bicubic'), SIZE, SIZE)
     np.testing.assert_array_equal(view, expected, err_msg=name)
@@ -127,7 +122,7 @@ def test_aspect_keeps_the_aspect_ratio():
 
 @pytest.mark.parametrize('preprocessing', [INCEPTION, VGG], ids=lambda way: way.name)
 def test_slims_view_is_the_same_to_the_bit(preprocessing):
-  files = [png(noise(*shape)) for shape in SHAPES.values()]
+  files = [encode('PNG', pixels=noise(*shape)) for shape in SHAPES.values()]
   found = next(stream(files, make_spec(preprocessing, SIZE), 100).as_numpy_iterator())['image']
   for file, view in zip(files, found, strict=True):
     np.testing.assert_array_equal(view, preprocessing.eval_image(file, SIZE, SIZE))
@@ -136,7 +131,7 @@ def test_slims_view_is_the_same_to_the_bit(preprocessing):
 def test_dense_is_the_whole_image_unless_it_is_a_line():
   spec = make_spec(INCEPTION, SIZE, 'dense')
   photos = [noise(*shape) for shape in SHAPES.values()]
-  found = [b['image'] for b in stream([png(p) for p in photos], spec, 7).as_numpy_iterator()]
+  found = [b['image'] for b in stream(photos, spec, 7).as_numpy_iterator()]
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
     whole = resized(Image.fromarray(photo), 27, 'bilinear')
     most = 27 * views.MAX_DENSE_ASPECT
@@ -147,7 +142,7 @@ def test_dense_is_the_whole_image_unless_it_is_a_line():
 
 @pytest.mark.parametrize('crops', ['1', '10'])
 def test_broken_images_are_missing_and_the_order_stays(crops):
-  files = [png(noise(8, 8 + i)) for i in range(40)]
+  files = [noise(8, 8 + i) for i in range(40)]
   broken = (0, 1, 7, 16, 39)
   for i in broken:
     files[i] = b'no photo'

@@ -26,6 +26,7 @@ from slim_inception.export.export import export
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve as resolve_train
 from tests import records, tiny
+from tests.datasets.odd_images import encode
 from tests.evaluate.test_views import centered, resized
 from tests.preprocessing.test_inception_preprocessing import tf1_bilinear
 
@@ -45,9 +46,7 @@ def net():
 def png(label: int, number: int) -> bytes:
   """Noise, without JPEG's freedom of decoding; the red of some images is that of others' blue."""
   pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
-  file = io.BytesIO()
-  Image.fromarray(pixels // (label + 1)).save(file, 'PNG')
-  return file.getvalue()
+  return encode('PNG', pixels=pixels // (label + 1))
 
 
 @pytest.fixture(scope='module')
