@@ -18,18 +18,6 @@ if sys.version_info >= (3, 11):
 else:
   import tomli as tomllib
 
-OPTIMIZERS = (
-  'adadelta',
-  'adagrad',
-  'adam',
-  'adamw',
-  'ftrl',
-  'lamb',
-  'lars',
-  'momentum',
-  'rmsprop',
-  'sgd',
-)
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 BALANCED = 'balanced'  # of --class_weights
 _RECIPES = Path(__file__).parent / 'recipes'
@@ -38,6 +26,13 @@ _RECIPES = Path(__file__).parent / 'recipes'
 def recipe_names() -> tuple[str, ...]:
   """Names of the recipes that come with the package."""
   return tuple(sorted(path.name.removesuffix('.toml') for path in _RECIPES.iterdir()))
+
+
+def optimizer_names() -> tuple[str, ...]:
+  """Names of the optimizers."""
+  from slim_inception.train import optimizers  # imports TensorFlow, which takes seconds
+
+  return tuple(optimizers.RULES)
 
 
 def _check_ascending(epochs: tuple[float, ...]) -> None:
@@ -56,8 +51,8 @@ class RunConfig:
 
   train_dir: str = field(
     flags.REQUIRED,
-    'Checkpoints, config.json, metrics.jsonl and the events of TensorBoard go to this folder; a '
-    'run that it holds is continued.',
+    'The run writes checkpoints, config.json, metrics.jsonl and TensorBoard events to this folder; '
+    'a run that it holds is continued.',
   )
   recipe: str = field(
     'paper',
@@ -66,9 +61,8 @@ class RunConfig:
   )
   config: str | None = field(
     None,
-    'This JSON or TOML file gives values of flags, which override the recipe and which flags '
-    "override: a recipe of one's own, or the config.json of another run (without its train_dir). "
-    'Paths in it are relative to the working directory.',
+    'This JSON or TOML file overrides the recipe, and flags override it: a recipe of your own, or '
+    'the config.json of another run. Its paths are relative to the working directory.',
     form='FILE',
   )
   seed: int = field(
@@ -80,7 +74,7 @@ class RunConfig:
   )
   on_nan: str = field(
     'stop',
-    'When the loss is not finite or explodes, the run stops, or rolls back to the last checkpoint '
+    'When the loss explodes or is not finite, the run stops, or rolls back to the last checkpoint '
     'and skips the batches since.',
     choices=('rollback', 'stop'),
   )
@@ -91,9 +85,7 @@ class DataConfig:
   """Data."""
 
   dataset_name: str = field(
-    'imagenet',
-    'The data set to train on; synthetic is noise, to try hardware with.',
-    choices=choices.dataset_names,
+    'imagenet', 'The data set; synthetic is noise, to try hardware.', choices=choices.dataset_names
   )
   dataset_split_name: str = field('train', 'The split of the data set to train on.')
   dataset_dir: str | None = field(
@@ -109,14 +101,11 @@ class DataConfig:
     4, 'Number of readers that go through the records side by side, over all workers.', at_least=1
   )
   num_preprocessing_threads: int | None = field(
-    None,
-    'Number of threads that decode images; by default tf.data finds out how many help.',
-    at_least=1,
+    None, 'Number of threads that decode images; tf.data chooses by default.', at_least=1
   )
   data_service: str | None = field(
     None,
-    'The tf.data service at this address (slim-inception data-service) decodes and crops the '
-    'images.',
+    'The tf.data service at this address decodes the images (see slim-inception data-service).',
     form='HOST:PORT',
     check=flags.host_and_port,
   )
@@ -148,8 +137,8 @@ class ModelConfig:
   )
   batch_norm_decay: float = field(
     0.9997,
-    'The moving means and variances of batch norm decay by this factor a step; 0.9997 needs tens '
-    'of thousands of steps to settle, 0.97 hundreds.',
+    'The moving averages of batch norm decay by this factor a step; 0.9997 needs tens of thousands '
+    'of steps to settle, 0.97 hundreds.',
     at_least=0,
     at_most=1,
   )
@@ -157,14 +146,11 @@ class ModelConfig:
     False, 'Batch norm takes the statistics of the global batch rather than of each replica.'
   )
   freeze_batch_norm: bool = field(
-    False,
-    'Batch norm normalizes by the restored moving averages and leaves them as they are; for small '
-    'batches.',
+    False, 'Batch norm keeps to the restored moving averages; for small batches.'
   )
   moving_average_decay: float | None = field(
     None,
-    'Moving averages of the weights with this decay are kept too, and used at evaluation; e.g. '
-    '0.9999.',
+    'Evaluation uses moving averages of the weights with this decay, e.g. 0.9999.',
     at_least=0,
     at_most=1,
   )
@@ -175,19 +161,13 @@ class BatchConfig:
   """The batch."""
 
   batch_size: int = field(
-    32,
-    'Number of images that each replica takes in one forward and backward pass.',
-    at_least=1,
+    32, 'Number of images that each replica takes in one forward and backward pass.', at_least=1
   )
   accumulate_steps: int = field(
-    1,
-    'Number of passes of batch_size images whose gradients each replica adds up for an update.',
-    at_least=1,
+    1, 'Number of passes whose gradients each replica adds up for an update.', at_least=1
   )
   global_batch_size: int | None = field(
-    None,
-    'Number of images of an update, over all replicas and passes; it overrides --batch_size.',
-    at_least=1,
+    None, 'Number of images of an update, over all replicas; overrides --batch_size.', at_least=1
   )
 
 
@@ -196,9 +176,7 @@ class DevicesConfig:
   """Devices."""
 
   num_clones: int | None = field(
-    None,
-    'Number of replicas of the net in this process; by default one on each GPU, or 1.',
-    at_least=1,
+    None, 'Number of replicas in this process; by default one on each GPU, or 1.', at_least=1
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   precision: str = field(
@@ -224,14 +202,10 @@ class ScheduleConfig:
     'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES
   )
   learning_rate_decay_factor: float = field(
-    0.94,
-    'Each stair of the schedules exponential and step multiplies the learning rate by this factor.',
-    above=0,
+    0.94, 'Each stair of exponential and step multiplies the learning rate by this factor.', above=0
   )
   num_epochs_per_decay: float = field(
-    2.0,
-    'Number of epochs of a stair of the schedule exponential, or of the whole schedule polynomial.',
-    above=0,
+    2.0, 'Number of epochs of a stair of exponential, or of the whole of polynomial.', above=0
   )
   learning_rate_steps: tuple[float, ...] = field(
     (),
@@ -253,14 +227,11 @@ class OptimizerConfig:
   """The optimizer."""
 
   optimizer: str = field(
-    'rmsprop',
-    "The rule of the updates: slim's seven in TF1's form, and adamw, lamb and lars.",
-    choices=OPTIMIZERS,
+    'rmsprop', "The rule of the updates; slim's seven are in TF1's form.", choices=optimizer_names
   )
   weight_decay: float = field(
     0.00004,
-    'The L2 loss of the weights has this factor; of adamw (e.g. 0.05), lamb and lars it is the '
-    'factor of their own decay.',
+    'The L2 loss of the weights has this factor, or the decay of adamw (e.g. 0.05), lamb and lars.',
     at_least=0,
   )
   learning_rate_scales: tuple[tuple[str, float], ...] = field(
@@ -321,15 +292,12 @@ class AugmentConfig:
     True, 'Training images get two of the four colour distortions and bilinear resizing.'
   )
   mixup_alpha: float = field(
-    0.0,
-    'The shares in which mixup mixes two images have a Beta distribution with this alpha, e.g. '
-    '0.2; 0 does not mix.',
-    at_least=0,
+    0.0, 'Mixup mixes images in shares from Beta(alpha, alpha), e.g. 0.2; 0 does not.', at_least=0
   )
   cutmix_alpha: float = field(
     0.0,
-    'The share of an image that CutMix leaves beside a window of another image has a Beta '
-    'distribution with this alpha, e.g. 1; 0 does not cut.',
+    'CutMix keeps a share from Beta(alpha, alpha) of an image, e.g. 1, beside a window of another; '
+    '0 does not cut.',
     at_least=0,
   )
   random_erasing: float = field(
@@ -339,10 +307,7 @@ class AugmentConfig:
     0, 'Number of operations that RandAugment applies to an image.', at_least=0
   )
   randaugment_magnitude: float = field(
-    9.0,
-    'RandAugment has this strength; at 10 it rotates by 30 degrees.',
-    at_least=0,
-    at_most=30,
+    9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
   )
 
 
@@ -351,13 +316,11 @@ class LossConfig:
   """The loss."""
 
   loss: str = field(
-    'softmax',
-    'softmax is for images of one label each, sigmoid for images of one or more.',
-    choices=choices.LOSSES,
+    'softmax', 'softmax is for one label an image, sigmoid for one or more.', choices=choices.LOSSES
   )
   class_weights: str | None = field(
     None,
-    'The loss of each class has a weight: balanced takes the inverse of its frequency, a file has '
+    'The loss of each class has a weight: balanced is the inverse of its frequency, a file has '
     'lines class name or label:weight, with 1 for the others.',
     form=f'{BALANCED}|FILE',
   )
@@ -382,9 +345,7 @@ class FinetuneConfig:
     (), 'The variables in these scopes are trained; all by default.', form='SCOPE,SCOPE,...'
   )
   head_epochs: float = field(
-    0.0,
-    'Number of epochs after a start from --checkpoint_path in which the heads alone are trained.',
-    at_least=0,
+    0.0, 'Number of epochs after --checkpoint_path that train the heads alone.', at_least=0
   )
 
 
@@ -393,22 +354,14 @@ class EvaluationConfig:
   """Evaluation by the run itself."""
 
   eval_interval_epochs: float | None = field(
-    None,
-    'Number of epochs between evaluations by the run itself, which keeps its best checkpoint '
-    'in best/.',
-    above=0,
+    None, 'Number of epochs between evaluations; best/ keeps the best checkpoint.', above=0
   )
   eval_split_name: str = field('validation', 'The split of these evaluations.')
   stop_at_top_1: float | None = field(
-    None,
-    'The run stops when an evaluation reaches this top-1 accuracy.',
-    at_least=0,
-    at_most=1,
+    None, 'The run stops when an evaluation has this top-1 accuracy.', at_least=0, at_most=1
   )
   patience: int | None = field(
-    None,
-    'Number of evaluations without a better top-1 accuracy after which the run stops.',
-    at_least=1,
+    None, 'The run stops after this number of evaluations without a better top-1.', at_least=1
   )
 
 
@@ -558,37 +511,21 @@ def _check_together(config: Config) -> None:
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
   if config.model.depth_multiplier != 1:
-    _check_depth_multiplier(config.model.model_name)
+    from slim_inception.nets import nets_factory  # as in `choices.net_names`
+
+    having = nets_factory.nets_with('depth_multiplier')
+    if (name := config.model.model_name) not in having:
+      raise ValueError(f'--depth_multiplier is for {", ".join(having)}; {name} has none')
   if config.model.sync_batch_norm:
-    _check_sync_batch_norm(config)
-
-
-def _check_depth_multiplier(name: str) -> None:
-  from slim_inception.nets import nets_factory  # as in `net_names`
-
-  having = nets_factory.nets_with('depth_multiplier')
-  if name not in having:
-    raise ValueError(f'--depth_multiplier is for {", ".join(having)}; {name} has none')
-
-
-def _check_sync_batch_norm(config: Config) -> None:
-  reasons = {
-    'jit_compile': (
-      config.devices.jit_compile,
-      'XLA compiles for one device, with no sum over the replicas in it',
-    ),
-    'freeze_batch_norm': (
-      config.model.freeze_batch_norm,
-      'frozen batch norm takes no statistics of a batch',
-    ),
-    'accumulate_steps': (
-      config.batch.accumulate_steps > 1,
-      'the statistics would be those of one of its small batches',
-    ),
-  }
-  for name, (is_set, reason) in reasons.items():
-    if is_set:
-      raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+    reasons = {
+      'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
+      'freeze_batch_norm': 'frozen batch norm takes no statistics of a batch',
+      'accumulate_steps': 'the statistics would be those of one of its small batches',
+    }
+    values, defaults = flags.flatten(config), flags.fields(Config)
+    for name, reason in reasons.items():
+      if values[name] != defaults[name].default:
+        raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
 
 
 def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ class Slot(NamedTuple):
   """A variable beside each trained variable: `<variable>/<suffix>`."""
 
   suffix: str
-  initial_value: Callable[[OptimizerConfig], float]
+  initial_value: Callable[[OptimizerConfig], float] = lambda config: 0.0
 
 
 class Rule(NamedTuple):
@@ -38,8 +38,18 @@ class Rule(NamedTuple):
   own_decay: bool = False  # applies --weight_decay itself
 
 
-def _zero(config: OptimizerConfig) -> float:
-  return 0.0
+def _kernel(
+  kernel: Callable[..., tf.Operation],
+  slots: Mapping[str, Slot],
+  numbers: Callable[[OptimizerConfig], dict[str, float]],
+) -> Rule:
+  """The rule of a kernel that takes `var`, `grad`, `lr`, these slots and these numbers."""
+
+  def apply(config: OptimizerConfig, step, var, handles, grad, lr) -> tf.Operation:
+    arguments = dict(zip(slots, handles, strict=True)) | numbers(config)
+    return kernel(var=var, grad=grad, lr=lr, **arguments)
+
+  return Rule(tuple(slots.values()), apply)
 
 
 def _adam(config: OptimizerConfig, step, var, slots, grad, lr, epsilon=None):
@@ -116,63 +126,49 @@ def adam_powers(config: OptimizerConfig, updates: tf.Tensor) -> tuple[tf.Tensor,
 
 
 RULES: dict[str, Rule] = {
-  'adadelta': Rule(
-    (Slot('Adadelta', _zero), Slot('Adadelta_1', _zero)),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyAdadelta(
-      var=var,
-      accum=slots[0],
-      accum_update=slots[1],
-      lr=lr,
-      rho=c.adadelta_rho,
-      epsilon=c.opt_epsilon,
-      grad=grad,
-    ),
+  'adadelta': _kernel(
+    ops.ResourceApplyAdadelta,
+    {'accum': Slot('Adadelta'), 'accum_update': Slot('Adadelta_1')},
+    lambda config: {'rho': config.adadelta_rho, 'epsilon': config.opt_epsilon},
   ),
-  'adagrad': Rule(
-    (Slot('Adagrad', lambda c: c.adagrad_initial_accumulator_value),),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyAdagrad(
-      var=var, accum=slots[0], lr=lr, grad=grad
-    ),
+  'adagrad': _kernel(
+    ops.ResourceApplyAdagrad,
+    {'accum': Slot('Adagrad', lambda config: config.adagrad_initial_accumulator_value)},
+    lambda config: {},
   ),
-  'adam': Rule((Slot('Adam', _zero), Slot('Adam_1', _zero)), _adam),
-  'adamw': Rule((Slot('AdamW', _zero), Slot('AdamW_1', _zero)), _adamw, own_decay=True),
-  'ftrl': Rule(
-    (Slot('Ftrl', lambda c: c.ftrl_initial_accumulator_value), Slot('Ftrl_1', _zero)),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyFtrl(
-      var=var,
-      accum=slots[0],
-      linear=slots[1],
-      grad=grad,
-      lr=lr,
-      l1=c.ftrl_l1,
-      l2=c.ftrl_l2,
-      lr_power=c.ftrl_learning_rate_power,
-    ),
+  'adam': Rule((Slot('Adam'), Slot('Adam_1')), _adam),
+  'adamw': Rule((Slot('AdamW'), Slot('AdamW_1')), _adamw, own_decay=True),
+  'ftrl': _kernel(
+    ops.ResourceApplyFtrl,
+    {
+      'accum': Slot('Ftrl', lambda config: config.ftrl_initial_accumulator_value),
+      'linear': Slot('Ftrl_1'),
+    },
+    lambda config: {
+      'l1': config.ftrl_l1,
+      'l2': config.ftrl_l2,
+      'lr_power': config.ftrl_learning_rate_power,
+    },
   ),
-  'lamb': Rule((Slot('LAMB', _zero), Slot('LAMB_1', _zero)), _lamb, own_decay=True),
-  'lars': Rule((Slot('LARS', _zero),), _lars, own_decay=True),
-  'momentum': Rule(
-    (Slot('Momentum', _zero),),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyMomentum(
-      var=var, accum=slots[0], lr=lr, grad=grad, momentum=c.momentum
-    ),
+  'lamb': Rule((Slot('LAMB'), Slot('LAMB_1')), _lamb, own_decay=True),
+  'lars': Rule((Slot('LARS'),), _lars, own_decay=True),
+  'momentum': _kernel(
+    ops.ResourceApplyMomentum,
+    {'accum': Slot('Momentum')},
+    lambda config: {'momentum': config.momentum},
   ),
-  'rmsprop': Rule(
-    (Slot('RMSProp', lambda config: 1.0), Slot('RMSProp_1', _zero)),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyRMSProp(
-      var=var,
-      ms=slots[0],
-      mom=slots[1],
-      lr=lr,
-      rho=c.rmsprop_decay,
-      momentum=c.rmsprop_momentum,
-      epsilon=c.opt_epsilon,
-      grad=grad,
-    ),
+  'rmsprop': _kernel(
+    ops.ResourceApplyRMSProp,
+    {'ms': Slot('RMSProp', lambda config: 1.0), 'mom': Slot('RMSProp_1')},
+    lambda config: {
+      'rho': config.rmsprop_decay,
+      'momentum': config.rmsprop_momentum,
+      'epsilon': config.opt_epsilon,
+    },
   ),
   'sgd': Rule(
     (),
-    lambda c, step, var, slots, grad, lr: ops.ResourceApplyGradientDescent(
+    lambda config, step, var, slots, grad, lr: ops.ResourceApplyGradientDescent(
       var=var, alpha=lr, delta=grad
     ),
   ),
@@ -227,21 +223,20 @@ class Optimizer(tf.Module):
       is_wanted: bool scalar; False leaves everything as it is.
       names: of the variables that the gradients are of; None: all.
     """
-    update = functools.partial(
-      self._update, [name for name in self._variables if names is None or name in names]
+    own = [name for name in self._variables if names is None or name in names]
+    tf.distribute.get_replica_context().merge_call(
+      functools.partial(self._update, own), args=(list(gradients), step, learning_rate, is_wanted)
     )
-    replica_context = tf.distribute.get_replica_context()
-    replica_context.merge_call(update, args=(list(gradients), step, learning_rate, is_wanted))
 
-  def _update(
-    self,
-    names: Sequence[str],
-    strategy: tf.distribute.Strategy,
-    gradients,
-    step,
-    learning_rate,
-    is_wanted,
-  ) -> None:
+  def _update(self, names, strategy, gradients, step, learning_rate, is_wanted) -> None:
+    def update(variable, name, gradient, step, learning_rate, *slots):
+      if name in self._scales:
+        learning_rate *= self._scales[name]
+      # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
+      decays = (name in self._decayed,) if self._rule.own_decay else ()
+      handles = variable.handle, [slot.handle for slot in slots]
+      return self._rule.apply(self._config, step, *handles, gradient, learning_rate, *decays)
+
     def update_if_wanted(variable, name, is_wanted, *arguments):
       if is_wanted is None:
         return update(variable, name, *arguments)
@@ -251,15 +246,6 @@ class Optimizer(tf.Module):
         return True
 
       return tf.cond(is_wanted, updated, lambda: False)
-
-    def update(variable, name, gradient, step, learning_rate, *slots):
-      if name in self._scales:
-        learning_rate *= self._scales[name]
-      # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
-      arguments = [[slot.handle for slot in slots], gradient, learning_rate]
-      if self._rule.own_decay:
-        arguments.append(name in self._decayed)
-      return self._rule.apply(self._config, step, variable.handle, *arguments)
 
     for name, gradient in zip(names, gradients, strict=True):
       slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]

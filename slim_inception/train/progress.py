@@ -13,45 +13,14 @@ from slim_inception import files
 from slim_inception.constants import METRICS_FILE
 
 
-class NullProgress:
-  """Reports nothing: on the workers that are not the chief."""
-
-  def start_clock(self, step: int) -> None:
-    pass
-
-  def rewind(self, step: int) -> None:
-    pass
-
-  def pause(self) -> None:
-    pass
-
-  def is_summary_due(self) -> bool:
-    return False
-
-  def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-    pass
-
-  def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-    pass
-
-  def show_images(self, step: int, images: tf.Tensor, names: Sequence[str]) -> None:
-    pass
-
-  def show_histograms(self, step: int, variables: Mapping[str, tf.Variable]) -> None:
-    pass
-
-  def close(self) -> None:
-    pass
-
-
-class Progress(NullProgress):
+class Progress:
   """Writes the numbers of a step to the log, to `metrics.jsonl` and to TensorBoard.
 
   `hours` are those of training, over all starts of a run: start-up, tracing and evaluation are not
   among them.
 
   Args:
-    directory: of the run.
+    directory: of the run; None: nothing is written, by workers that are not the chief.
     step: where the run begins; what an interrupted run wrote beyond it is dropped.
     total_steps: where it ends, if it does.
     images_per_step: the global batch.
@@ -60,7 +29,7 @@ class Progress(NullProgress):
 
   def __init__(
     self,
-    directory: str,
+    directory: str | None,
     step: int,
     total_steps: int | None,
     images_per_step: int,
@@ -68,34 +37,41 @@ class Progress(NullProgress):
   ):
     self._total_steps = total_steps
     self._images_per_step = images_per_step
-    self._summary_secs = summary_secs
     self._flushed = 0.0
-    self._step, self._time = step, time.monotonic()
-    self._path = os.path.join(directory, METRICS_FILE)
-    self._hours = _rewound(self._path, step)
-    self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115  (open as long as the run)
-    self._writer = tf.summary.create_file_writer(directory)
+    if directory is None:
+      self._path, self._summary_secs = os.devnull, math.inf
+      self._writer = tf.summary.create_noop_writer()
+    else:
+      self._path, self._summary_secs = os.path.join(directory, METRICS_FILE), summary_secs
+      self._writer = tf.summary.create_file_writer(directory)
+    self.rewind(step)
 
   def start_clock(self, step: int) -> None:
     """Forgets the time until now: that of tracing the first step says nothing of the rest."""
     self._step, self._time = step, time.monotonic()
 
   def rewind(self, step: int) -> None:
-    """Forgets what came after a step to which the run goes back."""
-    self._file.close()
-    self._hours = _rewound(self._path, step)
-    self._file = open(self._path, 'a', buffering=1)  # noqa: SIM115
+    """Forgets what came after a step at which the run goes on."""
+    self._hours = max(
+      (entry.get('hours', 0.0) for entry in keep_until(self._path, step)), default=0.0
+    )
     self.start_clock(step)
 
-  def pause(self) -> None:
-    """Ends the time of training until `start_clock`, or `log_evaluation`, which starts it."""
-    self._count_hours()
+  def pause(self) -> float:
+    """Ends the time of training until `start_clock`, or `log_evaluation`, which starts it.
+
+    Returns:
+      The seconds since the clock was last looked at.
+    """
+    now = time.monotonic()
+    seconds, self._time = now - self._time, now
+    self._hours += seconds / 3600
+    return seconds
 
   def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
     """Reports an evaluation, the time of which since `pause` does not count as training."""
     values = {f'eval_{name}': value for name, value in metrics.items()}
-    entry = {'step': step, 'epoch': round(epoch, 4), 'hours': self._rounded_hours(), **values}
-    self._file.write(json.dumps(entry) + '\n')
+    self._write({**self._entry(step, epoch), **values})
     logging.info(
       'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d images)',
       step,
@@ -111,15 +87,14 @@ class Progress(NullProgress):
 
   def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Reports the values of a step, images/s since the last report among them."""
-    seconds = self._count_hours()
-    entry = {'step': step, 'epoch': round(epoch, 4), 'hours': self._rounded_hours(), **values}
+    seconds = self.pause()
+    entry = {**self._entry(step, epoch), **values}
     if step > self._step:
       rate = (step - self._step) * self._images_per_step / seconds
       entry['images_per_second'] = round(rate, 2)
     self._step = step
     # JSON has no infinity: the norm of gradients that overflowed float16.
-    written = {name: value if math.isfinite(value) else None for name, value in entry.items()}
-    self._file.write(json.dumps(written) + '\n')
+    self._write({name: value if math.isfinite(value) else None for name, value in entry.items()})
     logging.info('%s', self._line(entry))
     with self._writer.as_default():
       for name, value in entry.items():
@@ -129,16 +104,12 @@ class Progress(NullProgress):
       self._writer.flush()
       self._flushed = time.monotonic()
 
-  def _count_hours(self) -> float:
-    """Adds the time since the clock was last looked at; returns it in seconds."""
-    now = time.monotonic()
-    seconds = now - self._time
-    self._hours += seconds / 3600
-    self._time = now
-    return seconds
+  def _entry(self, step: int, epoch: float) -> dict[str, float]:
+    return {'step': step, 'epoch': round(epoch, 4), 'hours': round(self._hours, 6)}
 
-  def _rounded_hours(self) -> float:
-    return round(self._hours, 6)  # milliseconds
+  def _write(self, entry: Mapping[str, float | None]) -> None:
+    with open(self._path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps(entry) + '\n')
 
   def is_summary_due(self) -> bool:
     """Whether it is time for what is large: images and histograms."""
@@ -177,7 +148,6 @@ class Progress(NullProgress):
     return line
 
   def close(self) -> None:
-    self._file.close()
     self._writer.close()
 
 
@@ -195,20 +165,18 @@ def read_metrics(directory: str) -> list[dict]:
   return files.read_json_lines(os.path.join(directory, METRICS_FILE))
 
 
-def _rewound(path: str, step: int) -> float:
-  """Drops what came after `step` from metrics.jsonl; the hours of training until then."""
-  keep_until(path, step)
-  return max((entry.get('hours', 0.0) for entry in files.read_json_lines(path)), default=0.0)
-
-
-def keep_until(path: str, step: int) -> None:
+def keep_until(path: str, step: int) -> list[dict]:
   """Drops lines of steps after `step`, and a line that was cut off, from a JSON-lines file.
 
   The file is replaced, never cut in place.
+
+  Returns:
+    The objects that are kept.
   """
-  if os.path.exists(path):
-    entries = files.read_json_lines(path)
-    files.write_json_lines(path, [entry for entry in entries if entry.get('step', 0) <= step])
+  entries = [entry for entry in files.read_json_lines(path) if entry.get('step', 0) <= step]
+  if os.path.isfile(path):  # not os.devnull
+    files.write_json_lines(path, entries)
+  return entries
 
 
 class Profile:

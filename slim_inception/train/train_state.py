@@ -1,17 +1,25 @@
 """The variables of a run, by the names that they have in slim's checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from slim_inception.constants import GLOBAL_STEP, INPUT_POSITION, TRAINED_IMAGES
+from slim_inception.constants import (
+  GLOBAL_STEP,
+  INPUT_POSITION,
+  LOSS_SCALE,
+  LOSS_SCALE_GOOD_STEPS,
+  OVERFLOW_STEPS,
+  TRAINED_IMAGES,
+)
 from slim_inception.nets import checkpoints
 from slim_inception.nets.model import Model
 from slim_inception.train.config import Config
-from slim_inception.train.loss_scale import LossScale, all_finite
 from slim_inception.train.optimizers import Optimizer, adam_powers
 
+GROWTH_STEPS = 2000
+_INITIAL_SCALE = 2.0**15
 _COUNTERS = (GLOBAL_STEP, INPUT_POSITION, TRAINED_IMAGES)
 
 
@@ -154,3 +162,54 @@ def trained_variables(scopes: tuple[str, ...], model: Model) -> Mapping[str, tf.
         f'--trainable_scopes: {scope} has no variable; scopes are {", ".join(known)}'
       )
   return {n: v for n, v in trainable.items() if not scopes or n.startswith(scopes)}
+
+
+class LossScale(tf.Module):
+  """The scale of the loss and its counters; create it in `strategy.scope()`.
+
+  float16 gradients below 6e-8 are 0, so the loss is scaled up before them, as in "Mixed Precision
+  Training" (arXiv:1710.03740 section 3.2) and NVIDIA's Apex: a step whose gradients overflow is
+  skipped and the scale halved; after GROWTH_STEPS good steps it is doubled.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.scale = _variable(LOSS_SCALE, tf.constant(_INITIAL_SCALE))
+    self.good_steps = _variable(LOSS_SCALE_GOOD_STEPS, tf.constant(0, tf.int64))
+    self.overflow_steps = _variable(OVERFLOW_STEPS, tf.constant(0, tf.int64))
+
+  def named_variables(self) -> dict[str, tf.Variable]:
+    """By their names in a checkpoint."""
+    return {
+      LOSS_SCALE: self.scale,
+      LOSS_SCALE_GOOD_STEPS: self.good_steps,
+      OVERFLOW_STEPS: self.overflow_steps,
+    }
+
+  def unscale(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The gradients of the loss, from those of the scaled loss."""
+    return [gradient / self.scale.read_value() for gradient in gradients]
+
+  def update(self, is_finite: tf.Tensor) -> None:
+    """Takes note of a step; called in replica context, with the same value in each.
+
+    Args:
+      is_finite: whether no gradient had overflown, bool scalar.
+    """
+    scale, good_steps = self.scale.read_value(), self.good_steps.read_value() + 1
+    grows = good_steps >= GROWTH_STEPS
+    grown = tf.where(grows, 2.0 * scale, scale)
+    self.scale.assign(tf.where(is_finite, grown, tf.maximum(scale / 2.0, 1.0)))
+    restarts = tf.logical_or(grows, tf.logical_not(is_finite))
+    self.good_steps.assign(tf.where(restarts, tf.zeros_like(good_steps), good_steps))
+    self.overflow_steps.assign_add(tf.where(is_finite, tf.constant(0, tf.int64), 1))
+
+
+def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+  """Whether no tensor has an infinity or a NaN, bool scalar."""
+  return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
+
+
+def _variable(name: str, value: tf.Tensor) -> tf.Variable:
+  aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+  return tf.Variable(value, trainable=False, name=name, aggregation=aggregation)

@@ -12,12 +12,11 @@ from slim_inception.input.pipeline import Batch
 from slim_inception.nets.model import Model
 from slim_inception.nets.replicas import sum_over_replicas
 from slim_inception.preprocessing import mixing
-from slim_inception.train import class_weights, losses
+from slim_inception.train import losses
 from slim_inception.train.augmentation import Augmentation
 from slim_inception.train.config import Config, OptimizerConfig
-from slim_inception.train.loss_scale import all_finite
 from slim_inception.train.optimizers import RULES
-from slim_inception.train.train_state import TrainState
+from slim_inception.train.train_state import TrainState, all_finite
 
 Metrics = dict[str, tf.Tensor]
 Gradients = list[tf.Tensor]
@@ -52,7 +51,7 @@ class TrainStep:
     scopes: of the variables that are trained, of those that --trainable_scopes leaves; () all.
 
   Raises:
-    ValueError, OSError: see `class_weights.load`.
+    ValueError, OSError: see `losses.load_class_weights`.
   """
 
   def __init__(
@@ -69,7 +68,7 @@ class TrainStep:
     self._augmentation = augmentation
     self._names = [name for name in state.trained if not scopes or name.startswith(scopes)]
     self._trained = [state.trained[name] for name in self._names]
-    self._class_weights = class_weights.load(config.loss, config.data)
+    self._class_weights = losses.load_class_weights(config.loss, config.data)
     self._num_passes = config.batch.accumulate_steps
     self._compiled = tf.function(self._step, autograph=False)
     self.get_concrete_function = self._compiled.get_concrete_function

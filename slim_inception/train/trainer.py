@@ -15,16 +15,16 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.input import data_service, record_order
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, InputOptions, Source
+from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoints, inception_utils, nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.train import config as config_lib
-from slim_inception.train import loop, resuming, warm_start
+from slim_inception.train import loop, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config, DataConfig
 from slim_inception.train.plan import Plan, make_plan
 from slim_inception.train.train_state import TrainState, read_counters
 from slim_inception.train.train_step import TrainStep
-from slim_inception.train.training_batches import TrainingBatches
 
 _PREVIEWED = 8  # images in TensorBoard
 
@@ -79,10 +79,10 @@ def make_run(
   """What is there before the first step; None where no step is left."""
   strategy = cluster.strategy
   plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
-  latest = resuming.agreed_checkpoint(config, dataset, cluster)
+  latest = start.agreed_checkpoint(config, dataset, cluster)
   if latest:
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
-    resuming.check_same_run(config, plan)
+    start.check_same_run(config, plan)
   elif config.finetune.checkpoint_path:
     checkpoints.resolve(config.finetune.checkpoint_path)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
@@ -90,7 +90,7 @@ def make_run(
   tf.random.set_seed(config.run.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
-  warm_start.restore_or_init(config.finetune, config.model.model_name, state, latest)
+  start.restore_or_init(config.finetune, config.model.model_name, state, latest)
   step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     train_dir = config.run.train_dir

@@ -9,7 +9,7 @@ from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.evaluate.config import resolve as resolve_eval
-from slim_inception.input import synthetic
+from slim_inception.input import training_batches
 from slim_inception.input.pipeline import InputOptions, Source
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 def batches(number, first=0, channels=3, **options):
   preprocessing = preprocessing_factory.get('inception', channels)
   source = Source(dataset_factory.synthetic('train'), preprocessing, Distortion())
-  found = synthetic.noise_batches(source, InputOptions(8, 5, **options), first)
+  found = training_batches.noise_batches(source, InputOptions(8, 5, **options), first)
   return list(itertools.islice(found.as_numpy_iterator(), number))
 
 

@@ -9,7 +9,7 @@ from slim_inception.nets import checkpoints
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
-from slim_inception.train import loss_scale
+from slim_inception.train import train_state
 from slim_inception.train.augmentation import Augmentation
 from slim_inception.train.plan import make_plan
 from slim_inception.train.train_state import Counters, TrainState, read_counters
@@ -200,8 +200,8 @@ def test_a_loss_that_overflows_without_the_scale_is_not_skipped():
 
 
 def test_the_scale_grows_after_good_steps():
-  scaling = loss_scale.LossScale()
-  scaling.good_steps.assign(loss_scale.GROWTH_STEPS - 2)
+  scaling = train_state.LossScale()
+  scaling.good_steps.assign(train_state.GROWTH_STEPS - 2)
   found = []
   for is_finite in (True, True, True, False, True):
     scaling.update(tf.constant(is_finite))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from slim_inception.datasets import dataset_info
 
-from slim_inception.train import class_weights
+from slim_inception.train import losses
 from slim_inception.train.config import resolve
 from tests import records
 
 
 def load(settings):
-  return class_weights.load(settings.loss, settings.data)
+  return losses.load_class_weights(settings.loss, settings.data)
 
 
 NAMES = ['background', 'a:b', 'crane', 'dog', 'crane']
@@ -35,7 +35,7 @@ def directory(tmp_path_factory):
 
 def test_names_and_labels():
   text = '\ndog: 3\na:b:0.5\n2:0\n'
-  assert class_weights.parse(text, 'file', NAMES) == [1.0, 0.5, 0.0, 3.0, 1.0]
+  assert losses.parse_class_weights(text, 'file', NAMES) == [1.0, 0.5, 0.0, 3.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_names_and_labels():
 )
 def test_bad_lines_are_named(text, message):
   with pytest.raises(ValueError, match=message):
-    class_weights.parse(text, 'file', NAMES)
+    losses.parse_class_weights(text, 'file', NAMES)
 
 
 def test_of_a_run(directory, tmp_path):

@@ -13,7 +13,7 @@ from slim_inception import flags
 from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
-from slim_inception.train import checkpoint_manager, loop, recovery, train_state, trainer
+from slim_inception.train import checkpoint_manager, loop, train_state, trainer
 from slim_inception.train.plan import make_plan
 from tests import records
 from tests.datasets import slim_records
@@ -125,7 +125,7 @@ def test_stops_at_a_target(data, tmp_path, caplog):
 
 
 def history(*values):
-  return recovery.EvaluationHistory(enumerate(values, start=1))
+  return loop.EvaluationHistory(enumerate(values, start=1))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
 def test_patience_counts_on_after_a_restart(tmp_path):
   lines = [{'step': 3, 'eval_top_1': 0.5}, {'step': 6, 'eval_top_1': 0.4}, {'step': 9, 'loss': 1}]
   (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  found = recovery.EvaluationHistory.read(str(tmp_path), 6)
+  found = loop.EvaluationHistory.read(str(tmp_path), 6)
   assert not found.add(9, 0.45)
   assert found.add(12, 0.6)
 
@@ -191,7 +191,7 @@ def poison(monkeypatch):
 @pytest.mark.parametrize('loss', [math.nan, math.inf, 1e9])
 def test_a_loss_that_is_lost(data, tmp_path, loss):
   settings = config(data, tmp_path)
-  guard = recovery.Recovery(settings.run, make_plan(settings, 24, 3, 1))
+  guard = loop.Recovery(settings.run, make_plan(settings, 24, 3, 1))
   assert guard.problem(loss, None, False) == f'The loss is {loss:.4g}'
   assert guard.problem(7.0, None, False) == ''
 
@@ -222,7 +222,7 @@ def test_rollback_that_does_not_help_ends(data, tmp_path):
   checkpoints.save(prefix, {'global_step': tf.constant(1, tf.int64)})
   checkpoint_manager.write_checkpoint_state(str(tmp_path), [prefix])
   settings = config(data, tmp_path, on_nan='rollback')
-  guard = recovery.Recovery(settings.run, make_plan(settings, 24, 3, 1))
+  guard = loop.Recovery(settings.run, make_plan(settings, 24, 3, 1))
   assert [guard.go_back(state, step, 0.1, 'The loss is nan') for step in (2, 5, 2)] == [1, 1, 1]
   with pytest.raises(ValueError, match='at step 3 .*went back to .*ckpt-1 3 times without help'):
     guard.go_back(state, 3, 0.1, 'The loss is nan')

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from slim_inception import flags
-from slim_inception.train.config import OPTIMIZERS, OptimizerConfig
-from slim_inception.train.optimizers import RULES, Optimizer
+from slim_inception.train.config import OptimizerConfig
+from slim_inception.train.optimizers import Optimizer
 
 tf1 = tf.compat.v1
 START = np.array([1.0, -2.0, 0.5], np.float32)
@@ -68,10 +68,6 @@ def by_keras(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
   for gradient in GRADIENTS:
     optimizer.apply([tf.constant(gradient)], [variable])
   return variable.numpy()
-
-
-def test_every_choice_of_the_flag_is_there():
-  assert tuple(RULES) == OPTIMIZERS
 
 
 def test_adamw_is_keras():

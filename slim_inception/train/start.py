@@ -1,0 +1,166 @@
+"""Where a run starts: from its own latest checkpoint, from another one, or fresh."""
+
+import os
+from collections.abc import Mapping
+
+import tensorflow as tf
+from absl import logging
+
+from slim_inception import constants, files, flags
+from slim_inception.cluster import Cluster, check_same
+from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.train import config as config_lib
+from slim_inception.train import optimizers
+from slim_inception.train.config import Config, FinetuneConfig
+from slim_inception.train.plan import Plan
+from slim_inception.train.train_state import TrainState
+
+# Flags in which workers may differ: where their host has what, and how fast it is.
+_OF_THE_HOST = (
+  'train_dir',
+  'config',
+  'dataset_dir',
+  'checkpoint_path',
+  'class_weights',
+  'num_preprocessing_threads',
+)
+# Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
+_BOOKKEEPING = (
+  checkpoints.EMA_SUFFIX,
+  constants.GLOBAL_STEP,
+  constants.INPUT_POSITION,
+  constants.TRAINED_IMAGES,
+  constants.LOSS_SCALE,
+  constants.LOSS_SCALE_GOOD_STEPS,
+  constants.OVERFLOW_STEPS,
+  *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
+)
+
+
+def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str | None:
+  """The checkpoint to go on from: the chief's latest, on every worker; None: a run begins.
+
+  Raises:
+    ValueError: workers have other flags or records than the chief.
+    FileNotFoundError: a worker does not see the chief's checkpoint.
+  """
+  train_dir = config.run.train_dir
+  latest = checkpoints.latest_sound(train_dir)
+  if cluster.count == 1:
+    return latest
+  shared = {n: v for n, v in flags.flatten(config).items() if n not in _OF_THE_HOST}
+  check_same(cluster, shared, '--')
+  shards = sorted(map(os.path.basename, dataset.paths))
+  facts = {
+    'first shard': shards[:1],
+    'number of shards': len(shards),
+    'number of records': dataset.num_samples,
+    'version of TensorFlow': tf.__version__,
+  }
+  check_same(cluster, facts, 'The ')
+  chiefs = cluster.all_gather_json({'latest': latest and os.path.basename(latest)})[0]['latest']
+  if chiefs is None:
+    return None
+  own = os.path.join(train_dir, chiefs)
+  if not checkpoints.is_complete(own):
+    raise FileNotFoundError(
+      f'{own} is not there, but the chief goes on from it: --train_dir must be on a file system '
+      'that all workers share'
+    )
+  return own
+
+
+def check_same_run(config: Config, plan: Plan) -> None:
+  """Refuses a train_dir that holds another net's run; says what else has changed."""
+  before = config_lib.read(config.run.train_dir)
+  if before is None:  # slim's own train_dir: the checkpoint will tell
+    return
+  then = {'input_channels': 3, **before, **before.get('run', {})}  # older runs do not say
+  now = {**flags.flatten(config), **plan._asdict()}
+  for name in ('model_name', 'depth_multiplier', 'input_channels', 'num_classes'):
+    if then.get(name) != now[name]:
+      raise ValueError(
+        f'{config.run.train_dir} holds a run with {name} {then.get(name)}, not {now[name]}: choose '
+        'another --train_dir'
+      )
+  replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
+  if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
+    logging.info(
+      'Changed since the last start: %d replica(s) and %d images a step, now %d and %d; data and '
+      'schedules go on where they were, in epoch %.2f',
+      replicas,
+      global_batch,
+      plan.num_replicas,
+      plan.global_batch_size,
+      plan.epoch(plan.start.step),
+    )
+  known = flags.fields(Config)
+  for name, value in flags.flatten(config).items():
+    if name in before and known[name].convert(before[name]) != value:
+      old, new = flags.as_text(before[name]), flags.as_text(value)
+      logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
+
+
+def restore_or_init(
+  config: FinetuneConfig, model_name: str, state: TrainState, latest: str | None
+) -> None:
+  """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
+
+  Raises:
+    ValueError, OSError: a checkpoint cannot be read or does not fit.
+  """
+  if latest:
+    fresh = state.restore(latest)
+    ignored = f' (--checkpoint_path={config.checkpoint_path} is ignored)'
+    logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
+    if fresh:
+      logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
+  elif config.checkpoint_path:
+    prefix = checkpoints.resolve(config.checkpoint_path)
+    _init_from(prefix, config, model_name, state.model.variables_by_name)
+    state.restart_averages()
+
+
+def _init_from(
+  prefix: str, config: FinetuneConfig, model_name: str, variables: Mapping[str, tf.Variable]
+) -> None:
+  """Loads a checkpoint; heads whose shapes do not fit, or that it lacks, stay fresh."""
+  net = nets_factory.get_net(model_name)
+  stored = checkpoints.shapes(prefix)
+  excluded = config.checkpoint_exclude_scopes
+  for scope in excluded:
+    if not any(name.startswith(scope) for name in variables):
+      raise ValueError(f'--checkpoint_exclude_scopes: {model_name} has no scope {scope}')
+  unfit = [
+    name
+    for name, variable in variables.items()
+    if name.startswith(net.head_scopes)
+    and not name.startswith(excluded)
+    and stored.get(name) != variable.shape.as_list()
+  ]
+  try:
+    restored = checkpoints.restore(
+      variables,
+      prefix,
+      exclude_scopes=(*excluded, *unfit),
+      ignore_missing=config.ignore_missing_vars,
+      use_ema=True,
+      sum_channels=net.first_weights,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; --checkpoint_exclude_scopes leaves scopes out, --ignore_missing_vars those that '
+      'the checkpoint lacks'
+    ) from error
+  fresh = {
+    name: 'excluded' if name.startswith(excluded) else stored.get(name, 'not there')
+    for name in (*restored.excluded, *restored.missing)
+  }
+  foreign = [n for n in restored.unused if n not in variables and not n.endswith(_BOOKKEEPING)]
+  logging.info('Starting from %s', prefix)
+  logging.info('  restored: %d of %d variables', len(restored.restored), len(variables))
+  for name, reason in fresh.items():
+    logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
+  names = f': {files.some(foreign)}' if foreign else ''
+  logging.info('  ignored: %d that the net does not have%s', len(foreign), names)
