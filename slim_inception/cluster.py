@@ -228,7 +228,14 @@ def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.S
     )
   replicas = num_clones or max(1, len(gpus))
   if clone_on_cpu and replicas > 1:
-    _make_logical_cpus(replicas)
+    (processor,) = tf.config.list_physical_devices('CPU')
+    if tf.config.get_logical_device_configuration(processor) is None:
+      logical = [tf.config.LogicalDeviceConfiguration()] * replicas
+      tf.config.set_logical_device_configuration(processor, logical)
+    if (existing := len(tf.config.list_logical_devices('CPU'))) < replicas:
+      raise ValueError(
+        f'{replicas} logical processors are needed, TensorFlow started with {existing}'
+      )
   kind = 'GPU' if gpus else 'CPU'
   if replicas == 1:
     return tf.distribute.OneDeviceStrategy(f'/{kind}:0')
@@ -237,17 +244,3 @@ def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.S
     # Logical processors share their memory: adding up in one place moves the least.
     cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice(),
   )
-
-
-def _make_logical_cpus(count: int) -> None:
-  if tf.config.get_logical_device_configuration(_cpu()) is None:
-    tf.config.set_logical_device_configuration(
-      _cpu(), [tf.config.LogicalDeviceConfiguration()] * count
-    )
-  existing = len(tf.config.list_logical_devices('CPU'))
-  if existing < count:
-    raise ValueError(f'{count} logical processors are needed, TensorFlow started with {existing}')
-
-
-def _cpu() -> tf.config.PhysicalDevice:
-  return tf.config.list_physical_devices('CPU')[0]

@@ -49,3 +49,9 @@ def write_set(
     shards.write_shard(directory / name, examples[shard::num_shards])
   (directory / 'labels.txt').write_text(''.join(f'{i}:color {i}\n' for i in range(classes)))
   return directory
+
+
+def assert_same(batch, other) -> None:
+  """All of two batches is equal, to the bit."""
+  for key, value in batch.items():
+    np.testing.assert_array_equal(value, other[key], err_msg=key)

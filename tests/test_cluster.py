@@ -31,16 +31,11 @@ def losses(train_dir):
   return {e['step']: e['loss'] for e in processes.metrics(train_dir) if 'loss' in e}
 
 
-def weights(train_dir):
-  stored = checkpoints.shapes(train_dir)
-  return {name: value.numpy() for name, value in checkpoints.read(train_dir, stored).items()}
-
-
 def check_same(found_dir, expected_dir):
   assert list(losses(found_dir)) == list(losses(expected_dir))
   for step, loss in losses(expected_dir).items():
     assert losses(found_dir)[step] == pytest.approx(loss, rel=1e-3), step
-  found, expected = weights(found_dir), weights(expected_dir)
+  found, expected = processes.weights(found_dir), processes.weights(expected_dir)
   assert found['input_position'] == expected['input_position']
   for name, value in expected.items():
     np.testing.assert_allclose(found[name], value, rtol=0.05, atol=0.01, err_msg=name)
@@ -146,8 +141,8 @@ def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
   assert skipped == other.count('and skipping the batches since') > 0
   assert list(losses(run)) == [1, 2, 3, 4, 5, 6, 7, 8]
   assert np.isfinite(list(losses(run).values())).all()
-  assert all(np.isfinite(value).all() for value in weights(run).values())
-  assert weights(run)['input_position'] == 8 * (8 + skipped)
+  assert all(np.isfinite(value).all() for value in processes.weights(run).values())
+  assert processes.weights(run)['input_position'] == 8 * (8 + skipped)
   assert [e['step'] for e in processes.metrics(run) if 'eval_top_1' in e][-1] == 8
 
 

@@ -62,15 +62,12 @@ class RunConfig:
   config: str | None = field(
     None,
     'This JSON or TOML file overrides the recipe, and flags override it: a recipe of your own, or '
-    'the config.json of another run. Its paths are relative to the working directory.',
+    'the config.json of another run (not its train_dir). Paths are of the working directory.',
     form='FILE',
   )
-  seed: int = field(
-    0, 'Seed of the initial weights, the record order, the distortions and dropout.'
-  )
+  seed: int = field(0, 'Seed of the initial weights, the record order, distortions and dropout.')
   deterministic: bool = field(
-    False,
-    'The same flags give the same bits, whether a run is resumed or not; this is slower on GPUs.',
+    False, 'The same flags give the same bits, resumed or not; this is slower on GPUs.'
   )
   on_nan: str = field(
     'stop',
@@ -88,12 +85,8 @@ class DataConfig:
     'imagenet', 'The data set; synthetic is noise, to try hardware.', choices=choices.dataset_names
   )
   dataset_split_name: str = field('train', 'The split of the data set to train on.')
-  dataset_dir: str | None = field(
-    None, 'The folder of the records; all data sets but synthetic need it.'
-  )
-  labels_offset: int = field(
-    0, 'This number is subtracted from every label; 1 drops a background class.'
-  )
+  dataset_dir: str | None = field(None, 'The folder of the records; synthetic needs none.')
+  labels_offset: int = field(0, 'This is subtracted from every label; 1 drops a background class.')
   shuffle_buffer: int = field(
     4096, 'Number of records that are shuffled together, within the shuffled shards.', at_least=1
   )
@@ -123,9 +116,7 @@ class ModelConfig:
   """The net."""
 
   model_name: str = field('inception_v3', 'The net to train.', choices=choices.net_names)
-  depth_multiplier: float = field(
-    1.0, 'The filters of inception_v3 are multiplied by this factor.', above=0
-  )
+  depth_multiplier: float = field(1.0, 'This multiplies the filters of inception_v3.', above=0)
   train_image_size: int | None = field(
     None, "Side of the training images in pixels; the net's own by default.", at_least=1
   )
@@ -149,10 +140,7 @@ class ModelConfig:
     False, 'Batch norm keeps to the restored moving averages; for small batches.'
   )
   moving_average_decay: float | None = field(
-    None,
-    'Evaluation uses moving averages of the weights with this decay, e.g. 0.9999.',
-    at_least=0,
-    at_most=1,
+    None, 'Evaluation uses weights averaged with this decay, e.g. 0.9999.', at_least=0, at_most=1
   )
 
 
@@ -189,15 +177,11 @@ class DevicesConfig:
 class ScheduleConfig:
   """Length and learning rate."""
 
-  num_epochs: float | None = field(
-    None, 'Number of epochs, of the global batch, after which the run ends.', above=0
-  )
+  num_epochs: float | None = field(None, 'The run ends after this number of epochs.', above=0)
   max_number_of_steps: int | None = field(
     None, 'Number of steps after which the run ends; it overrides --num_epochs.', at_least=1
   )
-  learning_rate: float = field(
-    0.01, 'The initial learning rate, which is not scaled with the batch.', at_least=0
-  )
+  learning_rate: float = field(0.01, 'The initial learning rate; no batch scales it.', at_least=0)
   learning_rate_decay_type: str = field(
     'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES
   )
@@ -244,16 +228,12 @@ class OptimizerConfig:
   clip_gradient_norm: float = field(
     0.0, 'The norm of all gradients together is clipped to this; 0 does not clip.', at_least=0
   )
-  momentum: float = field(
-    0.9, 'The momentum of the optimizers momentum and lars.', at_least=0, at_most=1
-  )
+  momentum: float = field(0.9, 'The momentum of momentum and lars.', at_least=0, at_most=1)
   rmsprop_decay: float = field(0.9, 'The decay of the mean squared gradients of rmsprop.')
   rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.')
   opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.')
   adadelta_rho: float = field(0.95, 'The decay of adadelta.')
-  adagrad_initial_accumulator_value: float = field(
-    0.1, 'The accumulators of adagrad start at this value.'
-  )
+  adagrad_initial_accumulator_value: float = field(0.1, 'Accumulators of adagrad start at this.')
   adam_beta1: float = field(
     0.9, 'The decay of the first moment of adam, adamw and lamb.', at_least=0, at_most=1
   )
@@ -267,9 +247,7 @@ class OptimizerConfig:
     0.001, 'An update of lars has this share of the norm of the weights.', above=0
   )
   ftrl_learning_rate_power: float = field(-0.5, 'The power of the learning rate of ftrl.')
-  ftrl_initial_accumulator_value: float = field(
-    0.1, 'The accumulators of ftrl start at this value.'
-  )
+  ftrl_initial_accumulator_value: float = field(0.1, 'Accumulators of ftrl start at this.')
   ftrl_l1: float = field(0.0, 'The strength of the L1 regularization of ftrl.')
   ftrl_l2: float = field(0.0, 'The strength of the L2 regularization of ftrl.')
 
@@ -303,9 +281,7 @@ class AugmentConfig:
   random_erasing: float = field(
     0.0, 'In this share of the images a rectangle turns to noise.', at_least=0, at_most=1
   )
-  randaugment_layers: int = field(
-    0, 'Number of operations that RandAugment applies to an image.', at_least=0
-  )
+  randaugment_layers: int = field(0, 'Number of RandAugment operations an image.', at_least=0)
   randaugment_magnitude: float = field(
     9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
   )

@@ -22,7 +22,7 @@ from slim_inception.train import config as config_lib
 from slim_inception.train import loop, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config, DataConfig
-from slim_inception.train.plan import Plan, make_plan
+from slim_inception.train.plan import Plan, make_plan, per_replica_batch
 from slim_inception.train.train_state import TrainState, read_counters
 from slim_inception.train.train_step import TrainStep
 
@@ -49,14 +49,23 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   cluster = make_cluster(config.devices.num_clones, config.devices.clone_on_cpu)
   if not cluster.is_chief:
     logging.set_verbosity(logging.WARNING)
+  stopped_by, train_dir = 0, config.run.train_dir
   try:
-    run = make_run(config, dataset, num_classes, cluster, evaluate)
-    if run is not None:
-      _train(run)
+    if run := make_run(config, dataset, num_classes, cluster, evaluate):
+      stopped_by = loop.train(run)
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
-    raise lost_worker(error, checkpoints.latest(config.run.train_dir)) from error
+    raise lost_worker(error, checkpoints.latest(train_dir)) from error
+  except tf.errors.ResourceExhaustedError as error:
+    raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
+  except input_pipeline.READ_ERRORS as error:
+    raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
+  if stopped_by:
+    message = f'interrupted; started again it goes on from {checkpoints.latest(train_dir)}'
+    if stopped_by == signal.SIGINT:
+      raise KeyboardInterrupt(message)
+    logging.info('%s', message)
 
 
 def _open(data: DataConfig) -> Dataset:
@@ -115,27 +124,6 @@ def make_run(
     make_preview(config.data, plan, strategy, augmentation, dataset.labels_to_names),
     evaluate,
   )
-
-
-def _train(run: loop.Run) -> None:
-  """The loop, with its errors in words.
-
-  Raises:
-    see `train`.
-  """
-  dataset, train_dir = run.batches.source.dataset, run.config.run.train_dir
-  try:
-    stopped_by = loop.train(run)
-  except tf.errors.ResourceExhaustedError as error:
-    raise out_of_resources(run.config, run.plan, error) from error
-  except input_pipeline.READ_ERRORS as error:
-    labels_offset = run.config.data.labels_offset
-    raise input_pipeline.read_error(dataset, labels_offset, error) from error
-  if stopped_by:
-    message = f'interrupted; started again it goes on from {checkpoints.latest(train_dir)}'
-    if stopped_by == signal.SIGINT:
-      raise KeyboardInterrupt(message)
-    logging.info('%s', message)
 
 
 def make_model(config: Config, plan: Plan) -> Model:
@@ -226,13 +214,13 @@ def make_preview(
 
 
 def out_of_resources(
-  config: Config, plan: Plan, error: tf.errors.ResourceExhaustedError
+  config: Config, num_replicas: int, error: tf.errors.ResourceExhaustedError
 ) -> Exception:
   """An error that says what is at its end, memory or the disk; TensorFlow's own is a page."""
   full_disk = os.strerror(errno.ENOSPC)
   if full_disk in error.message:
     return OSError(errno.ENOSPC, full_disk, config.run.train_dir)
-  size, advice = plan.per_replica_batch, ''
+  size, advice = per_replica_batch(config.batch, num_replicas), ''
   if size > 1:
     more = 2 * config.batch.accumulate_steps
     advice = f'try --batch_size={size // 2}, which with --accumulate_steps={more} '

@@ -145,19 +145,6 @@ def test_errors_of_the_batches_reach_the_loop():
     next(batches)
 
 
-@pytest.mark.parametrize(
-  ('flags', 'message'),
-  [
-    ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
-    ({'data_service': 'host:99999'}, '--data_service=host:99999: must be HOST:PORT'),
-    ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),
-  ],
-)
-def test_impossible_flags(flags, message):
-  with pytest.raises(ValueError, match=message):
-    resolve({'train_dir': 'run', 'dataset_dir': 'data', **flags})
-
-
 def test_a_worker_needs_a_dispatcher():
   part = start('--role=worker', '--port=5')
   _, error = part.communicate()

@@ -57,15 +57,13 @@ def test_an_epoch_has_every_record_once(directory):
 def test_the_same_seed_gives_the_same_batches(directory):
   one, same, other = (batches(directory, 8, seed=seed) for seed in (1, 1, 2))
   for a, b in zip(one, same, strict=True):
-    for key in a:
-      np.testing.assert_array_equal(a[key], b[key])
+    records.assert_same(a, b)
   assert any(np.any(a['image'] != b['image']) for a, b in zip(one, other, strict=True))
 
 
 def test_going_on_at_a_record_gives_the_rest(directory):
   for a, b in zip(batches(directory, 10)[5:], batches(directory, 5, first=20), strict=True):
-    for key in a:
-      np.testing.assert_array_equal(a[key], b[key])
+    records.assert_same(a, b)
 
 
 def test_workers_take_what_replicas_of_one_process_take(directory):
@@ -81,8 +79,7 @@ def test_workers_take_what_replicas_of_one_process_take(directory):
     expected = [whole[4 * step + replica] for step in range(3) for replica in (first, first + 2)]
     for a, b in zip(own, expected, strict=True):
       assert set(a['record_index'] % 2) == {worker}
-      for key in a:
-        np.testing.assert_array_equal(a[key], b[key])
+      records.assert_same(a, b)
 
 
 def test_broken_images_are_missed_by_all_replicas_alike(tmp_path):

@@ -7,6 +7,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+from slim_inception.nets import checkpoints
+
 from slim_inception.train.config import Config, resolve
 from tests import tiny, zygote
 from tests.zygote import TIMEOUT
@@ -85,6 +88,12 @@ def metrics(train_dir) -> list[dict]:
   path = pathlib.Path(train_dir, 'metrics.jsonl')
   lines = path.read_text().splitlines() if path.exists() else []
   return [json.loads(line) for line in lines if line.endswith('}')]
+
+
+def weights(train_dir) -> dict[str, np.ndarray]:
+  """All that a checkpoint has."""
+  stored = checkpoints.read(train_dir, checkpoints.shapes(train_dir))
+  return {name: value.numpy() for name, value in stored.items()}
 
 
 def wait_for_step(train_dir, step: int, *processes) -> None:

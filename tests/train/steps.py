@@ -40,3 +40,16 @@ def run(train_step, value, steps: int = 1, rate: float = 0.01) -> dict[str, floa
     result = train_step(value, tf.constant(step, tf.int64), tf.constant(rate))
   metrics = {name: float(value) for name, value in result.metrics.items()}
   return {**metrics, 'last_index': int(result.last_index)}
+
+
+def arrays(variables) -> dict[str, np.ndarray]:
+  """The values of {name: variable}, copied."""
+  return {name: variable.read_value().numpy() for name, variable in variables.items()}
+
+
+def mirror(strategy, value) -> dict:
+  """A batch that all replicas share."""
+  return {
+    key: strategy.experimental_distribute_values_from_function(lambda _, v=v: v)
+    for key, v in value.items()
+  }

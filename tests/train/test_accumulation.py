@@ -113,13 +113,6 @@ def test_a_batch_of_another_size_is_refused():
     run(train_step, batch(8))
 
 
-def mirrored_values(mirrored, value):
-  return {
-    key: mirrored.experimental_distribute_values_from_function(lambda _, v=v: v)
-    for key, v in value.items()
-  }
-
-
 @pytest.mark.parametrize(
   ('flags', 'model'),
   [
@@ -137,7 +130,7 @@ def test_replicas(mirrored, flags, model):
   for name, variable in both.named_variables().items():
     variable.assign(single.named_variables()[name].read_value())
   expected = run(single_step, batch(count))
-  assert run(step_of_both, mirrored_values(mirrored, batch(count))) == pytest.approx(
+  assert run(step_of_both, steps.mirror(mirrored, batch(count))) == pytest.approx(
     expected, rel=1e-3
   )
   assert_equal(single, both, rtol=1e-2, atol=1e-3)
@@ -145,7 +138,7 @@ def test_replicas(mirrored, flags, model):
 
 def test_float16_with_two_replicas(mirrored):
   state, train_step = make(config(precision='float16'), Linear, mirrored)
-  results = run(train_step, mirrored_values(mirrored, batch(4)), 2)
+  results = run(train_step, steps.mirror(mirrored, batch(4)), 2)
   assert (results['overflow_steps'], results['loss_scale']) == (0, 2**15)
   copies = mirrored.experimental_local_results(state.trained['Net/weights'])
   np.testing.assert_array_equal(copies[0], copies[1])
@@ -167,7 +160,7 @@ def test_overflow_skips_the_update_and_halves_the_scale(tmp_path):
   settings = config(precision='float16', clip_gradient_norm=1.0)
   state, train_step = make(settings, Linear)
   state.loss_scale.scale.assign(2.0**100)
-  before = {name: v.numpy() for name, v in state.named_variables().items()}
+  before = steps.arrays(state.named_variables())
   results = run(train_step, batch(4), 3)
   assert np.isfinite(results['loss'])
   assert (results['overflow_steps'], results['loss_scale']) == (3, 2.0**97)

@@ -63,6 +63,8 @@ SLIM = {
   'trainable_scopes': None,
   'ignore_missing_vars': False,
 }
+SYNTHETIC = {'dataset_name': 'synthetic'}
+STAIRS = {'learning_rate_decay_type': 'step'}
 # As many as help (all GPUs, all processors), and points in TensorBoard within the first minutes.
 DIFFERENT = {'num_clones', 'num_preprocessing_threads', 'save_summaries_secs'}
 
@@ -79,26 +81,29 @@ def test_recipe_slim_is_slims_defaults():
     assert (values[name] or None) == (SLIM[name] or None), name
 
 
-def test_recipe_paper_is_the_default():
-  paper = resolve(GIVEN)
-  assert paper.run.recipe == 'paper'
-  rule = paper.optimizer
-  assert (rule.optimizer, rule.rmsprop_decay, rule.rmsprop_momentum) == ('rmsprop', 0.9, 0.9)
-  assert (rule.opt_epsilon, rule.clip_gradient_norm) == (1.0, 2.0)
-  assert paper.schedule.learning_rate == 0.045
-  assert paper.schedule.learning_rate_decay_factor == 0.94
-  assert (paper.loss.label_smoothing, paper.loss.aux_loss_weight) == (0.1, 0.4)
-  assert paper.model.moving_average_decay == 0.9999
-
-
-def test_recipe_modern():
-  modern = resolve({**GIVEN, 'recipe': 'modern'})
-  assert (modern.optimizer.optimizer, modern.optimizer.momentum) == ('momentum', 0.9)
-  schedule = modern.schedule
-  assert (schedule.learning_rate_decay_type, schedule.warmup_epochs) == ('cosine', 5.0)
-  assert (schedule.num_epochs, modern.devices.precision) == (200.0, 'bfloat16')
-  assert (modern.augment.mixup_alpha, modern.loss.label_smoothing) == (0.2, 0.1)
-  assert modern.model.moving_average_decay == 0.9999
+@pytest.mark.parametrize(
+  ('recipe', 'optimizer', 'numbers'),
+  [
+    (
+      'paper',
+      'rmsprop exponential float32',
+      {'rmsprop_decay': 0.9, 'rmsprop_momentum': 0.9, 'opt_epsilon': 1.0, 'learning_rate': 0.045}
+      | {'learning_rate_decay_factor': 0.94, 'clip_gradient_norm': 2.0, 'aux_loss_weight': 0.4},
+    ),
+    (
+      'modern',
+      'momentum cosine bfloat16',
+      {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 200.0, 'mixup_alpha': 0.2},
+    ),
+  ],
+)
+def test_recipes(recipe, optimizer, numbers):
+  values = flags.flatten(resolve({**GIVEN, 'recipe': recipe}))
+  chosen = (values[name] for name in ('optimizer', 'learning_rate_decay_type', 'precision'))
+  assert ' '.join(chosen) == optimizer
+  numbers |= {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
+  assert {name: values[name] for name in numbers} == numbers
+  assert resolve(GIVEN).run.recipe == 'paper'
 
 
 def test_flags_override_a_file_which_overrides_the_recipe(tmp_path):
@@ -165,6 +170,25 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
       'cosine needs an end: --num_epochs or --max_number_of_steps',
     ),
     ({'model_name': 'inception_v4', 'depth_multiplier': 0.5}, 'is for inception_v3'),
+    ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
+    ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),
+    ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
+    ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
+    ({'stop_at_top_1': 0.5}, '--stop_at_top_1 needs --eval_interval_epochs'),
+    ({'patience': 3}, '--patience needs --eval_interval_epochs'),
+    (SYNTHETIC, '--dataset_dir needs records; --dataset_name=synthetic has none'),
+    ({**SYNTHETIC, 'dataset_dir': None, 'class_weights': 'balanced'}, '--class_weights needs rec'),
+    ({**SYNTHETIC, 'dataset_dir': None, 'eval_interval_epochs': 1}, '--eval_interval_epochs nee'),
+    ({'sync_batch_norm': True, 'jit_compile': True}, 'go with --jit_compile: XLA'),
+    ({'sync_batch_norm': True, 'freeze_batch_norm': True}, '--freeze_batch_norm: frozen'),
+    ({'sync_batch_norm': True, 'accumulate_steps': 2}, '--accumulate_steps: the statistics'),
+    ({'learning_rate_decay_type': 'step'}, 'step and --learning_rate_steps=30,60,80 .* need each'),
+    ({'learning_rate_steps': '3'}, 'step and --learning_rate_steps=30,60,80 .* need each other'),
+    ({**STAIRS, 'learning_rate_steps': '60,30'}, 'must be epochs in ascending order'),
+    *(({**STAIRS, 'learning_rate_steps': s}, 'must be EPOCH,') for s in ('30,x', '0,30', '30,inf')),
+    *(
+      ({'learning_rate_scales': s}, 'must be SCOPE:FACTOR') for s in ('Net', ':2', 'Net:-1', 'A:x')
+    ),
   ],
 )
 def test_impossible_values_name_the_flag(given, message):
@@ -172,17 +196,14 @@ def test_impossible_values_name_the_flag(given, message):
     resolve({**GIVEN, **given})
 
 
-def test_round_trip(tmp_path):
+def test_round_trip_and_files_that_are_not_there_or_broken(tmp_path):
+  assert config.read(str(tmp_path)) is None
   written = resolve({**GIVEN, 'moving_average_decay': 0.5})
   config.write(str(tmp_path), written, {'num_classes': 10})
   found = config.read(str(tmp_path))
   assert found.pop('run') == {'num_classes': 10}
   assert flags.build(Config, found) == written
-  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
-
-
-def test_missing_and_broken_files(tmp_path):
-  assert config.read(str(tmp_path)) is None
-  (tmp_path / 'config.json').write_text(json.dumps({'a': 1})[:-1])
+  (path,) = tmp_path.iterdir()
+  path.write_text('{"a": 1')
   with pytest.raises(ValueError, match='config.json is no valid JSON'):
     config.read(str(tmp_path))

@@ -1,36 +1,17 @@
-"""Losses against NumPy."""
+"""Losses against NumPy and TF1; --class_weights."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.datasets import dataset_info
 
 from slim_inception.choices import LOSSES as LOSSES_FLAG
 from slim_inception.train import losses
+from tests import records
+from tests.train import processes
 
 LOGITS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 0, 1], np.int32)
-
-
-@pytest.mark.parametrize('smoothing', [0.0, 0.1])
-def test_cross_entropy(smoothing):
-  log_probabilities = LOGITS - np.log(np.exp(LOGITS).sum(1, keepdims=True))
-  targets = np.eye(4)[LABELS] * (1 - smoothing) + smoothing / 4
-  expected = -(targets * log_probabilities).sum(1).mean()
-  loss = losses.softmax_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS), smoothing)
-  assert float(loss) == pytest.approx(expected, rel=1e-5)
-
-
-def test_smoothing_is_tf1s():
-  expected = tf.compat.v1.losses.softmax_cross_entropy(
-    np.eye(4)[LABELS], LOGITS, label_smoothing=0.1
-  )
-  loss = losses.softmax_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS), 0.1)
-  assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_top_1():
-  expected = np.mean(LOGITS.argmax(1) == LABELS)
-  assert float(losses.top_1(LOGITS, tf.constant(LABELS))) == pytest.approx(expected)
 
 
 TARGETS = np.array(
@@ -53,10 +34,12 @@ def test_labels_are_one_hot_targets(loss):
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
-def test_sigmoid_is_tf1s(smoothing):
-  expected = tf.compat.v1.losses.sigmoid_cross_entropy(TARGETS, LOGITS, label_smoothing=smoothing)
-  loss = losses.sigmoid_cross_entropy(tf.constant(LOGITS), tf.constant(TARGETS), smoothing)
-  assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+@pytest.mark.parametrize('loss', [losses.softmax_cross_entropy, losses.sigmoid_cross_entropy])
+def test_losses_are_tf1s(loss, smoothing):
+  targets = TARGETS if loss is losses.sigmoid_cross_entropy else np.eye(4)[LABELS]
+  expected = getattr(tf.compat.v1.losses, loss.__name__)(targets, LOGITS, label_smoothing=smoothing)
+  found = loss(tf.constant(LOGITS), tf.constant(targets, tf.float32), smoothing)
+  assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_class_weights_multiply_the_loss_of_each_image():
@@ -90,3 +73,70 @@ def test_class_weights_multiply_the_binary_loss_of_each_class():
 def test_top_1_of_targets(target, largest, right):
   logits = tf.one_hot([largest], 3)
   assert float(losses.top_1(logits, tf.constant([target], tf.float32))) == right
+
+
+# --class_weights
+
+NAMES = ['background', 'a:b', 'crane', 'dog', 'crane']
+
+
+def load(directory, **flags):
+  settings = processes.config('run', directory, **flags)
+  return losses.load_class_weights(settings.loss, settings.data)
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  return records.write_set(tmp_path_factory.mktemp('records'))
+
+
+def test_class_weights_by_names_and_labels():
+  text = '\ndog: 3\na:b:0.5\n2:0\n'
+  assert losses.parse_class_weights(text, 'file', NAMES) == [1.0, 0.5, 0.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (
+      'dog:1\ncat:2',
+      "file line 2: 'cat:2' is no class:weight; classes are labels 0..4 or names: b",
+    ),
+    ('dog', "file line 1: 'dog' is no class:weight"),
+    ('5:1', "'5:1' is no class:weight"),
+    ('crane:1', 'more than one class is called crane: give its label'),
+    ('dog:1\n3:2', 'line 2: 3 comes a second time'),
+    ('dog:-1', "the weight '-1' must be a number of at least 0"),
+    ('dog:much', "the weight 'much' must be"),
+    ('dog:inf', "the weight 'inf' must be"),
+  ],
+)
+def test_bad_lines_of_class_weights_are_named(text, message):
+  with pytest.raises(ValueError, match=message):
+    losses.parse_class_weights(text, 'file', NAMES)
+
+
+def test_class_weights_of_a_run(directory, tmp_path):
+  assert load(directory) is None
+  path = tmp_path / 'weights.txt'
+  path.write_text('color 1:2\n2:3\n')
+  assert load(directory, class_weights=str(path)) == [1.0, 2.0, 3.0]
+  assert load(directory, class_weights=str(path), labels_offset=1) == [2.0, 3.0]
+  with pytest.raises(FileNotFoundError):
+    load(directory, class_weights=str(tmp_path / 'nowhere'))
+
+
+def test_balanced_class_weights(directory, tmp_path):
+  with pytest.raises(ValueError, match='--class_weights=balanced counts labels by dataset.json'):
+    load(directory, class_weights='balanced')
+  counts = (0, 10, 30)
+  info = dataset_info.DatasetInfo(
+    'image_folder', {'train': dataset_info.Split(40, 0, counts, ())}, 3, ('none', 'a', 'b'), 1
+  )
+  dataset_info.write_info(tmp_path, info)
+  weights = load(tmp_path, class_weights='balanced')
+  assert weights == [1.0, 2.0, pytest.approx(2 / 3)]
+  assert np.dot(weights, counts) == pytest.approx(sum(counts))  # the mean over images is 1
+  assert load(tmp_path, class_weights='balanced', labels_offset=1) == weights[1:]
+  with pytest.raises(ValueError, match='has no split test; it has train'):
+    load(tmp_path, class_weights='balanced', dataset_split_name='test')

@@ -25,13 +25,12 @@ def make(strategy: tf.distribute.Strategy, settings):
 
 @pytest.fixture(scope='module')
 def single():
-  """Two steps on one device, with averages; the state before and after, the last results."""
+  """A step on one device, with averages; the state before and after, the last results."""
   settings = config(moving_average_decay=0.9, clip_gradient_norm=2.0)
   state, train_step = make(tf.distribute.get_strategy(), settings)
-  before = {name: variable.numpy() for name, variable in state.named_variables().items()}
-  first = run(train_step, batch(), 1)
-  middle = {name: variable.numpy() for name, variable in state.named_variables().items()}
-  return state, before, middle, first
+  before = steps.arrays(state.named_variables())
+  results = run(train_step, batch())
+  return state, before, steps.arrays(state.named_variables()), results
 
 
 @pytest.mark.usefixtures('seed')
@@ -42,11 +41,7 @@ def test_two_replicas_on_the_same_images_are_one(single, mirrored):
   _, before, after, expected = single
   for name, variable in state.named_variables().items():
     variable.assign(before[name])
-  values = {
-    key: mirrored.experimental_distribute_values_from_function(lambda _, v=value: v)
-    for key, value in batch().items()
-  }
-  results = run(train_step, values, 1)
+  results = run(train_step, steps.mirror(mirrored, batch()))
   assert results == pytest.approx(expected, rel=1e-4)
   for name, variable in state.named_variables().items():
     np.testing.assert_allclose(
@@ -124,8 +119,8 @@ def test_clipping_bounds_the_step(single):
 def test_gradient_norm_is_that_before_clipping():
   """Plain gradient descent moves by learning rate x clipped gradient."""
   state, train_step = make(tf.distribute.OneDeviceStrategy('/CPU:0'), config(optimizer='sgd'))
-  before = {name: variable.numpy() for name, variable in state.trained.items()}
-  results = run(train_step, batch(), 1)
+  before = steps.arrays(state.trained)
+  results = run(train_step, batch())
   moved = [(variable.numpy() - before[name]) / 0.01 for name, variable in state.trained.items()]
   norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
   assert results['gradient_norm'] == pytest.approx(norm, rel=1e-3)
@@ -145,7 +140,7 @@ def test_recipe_modern_steps():
   weights = {name for name in state.trained if name.endswith('/weights')}
   assert state.model.regularized_names == weights
   assert len(weights) < len(state.trained)
-  before = {name: variable.numpy() for name, variable in state.trained.items()}
+  before = steps.arrays(state.trained)
   results = run(train_step, batch(), 2)
   assert all(np.isfinite(value) for value in results.values())
   assert results['regularization_loss'] > 0

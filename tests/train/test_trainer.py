@@ -128,6 +128,9 @@ def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
   with caplog.at_level('INFO', 'absl'):
     trainer.train(settings)
   assert 'Starting from' in caplog.text
+  assert 'restored: 38 of 42 variables' in caplog.text
+  assert 'ignored: 0 that the net does not have' in caplog.text
+  assert caplog.text.count('fresh: ') == 4
   for head, width in (('Logits', 40), ('AuxLogits', 768)):
     fresh = f'fresh: InceptionTiny/{head}/Logits/weights [{width}, 2] (checkpoint: [{width}, 3])'
     assert fresh in caplog.text
