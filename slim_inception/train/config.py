@@ -1,6 +1,7 @@
 """The configuration of a run: groups of flags, recipes, and `config.json`."""
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ else:
 
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 BALANCED = 'balanced'  # of --class_weights
+share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
 _RECIPES = Path(__file__).parent / 'recipes'
 
 
@@ -126,12 +128,10 @@ class ModelConfig:
   dropout_keep_prob: float = field(
     0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
   )
-  batch_norm_decay: float = field(
+  batch_norm_decay: float = share(
     0.9997,
     'The moving averages of batch norm decay by this factor a step; 0.9997 needs tens of thousands '
     'of steps to settle, 0.97 hundreds.',
-    at_least=0,
-    at_most=1,
   )
   sync_batch_norm: bool = field(
     False, 'Batch norm takes the statistics of the global batch rather than of each replica.'
@@ -139,8 +139,8 @@ class ModelConfig:
   freeze_batch_norm: bool = field(
     False, 'Batch norm keeps to the restored moving averages; for small batches.'
   )
-  moving_average_decay: float | None = field(
-    None, 'Evaluation uses weights averaged with this decay, e.g. 0.9999.', at_least=0, at_most=1
+  moving_average_decay: float | None = share(
+    None, 'Evaluation uses weights averaged with this decay, e.g. 0.9999.'
   )
 
 
@@ -228,18 +228,14 @@ class OptimizerConfig:
   clip_gradient_norm: float = field(
     0.0, 'The norm of all gradients together is clipped to this; 0 does not clip.', at_least=0
   )
-  momentum: float = field(0.9, 'The momentum of momentum and lars.', at_least=0, at_most=1)
+  momentum: float = share(0.9, 'The momentum of momentum and lars.')
   rmsprop_decay: float = field(0.9, 'The decay of the mean squared gradients of rmsprop.')
   rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.')
   opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.')
   adadelta_rho: float = field(0.95, 'The decay of adadelta.')
   adagrad_initial_accumulator_value: float = field(0.1, 'Accumulators of adagrad start at this.')
-  adam_beta1: float = field(
-    0.9, 'The decay of the first moment of adam, adamw and lamb.', at_least=0, at_most=1
-  )
-  adam_beta2: float = field(
-    0.999, 'The decay of the second moment of adam, adamw and lamb.', at_least=0, at_most=1
-  )
+  adam_beta1: float = share(0.9, 'The decay of the first moment of adam, adamw and lamb.')
+  adam_beta2: float = share(0.999, 'The decay of the second moment of adam, adamw and lamb.')
   adamw_epsilon: float = field(
     1e-8, 'The epsilon of adamw and lamb, for which opt_epsilon is too large.', above=0
   )
@@ -278,9 +274,7 @@ class AugmentConfig:
     '0 does not cut.',
     at_least=0,
   )
-  random_erasing: float = field(
-    0.0, 'In this share of the images a rectangle turns to noise.', at_least=0, at_most=1
-  )
+  random_erasing: float = share(0.0, 'In this share of the images a rectangle turns to noise.')
   randaugment_layers: int = field(0, 'Number of RandAugment operations an image.', at_least=0)
   randaugment_magnitude: float = field(
     9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
@@ -300,9 +294,7 @@ class LossConfig:
     'lines class name or label:weight, with 1 for the others.',
     form=f'{BALANCED}|FILE',
   )
-  label_smoothing: float = field(
-    0.0, 'This share of the target is spread over all classes.', at_least=0, at_most=1
-  )
+  label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
   aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
 
 
@@ -333,8 +325,8 @@ class EvaluationConfig:
     None, 'Number of epochs between evaluations; best/ keeps the best checkpoint.', above=0
   )
   eval_split_name: str = field('validation', 'The split of these evaluations.')
-  stop_at_top_1: float | None = field(
-    None, 'The run stops when an evaluation has this top-1 accuracy.', at_least=0, at_most=1
+  stop_at_top_1: float | None = share(
+    None, 'The run stops at this top-1 accuracy of an evaluation.'
   )
   patience: int | None = field(
     None, 'The run stops after this number of evaluations without a better top-1.', at_least=1

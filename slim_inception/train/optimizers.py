@@ -253,20 +253,23 @@ class Optimizer(tf.Module):
       strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
 
 
-def scale_learning_rates(config: OptimizerConfig, names: Iterable[str]) -> dict[str, float]:
+def scale_learning_rates(config: OptimizerConfig, names: Collection[str]) -> dict[str, float]:
   """The factors of --learning_rate_scales by variable; those that have none are left out.
 
   Raises:
     ValueError: no variable is in one of its scopes.
   """
-  names = list(names)
+  check_scopes('--learning_rate_scales', [scope for scope, _ in config.learning_rate_scales], names)
   factors: dict[str, float] = {}
   for scope, factor in config.learning_rate_scales:
     inside = [name for name in names if name.startswith(scope)]
-    if not inside:
-      known = sorted({'/'.join(name.split('/')[:2]) for name in names})
-      raise ValueError(
-        f'--learning_rate_scales: {scope} has no variable to train; scopes are {", ".join(known)}'
-      )
     factors = {**dict.fromkeys(inside, factor), **factors}  # the first that fits stays
   return factors
+
+
+def check_scopes(flag: str, scopes: Iterable[str], names: Collection[str]) -> None:
+  """Raises ValueError, naming the flag, where a scope has none of these variables."""
+  for scope in scopes:
+    if not any(name.startswith(scope) for name in names):
+      known = sorted({'/'.join(name.split('/')[:2]) for name in names})
+      raise ValueError(f'{flag}: {scope} has no variable; scopes are {", ".join(known)}')

@@ -72,13 +72,8 @@ class Progress:
     """Reports an evaluation, the time of which since `pause` does not count as training."""
     values = {f'eval_{name}': value for name, value in metrics.items()}
     self._write({**self._entry(step, epoch), **values})
-    logging.info(
-      'evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d images)',
-      step,
-      metrics['top_1'],
-      metrics['top_5'],
-      metrics['num_images'],
-    )
+    shown = metrics['top_1'], metrics['top_5'], metrics['num_images']
+    logging.info('evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d images)', step, *shown)
     with self._writer.as_default():
       for name in ('top_1', 'top_5'):
         tf.summary.scalar(f'eval/{name}', metrics[name], step)

@@ -15,7 +15,7 @@ _GATHER_SECS = 1.0
 _MAX_STEPS_BETWEEN = 1000
 
 
-class StopSignal:
+class StopSignal(contextlib.ExitStack):
   """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is entered; a second one ends at once.
 
   Python's own handlers run when TensorFlow returns: after a step of a minute, or never where
@@ -27,16 +27,13 @@ class StopSignal:
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self) -> None:
+    super().__init__()
     self.received = 0  # number of the signal
-    self._leave = contextlib.ExitStack()
 
   def __enter__(self) -> 'StopSignal':
     if threading.current_thread() is threading.main_thread():
       self._listen()
     return self
-
-  def __exit__(self, *unused: object) -> None:
-    self._leave.close()
 
   def _listen(self) -> None:
     reader, writer = os.pipe()
@@ -44,13 +41,13 @@ class StopSignal:
     thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
     thread.start()
     # Undone in the opposite order: no signal may find the pipe closed.
-    self._leave.callback(os.close, reader)
-    self._leave.callback(thread.join)
-    self._leave.callback(os.close, writer)  # ends the thread
-    self._leave.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer))
+    self.callback(os.close, reader)
+    self.callback(thread.join)
+    self.callback(os.close, writer)  # ends the thread
+    self.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer))
     for number in self.SIGNALS:
       before = signal.signal(number, lambda number, frame: None)
-      self._leave.callback(signal.signal, number, before)
+      self.callback(signal.signal, number, before)
 
   def _read(self, reader: int) -> None:
     """Until the pipe is closed; it has the numbers of all signals that Python handles, as bytes."""

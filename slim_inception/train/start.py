@@ -86,15 +86,12 @@ def check_same_run(config: Config, plan: Plan) -> None:
       )
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
-    logging.info(
-      'Changed since the last start: %d replica(s) and %d images a step, now %d and %d; data and '
-      'schedules go on where they were, in epoch %.2f',
-      replicas,
-      global_batch,
-      plan.num_replicas,
-      plan.global_batch_size,
-      plan.epoch(plan.start.step),
+    message = (
+      f'{replicas} replica(s) and {global_batch} images a step, now {plan.num_replicas} and '
+      f'{plan.global_batch_size}; data and schedules go on where they were, in epoch '
+      f'{plan.epoch(plan.start.step):.2f}'
     )
+    logging.info('Changed since the last start: %s', message)
   known = flags.fields(Config)
   for name, value in flags.flatten(config).items():
     if name in before and known[name].convert(before[name]) != value:
@@ -129,9 +126,7 @@ def _init_from(
   net = nets_factory.get_net(model_name)
   stored = checkpoints.shapes(prefix)
   excluded = config.checkpoint_exclude_scopes
-  for scope in excluded:
-    if not any(name.startswith(scope) for name in variables):
-      raise ValueError(f'--checkpoint_exclude_scopes: {model_name} has no scope {scope}')
+  optimizers.check_scopes('--checkpoint_exclude_scopes', excluded, variables)
   unfit = [
     name
     for name, variable in variables.items()

@@ -16,10 +16,9 @@ from slim_inception.constants import (
 from slim_inception.nets import checkpoints
 from slim_inception.nets.model import Model
 from slim_inception.train.config import Config
-from slim_inception.train.optimizers import Optimizer, adam_powers
+from slim_inception.train.optimizers import Optimizer, adam_powers, check_scopes
 
 GROWTH_STEPS = 2000
-_INITIAL_SCALE = 2.0**15
 _COUNTERS = (GLOBAL_STEP, INPUT_POSITION, TRAINED_IMAGES)
 
 
@@ -155,12 +154,7 @@ def trained_variables(scopes: tuple[str, ...], model: Model) -> Mapping[str, tf.
     ValueError: no variable is in one of those scopes.
   """
   trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
-  for scope in scopes:
-    if not any(name.startswith(scope) for name in trainable):
-      known = sorted({'/'.join(name.split('/')[:2]) for name in trainable})
-      raise ValueError(
-        f'--trainable_scopes: {scope} has no variable; scopes are {", ".join(known)}'
-      )
+  check_scopes('--trainable_scopes', scopes, trainable)
   return {n: v for n, v in trainable.items() if not scopes or n.startswith(scopes)}
 
 
@@ -174,7 +168,7 @@ class LossScale(tf.Module):
 
   def __init__(self):
     super().__init__()
-    self.scale = _variable(LOSS_SCALE, tf.constant(_INITIAL_SCALE))
+    self.scale = _variable(LOSS_SCALE, tf.constant(2.0**15))
     self.good_steps = _variable(LOSS_SCALE_GOOD_STEPS, tf.constant(0, tf.int64))
     self.overflow_steps = _variable(OVERFLOW_STEPS, tf.constant(0, tf.int64))
 

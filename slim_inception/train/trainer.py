@@ -234,30 +234,20 @@ def out_of_resources(
 
 
 def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) -> None:
+  data, size = config.data, plan.image_size
   end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
-  logging.info(
-    '%s on %s %s: %d images, %d classes, %d x %d pixels; %d replica(s) x %d images, '
-    '%.1f steps an epoch, %s; recipe %s, %s, %s',
-    config.model.model_name,
-    config.data.dataset_name,
-    config.data.dataset_split_name,
-    dataset.num_samples,
-    plan.num_classes,
-    plan.image_size,
-    plan.image_size,
-    plan.num_replicas,
-    plan.per_replica_batch,
-    plan.steps_per_epoch,
-    end,
-    config.run.recipe,
-    config.optimizer.optimizer,
-    config.devices.precision,
+  message = (
+    f'{config.model.model_name} on {data.dataset_name} {data.dataset_split_name}: '
+    f'{dataset.num_samples} images, {plan.num_classes} classes, {size} x {size} pixels; '
+    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images, '
+    f'{plan.steps_per_epoch:.1f} steps an epoch, {end}; '
+    f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )
+  logging.info('%s', message)
   if config.model.input_channels == 1:
     remain = 'brightness' if config.augment.fast_mode else 'brightness and contrast'
     what = f'changed in {remain} alone' if config.augment.distort_color else 'not changed'
     logging.info('Images are grey (--input_channels=1): colours are %s', what)
-  if cluster.is_chief:
-    advice = record_order.sharing_advice(config.data.num_readers, cluster.count)
-    if advice:
-      logging.warning('%s', advice)
+  advice = record_order.sharing_advice(data.num_readers, cluster.count)
+  if advice and cluster.is_chief:
+    logging.warning('%s', advice)
