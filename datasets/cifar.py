@@ -24,27 +24,16 @@ _PIXELS = 3 * SIZE * SIZE
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """What tells the two data sets apart.
-
-  Attributes:
-    num_classes: how many there are.
-    sha256: of the archive of the binary version.
-    folders: names that the binary and the Python version have, unpacked.
-    batches: files of each split, in order, without the '.bin' of the binary version.
-    label_bytes: before the pixels of each image; the last of them is its label.
-    labels_key: of the labels in the Python version.
-    names_text: file of the class names in the binary version.
-    names_pickle: file of the class names, and their key, in the Python version.
-  """
+  """What tells the two data sets apart."""
 
   num_classes: int
-  sha256: str
-  folders: tuple[str, str]
-  batches: Mapping[str, tuple[str, ...]]
-  label_bytes: int
-  labels_key: str
-  names_text: str
-  names_pickle: tuple[str, str]
+  sha256: str  # of the archive of the binary version
+  folders: tuple[str, str]  # names that the binary and the Python version have, unpacked
+  batches: Mapping[str, tuple[str, ...]]  # files of each split, in order, without '.bin'
+  label_bytes: int  # before the pixels of each image; the last of them is its label
+  labels_key: str  # of the labels in the Python version
+  names_text: str  # file of the class names in the binary version
+  names_pickle: tuple[str, str]  # file of the class names, and their key, in the Python version
 
   @property
   def name(self) -> str:
@@ -97,7 +86,8 @@ def make_plan(
 
   See `conversion.MakePlan`; `archive` replaces the published one.
   """
-  conversion.refuse_validation(options, kind.name)
+  reason = f'{kind.name} is split into train and test'
+  conversion.refuse(options, reason, 'validation_fraction', 'validation_shards')
   with download.scratch(work_dir) as folder:
     names = kind.folders + kind.archives
     path = download.obtain(source, archive or kind.archive, kind.expected, names, work_dir)

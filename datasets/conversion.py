@@ -151,17 +151,11 @@ def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
   return sorted(items, key=key)
 
 
-def refuse(options: Options, names: Iterable[str], reason: str) -> None:
+def refuse(options: Options, reason: str, *names: str) -> None:
   """Raises ValueError where an option is set that has no meaning for a data set."""
   for name in names:
     if getattr(options, name) is not None:
       raise ValueError(f'{reason}: leave out --{name}')
-
-
-def refuse_validation(options: Options, name: str) -> None:
-  """`refuse`s what is of validation images, for a data set that has test images instead."""
-  reason = f'{name} is split into train and test'
-  refuse(options, ('validation_fraction', 'validation_shards'), reason)
 
 
 def size_notes(

@@ -14,21 +14,15 @@ _COUNT_BYTES = 2 << 30
 
 @dataclasses.dataclass(frozen=True)
 class KnownDataset:
-  """A data set that has a name.
+  """A data set that has a name."""
 
-  Attributes:
-    convert: makes its records, see `conversion.convert`; None if they are only read.
-    num_classes, split_sizes, labels: what is known of records without `dataset.json`.
-    tfds_name: what TensorFlow Datasets calls it.
-    tfds_schema: the keys that it has there.
-  """
-
-  convert: Callable | None = None
+  convert: Callable | None = None  # makes its records, see `conversion.convert`
+  # What is known of records without `dataset.json`.
   num_classes: int | None = None
   split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   labels: Callable[[], tuple[str, ...]] = tuple
-  tfds_name: str | None = None
-  tfds_schema: records.Schema | None = None
+  tfds_name: str | None = None  # what TensorFlow Datasets calls it
+  tfds_schema: records.Schema | None = None  # the keys that it has there
 
 
 _BACKGROUND = imagenet.labels()[0]
@@ -131,9 +125,7 @@ def synthetic(split_name: str) -> Dataset:
 def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Dataset | None:
   """A data set as far as its classes are known, without records; None where they are not.
 
-  Args:
-    name: one of `DATASETS`, or None.
-    dataset_dir: folder of the records, which need not be there.
+  `dataset_dir` need not be there.
 
   Raises:
     ValueError: `dataset.json` or `labels.txt` is damaged.

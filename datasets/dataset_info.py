@@ -23,21 +23,13 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-  """What `dataset.json` says of the records beside it.
+  """What `dataset.json` says of the records beside it."""
 
-  Attributes:
-    name: of the converter that wrote them.
-    splits: by name.
-    num_classes: width of a classifier's head, background included.
-    labels: name of each label, 0 .. num_classes - 1.
-    label_offset: the first label that images have: 1 where 0 is the background.
-  """
-
-  name: str
+  name: str  # of the converter that wrote them
   splits: dict[str, Split]
-  num_classes: int
-  labels: tuple[str, ...]
-  label_offset: int = 0
+  num_classes: int  # width of a classifier's head, background included
+  labels: tuple[str, ...]  # name of each label, 0 .. num_classes - 1
+  label_offset: int = 0  # the first label that images have: 1 where 0 is the background
 
 
 def write_info(dataset_dir: str | os.PathLike, info: DatasetInfo) -> None:

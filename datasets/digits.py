@@ -23,7 +23,7 @@ def make_plan(
   """
   if source:
     raise ValueError('digits come with scikit-learn: leave out --source')
-  conversion.refuse(options, ['validation_fraction'], 'digits have a fixed split')
+  conversion.refuse(options, 'digits have a fixed split', 'validation_fraction')
   try:
     from sklearn.datasets import load_digits
   except ImportError as error:

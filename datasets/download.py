@@ -24,15 +24,10 @@ _GZIP_MAGIC = b'\x1f\x8b'
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-  """A file on the web.
+  """A file on the web."""
 
-  Attributes:
-    url: where it is; its last part is the file's name.
-    sha256: of the file, in hexadecimal digits.
-  """
-
-  url: str
-  sha256: str
+  url: str  # its last part is the file's name
+  sha256: str  # in hexadecimal digits
 
   @property
   def name(self) -> str:

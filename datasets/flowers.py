@@ -32,7 +32,7 @@ def make_plan(
 
   See `conversion.MakePlan`; `archive` replaces the published one.
   """
-  conversion.refuse(options, ['validation_fraction'], 'flowers hold out 350 of 3,670 images')
+  conversion.refuse(options, 'flowers hold out 350 of 3,670 images', 'validation_fraction')
   with download.scratch(work_dir) as folder:
     path = download.obtain(source, archive, EXPECTED, _NAMES, work_dir)
     items = list(_items(download.unzip(path, folder), folder))

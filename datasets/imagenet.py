@@ -130,7 +130,7 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
 
   A ValueError also says that two sources hold the same split, or that lists contradict each other.
   """
-  conversion.refuse(options, ['validation_fraction'], 'imagenet has its own validation images')
+  conversion.refuse(options, 'imagenet has its own validation images', 'validation_fraction')
   paths = _paths(source)
   contents = _Contents()
   for path in paths:

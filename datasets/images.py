@@ -41,38 +41,24 @@ class BadImageError(ValueError):
 
 
 class CheckedImage(NamedTuple):
-  """A file as it goes into a record.
-
-  Attributes:
-    encoded: JPEG or PNG.
-    image_format: which of them.
-    height, width: in pixels.
-    colorspace, channels: of `encoded`.
-    change: why the bytes are not those of the source; '' where they are.
-  """
+  """A file as it goes into a record; height and width are in pixels."""
 
   encoded: bytes
-  image_format: str
+  image_format: str  # 'JPEG' or 'PNG'
   height: int
   width: int
-  colorspace: str
+  colorspace: str  # of `encoded`
   channels: int
-  change: str = ''
+  change: str = ''  # why the bytes are not those of the source; '' where they are
 
 
 class JpegHeader(NamedTuple):
-  """What a JPEG says of itself before its scan.
-
-  Attributes:
-    height, width: in pixels.
-    channels: 1 for grey, 3 for colour, 4 for CMYK or YCCK.
-    has_exif: whether there is an EXIF segment.
-  """
+  """What a JPEG says of itself before its scan; height and width are in pixels."""
 
   height: int
   width: int
-  channels: int
-  has_exif: bool
+  channels: int  # 1 for grey, 3 for colour, 4 for CMYK or YCCK
+  has_exif: bool  # whether there is an EXIF segment
 
 
 def read_image(content: bytes, *, upright: bool = False, keep_png: bool = True) -> CheckedImage:

@@ -45,7 +45,8 @@ def make_plan(
   downloads: Mapping[str, tuple[download.Download, download.Download]] = FILES,
 ) -> conversion.Plan:
   """Downloads the four files, or finds them in a folder, gzipped or not: `conversion.MakePlan`."""
-  conversion.refuse_validation(options, 'mnist')
+  reason = 'mnist is split into train and test'
+  conversion.refuse(options, reason, 'validation_fraction', 'validation_shards')
   if source:
     files.source_path(source, EXPECTED, is_folder=True)
   with download.scratch(work_dir) as folder:

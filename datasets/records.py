@@ -20,19 +20,13 @@ BOX_SIDES = ('ymin', 'xmin', 'ymax', 'xmax')
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-  """Under which keys a set of records keeps what is read of it.
-
-  Attributes:
-    encoded, label, filename: keys.
-    boxes: prefix of the keys of the four sides.
-    label_offset: added to the stored label.
-  """
+  """Under which keys a set of records keeps what is read of it."""
 
   encoded: str = 'image/encoded'
   label: str = 'image/class/label'
   filename: str = 'image/filename'
-  boxes: str = 'image/object/bbox/'
-  label_offset: int = 0
+  boxes: str = 'image/object/bbox/'  # prefix of the keys of the four sides
+  label_offset: int = 0  # added to the stored label
 
 
 SLIM = Schema()
@@ -115,12 +109,15 @@ def parse_example(
   """
   import tensorflow as tf  # not above: see the docstring of this module
 
+  label = tf.io.FixedLenFeature([], tf.int64)
+  if multi_label:
+    label = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
   sides = [schema.boxes + side for side in BOX_SIDES]
   features = tf.io.parse_single_example(
     serialized,
     {
       schema.encoded: tf.io.FixedLenFeature([], tf.string),
-      schema.label: _label_feature(multi_label),
+      schema.label: label,
       schema.filename: tf.io.FixedLenFeature([], tf.string, default_value=''),
     }
     | {side: tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True) for side in sides},
@@ -141,17 +138,9 @@ def parse_labels(
   """`label` of `parse_example` of [N] records, [N] or ragged [N, None]; images are not copied."""
   import tensorflow as tf
 
-  feature = tf.io.RaggedFeature(tf.int64) if multi_label else _label_feature(multi_label)
+  feature = tf.io.RaggedFeature(tf.int64) if multi_label else tf.io.FixedLenFeature([], tf.int64)
   parsed = tf.io.parse_example(serialized, {schema.label: feature})
   return parsed[schema.label] + schema.label_offset
-
-
-def _label_feature(multi_label: bool) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
-  import tensorflow as tf
-
-  if multi_label:
-    return tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  return tf.io.FixedLenFeature([], tf.int64)
 
 
 # The wire format: Example {1: Features}, Features {1: map of string to Feature}, Feature {1:

@@ -30,9 +30,7 @@ def run(
 ) -> Generator[ShardReport, None, None]:
   """Runs the jobs in a `pool` of that many processes; yields reports as they come.
 
-  Raises:
-    OSError: something cannot be read or written.
-    Whatever else `write_one_shard` raises.
+  Raises what `write_one_shard` raises.
   """
   if processes is None:
     yield from map(write_one_shard, jobs)

@@ -12,41 +12,25 @@ from .sources import Source
 
 
 class Item(NamedTuple):
-  """One image to be converted.
+  """One image to be converted."""
 
-  Attributes:
-    filename: what the record and the report call it.
-    label: class number as stored.
-    source: where its bytes are.
-  """
-
-  filename: str
-  label: int
-  source: Source
+  filename: str  # what the record and the report call it
+  label: int  # class number as stored
+  source: Source  # where its bytes are
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-  """Everything that the shard depends on; the same job writes the same bytes anywhere.
-
-  Attributes:
-    path: of the shard.
-    report_path: of the report; where it stands, the shard stands.
-    items: the images, in order.
-    classes: label -> text and synset ('' where there are none) of the labels in `items`.
-    boxes: file name without extension -> packed boxes.
-    upright, keep_png: see `images.read_image`.
-    skip_bad: list images that cannot be used, and go on.
-  """
+  """Everything that the shard depends on; the same job writes the same bytes anywhere."""
 
   path: str
-  report_path: str
-  items: list[Item]
-  classes: Mapping[int, tuple[str, str]]
-  boxes: Mapping[str, bytes]
-  upright: bool
+  report_path: str  # where the report stands, the shard stands
+  items: list[Item]  # in order
+  classes: Mapping[int, tuple[str, str]]  # label -> text and synset ('' where there are none)
+  boxes: Mapping[str, bytes]  # file name without extension -> packed boxes
+  upright: bool  # this and the next: see `images.read_image`
   keep_png: bool
-  skip_bad: bool
+  skip_bad: bool  # list images that cannot be used, and go on
 
   @property
   def name(self) -> str:

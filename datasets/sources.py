@@ -106,18 +106,14 @@ class RawImage(NamedTuple):
 class Entry(NamedTuple):
   """A file found by `walk`.
 
-  Attributes:
-    path: within what was walked, archives on the way included, '/' between the parts:
-      'ILSVRC2012_img_train.tar/n01440764.tar/n01440764_18.JPEG'.
-    source: its bytes.
-    archive: the compressed tar that it is in, read once from front to end; '' elsewhere.
-    label: the number that a parquet file gives it.
+  Its path, within what was walked, has the archives on the way in it and '/' between the parts:
+  'ILSVRC2012_img_train.tar/n01440764.tar/n01440764_18.JPEG'.
   """
 
   path: str
   source: Source
-  archive: str = ''
-  label: int | None = None
+  archive: str = ''  # the compressed tar that it is in, read once from front to end
+  label: int | None = None  # the number that a parquet file gives it
 
 
 def walk(path: Path, work_dir: Path) -> Iterator[Entry]:

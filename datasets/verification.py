@@ -98,22 +98,17 @@ def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
 
 def _checks(dataset_dir: str | os.PathLike, info: DatasetInfo | None) -> dict[str, list[_Check]]:
   """The shards of each split that are there: those that dataset.json lists, or all."""
-  if info is None:
-    return {
-      name: [
-        _Check(path, dataset_factory.schema_of(path), None, False)
-        for path in shards.find_shards(dataset_dir, name)
-      ]
-      for name in shards.splits_in(dataset_dir)
-    }
-  return {
-    name: [
-      _Check(path, records.SLIM, info.num_classes, info.name == 'imagenet')
-      for shard in split.shards
-      if os.path.exists(path := os.path.join(dataset_dir, shard.name))
-    ]
-    for name, split in info.splits.items()
-  }
+  checks: dict[str, list[_Check]] = {}
+  if info:
+    for name, split in info.splits.items():
+      paths = [os.path.join(dataset_dir, shard.name) for shard in split.shards]
+      facts = records.SLIM, info.num_classes, info.name == 'imagenet'
+      checks[name] = [_Check(path, *facts) for path in paths if os.path.exists(path)]
+  else:
+    for name in shards.splits_in(dataset_dir):
+      paths = shards.find_shards(dataset_dir, name)
+      checks[name] = [_Check(p, dataset_factory.schema_of(p), None, False) for p in paths]
+  return checks
 
 
 def _against_info(

@@ -19,6 +19,7 @@ def info_of(folder):
 
 def test_info_reads_back(tmp_path):
   info = info_of(tmp_path)
+  assert dataset_info.read_info(tmp_path) is None
   dataset_info.write_info(tmp_path, info)
   assert dataset_info.read_info(tmp_path) == info
   content = json.loads((tmp_path / 'dataset.json').read_text('utf-8'))
@@ -35,10 +36,6 @@ def test_broken_info_is_named(tmp_path, text, message):
   (tmp_path / 'dataset.json').write_text(text)
   with pytest.raises(ValueError, match=message):
     dataset_info.read_info(tmp_path)
-
-
-def test_no_info(tmp_path):
-  assert dataset_info.read_info(tmp_path) is None
 
 
 def test_sizes_are_checked(tmp_path):

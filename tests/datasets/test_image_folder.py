@@ -2,10 +2,9 @@
 
 import json
 
-import google_crc32c
 import numpy as np
 import pytest
-from slim_inception.datasets import conversion, dataset_info, image_folder
+from slim_inception.datasets import conversion, image_folder
 
 from tests.datasets.odd_images import JPEG, ODD, digest, read_records, tree
 
@@ -45,17 +44,10 @@ def test_same_source_and_seed_give_the_same_bytes(tmp_path):
   first, again, other = map(digest, outs)
   assert first == again
   assert sorted(first) == [
-    'conversion_report.json',
-    'dataset.json',
-    'train-00000-of-00002',
-    'train-00001-of-00002',
+    'conversion_report.json', 'dataset.json', 'train-00000-of-00002', 'train-00001-of-00002',
     'validation-00000-of-00001',
-  ]
+  ]  # fmt: skip
   assert first['train-00000-of-00002'] != other['train-00000-of-00002']
-  info = dataset_info.read_info(outs[0])
-  for shard in info.splits['train'].shards:
-    content = (outs[0] / shard.name).read_bytes()
-    assert shard.crc32c == f'{google_crc32c.value(content):08x}'
 
 
 def test_a_share_of_every_class_is_held_out(tmp_path):
