@@ -1,6 +1,7 @@
 """An image beside the heat maps of what its class was seen by, as one PNG."""
 
 import io
+import itertools
 import os
 import urllib.parse
 from collections.abc import Sequence
@@ -58,12 +59,9 @@ def _free_path(folder: str, name: str) -> Path:
   elif '://' in name:
     name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
   stem = os.path.splitext(os.path.basename(name.rstrip('/')))[0][:_LONGEST_NAME] or 'image'
-  number = 1
-  while True:
-    path = Path(folder, stem + (f'.{number}' if number > 1 else '') + EXPLAINED)
-    if not os.path.lexists(path):
-      return path
-    number += 1
+  numbers = itertools.chain([''], (f'.{number}' for number in itertools.count(2)))
+  paths = (Path(folder, stem + number + EXPLAINED) for number in numbers)
+  return next(path for path in paths if not os.path.lexists(path))
 
 
 def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Image:

@@ -123,6 +123,10 @@ class RecordsConfig:
     at_least=0,
   )
 
+  def split(self, name: str) -> dataset_factory.Dataset:
+    """A split of the data set; ValueError or OSError where there is none."""
+    return dataset_factory.get_dataset(self.dataset_name, name, self.dataset_dir)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagesConfig:

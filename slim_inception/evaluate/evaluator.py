@@ -10,7 +10,6 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.cluster import Cluster
-from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
 from slim_inception.evaluate.config import Request
@@ -42,7 +41,7 @@ class Evaluation:
     config = self._config = request.config
     images = config.images
     cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
-    self.dataset = self._split(config.records.dataset_split_name)
+    self.dataset = config.records.split(config.records.dataset_split_name)
     # The offset that leaves the fewest labels, where one was given.
     self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
@@ -68,7 +67,8 @@ class Evaluation:
     Raises:
       ValueError, OSError: a checkpoint does not fit, or the data is damaged.
     """
-    train_set = self._split('train') if self._config.records.batch_norm_batches else None
+    records = self._config.records
+    train_set = records.split('train') if records.batch_norm_batches else None
     self._ensemble.load(prefixes, train_set)
     started = time.monotonic()
     try:
@@ -177,10 +177,6 @@ class Evaluation:
     return {
       'members': [{**net, 'share': float(share), **summary} for net, share, summary in members]
     }
-
-  def _split(self, name: str) -> dataset_factory.Dataset:
-    records = self._config.records
-    return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
 
 
 def _image(record_index: int, tags: Values) -> Image:

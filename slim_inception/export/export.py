@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from slim_inception import files
 from slim_inception.constants import EXPORT_FILE
-from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import examples
 from slim_inception.evaluate.scorer import Loaded, Scorer
@@ -48,13 +47,10 @@ def export(request: ExportRequest) -> Comparison:
   if os.path.lexists(output):
     raise FileExistsError(f'--output={output} exists: choose another folder, or remove it')
 
-  def split(name: str) -> Dataset:
-    return dataset_factory.get_dataset(records.dataset_name, name, records.dataset_dir)
-
-  dataset = split(records.dataset_split_name)
+  dataset = records.split(records.dataset_split_name)
   scorer = Scorer(member, request.ensemble, dataset, tf.distribute.get_strategy())
   prefix = checkpoints.resolve(member.checkpoint_path)
-  loaded = scorer.load(prefix, split('train') if records.batch_norm_batches else None)
+  loaded = scorer.load(prefix, records.split('train') if records.batch_norm_batches else None)
   names = names_of_outputs(dataset, loaded.labels_offset)
   classifier, checkpoint = (
     Classifier(model, member.spec.preprocessing, names, records.loss)
@@ -63,11 +59,11 @@ def export(request: ExportRequest) -> Comparison:
 
   def calibration() -> Iterator[np.ndarray]:
     count = chosen.calibration_images or _CALIBRATION_IMAGES
-    for _, image in itertools.islice(views(split('train'), classifier), count):
+    for _, image in itertools.islice(views(records.split('train'), classifier), count):
       yield image
 
   if chosen.quantize == 'int8':
-    split('train')  # says at once that there is none
+    records.split('train')  # says at once that there is none
   temporary = files.temporary_path(output)
   temporary.mkdir(parents=True)
   try:
