@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -109,10 +109,10 @@ def batch_norm(
 
     def normalize(training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       if training:
-        return kernel(images, own.gamma, own.beta, None, epsilon, data_format)
+        return kernel(images, own, None, epsilon, data_format)
       # Not the kernel's own statistics: at inference cuDNN leaves them unwritten.
       moving = tf.convert_to_tensor(own.moving_mean), tf.convert_to_tensor(own.moving_variance)
-      return kernel(images, own.gamma, own.beta, moving, epsilon, data_format)[0], *moving
+      return kernel(images, own, moving, epsilon, data_format)[0], *moving
 
     if tf.is_tensor(is_training):
       outputs, mean, variance = tf.cond(
@@ -153,32 +153,21 @@ def _make_variables(
   collections: Collections | dict[str, Collections],
   trainable: bool,
 ) -> Variables:
-  shape = (channels,)
+  def variable(name: str, default: Initializer, **kwargs: Any) -> tf.Variable:
+    return model_variable(name, (channels,), initializers.get(name, default), collections, **kwargs)
 
   def parameter(name: str, default: Initializer, is_variable: bool) -> tf.Variable | tf.Tensor:
     if not is_variable:
-      return default(shape, tf.float32)
-    return model_variable(
-      name,
-      shape,
-      initializers.get(name, default),
-      collections,
-      regularizer=regularizers.get(name),
-      trainable=trainable,
-    )
+      return default((channels,), tf.float32)
+    return variable(name, default, regularizer=regularizers.get(name), trainable=trainable)
 
-  def statistic(name: str, default: Initializer) -> tf.Variable:
-    return model_variable(
-      name,
-      shape,
-      initializers.get(name, default),
-      collections,
-      trainable=False,
-      # Each replica moves its own average; reading or saving takes their mean.
-      synchronization=tf.VariableSynchronization.ON_READ,
-      aggregation=tf.VariableAggregation.MEAN,
-    )
-
+  statistic = functools.partial(
+    variable,
+    trainable=False,
+    # Each replica moves its own average; reading or saving takes their mean.
+    synchronization=tf.VariableSynchronization.ON_READ,
+    aggregation=tf.VariableAggregation.MEAN,
+  )
   beta, gamma = parameter('beta', ZEROS, center), parameter('gamma', ONES, scale)
   # A partitioned variable cannot be assigned to as a whole; slim exempts these two as well.
   with tf.compat.v1.variable_scope(
@@ -194,56 +183,32 @@ Statistics = tuple[tf.Tensor, tf.Tensor] | None
 
 
 def _batch_norm_fused(
-  images: tf.Tensor,
-  gamma: tf.Tensor,
-  beta: tf.Tensor,
-  moving: Statistics,
-  epsilon: float,
-  data_format: str,
+  images: tf.Tensor, own: Variables, moving: Statistics, epsilon: float, data_format: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """Output, mean and variance; `moving` statistics None means those of the batch."""
   mean, variance = moving or (None, None)
   return tf.compat.v1.nn.fused_batch_norm(
-    images,
-    gamma,
-    beta,
-    mean=mean,
-    variance=variance,
-    epsilon=epsilon,
-    data_format=data_format,
-    is_training=moving is None,
+    images, own.gamma, own.beta, mean, variance, epsilon, data_format, is_training=moving is None
   )
 
 
 def _batch_norm_by_moments(
-  images: tf.Tensor,
-  gamma: tf.Tensor,
-  beta: tf.Tensor,
-  moving: Statistics,
-  epsilon: float,
-  data_format: str,
+  images: tf.Tensor, own: Variables, moving: Statistics, epsilon: float, data_format: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """As `_batch_norm_fused`, with the biased variance of the batch."""
   images_f32 = _to_nhwc_f32(images, data_format)
   mean, variance = moving or tf.nn.moments(images_f32, (0, 1, 2))
-  outputs = tf.nn.batch_normalization(images_f32, mean, variance, beta, gamma, epsilon)
+  outputs = tf.nn.batch_normalization(images_f32, mean, variance, own.beta, own.gamma, epsilon)
   return _like(outputs, images, data_format), tf.identity(mean), tf.identity(variance)
 
 
 def _batch_norm_synchronized(
-  images: tf.Tensor,
-  gamma: tf.Tensor,
-  beta: tf.Tensor,
-  moving: None,
-  epsilon: float,
-  data_format: str,
-  *,
-  unbiased: bool,
+  images: tf.Tensor, own: Variables, moving: None, epsilon: float, data_format: str, unbiased: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """As `_batch_norm_fused` in training, with the batches of all replicas as one."""
   images_f32 = _to_nhwc_f32(images, data_format)
   mean, variance, number = _moments_of_all_replicas(images_f32)
-  outputs = tf.nn.batch_normalization(images_f32, mean, variance, beta, gamma, epsilon)
+  outputs = tf.nn.batch_normalization(images_f32, mean, variance, own.beta, own.gamma, epsilon)
   if unbiased:
     variance *= number / tf.maximum(number - 1.0, 1.0)
   return _like(outputs, images, data_format), mean, variance

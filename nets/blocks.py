@@ -79,6 +79,11 @@ class Branch(NamedTuple):
     """Its cells, those of splits included."""
     return tuple(cell for step in self.steps for cell in step)
 
+  @property
+  def reduction(self) -> int:
+    """See `Unit.reduction`."""
+    return math.prod(step[0].stride for step in self.steps)
+
 
 class Unit(NamedTuple):
   """A row of a body, or a layer of a head: branches on one input, and what joins them."""
@@ -94,7 +99,7 @@ class Unit(NamedTuple):
   @property
   def reduction(self) -> int:
     """How many times smaller than the input the output is, down and across."""
-    return _reduction(self.branches[0])  # as all the others: `row` sees to it
+    return self.branches[0].reduction  # as all the others: `row` sees to it
 
   @property
   def cells(self) -> tuple[Cell, ...]:
@@ -105,19 +110,6 @@ class Unit(NamedTuple):
 Body = Sequence[Unit]
 
 
-def _cell(
-  op: str,
-  depth: int,
-  kernel: int | tuple[int, int],
-  stride: int,
-  padding: str | None,
-  name: str,
-) -> Cell:
-  kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-  # Every strided operation of the family is VALID ("V" in the papers' figures).
-  return Cell(op, depth, kernel, stride, padding or ('VALID' if stride > 1 else 'SAME'), name)
-
-
 def conv(
   depth: int,
   kernel: int | tuple[int, int],
@@ -126,19 +118,21 @@ def conv(
   name: str = '',
 ) -> Cell:
   """A convolution with batch norm and ReLU; VALID where strided, SAME elsewhere by default."""
-  return _cell(CONV, depth, kernel, stride, padding, name)
+  kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+  # Every strided operation of the family is VALID ("V" in the papers' figures).
+  return Cell(CONV, depth, kernel, stride, padding or ('VALID' if stride > 1 else 'SAME'), name)
 
 
 def max_pool(kernel: int, stride: int = 1, padding: str | None = None, name: str = '') -> Cell:
-  """Max pooling; VALID where strided, SAME elsewhere by default."""
-  return _cell(MAX_POOL, 0, kernel, stride, padding, name)
+  """Max pooling; padding as of `conv`."""
+  return conv(0, kernel, stride, padding, name)._replace(op=MAX_POOL)
 
 
 def avg_pool(
   kernel: int | tuple[int, int], stride: int = 1, padding: str | None = None, name: str = ''
 ) -> Cell:
-  """Average pooling; VALID where strided, SAME elsewhere by default."""
-  return _cell(AVG_POOL, 0, kernel, stride, padding, name)
+  """Average pooling; padding as of `conv`."""
+  return conv(0, kernel, stride, padding, name)._replace(op=AVG_POOL)
 
 
 def split(*cells: Cell) -> Split:
@@ -165,7 +159,7 @@ def row(scope: str, block: Block, end_point: str | None = SAME_AS_SCOPE) -> Unit
     return chain(scope, [block._replace(name=scope)], end_point)
   columns = block.columns if isinstance(block, Residual) else block
   branches = tuple(_branch(f'{scope}/Branch_{i}', column) for i, column in enumerate(columns))
-  strides = [_reduction(branch) for branch in branches]
+  strides = [branch.reduction for branch in branches]
   if len(set(strides)) > 1:
     raise ValueError(f'{scope}: its branches have strides {strides}; they must be the same')
   if not isinstance(block, Residual):
@@ -205,7 +199,3 @@ def _branch(path: str, column: Column) -> Branch:
       letters += 1
     steps.append(tuple(step))
   return Branch(path.rpartition('/')[2], tuple(steps))
-
-
-def _reduction(branch: Branch) -> int:
-  return math.prod(step[0].stride for step in branch.steps)

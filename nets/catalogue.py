@@ -4,11 +4,9 @@ Numbers are the sources' own, to their digits; None is what a source does not sa
 the nets' files; what follows from their tables is in `nets.summary`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from . import nets_factory, summary
-from .net import Errors, Net
-from .summary import columns
+from . import nets_factory
 
 
 class Checkpoint(NamedTuple):
@@ -79,101 +77,3 @@ def title(name: str) -> str:
   """A net's name for people; its own where it is in no paper."""
   paper = nets_factory.get_net(name).paper
   return paper.title if paper else name
-
-
-def as_json() -> dict[str, Any]:
-  """Nets with what they cost and their papers, and checkpoints; each with its source."""
-  return {
-    'nets': [_net_as_json(net) for net in nets_factory.NETS.values()],
-    'checkpoints': [checkpoint._asdict() for checkpoint in CHECKPOINTS],
-  }
-
-
-def _net_as_json(entry: Net) -> dict[str, Any]:
-  net = summary.summarize(entry.name)
-  paper = entry.paper._asdict() if entry.paper else None
-  if paper:
-    paper |= {key: value._asdict() for key, value in paper.items() if isinstance(value, Errors)}
-  return {
-    'name': entry.name,
-    'image_size': net.image_size,
-    'parameters': net.parameters,
-    'parameters_of_auxiliary_head': net.auxiliary.parameters if net.auxiliary else 0,
-    'multiply_adds': net.multiply_adds,
-    'paper': paper,
-  }
-
-
-def as_text() -> list[str]:
-  """Two tables, of the nets and of the checkpoints."""
-  return [
-    'Nets: parameters with and without the auxiliary head, for 1001 classes; G: billions of',
-    "multiply-adds for one image; the paper's errors in % on ImageNet's validation set, top-1 /",
-    'top-5 (one crop: 48,238 images, else 50,000)',
-    '',
-    *columns(net_rows(), right=(1, 2, 3, 4)),
-    '',
-    "Checkpoints: accuracy in % on ImageNet's validation set, one crop, as published",
-    '',
-    *columns(checkpoint_rows(), right=(3, 4, 5, 6)),
-  ]
-
-
-def as_markdown() -> list[str]:
-  """The two tables for a page."""
-  return [*_markdown(net_rows()), '', *_markdown(checkpoint_rows())]
-
-
-def net_rows() -> list[tuple[str, ...]]:
-  """The head and a row for each net."""
-  rows: list[tuple[str, ...]] = [
-    ('net', 'size', 'parameters', 'without', 'G', 'paper', 'one crop', '12 crops', '144 crops')
-  ]
-  for name, entry in nets_factory.NETS.items():
-    net = summary.summarize(name)
-    without = net.parameters - (net.auxiliary.parameters if net.auxiliary else 0)
-    paper = entry.paper
-    errors = [paper.one_crop, paper.crops_12, paper.crops_144] if paper else []
-    rows.append(
-      (
-        name,
-        str(net.image_size),
-        f'{net.parameters:,}',
-        f'{without:,}',
-        f'{net.multiply_adds / 1e9:.2f}',
-        paper.reference if paper else '',
-        *([f'{top_1} / {top_5}' for top_1, top_5 in errors] or [''] * 3),
-      )
-    )
-  return rows
-
-
-def checkpoint_rows() -> list[tuple[str, ...]]:
-  """The head and a row for each checkpoint."""
-  head = ('checkpoint', 'net', 'by', 'top-1', 'top-5', 'outputs', 'size', 'images', 'remark')
-  return [
-    head,
-    *(
-      (
-        c.name,
-        c.net,
-        c.by,
-        _shown(c.top_1),
-        _shown(c.top_5),
-        str(c.outputs),
-        str(c.image_size),
-        c.images,
-        c.remark,
-      )
-      for c in CHECKPOINTS
-    ),
-  ]
-
-
-def _shown(value: float | None) -> str:
-  return '' if value is None else max(f'{value:g}', f'{value:.1f}', key=len)
-
-
-def _markdown(rows: list[tuple[str, ...]]) -> list[str]:
-  head, *rest = rows
-  return ['| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rest)]

@@ -17,13 +17,8 @@ def convolve(
 ) -> tf.Tensor:
   """The convolution of [N, H, W, C] with [h, w, C, filters] weights of the same type.
 
-  Args:
-    inputs: [N, C, H, W] with `data_format` 'NCHW'.
-    weights: what the image is multiplied with.
-    stride: down and across.
-    padding: 'SAME' or 'VALID'.
-    rate: dilation; goes with stride 1 only.
-    data_format: 'NHWC' or 'NCHW'.
+  With `data_format` 'NCHW' inputs are [N, C, H, W]. `stride` and `rate`, the dilation, are down and
+  across; one of them is (1, 1).
   """
   if rate != (1, 1):
     # By space-to-batch, as in slim: not every processor has the gradient of a dilated kernel.

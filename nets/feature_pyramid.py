@@ -100,7 +100,7 @@ class FeaturePyramid(NetModule):
     Raises:
       ValueError: the images are too small, or have other channels.
     """
-    self._build_once()
+    self.build()
     return self._run(self._as_images(images), is_training=training)[0]
 
   @property

@@ -5,18 +5,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from .blocks import Body, Branch, Cell, Unit
+from .blocks import Body, Branch, Cell
 
 
 def smallest_input(body: Body, final_endpoint: str | None = None) -> int:
-  """The side of the smallest square image that leaves one pixel at `final_endpoint`.
+  """Pixels a side of the smallest square image that leaves one pixel at `final_endpoint`.
 
-  Args:
-    body: the rows of a net.
-    final_endpoint: where to stop; None is the end.
-
-  Returns:
-    Pixels, e.g. 75 for Inception-v3.
+  None is the end of `body`, the rows of a net; that of Inception-v3 takes 75.
   """
   size = 1
   for unit in reversed(rows_to(body, final_endpoint)):
@@ -37,14 +32,9 @@ def _window(step: Iterable[Cell]) -> int:
 
 
 def output_size(body: Body, size: int) -> int:
-  """The side of the last feature map of a square image.
+  """Pixels a side of the last feature map of a square image: 8 for Inception-v3 and 299.
 
-  Args:
-    body: the rows of a net.
-    size: pixels a side of the image, at least `smallest_input(body)`.
-
-  Returns:
-    Pixels, e.g. 8 for Inception-v3 and 299.
+  `size` is that of the image, at least `smallest_input(body)`.
   """
   for unit in body:
     for step in unit.branches[0].steps:  # all branches agree
@@ -62,13 +52,9 @@ class Level(NamedTuple):
 def levels(body: Body, max_stride: int | None = None) -> dict[int, Level]:
   """The last output at each stride: {2: ..., 4: ..., 8: ..., 16: ..., 32: ...} for the four nets.
 
-  Args:
-    body: the rows of a net.
-    max_stride: as for `build.run_body`; larger strides are not there.
-
-  Returns:
-    {stride: level}. Feature i of a level lies around pixel `offset + stride * i`, counted from 0;
-    that is for VALID padding: with SAME it depends on the size of the image.
+  Larger strides than `max_stride` are not there: see `build.run_body`. Feature i of a level lies
+  around pixel `offset + stride * i`, counted from 0, with VALID padding: with SAME that depends on
+  the size of the image.
   """
   by_stride, stride, rate, offset = {}, 1, 1, 0
   for number, unit in enumerate(body):
@@ -104,12 +90,8 @@ def check_size(images: tf.Tensor, rows: Body) -> None:
   if min(side for side in (height, width, smallest) if side is not None) < smallest:
     raise ValueError(
       f'Images of {height or "unknown"} x {width or "unknown"} pixels are too small for '
-      f'{_called(rows[-1])}: the smallest that work are {smallest} x {smallest}'
+      f'{rows[-1].end_point or rows[-1].scope}: the smallest that work are {smallest} x {smallest}'
     )
-
-
-def _called(unit: Unit) -> str:
-  return unit.end_point or unit.scope
 
 
 def spatial_size(images: tf.Tensor) -> tuple[int | None, int | None]:

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from . import layers
+from . import layers, slim
 from .blocks import CONV, Cell, Unit, avg_pool, chain, conv
 from .build import EndPoints, Variant, run_cell
 from .geometry import spatial_size
@@ -59,11 +59,7 @@ class AuxiliaryHead:
   window: int | None = None  # of `conv`; less where the features are smaller
 
   def unit(
-    self,
-    height: int | None,
-    width: int | None,
-    num_classes: int,
-    depth: Callable[[int], int] = int,
+    self, height: int | None, width: int | None, num_classes: int, depth: Callable[[int], int] = int
   ) -> Unit:
     """Its layers on features of height x width, at least `AUX_POOL`; None is unknown."""
     pool = avg_pool(AUX_POOL, stride=3, name=f'{AUX_LOGITS}/{self.pool}')
@@ -105,14 +101,8 @@ def _by_convolutions(
   net: tf.Tensor, windows: Cell, logits: Cell, flat: Cell, *, spatial_squeeze: bool
 ) -> tf.Tensor:
   normal = functools.partial(tf.compat.v1.truncated_normal_initializer, 0.0)
-  net = layers.conv2d(
-    net,
-    windows.depth,
-    windows.kernel,
-    padding=windows.padding,
-    weights_initializer=normal(0.01),
-    scope=windows.scope,
-  )
+  with slim.arg_scope([layers.conv2d], weights_initializer=normal(0.01)):
+    net = run_cell(net, windows, _PLAIN)
   net = _linear(tf.cast(net, tf.float32), logits, weights_initializer=normal(0.001))
   what = 'AuxLogits: give create_aux_logits=False or spatial_squeeze=False'
   return _squeeze(net, flat, what) if spatial_squeeze else net
@@ -346,10 +336,6 @@ def has_room(net: tf.Tensor, is_training: bool | tf.Tensor) -> bool:
 @functools.cache  # once for each net and size, not once for each replica
 def _warn_left_out(scope: str, height: int | None, width: int | None) -> None:
   logging.warning(
-    '%s: features of %s x %s are too small for the auxiliary head (it needs %d x %d): left out',
-    scope,
-    height or 'unknown',
-    width or 'unknown',
-    AUX_POOL,
-    AUX_POOL,
+    f'{scope}: features of {height or "unknown"} x {width or "unknown"} are too small for the '
+    f'auxiliary head (it needs {AUX_POOL} x {AUX_POOL}): left out'
   )

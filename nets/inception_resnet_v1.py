@@ -13,14 +13,7 @@ from . import inception_utils, slim
 from .blocks import Residual, conv, repeat, row
 from .build import EndPoints, net_scope, residual_variant, run_body
 from .heads import DenseHead
-from .inception_parts import (
-  STEM,
-  block_8,
-  block_17,
-  block_35,
-  reduction_a,
-  residual_reduction_b,
-)
+from .inception_parts import STEM, block_8, block_17, block_35, reduction_a, residual_reduction_b
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionResnetV1'
@@ -88,15 +81,13 @@ def inception_resnet_v1(
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v1: a classifier, or an embedding as facenet's.
 
+  The arguments that are not described here are those of `inception_v3.inception_v3`.
+
   Args:
     inputs: [N, H, W, C] in [-1, 1]; N, H, W may be unknown; at least 75 x 75. Its type is that of
       the computation; variables and logits are float32.
     num_classes: the number of logits; 0 or None returns the features before dropout, or the
       embedding.
-    is_training: batch statistics and dropout, or moving averages and none.
-    dropout_keep_prob: the share of features that dropout keeps.
-    reuse: of the variables; needs `scope`.
-    scope: variable scope.
     create_aux_logits: of the sisters' signature; this net has no auxiliary head.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     bottleneck_layer_size: the width of facenet's linear embedding ('Bottleneck', after dropout);

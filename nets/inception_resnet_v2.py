@@ -13,14 +13,7 @@ from . import inception_utils, slim
 from .blocks import Columns, Residual, avg_pool, conv, max_pool, repeat, row
 from .build import EndPoints, net_scope, residual_variant, run_body, run_branches
 from .heads import AuxiliaryHead, DenseHead
-from .inception_parts import (
-  STEM,
-  block_8,
-  block_17,
-  block_35,
-  reduction_a,
-  residual_reduction_b,
-)
+from .inception_parts import STEM, block_8, block_17, block_35, reduction_a, residual_reduction_b
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionResnetV2'
@@ -136,14 +129,12 @@ def inception_resnet_v2(
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v2 (arXiv:1602.07261), with an auxiliary classifier on PreAuxLogits.
 
+  The arguments that are not described here are those of `inception_v3.inception_v3`.
+
   Args:
     inputs: [N, H, W, C] in [-1, 1]; N, H, W may be unknown; at least 75 x 75. Its type is that of
       the computation; variables and logits are float32.
     num_classes: the number of logits; 0 or None returns the features before dropout.
-    is_training: batch statistics and dropout, or moving averages and none.
-    dropout_keep_prob: the share of features that dropout keeps.
-    reuse: of the variables; needs `scope`.
-    scope: variable scope.
     create_aux_logits: adds 'AuxLogits'; left out below 107 x 107 pixels.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
 

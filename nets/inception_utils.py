@@ -78,11 +78,7 @@ def _with(arg_scope: ArgScope, layer: Callable, **arguments: bool) -> ArgScope:
 
 
 def batch_norm_arguments(
-  use_batch_norm: bool,
-  decay: float,
-  epsilon: float,
-  updates_collections: str | None,
-  scale: bool,
+  use_batch_norm: bool, decay: float, epsilon: float, updates_collections: str | None, scale: bool
 ) -> dict[str, Any]:
   """`normalizer_fn` and `normalizer_params` of a layer; none without batch norm."""
   if not use_batch_norm:

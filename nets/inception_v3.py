@@ -98,24 +98,15 @@ HEAD = ConvolutionHead(
 )
 
 
-def scaled_depth(depth_multiplier: float, min_depth: int = 16) -> Callable[[int], int]:
-  """The filters of a convolution as a function of those in the table.
-
-  Raises:
-    ValueError: `depth_multiplier` <= 0.
-  """
-  if depth_multiplier <= 0:
-    raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
-  return lambda depth: max(int(depth * depth_multiplier), min_depth)
-
-
 def make_variant(min_depth: int = 16, depth_multiplier: float = 1.0) -> Variant:
   """What the arguments of `inception_v3_base` change in `BODY`.
 
   Raises:
     ValueError: `depth_multiplier` <= 0.
   """
-  return Variant(depth=scaled_depth(depth_multiplier, min_depth))
+  if depth_multiplier <= 0:
+    raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
+  return Variant(depth=lambda depth: max(int(depth * depth_multiplier), min_depth))
 
 
 def inception_v3_base(
@@ -186,10 +177,7 @@ def inception_v3(
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
     net, end_points = inception_v3_base(
-      inputs,
-      scope=opened,
-      min_depth=min_depth,
-      depth_multiplier=depth_multiplier,
+      inputs, scope=opened, min_depth=min_depth, depth_multiplier=depth_multiplier
     )
     return HEAD.build(
       net,
@@ -201,7 +189,7 @@ def inception_v3(
       prediction_fn=prediction_fn,
       spatial_squeeze=spatial_squeeze,
       global_pool=global_pool,
-      depth=scaled_depth(depth_multiplier, min_depth),
+      depth=make_variant(min_depth, depth_multiplier).depth,
     )
 
 

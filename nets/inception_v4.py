@@ -117,14 +117,12 @@ def inception_v4(
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-v4 (arXiv:1602.07261, Figure 9), with slim's auxiliary classifier on Mixed_6h.
 
+  The arguments that are not described here are those of `inception_v3.inception_v3`.
+
   Args:
     inputs: [N, H, W, C] in [-1, 1]; N, H, W may be unknown; at least 75 x 75. Its type is that of
       the computation; variables and logits are float32.
     num_classes: the number of logits; 0 or None returns the features before dropout.
-    is_training: batch statistics and dropout, or moving averages and none.
-    dropout_keep_prob: the share of features that dropout keeps.
-    reuse: of the variables; needs `scope`.
-    scope: variable scope.
     create_aux_logits: adds 'AuxLogits'; left out below 107 x 107 pixels.
 
   Returns:

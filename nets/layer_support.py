@@ -47,14 +47,9 @@ def model_variable(
   variables_collections: Collections | dict[str, Collections] = None,
   **kwargs: Any,
 ) -> tf.Variable:
-  """`slim.model_variable`: arg scopes, variable scopes and custom getters decide.
+  """`slim.model_variable`, float32: arg scopes, variable scopes and custom getters decide.
 
-  Args:
-    name: 'weights', ...
-    shape: of the variable, which is float32.
-    initializer: makes its value.
-    variables_collections: of a graph; a dictionary has them by name.
-    **kwargs: further arguments of `slim.model_variable`.
+  `variables_collections` are of a graph; a dictionary has them by name.
   """
   if isinstance(variables_collections, dict):
     variables_collections = variables_collections.get(name)

@@ -35,21 +35,11 @@ from .layer_support import (
 )
 
 __all__ = [
-  'avg_pool2d',
-  'batch_norm',
-  'conv2d',
-  'dropout',
-  'flatten',
-  'fully_connected',
-  'max_pool2d',
+  'avg_pool2d', 'batch_norm', 'conv2d', 'dropout', 'flatten', 'fully_connected', 'max_pool2d',
   'softmax',
-]
+]  # fmt: skip
 
 _XAVIER = slim.xavier_initializer()
-
-
-def _is_slim_batch_norm(normalizer_fn: Callable | None) -> bool:
-  return slim.key_of(normalizer_fn) == slim.key_of(batch_norm)
 
 
 def _normalize(
@@ -59,7 +49,7 @@ def _normalize(
   if isinstance(normalizer_fn, functools.partial) and not normalizer_fn.args:
     params = {**normalizer_fn.keywords, **params}
     normalizer_fn = normalizer_fn.func
-  if _is_slim_batch_norm(normalizer_fn):  # slim's own would fail: ours answers for it
+  if slim.key_of(normalizer_fn) == slim.key_of(batch_norm):  # slim's own would fail
     return batch_norm(outputs, **{'scope': 'BatchNorm', **params})
   return normalizer_fn(outputs, **params)
 
@@ -119,14 +109,11 @@ def conv2d(
   if stride != (1, 1) and rate != (1, 1):
     raise ValueError(f'stride {stride} and rate {rate} cannot both differ from 1')
   with tf.compat.v1.variable_scope(scope, 'Conv', [inputs], reuse=reuse) as sc:
-    weights = model_variable(
-      'weights',
-      (*kernel, channels_of(inputs, data_format), num_outputs),
-      weights_initializer,
-      variables_collections,
-      regularizer=weights_regularizer,
-      trainable=trainable,
+    variable = functools.partial(
+      model_variable, variables_collections=variables_collections, trainable=trainable
     )
+    shape: tuple[int, ...] = (*kernel, channels_of(inputs, data_format), num_outputs)
+    weights = variable('weights', shape, weights_initializer, regularizer=weights_regularizer)
     weights = tf.cast(_scaled(weights, scale), inputs.dtype)
     outputs = convolve(inputs, weights, stride, padding, rate, data_format)
     if pool_fn is not None:
@@ -134,14 +121,8 @@ def conv2d(
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:
-      biases = model_variable(
-        'biases',
-        (num_outputs,),
-        biases_initializer,
-        variables_collections,
-        regularizer=biases_regularizer,
-        trainable=trainable,
-      )
+      shape = (num_outputs,)
+      biases = variable('biases', shape, biases_initializer, regularizer=biases_regularizer)
       outputs = add_biases(outputs, tf.cast(_scaled(biases, scale), inputs.dtype), data_format)
     if activation_fn is not None:
       outputs = activation_fn(outputs)
@@ -181,26 +162,17 @@ def fully_connected(
   """
   inputs = tf.convert_to_tensor(inputs)
   with tf.compat.v1.variable_scope(scope, 'fully_connected', [inputs], reuse=reuse) as sc:
-    weights = model_variable(
-      'weights',
-      (channels_of(inputs, 'NHWC'), num_outputs),
-      weights_initializer,
-      variables_collections,
-      regularizer=weights_regularizer,
-      trainable=trainable,
+    variable = functools.partial(
+      model_variable, variables_collections=variables_collections, trainable=trainable
     )
+    shape: tuple[int, ...] = (channels_of(inputs, 'NHWC'), num_outputs)
+    weights = variable('weights', shape, weights_initializer, regularizer=weights_regularizer)
     outputs = tf.linalg.matmul(inputs, tf.cast(weights, inputs.dtype))
     if normalizer_fn is not None:
       outputs = _normalize(outputs, normalizer_fn, normalizer_params)
     elif biases_initializer is not None:
-      biases = model_variable(
-        'biases',
-        (num_outputs,),
-        biases_initializer,
-        variables_collections,
-        regularizer=biases_regularizer,
-        trainable=trainable,
-      )
+      shape = (num_outputs,)
+      biases = variable('biases', shape, biases_initializer, regularizer=biases_regularizer)
       outputs = tf.nn.bias_add(outputs, tf.cast(biases, inputs.dtype))
     if activation_fn is not None:
       outputs = activation_fn(outputs)

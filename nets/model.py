@@ -1,6 +1,5 @@
 """A net that owns its variables: the TF2 side of the net functions."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,27 +53,22 @@ class NetModule(tf.Module):
     with (
       slim.exclusively(),
       slim.arg_scope(self._arg_scope),
-      _seeded_dropout(dropout_seed),
+      slim.arg_scope([layers.dropout], **({} if dropout_seed is None else {'seed': dropout_seed})),
       tf.compat.v1.variable_scope(
         tf.compat.v1.get_variable_scope(), custom_getter=self._get_variable
       ),
     ):
       return self._network_fn(images, **kwargs)
 
-  def _build_once(self) -> None:
-    context = tf.distribute.get_replica_context()
+  def build(self) -> None:
+    """Creates the variables, for the strategy that the model was created under, if not yet done."""
     if self._built:
       return
+    context = tf.distribute.get_replica_context()
     if context and context.num_replicas_in_sync > 1:
       # Replicas are threads. None may wait for the others in the middle of a net, as making a
       # mirrored variable would have it.
       context.merge_call(lambda strategy: self.build())
-    else:
-      self.build()
-
-  def build(self) -> None:
-    """Creates the variables, for the strategy that the model was created under, if not yet done."""
-    if self._built:
       return
     shape = 1, self.image_size, self.image_size, self.input_channels
     images = tf.TensorSpec(shape, tf.float32)
@@ -219,7 +213,7 @@ class Model(NetModule):
       ValueError: training at another size than `image_size`, if the auxiliary head has other
         variables there.
     """
-    self._build_once()
+    self.build()
     images = self._as_images(images)
     kwargs: dict[str, Any] = {}
     is_inference = not tf.is_tensor(training) and not training
@@ -260,11 +254,7 @@ class Model(NetModule):
     Args:
       images: [N, H, W, C] in [-1, 1], as for a call; H and W may be unknown.
     """
-    self._build_once()
+    self.build()
     images = self._as_images(images)
     kwargs = {**self._without_auxiliary_head, 'num_classes': None}
     return self._run(images, is_training=False, **kwargs)[1]
-
-
-def _seeded_dropout(seed: tf.Tensor | None) -> contextlib.AbstractContextManager:
-  return contextlib.nullcontext() if seed is None else slim.arg_scope([layers.dropout], seed=seed)

@@ -36,10 +36,6 @@ class Paper(NamedTuple):
   source: str = 'arXiv:1602.07261, tables 2 to 4'  # of the errors
 
 
-def _unchanged() -> Variant:
-  return Variant()
-
-
 @dataclasses.dataclass(frozen=True)
 class Net:
   """A net; `nets_factory.register` makes it known to everything that takes a net's name.
@@ -67,7 +63,7 @@ class Net:
   default_image_size: int = 299
   num_classes: int = 1001
   preprocessing: str = 'inception'
-  make_variant: Callable[..., Variant] = _unchanged
+  make_variant: Callable[..., Variant] = lambda: Variant()
   paper: Paper | None = None
 
   def __post_init__(self):

@@ -6,7 +6,7 @@ as in the released checkpoints.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import nets_factory
 from .blocks import AVG_POOL, CONV, MAX_POOL, Branch, Cell, Unit, conv
@@ -129,7 +129,10 @@ def summarize(
   """
   net = nets_factory.get_net(name)
   image_size = net.default_image_size if image_size is None else image_size
-  depth = _depth(name, depth_multiplier)
+  if depth_multiplier != 1 and 'depth_multiplier' not in net.arguments:
+    having = ', '.join(nets_factory.nets_with('depth_multiplier'))
+    raise ValueError(f'{name} has no depth_multiplier; of the nets {having} has')
+  depth = net.make_variant(**net.select(depth_multiplier=depth_multiplier)).depth
   if num_classes < 1:
     raise ValueError(f'num_classes is {num_classes}; expected at least 1')
   smallest = smallest_input(net.body)
@@ -164,15 +167,6 @@ def _figure(block: Block) -> tuple:
 
   branches = [[[look(layer) for layer in step] for step in branch] for branch in block.branches]
   return branches, [look(layer) for layer in block.tail]
-
-
-def _depth(name: str, multiplier: float) -> Callable[[int], int]:
-  having = nets_factory.nets_with('depth_multiplier')
-  if name in having:
-    return nets_factory.get_net(name).make_variant(depth_multiplier=multiplier).depth
-  if multiplier != 1:
-    raise ValueError(f'{name} has no depth_multiplier; of the nets {", ".join(having)} has')
-  return int
 
 
 def _auxiliary(
@@ -219,7 +213,10 @@ def _branch(
   steps: list[Step] = []
   for cells in branch.steps:
     if cells[0].op == FLATTEN:  # no layer of its own
-      shape = _flat(cells[0], shape)
+      if shape[:-1] != (1, 1):
+        where = cells[0].name.rpartition('/')[0]
+        raise ValueError(f'{where} would have {shape[0]} x {shape[1]} places, not one')
+      shape = shape[-1:]
       continue
     scaled = (cell._replace(depth=depth(cell.depth)) if cell.op == CONV else cell for cell in cells)
     steps.append(tuple(_layer(scope, cell, shape) for cell in scaled))
@@ -227,13 +224,6 @@ def _branch(
   if len(steps[-1]) == 1:
     steps[-1] = (steps[-1][0]._replace(shape=shape),)
   return tuple(steps)
-
-
-def _flat(cell: Cell, shape: Shape) -> Shape:
-  if shape[:-1] != (1, 1):
-    where = cell.name.rpartition('/')[0]
-    raise ValueError(f'{where} would have {shape[0]} x {shape[1]} places, not one')
-  return shape[-1:]
 
 
 def _concat(path: str, shapes: Sequence[Shape]) -> Layer:
@@ -252,7 +242,8 @@ def _layer(scope: str, cell: Cell, shape: Shape) -> Layer:
   if cell.op == DENSE:
     size = math.prod(shape) * cell.depth
     return Layer(kind, path, (cell.depth,), parameters=size + cell.depth, multiply_adds=size)
-  places = _places(shape, cell)
+  windows = cell.kernel if cell.padding == 'VALID' else (1, 1)
+  places = tuple((side - w) // cell.stride + 1 for side, w in zip(shape[:2], windows, strict=True))
   layer = Layer(kind, path, (*places, shape[2]), cell.kernel, cell.stride, cell.padding)
   if cell.op != CONV:
     return layer
@@ -264,82 +255,11 @@ def _layer(scope: str, cell: Cell, shape: Shape) -> Layer:
   )
 
 
-def _places(shape: Shape, cell: Cell) -> Shape:
-  """Height and width of the output."""
-  if cell.padding == 'SAME':
-    return tuple(-(-side // cell.stride) for side in shape[:2])
-  return tuple(
-    (side - window) // cell.stride + 1 for side, window in zip(shape[:2], cell.kernel, strict=True)
-  )
-
-
 def end_points(summary: Summary) -> dict[str, Shape]:
   """{end point: shape without the batch's dimension}, in the order of building."""
   return {name: block.shape for block in summary.blocks for name in block.end_points}
 
 
-def as_json(summary: Summary) -> dict[str, Any]:
-  """The summary as plain types: a list of blocks, each with its layers."""
-  return {
-    'name': summary.name,
-    'image_size': summary.image_size,
-    'num_classes': summary.num_classes,
-    'parameters': summary.parameters,
-    'multiply_adds': summary.multiply_adds,
-    'multiply_adds_of_auxiliary_head': summary.auxiliary.multiply_adds if summary.auxiliary else 0,
-    'blocks': [
-      {
-        'scope': f'{summary.scope}/{block.scope}',
-        'end_points': list(block.end_points),
-        'shape': list(block.shape),
-        'parameters': block.parameters,
-        'multiply_adds': block.multiply_adds,
-        'layers': [layer._asdict() for layer in block.layers],
-      }
-      for block in summary.blocks
-    ],
-  }
-
-
-def as_text(summary: Summary) -> list[str]:
-  """A table with a line for each block, and the totals."""
-  rows = [('block', 'end point', 'output', 'parameters', 'multiply-adds')]
-  rows += [
-    (
-      block.scope,
-      ', '.join(block.end_points),
-      written(block.shape),
-      f'{block.parameters:,}',
-      f'{block.multiply_adds:,}',
-    )
-    for block in summary.blocks
-  ]
-  totals = [('in all', summary.parameters, summary.multiply_adds)]
-  if summary.auxiliary:
-    auxiliary = summary.auxiliary
-    totals = [
-      ('without AuxLogits', summary.parameters - auxiliary.parameters, summary.multiply_adds),
-      ('in all', summary.parameters, summary.multiply_adds + auxiliary.multiply_adds),
-    ]
-  rows += [(name, '', '', f'{parameters:,}', f'{adds:,}') for name, parameters, adds in totals]
-  lines = columns(rows, right=(3, 4))
-  size = summary.image_size
-  title = f'{summary.name}, {size} x {size} pixels, {summary.num_classes} classes, one image'
-  return [title, '', *lines[: len(lines) - len(totals)], '', *lines[len(lines) - len(totals) :]]
-
-
 def written(shape: Shape) -> str:
   """35 x 35 x 384."""
   return ' x '.join(map(str, shape))
-
-
-def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-  """Lines of text with the columns under each other; those in `right` end at the same place."""
-  widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-  return [
-    '  '.join(
-      cell.rjust(width) if i in right else cell.ljust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]

@@ -10,6 +10,7 @@ crop is rounded to uint8 before the colours change.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -25,12 +26,8 @@ _MAX_COPIES = 16
 
 CHANNELS = (1, 3)  # what images are decoded to: grey, RGB
 
-_RESIZE_METHODS = (
-  tf.compat.v1.image.ResizeMethod.BILINEAR,
-  tf.compat.v1.image.ResizeMethod.NEAREST_NEIGHBOR,
-  tf.compat.v1.image.ResizeMethod.BICUBIC,
-  tf.compat.v1.image.ResizeMethod.AREA,
-)
+_Method = tf.compat.v1.image.ResizeMethod
+_METHODS = (_Method.BILINEAR, _Method.NEAREST_NEIGHBOR, _Method.BICUBIC, _Method.AREA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,8 @@ def train_host(
 
   Args:
     encoded: string scalar, the file of the image.
-    height, width: of the result.
+    height: of the result.
+    width: of the result.
     bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1]; the whole image if none.
     seed: [2] int32.
     distortion: see there.
@@ -147,25 +145,20 @@ def _resize(image, height, width, seed, distortion):
   def kernel(method, pixels):
     return tf.cast(tf.compat.v1.image.resize(pixels, [height, width], method), tf.float32)
 
-  def resize(method):
-    def resized():
-      values = tf.cond(
-        is_small,
-        lambda: kernel(method, tf.cast(image, tf.float32)),
-        lambda: kernel(method, image),
-      )
-      # Bicubic alone overshoots; to clip the others too takes 8 % more of a processor.
-      may_overshoot = method == tf.compat.v1.image.ResizeMethod.BICUBIC
-      return (tf.saturate_cast if may_overshoot else tf.cast)(tf.round(values), tf.uint8)
-
-    return resized
+  def resized(method):
+    values = tf.cond(
+      is_small, lambda: kernel(method, tf.cast(image, tf.float32)), lambda: kernel(method, image)
+    )
+    # Bicubic alone overshoots; to clip the others too takes 8 % more of a processor.
+    cast = tf.saturate_cast if method == _Method.BICUBIC else tf.cast
+    return cast(tf.round(values), tf.uint8)
 
   if distortion.fast_mode:
-    resized = resize(tf.compat.v1.image.ResizeMethod.BILINEAR)()
+    result = resized(_Method.BILINEAR)
   else:
     method = tf.random.stateless_uniform([], fold_in(seed, _METHOD), 0, 4, tf.int32)
-    resized = tf.switch_case(method, [resize(method) for method in _RESIZE_METHODS])
-  return tf.ensure_shape(resized, [height, width, image.shape[2]])
+    result = tf.switch_case(method, [functools.partial(resized, m) for m in _METHODS])
+  return tf.ensure_shape(result, [height, width, image.shape[2]])
 
 
 # Device: a batch
@@ -258,22 +251,17 @@ def _distort_color(planes: Planes, seeds: tf.Tensor, fast_mode: bool) -> Planes:
     return tf.squeeze(uniform(seeds, number, low, high), axis=-1)
 
   adjust = {
-    'brightness': adjust_brightness,
-    'saturation': adjust_saturation,
-    'hue': adjust_hue,
-    'contrast': adjust_contrast,
-  }
-  amount = {
-    'brightness': sample(_BRIGHTNESS, -32 / 255, 32 / 255),
-    'saturation': sample(_SATURATION, 0.5, 1.5),
-    'hue': sample(_HUE, -0.2, 0.2),
-    'contrast': sample(_CONTRAST, 0.5, 1.5),
+    'brightness': (adjust_brightness, sample(_BRIGHTNESS, -32 / 255, 32 / 255)),
+    'saturation': (adjust_saturation, sample(_SATURATION, 0.5, 1.5)),
+    'hue': (adjust_hue, sample(_HUE, -0.2, 0.2)),
+    'contrast': (adjust_contrast, sample(_CONTRAST, 0.5, 1.5)),
   }
   ordering = tf.floor(sample(_ORDERING, 0.0, 4.0))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
     if len(planes) == 1 and name in _OF_COLORS:
       continue
-    adjusted = adjust[name](planes, amount[name])
+    step, amount = adjust[name]
+    adjusted = step(planes, amount)
     if orderings != _ALL:
       taken = tf.reduce_any(tf.equal(ordering, orderings), axis=-1)
       adjusted = [_choose(taken, *pair) for pair in zip(adjusted, planes, strict=True)]
@@ -327,11 +315,7 @@ def adjust_contrast(planes: Planes, factor: tf.Tensor) -> Planes:
 
 def _extremes(planes: Planes) -> tuple[tf.Tensor, tf.Tensor]:
   """The largest and the smallest value of each pixel."""
-  red, green, blue = planes
-  return (
-    tf.maximum(tf.maximum(red, green), blue),
-    tf.minimum(tf.minimum(red, green), blue),
-  )
+  return functools.reduce(tf.maximum, planes), functools.reduce(tf.minimum, planes)
 
 
 # Evaluation
@@ -348,7 +332,8 @@ def eval_view(
 
   Args:
     image: [h, w, C], uint8, or float in [0, 1].
-    height, width: of the result, whatever the aspect ratio; None keeps those of the crop.
+    height: of the result, whatever the aspect ratio; None keeps that of the crop.
+    width: likewise.
     crop_fraction: share of each side that the crop keeps; None keeps all.
     normalization: of the result.
 
@@ -377,7 +362,8 @@ def preprocess_image(
 
   Args:
     image: [height, width, 3 or 1], uint8, or float in [0, 1].
-    height, width: of the result; None keeps the size in evaluation.
+    height: of the result; None keeps that of the crop in evaluation.
+    width: likewise.
     is_training: distort, or crop the centre.
     bbox: [num_boxes, 4] or, as in slim, [1, num_boxes, 4]; the whole image if None.
     fast_mode: see Distortion.

@@ -33,8 +33,8 @@ def sample(seed: tf.Tensor, mixup_alpha: float, cutmix_alpha: float) -> Mix:
 
   Args:
     seed: [2] int32.
-    mixup_alpha, cutmix_alpha: the share is a sample of Beta(alpha, alpha); 0 turns a kind off. With
-      both, each is taken for half of the batches.
+    mixup_alpha: the share is a sample of Beta(alpha, alpha); 0 turns mixup off.
+    cutmix_alpha: likewise of cutmix. With both, each is taken for half of the batches.
   """
   kind = tf.random.stateless_uniform([], fold_in(seed, _KIND))
   is_cut = kind < (0.5 if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0))

@@ -60,7 +60,7 @@ class Normalization:
     """The normalization of images of 3 channels or 1, whose mean and std are the luma of three."""
     if channels == 3:
       return self
-    mean, std = (values if len(values) == 1 else _grey(values) for values in (self.mean, self.std))
+    mean, std = (v if len(v) == 1 else (float(_LUMA @ v),) for v in (self.mean, self.std))
     return Normalization(mean, std)
 
   def __str__(self) -> str:
@@ -71,10 +71,6 @@ class Normalization:
 def _constant(values: np.ndarray) -> np.ndarray:
   """float32; a scalar, with which TensorFlow is faster, where there is one value."""
   return values.astype(np.float32).reshape(() if len(values) == 1 else values.shape)
-
-
-def _grey(values: Sequence[float]) -> tuple[float, ...]:
-  return (float(_LUMA @ values),)
 
 
 def _text(values: Sequence[float]) -> str:

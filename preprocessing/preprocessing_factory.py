@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -12,59 +12,14 @@ from .inception_preprocessing import Distortion
 from .normalization import Normalization
 
 
-class Family(Protocol):
-  """A module with the functions of one way; `inception_preprocessing` documents them."""
-
-  def decode(self, encoded: tf.Tensor, channels: int = 3, /) -> tf.Tensor:
-    """The file of an image to uint8 [h, w, channels]."""
-
-  def train_host(
-    self,
-    encoded: tf.Tensor,
-    height: int,
-    width: int,
-    bbox: tf.Tensor,
-    seed: tf.Tensor,
-    distortion: Distortion,
-    channels: int = 3,
-    /,
-  ) -> tf.Tensor:
-    """The file of a training image to uint8 [height, width, channels]."""
-
-  def train_device(
-    self,
-    images: tf.Tensor,
-    seeds: tf.Tensor,
-    distortion: Distortion,
-    dtype: tf.DType = tf.float32,
-    normalization: Normalization = normalization.INCEPTION,
-    /,
-  ) -> tf.Tensor:
-    """A batch from `train_host`, [N, h, w, C], to what the net is given."""
-
-  def eval_view(
-    self,
-    image: tf.Tensor,
-    height: int,
-    width: int,
-    crop_fraction: float,
-    normalization: Normalization,
-    /,
-  ) -> tf.Tensor:
-    """A decoded image to slim's single view, [height, width, C] as the net is given it."""
-
-  @property
-  def preprocess_image(self) -> Callable[..., tf.Tensor]:
-    """Slim's entry, on one decoded image."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
   """One way from the files of images to what a net is given, for training and for evaluation.
 
   Attributes:
     name: its key in `PREPROCESSING`.
-    family: the functions.
+    family: the module with `decode`, `train_host`, `train_device`, `eval_view` and
+      `preprocess_image`, which `inception_preprocessing` documents.
     normalization: what the net is given of pixels.
     keeps_aspect_ratio: whether the single view of evaluation is cut out of the resized image;
       otherwise what is cut out of the image is resized, without regard to its aspect ratio.
@@ -74,7 +29,7 @@ class Preprocessing:
   """
 
   name: str
-  family: Family
+  family: ModuleType
   normalization: Normalization
   keeps_aspect_ratio: bool = False
   crop_fraction: float = 0.875
@@ -96,21 +51,12 @@ class Preprocessing:
   ) -> tf.Tensor:
     """The file of a training image to uint8 [height, width, channels], on the host.
 
-    Args:
-      encoded: string scalar, the file.
-      height, width: of the result.
-      bbox: [num_boxes, 4] float32, ymin, xmin, ymax, xmax in [0, 1].
-      seed: [2] int32.
-      distortion: how.
+    Arguments are those of `inception_preprocessing.train_host`.
     """
     return self.family.train_host(encoded, height, width, bbox, seed, distortion, self.channels)
 
   def train_device(
-    self,
-    images: tf.Tensor,
-    seeds: tf.Tensor,
-    distortion: Distortion,
-    dtype: tf.DType = tf.float32,
+    self, images: tf.Tensor, seeds: tf.Tensor, distortion: Distortion, dtype: tf.DType = tf.float32
   ) -> tf.Tensor:
     """A batch [N, h, w, C] uint8 from `train_host`, with seeds [N, 2], to what the net is given."""
     return self.family.train_device(images, seeds, distortion, dtype, self.normalization)

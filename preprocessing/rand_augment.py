@@ -18,22 +18,9 @@ from .inception_preprocessing import to_grey
 from .sampling import uniform
 
 OPS = (
-  'identity',
-  'autocontrast',
-  'equalize',
-  'rotate',
-  'solarize',
-  'color',
-  'posterize',
-  'contrast',
-  'brightness',
-  'sharpness',
-  'shear_x',
-  'shear_y',
-  'translate_x',
-  'translate_y',
-)
-MAX_MAGNITUDE = 30
+  'identity', 'autocontrast', 'equalize', 'rotate', 'solarize', 'color', 'posterize', 'contrast',
+  'brightness', 'sharpness', 'shear_x', 'shear_y', 'translate_x', 'translate_y',
+)  # fmt: skip
 _FIRST_NUMBER = 200
 _FILL = 128  # what a warp brings into the image
 
@@ -70,10 +57,11 @@ def apply(images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
   """
   values = tf.cast(images, tf.int32)
   luma = _luma(values)
-  changed = _look_up(values, _tables(values, luma, op, amount))
+  factor = tf.maximum(1.0 + 0.9 * amount, 0.0)  # of blends
+  changed = _look_up(values, _tables(values, luma, op, tf.abs(amount), factor))
   changed = tf.where(_is(op, _GEOMETRY), _warp(values, op, amount), changed)
   degenerate = tf.where(_is(op, ('sharpness',)), _smoothed(values), luma)
-  blended = _blend(degenerate, values, _factor(amount))
+  blended = _blend(degenerate, values, factor)
   changed = tf.where(_is(op, ('color', 'sharpness')), blended, changed)
   return tf.cast(changed, tf.uint8)
 
@@ -130,18 +118,16 @@ def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
 # Tables: for each image and channel what becomes of the values 0 to 255, [N, 1, C, 256] int32
 
 
-def _tables(values, luma, op, amount):
+def _tables(values, luma, op, strength, factor):
   histogram = _histogram(values)
   every = tf.range(256)
   level = tf.cast(every, tf.float32)
-  strength = tf.abs(amount)
   mean = tf.floor(
     tf.cast(tf.reduce_sum(luma, (1, 2), keepdims=True), tf.float32)
     / (values.shape[1] * values.shape[2])
     + 0.5
   )
   bits = tf.maximum(8 - tf.cast(4.0 * strength, tf.int32), 1)
-  factor = _factor(amount)
   tables = {
     'autocontrast': _autocontrast(histogram),
     'equalize': _equalize(histogram),
@@ -158,8 +144,7 @@ def _histogram(values: tf.Tensor) -> tf.Tensor:
   channels = values.shape[-1]
   rows = tf.range(tf.shape(values)[0] * channels)
   ids = 256 * tf.reshape(rows, (-1, 1, 1, channels)) + values
-  ones = tf.ones_like(ids)
-  total = tf.math.unsorted_segment_sum(ones, ids, tf.shape(values)[0] * channels * 256)
+  total = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, tf.size(rows) * 256)
   return tf.reshape(total, (-1, 1, channels, 256))
 
 
@@ -190,10 +175,6 @@ def _look_up(values: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
 
 
 # Blends
-
-
-def _factor(amount: tf.Tensor) -> tf.Tensor:
-  return tf.maximum(1.0 + 0.9 * amount, 0.0)
 
 
 def _blend(degenerate: tf.Tensor, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -101,15 +101,9 @@ def _weights(
 ) -> tuple[tf.Tensor, tf.SparseTensor]:
   """How pixels of a window come of source pixels, along one axis.
 
-  Args:
-    source: pixels along the axis.
-    size: to resize them to.
-    begin, window: the first pixel wanted of those, and the number of them.
-    kernel: of the interpolation.
-
-  Returns:
-    The first source pixel that has a weight, int64; and the weights from there on, int32 [window,
-    source pixels] in units of 2**-22, each row summing to 1.
+  `source` pixels are resized to `size`, of which those from `begin` on are the window. Gives the
+  first source pixel that has a weight, int64; and the weights from there on, int32 [window, source
+  pixels] in units of 2**-22, each row summing to 1.
   """
   source, size, begin, window = (tf.cast(n, tf.float64) for n in (source, size, begin, window))
   step = source / size

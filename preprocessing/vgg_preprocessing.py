@@ -72,7 +72,8 @@ def eval_view(
 
   Args:
     image: [h, w, C], uint8 or float in 0..255.
-    height, width: of the result, float32 [height, width, C].
+    height: of the result, float32 [height, width, C].
+    width: likewise.
     crop_fraction: 0.875 makes slim's 256 of 224.
     normalization: of the result.
   """
@@ -107,9 +108,11 @@ def preprocess_image(
 
   Args:
     image: [height, width, 3], uint8 or float in 0..255.
-    output_height, output_width: of the result.
+    output_height: of the result.
+    output_width: likewise.
     is_training: a random window, mirrored or not, rather than the centre.
-    resize_side_min, resize_side_max: the shorter side in training; in evaluation the former.
+    resize_side_min: least shorter side in training; the shorter side in evaluation.
+    resize_side_max: greatest shorter side in training.
     seed: [2] int32; None takes one from TensorFlow's global generator.
 
   Returns:

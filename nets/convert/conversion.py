@@ -32,7 +32,7 @@ class Weights(NamedTuple):
   @property
   def counts_padding(self) -> bool:
     """Whether the net has average pools that count the zeros around the image, in that library."""
-    is_torchs = formats.SOURCES[self.format].layers is torch_family.layers
+    is_torchs = formats.SOURCES[self.format].family is torch_family
     return is_torchs and self.net in torch_family.COUNTING_PADDING
 
   @property
@@ -73,8 +73,8 @@ def read(
   Args:
     path: a file, a folder with a checkpoint, or a checkpoint's prefix.
     net: whose weights they are, e.g. 'inception_v4'.
-    mean, std: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std.
-      That is folded into the first layer, so that the result takes images in [-1, 1].
+    mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std.
+    std: likewise. That is folded into the first layer, so that the result takes images in [-1, 1].
     use_ema: whether to take the moving averages of a checkpoint's weights; None: if there are any.
 
   Raises:
@@ -87,7 +87,7 @@ def read(
   source = formats.SOURCES[kind]
   tensors = source.read(path, net, use_ema)
   try:
-    layers, used = source.layers(tensors, net)
+    layers, used = source.family.layers(tensors, net)
     layers[first] = fold_normalization(layers[first], mean, std)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error

@@ -2,61 +2,47 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
-
-import numpy as np
 
 from ..checkpoints import INDEX, SUFFIXES
 from . import keras_applications, slim_files, torch_family
-from .layers import Layer
 
 
 class Source(NamedTuple):
   """How to get from a file to layers."""
 
   text: str  # what it is called
+  family: ModuleType  # whose `layers` makes layers of what was read
   read: Callable[[str, str, bool | None], slim_files.Tensors]  # path, net, use_ema
-  layers: Callable[[Mapping[str, np.ndarray], str], tuple[dict[str, Layer], set[str]]]
 
 
+# fmt: off
 SOURCES: dict[str, Source] = {
   'checkpoint': Source(
-    'a TensorFlow checkpoint',
-    lambda path, net, use_ema: slim_files.read_checkpoint(path, use_ema),
-    slim_files.layers,
-  ),
+    'a TensorFlow checkpoint', slim_files,
+    lambda path, net, use_ema: slim_files.read_checkpoint(path, use_ema)),
   'archive': Source(
-    'an archive with a TensorFlow checkpoint or a frozen graph',
-    lambda path, net, use_ema: slim_files.read_archive(path, use_ema),
-    slim_files.layers,
-  ),
+    'an archive with a TensorFlow checkpoint or a frozen graph', slim_files,
+    lambda path, net, use_ema: slim_files.read_archive(path, use_ema)),
   'frozen graph': Source(
-    'a frozen TensorFlow graph',
-    lambda path, net, use_ema: slim_files.read_frozen_graph(path),
-    slim_files.layers,
-  ),
+    'a frozen TensorFlow graph', slim_files,
+    lambda path, net, use_ema: slim_files.read_frozen_graph(path)),
   'h5': Source(
-    'weights of Keras (HDF5)',
-    lambda path, net, use_ema: keras_applications.read_h5(path, net),
-    keras_applications.layers,
-  ),
+    'weights of Keras (HDF5)', keras_applications,
+    lambda path, net, use_ema: keras_applications.read_h5(path, net)),
   'keras': Source(
-    'a model of Keras (.keras)',
-    lambda path, net, use_ema: keras_applications.read_keras(path, net),
-    keras_applications.layers,
-  ),
+    'a model of Keras (.keras)', keras_applications,
+    lambda path, net, use_ema: keras_applications.read_keras(path, net)),
   'safetensors': Source(
-    "safetensors with PyTorch's names",
-    lambda path, net, use_ema: torch_family.read_safetensors(path),
-    torch_family.layers,
-  ),
+    "safetensors with PyTorch's names", torch_family,
+    lambda path, net, use_ema: torch_family.read_safetensors(path)),
   'pytorch': Source(
-    'a file of PyTorch',
-    lambda path, net, use_ema: torch_family.read_pytorch(path),
-    torch_family.layers,
-  ),
+    'a file of PyTorch', torch_family,
+    lambda path, net, use_ema: torch_family.read_pytorch(path)),
 }
+# fmt: on
 
 _KNOWN = (
   "slim's or facenet's checkpoints, archives and frozen graphs, Keras' .h5 and .keras, "

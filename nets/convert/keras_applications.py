@@ -43,8 +43,7 @@ def names_for(net: str) -> dict[str, tuple[str, str]]:
     ValueError: Keras Applications does not have the net.
   """
   if net not in NETS:
-    choices = ', '.join(NETS)
-    raise ValueError(f'Keras Applications has no {net}; it has {choices}')
+    raise ValueError(f'Keras Applications has no {net}; it has {", ".join(NETS)}')
   head, names, number = get_net(net).head, {}, 0
   for row, scopes in get_net(net).weighted.items():
     for scope in scopes:

@@ -57,7 +57,10 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     if missing:
       raise ValueError(f'it has no {missing[0]}')
     for scope, names in of_row.items():
-      read[scope] = _layer({leaf: tensors[name] for leaf, name in names.items()}, row, net)
+      layer = Layer.of({leaf: tensors[name] for leaf, name in names.items()})
+      if layer.norm is None and row in get_net(net).head.weights and layer.weights.ndim == 4:
+        layer = layer._replace(weights=layer.weights[0, 0])  # Inception-v3's 1 x 1 convolutions
+      read[scope] = layer
       used.update(names.values())
   return read, used
 
@@ -73,13 +76,6 @@ def _variables(scope: str, tensors: Collection[str], net: str) -> dict[str, str]
   elif names['gamma'] in tensors:
     leaves.append('gamma')
   return {leaf: names[leaf] for leaf in leaves}
-
-
-def _layer(leaves: dict[str, np.ndarray], row: str, net: str) -> Layer:
-  layer = Layer.of(leaves)
-  if layer.norm is None and row in get_net(net).head.weights and layer.weights.ndim == 4:
-    return layer._replace(weights=layer.weights[0, 0])  # Inception-v3's are 1 x 1 convolutions
-  return layer
 
 
 def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:

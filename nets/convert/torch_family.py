@@ -7,6 +7,7 @@ timm took inception_v3 over from torchvision: both have the same names. timm's b
 import os
 import pickle
 from collections.abc import Mapping
+from types import ModuleType
 
 import numpy as np
 
@@ -16,65 +17,49 @@ from .layers import Layer
 Tensors = dict[str, np.ndarray]
 
 
-def _under(prefix: str, layers: tuple[str, ...]) -> tuple[str, ...]:
-  return tuple(f'{prefix}.{layer}' for layer in layers)
+def _under(prefix: str, layers: str) -> tuple[str, ...]:
+  return tuple(f'{prefix}.{layer}' for layer in layers.split())
 
 
-_3X3DBL = ('branch3x3dbl_1', 'branch3x3dbl_2', 'branch3x3dbl_3')
-_7X7DBL = tuple(f'branch7x7dbl_{i}' for i in range(1, 6))
+_3X3DBL = 'branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3'
+_7X7DBL = 'branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5'
 
-_V3_A = ('branch1x1', 'branch5x5_1', 'branch5x5_2', *_3X3DBL, 'branch_pool')
-_V3_B = ('branch1x1', 'branch7x7_1', 'branch7x7_2', 'branch7x7_3', *_7X7DBL, 'branch_pool')
+_V3_A = f'branch1x1 branch5x5_1 branch5x5_2 {_3X3DBL} branch_pool'
+_V3_B = f'branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 {_7X7DBL} branch_pool'
 _V3_C = (
-  'branch1x1',
-  *('branch3x3_1', 'branch3x3_2a', 'branch3x3_2b'),
-  *('branch3x3dbl_1', 'branch3x3dbl_2', 'branch3x3dbl_3a', 'branch3x3dbl_3b'),
-  'branch_pool',
+  'branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b '
+  'branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a branch3x3dbl_3b branch_pool'
 )
-_V3_REDUCTION_B = (
-  *('branch3x3_1', 'branch3x3_2'),
-  *('branch7x7x3_1', 'branch7x7x3_2', 'branch7x7x3_3', 'branch7x7x3_4'),
-)
+_V3_REDUCTION_B = 'branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4'
 _V3_STEM = ('Conv2d_1a_3x3', 'Conv2d_2a_3x3', 'Conv2d_2b_3x3', 'Conv2d_3b_1x1', 'Conv2d_4a_3x3')
 
-_V4_STEM_4A = ('branch0.0', 'branch0.1', 'branch1.0', 'branch1.1', 'branch1.2', 'branch1.3')
-_V4_A = ('branch0', 'branch1.0', 'branch1.1', 'branch2.0', 'branch2.1', 'branch2.2', 'branch3.1')
+_V4_STEM_4A = 'branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3'
+_V4_A = 'branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1'
 _V4_B = (
-  'branch0',
-  *('branch1.0', 'branch1.1', 'branch1.2'),
-  *('branch2.0', 'branch2.1', 'branch2.2', 'branch2.3', 'branch2.4'),
-  'branch3.1',
+  'branch0 branch1.0 branch1.1 branch1.2 '
+  'branch2.0 branch2.1 branch2.2 branch2.3 branch2.4 branch3.1'
 )
 _V4_C = (
-  'branch0',
-  *('branch1_0', 'branch1_1a', 'branch1_1b'),
-  *('branch2_0', 'branch2_1', 'branch2_2', 'branch2_3a', 'branch2_3b'),
-  'branch3.1',
+  'branch0 branch1_0 branch1_1a branch1_1b '
+  'branch2_0 branch2_1 branch2_2 branch2_3a branch2_3b branch3.1'
 )
-_V4_REDUCTION_A = ('branch0', 'branch1.0', 'branch1.1', 'branch1.2')
-_V4_REDUCTION_B = (
-  *('branch0.0', 'branch0.1'),
-  *('branch1.0', 'branch1.1', 'branch1.2', 'branch1.3'),
-)
+_V4_REDUCTION_A = 'branch0 branch1.0 branch1.1 branch1.2'
+_V4_REDUCTION_B = 'branch0.0 branch0.1 branch1.0 branch1.1 branch1.2 branch1.3'
 
-_RESNET_35 = ('branch0', 'branch1.0', 'branch1.1', 'branch2.0', 'branch2.1', 'branch2.2', 'conv2d')
-_RESNET_17_8 = ('branch0', 'branch1.0', 'branch1.1', 'branch1.2', 'conv2d')
-_RESNET_REDUCTION_B = (
-  *('branch0.0', 'branch0.1'),
-  *('branch1.0', 'branch1.1'),
-  *('branch2.0', 'branch2.1', 'branch2.2'),
-)
+_RESNET_35 = 'branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 conv2d'
+_RESNET_17_8 = 'branch0 branch1.0 branch1.1 branch1.2 conv2d'
+_RESNET_REDUCTION_B = 'branch0.0 branch0.1 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2'
 
 # {net: {our row: the layers of it in our order}}
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
   'inception_v3': {
     **{row: (row,) for row in _V3_STEM},
     **{row: _under(row, _V3_A) for row in ('Mixed_5b', 'Mixed_5c', 'Mixed_5d')},
-    'Mixed_6a': _under('Mixed_6a', ('branch3x3', *_3X3DBL)),
+    'Mixed_6a': _under('Mixed_6a', f'branch3x3 {_3X3DBL}'),
     **{row: _under(row, _V3_B) for row in ('Mixed_6b', 'Mixed_6c', 'Mixed_6d', 'Mixed_6e')},
     'Mixed_7a': _under('Mixed_7a', _V3_REDUCTION_B),
     **{row: _under(row, _V3_C) for row in ('Mixed_7b', 'Mixed_7c')},
-    'AuxLogits': _under('AuxLogits', ('conv0', 'conv1', 'fc')),
+    'AuxLogits': _under('AuxLogits', 'conv0 conv1 fc'),
     'Logits': ('fc',),
   },
   'inception_v4': {
@@ -202,18 +187,23 @@ def _to_torch(layer: Layer) -> dict[str, np.ndarray]:
   return {**gamma, **layer.leaves(), 'weights': np.ascontiguousarray(weights)}
 
 
+def _safetensors(path: str | os.PathLike) -> ModuleType:
+  try:
+    import safetensors.numpy
+  except ImportError as error:
+    raise ValueError(
+      f"{path}: .safetensors files need a package: pip install 'slim-inception[safetensors]'"
+    ) from error
+  return safetensors
+
+
 def read_safetensors(path: str) -> Tensors:
   """{name: array} of a .safetensors file; needs no PyTorch.
 
   Raises:
     ValueError: it is damaged, or the package safetensors is not installed.
   """
-  try:
-    import safetensors.numpy
-  except ImportError as error:
-    raise ValueError(
-      f"{path}: reading .safetensors needs a package: pip install 'slim-inception[safetensors]'"
-    ) from error
+  safetensors = _safetensors(path)
   try:
     return safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as error:
@@ -227,12 +217,7 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
     OSError: the file cannot be written.
     ValueError: the package safetensors is not installed.
   """
-  try:
-    import safetensors.numpy
-  except ImportError as error:
-    raise ValueError(
-      "Writing .safetensors needs a package: pip install 'slim-inception[safetensors]'"
-    ) from error
+  safetensors = _safetensors(path)
   try:
     # PyTorch's own readers ask for the format.
     safetensors.numpy.save_file(dict(state), path, metadata={'format': 'pt'})
@@ -262,7 +247,8 @@ def read_pytorch(path: str) -> Tensors:
       'model.state_dict() alone'
     ) from error
   except (RuntimeError, EOFError, OSError, ValueError) as error:
-    raise ValueError(f'{path} is damaged: {_first_line(error)}') from error
+    lines = str(error).splitlines() or [type(error).__name__]
+    raise ValueError(f'{path} is damaged: {lines[0]}') from error
   for key in ('state_dict', 'model'):  # what training scripts save
     if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
       content = content[key]
@@ -276,7 +262,3 @@ def read_pytorch(path: str) -> Tensors:
     for name, value in content.items()
     if torch.is_tensor(value)
   }
-
-
-def _first_line(error: Exception) -> str:
-  return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,9 +7,11 @@ Published figures are the sources' own; --json names the source of each.
 
 import dataclasses
 import json
+from typing import Any
 
-from slim_inception import flags
-from slim_inception.nets import catalogue
+from slim_inception import files, flags
+from slim_inception.nets import catalogue, nets_factory, summary
+from slim_inception.nets.net import Errors, Net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,87 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
   config = flags.parse(ListConfig, lambda values: flags.build(ListConfig, values))
   if config.json:
-    print(json.dumps(catalogue.as_json(), indent=2))
+    print(json.dumps(as_json(), indent=2))
   else:
-    print('\n'.join(catalogue.as_markdown() if config.markdown else catalogue.as_text()))
+    print('\n'.join(as_markdown() if config.markdown else as_text()))
+
+
+def as_text() -> list[str]:
+  """Two tables, of the nets and of the checkpoints."""
+  return [
+    'Nets: parameters with and without the auxiliary head, for 1001 classes; G: billions of',
+    "multiply-adds for one image; the paper's errors in % on ImageNet's validation set, top-1 /",
+    'top-5 (one crop: 48,238 images, else 50,000)',
+    '',
+    *files.text_table(_net_rows(), left=(0, 5, 6, 7, 8)),
+    '',
+    "Checkpoints: accuracy in % on ImageNet's validation set, one crop, as published",
+    '',
+    *files.text_table(_checkpoint_rows(), left=(0, 1, 2, 7, 8)),
+  ]
+
+
+def as_markdown() -> list[str]:
+  """The two tables for a page."""
+  return [*_markdown(_net_rows()), '', *_markdown(_checkpoint_rows())]
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> list[str]:
+  head, *rest = rows
+  return ['| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rest)]
+
+
+def _net_rows() -> list[tuple[str, ...]]:
+  """The head and a row for each net."""
+  rows: list[tuple[str, ...]] = [
+    ('net', 'size', 'parameters', 'without', 'G', 'paper', 'one crop', '12 crops', '144 crops')
+  ]
+  for name, entry in nets_factory.NETS.items():
+    net, paper = summary.summarize(name), entry.paper
+    without = net.parameters - (net.auxiliary.parameters if net.auxiliary else 0)
+    counts = f'{net.parameters:,}', f'{without:,}', f'{net.multiply_adds / 1e9:.2f}'
+    cells = [''] * 4
+    if paper:
+      errors = paper.one_crop, paper.crops_12, paper.crops_144
+      cells = [paper.reference, *(f'{top_1} / {top_5}' for top_1, top_5 in errors)]
+    rows.append((name, str(net.image_size), *counts, *cells))
+  return rows
+
+
+def _checkpoint_rows() -> list[tuple[str, ...]]:
+  """The head and a row for each checkpoint."""
+  rows: list[tuple[str, ...]] = [
+    ('checkpoint', 'net', 'by', 'top-1', 'top-5', 'outputs', 'size', 'images', 'remark')
+  ]
+  for c in catalogue.CHECKPOINTS:
+    figures = _shown(c.top_1), _shown(c.top_5), str(c.outputs), str(c.image_size)
+    rows.append((c.name, c.net, c.by, *figures, c.images, c.remark))
+  return rows
+
+
+def _shown(accuracy: float | None) -> str:
+  """The source's digits, one behind the point at least."""
+  return '' if accuracy is None else max(f'{accuracy:g}', f'{accuracy:.1f}', key=len)
+
+
+def as_json() -> dict[str, Any]:
+  """Nets with what they cost and their papers, and checkpoints; each with its source."""
+  return {
+    'nets': [_net_as_json(net) for net in nets_factory.NETS.values()],
+    'checkpoints': [checkpoint._asdict() for checkpoint in catalogue.CHECKPOINTS],
+  }
+
+
+def _net_as_json(entry: Net) -> dict[str, Any]:
+  net = summary.summarize(entry.name)
+  paper = entry.paper._asdict() if entry.paper else None
+  if paper:
+    paper |= {key: value._asdict() for key, value in paper.items() if isinstance(value, Errors)}
+  return {
+    'name': entry.name,
+    'image_size': net.image_size,
+    'parameters': net.parameters,
+    'parameters_of_auxiliary_head': net.auxiliary.parameters if net.auxiliary else 0,
+    'multiply_adds': net.multiply_adds,
+    'paper': paper,
+  }

@@ -10,8 +10,9 @@ SVG shows what it is. NAME is one of the nets of slim-inception list.
 
 import dataclasses
 import json
+from typing import Any
 
-from slim_inception import flags
+from slim_inception import files, flags
 from slim_inception.draw import layout, svg
 from slim_inception.nets import catalogue, summary
 
@@ -54,8 +55,52 @@ def main(argv: list[str]) -> None:
     drawing = layout.draw_net(net, catalogue.title(name), compressed=not config.full)
     svg.write(drawing, output)
   if config.json:
-    print(json.dumps(summary.as_json(net), indent=2))
+    print(json.dumps(as_json(net), indent=2))
   elif config.table:
-    print('\n'.join(summary.as_text(net)))
+    print('\n'.join(table(net)))
   else:
     print(f'written to {output}')
+
+
+def table(net: summary.Summary) -> list[str]:
+  """A line for each block, and the totals."""
+  blocks = [
+    (b.scope, ', '.join(b.end_points), summary.written(b.shape), b.parameters, b.multiply_adds)
+    for b in net.blocks
+  ]
+  totals = [('in all', '', '', net.parameters, net.multiply_adds)]
+  if net.auxiliary:
+    parameters, multiply_adds = net.auxiliary.parameters, net.auxiliary.multiply_adds
+    totals = [
+      ('without AuxLogits', '', '', net.parameters - parameters, net.multiply_adds),
+      ('in all', '', '', net.parameters, net.multiply_adds + multiply_adds),
+    ]
+  head = ('block', 'end point', 'output', 'parameters', 'multiply-adds')
+  rows = [(*words, f'{m:,}', f'{n:,}') for *words, m, n in (*blocks, *totals)]
+  lines = files.text_table([head, *rows], left=(0, 1, 2))
+  size, end = net.image_size, len(lines) - len(totals)
+  title = f'{net.name}, {size} x {size} pixels, {net.num_classes} classes, one image'
+  return [title, '', *lines[:end], '', *lines[end:]]
+
+
+def as_json(net: summary.Summary) -> dict[str, Any]:
+  """The summary as plain types: a list of blocks, each with its layers."""
+  return {
+    'name': net.name,
+    'image_size': net.image_size,
+    'num_classes': net.num_classes,
+    'parameters': net.parameters,
+    'multiply_adds': net.multiply_adds,
+    'multiply_adds_of_auxiliary_head': net.auxiliary.multiply_adds if net.auxiliary else 0,
+    'blocks': [
+      {
+        'scope': f'{net.scope}/{block.scope}',
+        'end_points': list(block.end_points),
+        'shape': list(block.shape),
+        'parameters': block.parameters,
+        'multiply_adds': block.multiply_adds,
+        'layers': [layer._asdict() for layer in block.layers],
+      }
+      for block in net.blocks
+    ],
+  }

@@ -4,6 +4,7 @@ import pathlib
 
 from slim_inception.nets import catalogue, nets_factory
 
+from slim_inception.cli import list as list_command
 from tests import tiny
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'
@@ -30,14 +31,14 @@ def test_checkpoints_are_whole():
 
 def test_the_page_has_the_tables_as_they_are():
   page = (DOCS / 'nets.md').read_text('utf-8')
-  lines = [line for line in catalogue.as_markdown() if not line.startswith(f'| {tiny.NAME} |')]
+  lines = [line for line in list_command.as_markdown() if not line.startswith(f'| {tiny.NAME} |')]
   end = lines.index('')
   assert '\n'.join(lines[:end]) in page
   assert '\n'.join(lines[end + 1 :]) in page
 
 
 def test_json_names_the_sources():
-  content = catalogue.as_json()
+  content = list_command.as_json()
   assert {'name', 'parameters', 'multiply_adds', 'paper'} <= content['nets'][0].keys()
   assert content['nets'][0]['paper']['one_crop'] == {'top_1': 21.2, 'top_5': 5.6}
   assert all(checkpoint['source'] for checkpoint in content['checkpoints'])

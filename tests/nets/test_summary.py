@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import inception_v3, nets_factory, slim, summary
 
+from slim_inception.cli import show
 from tests import operations, tiny
 
 tf1 = tf.compat.v1
@@ -85,17 +86,17 @@ def test_equal_blocks_look_alike_whatever_their_names():
 
 def test_table_of_the_test_size_net():
   net = summary.summarize(tiny.NAME)
-  lines = summary.as_text(net)
+  lines = show.table(net)
   assert lines[0] == 'inception_tiny, 32 x 32 pixels, 1001 classes, one image'
   # 15 x 15 places; 1 x 1, 3 x 3, 1 x 3 and 3 x 1 convolutions from 8 filters to 8.
   adds = 225 * 8 * 8 * (1 + 9 + 3 + 3)
   parameters = 8 * (8 * (1 + 9 + 3 + 3) + 4)
   assert ' '.join(lines[4].split()) == f'Mixed_2a Mixed_2a 15 x 15 x 24 {parameters:,} {adds:,}'
-  (block,) = [b for b in summary.as_json(net)['blocks'] if b['scope'] == 'InceptionTiny/Mixed_2a']
+  (block,) = [b for b in show.as_json(net)['blocks'] if b['scope'] == 'InceptionTiny/Mixed_2a']
   assert [layer['scope'].split('/')[-1] for layer in block['layers']] == [
     'Conv2d_0a_1x1', 'Conv2d_0a_3x3', 'Conv2d_0b_1x3', 'Conv2d_0c_3x1', 'Mixed_2a',
   ]  # fmt: skip
-  assert summary.as_json(net)['parameters'] == net.parameters
+  assert show.as_json(net)['parameters'] == net.parameters
 
 
 @pytest.mark.parametrize(
