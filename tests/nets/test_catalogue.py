@@ -22,8 +22,7 @@ def test_checkpoints_are_whole():
   assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 15
   for checkpoint in catalogue.CHECKPOINTS:
     assert checkpoint.net in nets_factory.NETS
-    assert checkpoint.source and checkpoint.images
-    assert checkpoint.outputs in (1000, 1001, 512)
+    assert checkpoint.source and checkpoint.images and checkpoint.outputs in (1000, 1001, 512)
     assert (checkpoint.top_1 is None) == (checkpoint.by == 'facenet')
     if checkpoint.top_1:
       assert 77 < checkpoint.top_1 < 81 and 93 < checkpoint.top_5 < 96

@@ -174,20 +174,3 @@ def test_a_net_of_one_channel_gets_the_sum_of_three(checkpoint, caplog):
   np.testing.assert_allclose(grey(images)[0], expected, rtol=1e-4, atol=1e-5)
   with pytest.raises(ValueError, match=r'shape \(2, 107, 107, 3\) are given to a net of .* 1\]'):
     grey(np.repeat(images, 3, axis=3))
-
-
-def test_restoring_sums_channels_where_it_is_told_to(checkpoint, caplog):
-  model, path = checkpoint
-  caplog.set_level('INFO', 'absl')
-  first = nets_factory.get_net('inception_v3').first_weights
-  grey = nets_factory.create_model('inception_v3', 5, image_size=107, input_channels=1, **THIN)
-  with pytest.raises(ValueError, match=r'Conv2d_1a_3x3/weights has shape \[3, 3, 1, 4\]'):
-    grey.restore(path)
-  grey.restore(path, sum_channels=first)
-  assert f'{first}: the sum over the 3 input channels' in caplog.text
-  np.testing.assert_allclose(
-    grey.variables_by_name[first],
-    model.variables_by_name[first].numpy().sum(2, keepdims=True),
-    rtol=1e-6,
-    atol=1e-6,
-  )

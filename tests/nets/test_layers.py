@@ -43,14 +43,6 @@ def test_conv2d_equals_keras():
   np.testing.assert_allclose(value, keras(images), rtol=1e-4, atol=1e-5)
 
 
-def test_conv2d_dilates(graph):
-  weights_initializer = tf1.constant_initializer(1.0)
-  image = np.zeros((1, 9, 9, 1), np.float32)
-  image[0, 4, 4] = 1
-  value = run(layers.conv2d(image, 1, 3, rate=2, weights_initializer=weights_initializer))
-  assert sorted(set(np.nonzero(value[0, :, :, 0])[0])) == [2, 4, 6]
-
-
 def test_conv2d_scales_its_output_and_not_its_variables(graph):
   images = noise(1, 6, 6, 3)
   kwargs = {'scope': 'c', 'biases_initializer': tf1.constant_initializer(0.5)}
@@ -59,11 +51,6 @@ def test_conv2d_scales_its_output_and_not_its_variables(graph):
   found, expected, biases = run(scaled, plain, tf1.global_variables()[1])
   np.testing.assert_array_equal(biases, [0.5] * 4)
   np.testing.assert_allclose(found, 0.17 * expected, rtol=1e-5, atol=1e-6)
-
-
-def test_conv2d_refuses_stride_with_rate(graph):
-  with pytest.raises(ValueError, match='cannot both differ from 1'):
-    layers.conv2d(noise(1, 8, 8, 3), 4, 3, stride=2, rate=2)
 
 
 def test_fully_connected_equals_numpy(graph):
@@ -207,6 +194,8 @@ def test_slims_other_ways_to_ask_for_batch_norm(graph):
 
 
 def test_clear_errors(graph):
+  with pytest.raises(ValueError, match='cannot both differ from 1'):
+    layers.conv2d(noise(1, 8, 8, 3), 4, 3, stride=2, rate=2)
   with pytest.raises(ValueError, match="data_format is 'NWHC'; choose 'NHWC' or 'NCHW'"):
     layers.conv2d(noise(1, 8, 8, 3), 4, 3, data_format='NWHC')
   with pytest.raises(ValueError, match=r'stride \(2, 2\) .* need stride 1 and NHWC'):

@@ -44,16 +44,6 @@ def test_gradient_is_the_sum_of_what_replicas_make_of_the_sum(mirrored):
   np.testing.assert_allclose(gradients, wanted, rtol=1e-6)
 
 
-def test_alone_is_the_sum():
-  value = tf.constant([1.0, 2.0])
-  with tf.GradientTape() as tape:
-    tape.watch(value)
-    (total,) = sum_over_replicas([value])
-    loss = tf.reduce_sum(total**2)
-  np.testing.assert_array_equal(total, value)
-  np.testing.assert_array_equal(tape.gradient(loss, value), [2.0, 4.0])
-
-
 def test_graph_of_other_replicas_is_out_of_reach(mirrored):
   """Else tf.custom_gradient walks through it: six minutes before the first step of 8 replicas."""
   kinds = set()

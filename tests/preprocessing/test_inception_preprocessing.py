@@ -1,6 +1,5 @@
 """Every function runs eagerly and in a graph: the two have been known to differ."""
 
-import colorsys
 import io
 import itertools
 
@@ -124,21 +123,6 @@ def test_host_half_eagerly_and_in_tf_data(encoded, distortion):
   np.testing.assert_array_equal(eager, graph)
 
 
-def test_host_half_has_a_static_shape():
-  dataset = tf.data.Dataset.from_tensors((encode('JPEG'), NO_BOXES, seeds(1)[0])).map(
-    lambda e, b, s: inception.train_host(e, 40, 50, b, s, PLAIN)
-  )
-  assert dataset.element_spec == tf.TensorSpec([40, 50, 3], tf.uint8)
-
-
-def test_crop_is_resized_with_the_old_kernel():
-  """A box sampler that must take the whole image leaves nothing but the resize."""
-  whole = inception.Distortion(aspect_ratio_range=(4 / 3, 4 / 3), area_range=(1.0, 1.0))
-  got = inception.train_host(encode('PNG'), 41, 37, NO_BOXES, seeds(1)[0], whole)
-  np.testing.assert_allclose(got, np.round(tf1_bilinear(PIXELS, 41, 37)), atol=1)
-  assert np.mean(got.numpy() != np.round(tf1_bilinear(PIXELS, 41, 37))) < 0.01
-
-
 def windows(bbox, distortion, count=200):
   """Crop windows [top, left, height, width] of a 90 x 120 image."""
   draw = tf.function(lambda s: inception._crop_window([90, 120, 3], bbox, s, distortion))
@@ -213,16 +197,6 @@ def test_an_image_depends_on_its_own_seed_alone(distortion):
   assert together.min() >= -1 and together.max() <= 1
   different = inception.train_device(images, seeds(6, start=100), distortion)
   assert np.abs(different - together).max() > 0.1
-
-
-def test_nothing_to_do_is_scaling():
-  images = batch(2)
-  got = inception.train_device(
-    images, seeds(2), inception.Distortion(random_flip=False, color=False)
-  )
-  np.testing.assert_allclose(got, images / 127.5 - 1, atol=1e-6)
-  half = inception.train_device(images, seeds(2), PLAIN, dtype=tf.bfloat16)
-  assert half.dtype == tf.bfloat16
 
 
 def test_half_of_the_images_are_mirrored():
@@ -306,21 +280,6 @@ def test_colour_steps_agree_with_tf_image(ours, reference, low, high):
   factors = np.linspace(low, high, 6).astype(np.float32)
   expected = [reference(image, factor) for image, factor in zip(images, factors, strict=True)]
   np.testing.assert_allclose(adjusted(ours, images, factors), expected, atol=2e-6)
-
-
-def test_saturation_and_hue_agree_with_python():
-  pixels = RNG.uniform(0, 1, [1, 1, 50, 3]).astype(np.float32)
-  hsv = [colorsys.rgb_to_hsv(*pixel) for pixel in pixels[0, 0]]
-  np.testing.assert_allclose(
-    adjusted(inception.adjust_hue, pixels, [0.15])[0, 0],
-    [colorsys.hsv_to_rgb((h + 0.15) % 1, s, v) for h, s, v in hsv],
-    atol=1e-5,
-  )
-  np.testing.assert_allclose(
-    adjusted(inception.adjust_saturation, pixels, [1.4])[0, 0],
-    [colorsys.hsv_to_rgb(h, min(1, s * 1.4), v) for h, s, v in hsv],
-    atol=1e-5,
-  )
 
 
 def test_draws_are_uniform_and_independent():
@@ -414,10 +373,3 @@ def test_a_grey_image_is_each_channel_of_its_three(distortion, file_format):
   np.testing.assert_allclose(np.repeat(one, 3, axis=3), three, atol=1e-5)
   plain = batches[1] / 127.5 - 1
   assert np.abs(np.sort(one, axis=2) - np.sort(plain, axis=2)).max() > 0.05  # not flips alone
-
-
-def test_preprocessing_by_name_decodes_to_the_channels():
-  grey = preprocessing_factory.get('inception_v4', channels=1)
-  encoded = encode('PNG')
-  assert grey.decode(encoded).shape == (90, 120, 1)
-  assert grey.train_host(encoded, 20, 30, NO_BOXES, seeds(1)[0], PLAIN).shape == (20, 30, 1)

@@ -76,13 +76,6 @@ def test_cutmix(share, centre):
   np.testing.assert_allclose(targets, (1 - area) * TARGETS + area * TARGETS[::-1], atol=1e-6)
 
 
-def test_the_same_seed_draws_the_same():
-  one, other = samples(20, 0.2, 1.0), samples(20, 0.2, 1.0)
-  for a, b in zip(one, other, strict=True):
-    np.testing.assert_array_equal(a, b)
-  assert len(np.unique(one.share)) == 20
-
-
 def seeds(count, start=0):
   return tf.stack([tf.range(start, start + count), tf.fill([count], 3)], axis=1)
 

@@ -65,12 +65,6 @@ def test_normalization_and_back(values, channels):
   np.testing.assert_array_equal(np.stack(planes, -1), normalized)
 
 
-def test_normalization_in_words():
-  assert str(normalization.INCEPTION) == '(pixel - 127.5) / 127.5'
-  assert str(normalization.VGG) == 'pixel - (123.68, 116.78, 103.94)'
-  assert str(normalization.VGG.of_channels(1)) == 'pixel - 117.3793'
-
-
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('name', list(preprocessing_factory.PREPROCESSING))
 def test_every_way_gives_a_net_its_own_values(name, channels):
