@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 import io
 import itertools
 import os
@@ -13,7 +14,6 @@ import google_crc32c
 
 from . import files, records
 
-EXPECTED_NAMES = 'train-00000-of-00004 or flowers_train_00000-of-00005.tfrecord'
 _SHARD_NAMES = tuple(
   re.compile(pattern)
   for pattern in (
@@ -121,7 +121,8 @@ def _sets(
       key = groups['dataset'], int(groups['count'])
       sets.setdefault(groups['split'], {}).setdefault(key, {})[int(groups['index'])] = name
   if not sets:
-    raise FileNotFoundError(f'no records in {dataset_dir}: expected names such as {EXPECTED_NAMES}')
+    names = 'train-00000-of-00004 or flowers_train_00000-of-00005.tfrecord'
+    raise FileNotFoundError(f'no records in {dataset_dir}: expected names such as {names}')
   return sets
 
 
@@ -152,8 +153,8 @@ def write_shard(path: str | os.PathLike, examples: Iterable[Sequence[bytes]]) ->
     for example in examples:
       length = sum(map(len, example)).to_bytes(_LENGTH_BYTES, 'little')
       header = length + _masked(google_crc32c.value(length))
-      parts = [header, *example, _masked(_crc(example))]
-      whole_crc = _crc(parts, whole_crc)
+      parts = [header, *example, _masked(functools.reduce(google_crc32c.extend, example, 0))]
+      whole_crc = functools.reduce(google_crc32c.extend, parts, whole_crc)
       position += _write_all(file, parts)
       if position - flushed >= _FLUSH_BYTES:
         _begin_flush(file, flushed, position)
@@ -175,12 +176,6 @@ def _begin_flush(file: io.FileIO, start: int, end: int) -> None:
   """Has the disk begin with what is written so far, so that syncing the whole waits for little."""
   if hasattr(os, 'posix_fadvise'):  # not on macOS
     os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
-
-
-def _crc(parts: Iterable[bytes], crc: int = 0) -> int:
-  for part in parts:
-    crc = google_crc32c.extend(crc, part)
-  return crc
 
 
 def _masked(crc: int) -> bytes:

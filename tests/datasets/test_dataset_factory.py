@@ -93,17 +93,13 @@ def test_big_sets_of_the_known_size_are_not_walked_through(tmp_path, monkeypatch
   assert count() == 39
   monkeypatch.setattr(dataset_factory, '_COUNT_BYTES', 100)
   assert count() == 36  # believed: the first shard has a quarter of it
-  assert (
-    count('train-0000[12]*') == 20  # too few for what is known
-  )
+  assert count('train-0000[12]*') == 20  # too few for what is known
 
 
 def test_facts_come_from_dataset_json(birds):
   dataset = dataset_factory.get_dataset('image_folder', 'train', birds)
-  assert [os.path.basename(path) for path in dataset.paths] == [
-    'train-00000-of-00003',
-    'train-00001-of-00003',
-  ]
+  names = [os.path.basename(path) for path in dataset.paths]
+  assert names == ['train-00000-of-00003', 'train-00001-of-00003']
   assert (dataset.num_samples, dataset.num_classes, dataset.label_range) == (3, 3, (1, 1))
   assert dataset.labels_to_names == {0: 'a', 1: 'b', 2: 'c'}
   part = dataset_factory.get_dataset('image_folder', 'train', birds, '%s-00001*')

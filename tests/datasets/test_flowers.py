@@ -32,10 +32,8 @@ def test_flowers_are_downloaded_and_held_out(server, tmp_path):
   out = tmp_path / 'out'
   info = converting(flowers.make_plan, archive=archive)(None, out).info
   assert info.labels == ('daisy', 'dandelion', 'roses', 'sunflowers', 'tulips')
-  assert {name: split.num_images for name, split in info.splits.items()} == {
-    'train': 27,
-    'validation': 3,  # 350 / 3670 of 30
-  }
+  sizes = {name: split.num_images for name, split in info.splits.items()}
+  assert sizes == {'train': 27, 'validation': 3}  # 350 / 3670 of 30
   assert (info.splits['train'].num_shards, info.splits['validation'].num_shards) == (5, 3)
   train, validation = (read(out, split, 'flowers') for split in ('train', 'validation'))
   assert train.keys().isdisjoint(validation)
@@ -96,8 +94,6 @@ def test_flowers_that_are_not(tmp_path):
     flowers.convert(str(tmp_path), tmp_path / 'out')
   with pytest.raises(ValueError, match='leave out --validation_fraction'):
     flowers.convert(None, tmp_path / 'out', conversion.Options(validation_fraction=0.1))
-  with pytest.raises(
-    FileNotFoundError, match=r'nowhere does not exist; expected flower_photos.tgz'
-  ):
+  with pytest.raises(FileNotFoundError, match='nowhere does not exist; expected flower_photos.tgz'):
     flowers.convert(str(tmp_path / 'nowhere'), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

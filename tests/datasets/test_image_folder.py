@@ -82,10 +82,8 @@ def test_own_validation_images(tmp_path, folder):
   tree(root / folder, 'ab', count=1)
   tree(root / 'test', 'xyz', count=1)  # not asked for
   info = image_folder.convert(str(root), root / 'records').info
-  assert {name: split.num_images for name, split in info.splits.items()} == {
-    'train': 6,
-    'validation': 2,
-  }
+  sizes = {name: split.num_images for name, split in info.splits.items()}
+  assert sizes == {'train': 6, 'validation': 2}
   with pytest.raises(ValueError, match=f'own {folder}/ folder: leave out --validation_fraction'):
     image_folder.make_plan(str(root), conversion.Options(validation_fraction=0.5))
 

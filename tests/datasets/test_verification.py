@@ -52,24 +52,17 @@ def test_flipped_byte(folder):
   assert "'train' has 15 records, dataset.json says 16" in problems
 
 
-def test_flipped_byte_in_a_length(folder):
+def test_damaged_length_short_missing_and_surplus_shards(folder):
   (_, first), *_ = shards.walk_shard(folder / SHARD)
   flip(folder / SHARD, 16 + first)
+  os.truncate(folder / 'train-00000-of-00003', 100)
+  (folder / 'train-00002-of-00003').rename(folder / 'train-00007-of-00009')
+  problems = problems_of(folder)
   place = f'{SHARD}: record 1 at byte {16 + first}'
-  assert f'{place} has a length that does not match its checksum' in problems_of(folder)
-
-
-def test_shard_cut_short(folder):
-  os.truncate(folder / SHARD, 100)
-  problems = problems_of(folder)
-  assert f'{SHARD}: record 0 at byte 0 runs past the end of the file' in problems
-  assert f'{SHARD} has 100 bytes, dataset.json says' in problems
-
-
-def test_missing_and_surplus_shards(folder):
-  (folder / SHARD).rename(folder / 'train-00007-of-00009')
-  problems = problems_of(folder)
-  assert f'{SHARD} is missing; dataset.json lists it' in problems
+  assert f'{place} has a length that does not match its checksum' in problems
+  assert 'train-00000-of-00003: record 0 at byte 0 runs past the end of the file' in problems
+  assert 'train-00000-of-00003 has 100 bytes, dataset.json says' in problems
+  assert 'train-00002-of-00003 is missing; dataset.json lists it' in problems
   assert 'train-00007-of-00009 is not in dataset.json' in problems
 
 
