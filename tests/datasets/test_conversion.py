@@ -156,8 +156,8 @@ def test_damaged_rest_is_done_again(tmp_path, monkeypatch):
   root, out, whole = tree(tmp_path / 'root', 'ab'), tmp_path / 'out', tmp_path / 'whole'
   stopped(root, out, monkeypatch)
   os.truncate(out / 'train-00000-of-00004', 100)
-  image_folder.convert(str(root), out)
-  image_folder.convert(str(root), whole)
+  for folder in (out, whole):
+    image_folder.convert(str(root), folder)
   assert digest(out) == digest(whole)
 
 

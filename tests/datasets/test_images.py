@@ -38,9 +38,7 @@ def test_reencoded_pixels_are_those_that_pillow_shows():
   checked = images.read_image(ODD['a.bmp'][0])
   shown = tf.io.decode_image(checked.encoded).numpy().astype(int)
   assert np.abs(shown - PIXELS).mean() < 1
-
-
-def test_cmyk_becomes_what_tensorflow_sees():
+  # CMYK becomes what TensorFlow sees.
   content = ODD['cmyk.jpg'][0]
   ours = tf.io.decode_image(images.read_image(content).encoded).numpy().astype(int)
   assert np.abs(ours - tf.io.decode_jpeg(content, channels=3).numpy()).mean() < 6
