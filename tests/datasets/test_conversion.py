@@ -261,10 +261,9 @@ def test_beam_pipeline_that_fails(tmp_path):
 
 def test_beam_that_is_not_installed(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  root, options = tree(tmp_path / 'root', 'ab'), conversion.Options(beam=True)
   with pytest.raises(ValueError, match='--runner=beam needs Apache Beam: pip install'):
-    image_folder.convert(
-      str(tree(tmp_path / 'root', 'ab')), tmp_path / 'out', conversion.Options(beam=True)
-    )
+    image_folder.convert(str(root), tmp_path / 'out', options)
 
 
 def test_killed_process_of_the_pool_is_an_error():

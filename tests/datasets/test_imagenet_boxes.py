@@ -6,23 +6,11 @@ import pytest
 from hypothesis import strategies
 from slim_inception.datasets import imagenet_boxes, records
 
-from tests.datasets.imagenet_layouts import (
-  DOG,
-  SYNSETS,
-  TENCH,
-  TISSUE,
-  VALIDATION,
-  convert,
-  kaggle_tree,
-  notes_of,
-  read,
-  slim_folders,
-  tar,
-  write,
-)
+from tests.datasets import imagenet_layouts as layouts
+from tests.datasets.imagenet_layouts import DOG, SYNSETS, TENCH, TISSUE, VALIDATION
 
 
-def xml(boxes, size=(500, 375), filename='%s'):
+def xml(boxes, size=(500, 375)):
   objects = ''.join(
     f'<object><name>{name}</name><bndbox>'
     f'<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>'
@@ -31,7 +19,7 @@ def xml(boxes, size=(500, 375), filename='%s'):
   )
   width, height = size
   return (
-    f'<annotation><filename>{filename}</filename><size><width>{width}</width>'
+    f'<annotation><filename>%s</filename><size><width>{width}</width>'
     f'<height>{height}</height><depth>3</depth></size>{objects}</annotation>'
   ).encode()
 
@@ -53,12 +41,12 @@ EXPECTED_BOXES = {  # ymin, xmin, ymax, xmax
 
 def xml_tree(root):
   for name, content in BOXES.items():
-    write(root / 'Annotation' / name, content)
+    layouts.write(root / 'Annotation' / name, content)
   return root / 'Annotation'
 
 
 def xml_tar(root):
-  tar(root / 'ILSVRC2012_bbox_train_v2.tar.gz', BOXES.items(), 'gz')
+  layouts.tar(root / 'ILSVRC2012_bbox_train_v2.tar.gz', BOXES.items(), 'gz')
   return root / 'ILSVRC2012_bbox_train_v2.tar.gz'
 
 
@@ -68,20 +56,20 @@ def slims_csv(root):
     for name, boxes in EXPECTED_BOXES.items()
     for ymin, xmin, ymax, xmax in boxes
   ]
-  write(root / 'imagenet_2012_bounding_boxes.csv', ''.join(lines))
+  layouts.write(root / 'imagenet_2012_bounding_boxes.csv', ''.join(lines))
   return root / 'imagenet_2012_bounding_boxes.csv'
 
 
 @pytest.mark.parametrize('boxes', [xml_tree, xml_tar, slims_csv])
 def test_boxes(tmp_path, boxes):
-  source = f'{slim_folders(tmp_path / "images")},{boxes(tmp_path / "boxes")}'
-  convert(source, tmp_path / 'out')
-  found = read(tmp_path / 'out', 'train')
+  source = f'{layouts.slim_folders(tmp_path / "images")},{boxes(tmp_path / "boxes")}'
+  layouts.convert(source, tmp_path / 'out')
+  found = layouts.read(tmp_path / 'out', 'train')
   for name, expected_boxes in EXPECTED_BOXES.items():
     sides = [found[name].get(f'image/object/bbox/{side}', []) for side in records.BOX_SIDES]
     np.testing.assert_allclose(np.transpose(sides), np.reshape(expected_boxes, [-1, 4]), atol=1e-6)
     assert len(found[name].get('image/object/bbox/label', [])) == len(expected_boxes)
-  notes = notes_of(source, tmp_path)
+  notes = layouts.notes_of(source, tmp_path)
   if boxes is not slims_csv:
     assert f'1 annotations that cannot be read: {TENCH}_18.xml' in notes
     assert 'boxes of 3 images, of which 2 are in the source' in notes
@@ -89,23 +77,23 @@ def test_boxes(tmp_path, boxes):
 
 def test_boxes_of_validation_images(tmp_path):
   """Their class is not in their name: a box of another class of the thousand is left out."""
-  root = kaggle_tree(tmp_path / 'root')
+  root = layouts.kaggle_tree(tmp_path / 'root')
   stem = VALIDATION[2]  # a Shetland sheepdog
   annotation = xml([(TENCH, 1, 2, 3, 4), (DOG, 50, 75, 250, 300)])
-  write(root / 'ILSVRC/Annotations/CLS-LOC/val' / f'{stem}.xml', annotation)
-  convert(root, tmp_path / 'out')
-  found = read(tmp_path / 'out', 'validation')[f'{stem}.JPEG']
+  layouts.write(root / 'ILSVRC/Annotations/CLS-LOC/val' / f'{stem}.xml', annotation)
+  layouts.convert(root, tmp_path / 'out')
+  found = layouts.read(tmp_path / 'out', 'validation')[f'{stem}.JPEG']
   np.testing.assert_allclose(found['image/object/bbox/ymin'], [0.2])
 
 
 def test_csv_with_a_broken_line(tmp_path):
   csv = slims_csv(tmp_path / 'boxes')
   csv.write_text(csv.read_text() + 'n01440764_5.JPEG,0.1,0.2\n')
-  source = f'{slim_folders(tmp_path / "images")},{csv}'
+  source = f'{layouts.slim_folders(tmp_path / "images")},{csv}'
   with pytest.raises(
     ValueError, match=r'bounding_boxes.csv: line 4 is no name,xmin,ymin,xmax,ymax'
   ):
-    convert(source, tmp_path / 'out')
+    layouts.convert(source, tmp_path / 'out')
 
 
 SIDE = strategies.floats(-50, 250).map(lambda side: round(side, 3))
@@ -133,8 +121,12 @@ def test_any_box_lies_in_its_image_or_is_dropped(xmin, ymin, xmax, ymax, size):
 
 
 def test_boxes_given_twice_are_taken_once(tmp_path):
-  images = slim_folders(tmp_path / 'images')
+  images = layouts.slim_folders(tmp_path / 'images')
   source = f'{images},{xml_tree(tmp_path / "a")},{xml_tar(tmp_path / "b")},{slims_csv(tmp_path)}'
-  convert(source, tmp_path / 'out')
-  assert len(read(tmp_path / 'out', 'train')[f'{DOG}_2.JPEG']['image/object/bbox/ymin']) == 2
-  assert any('images whose boxes are given twice' in note for note in notes_of(source, tmp_path))
+  layouts.convert(source, tmp_path / 'out')
+  assert (
+    len(layouts.read(tmp_path / 'out', 'train')[f'{DOG}_2.JPEG']['image/object/bbox/ymin']) == 2
+  )
+  assert any(
+    'images whose boxes are given twice' in note for note in layouts.notes_of(source, tmp_path)
+  )
