@@ -30,3 +30,17 @@ def check_preprocessing(names: str | tuple[str, ...]) -> None:
 
   for name in (names,) if isinstance(names, str) else names:
     preprocessing_factory.canonical_name(name)
+
+
+# Flags of the first release that were called otherwise, and their names of today.
+_RENAMED = {
+  'calibrate_batches': '--batch_norm_batches',
+  'member_weights': '--ensemble_weights',
+  'pictures': '--num_example_images',
+  'weights': '--use_ema=auto, true or false',
+}
+
+
+def renamed(*names: str) -> dict[str, str]:
+  """{flag that is no more: what takes its place} for `flags.define`."""
+  return {name: f'its name is {_RENAMED[name]} now' for name in names}

@@ -92,6 +92,8 @@ class Flag:
     """
     if self.optional and (value is None or value == ''):
       return None
+    if value == '' and self.default is REQUIRED:
+      raise ValueError(f'{source}{self.name} is empty: {self.help}')
     if value is None and typing.get_origin(self.kind) is tuple:
       value = ()
     where = f'{source}{self.name}={as_text(value)}'

@@ -13,17 +13,19 @@ image with a heat map of where its class was seen.
 import io
 import sys
 
-from slim_inception import flags
+from slim_inception import choices, flags
 from slim_inception.classify import run
 from slim_inception.classify.config import ClassifyConfig, resolve
 
+_REMOVED = choices.renamed('member_weights', 'weights')
+
 
 def define_flags() -> None:
-  flags.define(ClassifyConfig)
+  flags.define(ClassifyConfig, _REMOVED)
 
 
 def main(argv: list[str]) -> None:
-  request = flags.parse(ClassifyConfig, resolve)
+  request = flags.parse(ClassifyConfig, resolve, _REMOVED)
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
   if run.classify(argv[1:], request, complain):

@@ -3,6 +3,8 @@
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
 """
 
+import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
 
 def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | None) -> list[str]:
   if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
-    print(f'{text.strip()}\n\n{_flag_help(names)}')
+    _guarded(lambda _: print(f'{text.strip()}\n\n{_flag_help(names)}'), argv)
     sys.exit(0)
   try:
     rest = flags.FLAGS(argv)
@@ -85,8 +87,12 @@ def _flag_help(names: Sequence[str]) -> str:
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
+    sys.stdout.flush()
   except KeyboardInterrupt as error:
     _fail(argv, str(error) or 'interrupted', 130)
+  except BrokenPipeError:  # `| head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of the flush at the end
+    sys.exit(128 + signal.SIGPIPE)
   except flags.Error as error:
     _fail(argv, error, 2)
   except Exception as error:

@@ -14,8 +14,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from slim_inception import files, flags
-from slim_inception.choices import USE_EMA
+from slim_inception import choices, files, flags
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, torch_family
 from slim_inception.preprocessing import normalization
@@ -53,7 +52,7 @@ class ConvertConfig:
   use_ema: str = flags.field(
     'auto',
     "Take the moving averages of a checkpoint's weights; auto takes them if there are any.",
-    choices=tuple(USE_EMA),
+    choices=tuple(choices.USE_EMA),
   )
   auxiliary_head: bool = flags.field(
     True, 'Write the auxiliary head too, where the net of the output has one.'
@@ -65,12 +64,15 @@ class ConvertConfig:
   )
 
 
+_REMOVED = choices.renamed('weights')
+
+
 def define_flags() -> None:
-  flags.define(ConvertConfig)
+  flags.define(ConvertConfig, _REMOVED)
 
 
 def main(_: list[str]) -> None:
-  config = flags.parse(ConvertConfig, lambda values: flags.build(ConvertConfig, values))
+  config = flags.parse(ConvertConfig, lambda values: flags.build(ConvertConfig, values), _REMOVED)
   for line in convert(config):
     print(line)
 
@@ -95,7 +97,7 @@ def convert(config: ConvertConfig) -> list[str]:
     config.model_name,
     mean=trained_on.mean,
     std=trained_on.std,
-    use_ema=USE_EMA[config.use_ema],
+    use_ema=choices.USE_EMA[config.use_ema],
   )
   if not config.auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)

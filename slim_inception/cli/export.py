@@ -11,17 +11,19 @@ folded in. What was written is read back and compared with the checkpoint before
 
 from absl import logging
 
-from slim_inception import flags
+from slim_inception import choices, flags
 from slim_inception.export import export
 from slim_inception.export.config import ExportConfig, resolve
 
+_REMOVED = choices.renamed('calibrate_batches', 'weights')
+
 
 def define_flags() -> None:
-  flags.define(ExportConfig)
+  flags.define(ExportConfig, _REMOVED)
 
 
 def main(_: list[str]) -> None:
-  request = flags.parse(ExportConfig, resolve)
+  request = flags.parse(ExportConfig, resolve, _REMOVED)
   logging.set_verbosity(logging.ERROR)  # TensorFlow tells which names it gives to what it saves
   comparison = export.export(request)
   print(

@@ -207,6 +207,7 @@ class EvalConfig:
 
 
 REMOVED = {
+  **choices.renamed('calibrate_batches', 'member_weights', 'pictures', 'weights'),
   'master': 'evaluation runs in this process',
   'moving_average_decay': '--use_ema=true takes the moving averages, and is the default',
   'quantize': 'quantization-aware training is gone with tf.contrib.quantize',

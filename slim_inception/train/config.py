@@ -422,11 +422,13 @@ def read_config_file(path: str) -> dict[str, Any]:
     ValueError: it cannot be parsed, or has an unknown name or an impossible value.
     OSError: there is no such file.
   """
+  is_toml = path.endswith('.toml')
   with open(path, 'rb') as file:
     try:
-      values = tomllib.load(file) if path.endswith('.toml') else json.load(file)
+      values = tomllib.load(file) if is_toml else json.load(file)
     except ValueError as error:  # those of both modules are
-      raise ValueError(f'{path} cannot be parsed: {error}') from error
+      kind = 'TOML' if is_toml else 'JSON (a recipe in TOML is called NAME.toml)'
+      raise ValueError(f'{path} cannot be parsed as {kind}: {error}') from error
   if not isinstance(values, dict):
     raise ValueError(f'{path}: must be an object of flags and values')
   if 'run' in values:

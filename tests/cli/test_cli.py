@@ -34,6 +34,7 @@ def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
       2,
       'slim-inception train: --sync_replicas is removed: training is always synchronous',
     ),
+    (['--train_dir='], 2, 'slim-inception train: --train_dir is empty: '),
     (
       ['--train_dir=run', '--dataset_dir=no/such/place'],
       1,
@@ -46,6 +47,30 @@ def test_training_says_what_is_wrong_in_one_line(arguments, status, message):
   assert code == status
   assert len(lines) == 1
   assert lines[0].startswith(message)
+
+
+@pytest.mark.parametrize(
+  ('command', 'flag', 'name'),
+  [
+    ('eval', 'calibrate_batches', 'batch_norm_batches'),
+    ('classify', 'member_weights', 'ensemble_weights'),
+    ('export', 'weights', 'use_ema'),
+    ('convert', 'weights', 'use_ema'),
+  ],
+)
+def test_flags_of_the_first_release_name_their_successors(command, flag, name):
+  code, (line,), _ = run(command, f'--{flag}=1', *(['x.jpg'] if command == 'classify' else []))
+  assert code == 2
+  assert line.startswith(f'slim-inception {command}: --{flag} is removed: its name is --{name}')
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+  command = f'{sys.executable} -m slim_inception data --help | head -n 1'
+  done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+  assert (done.stdout, done.stderr) == (
+    'Converts a data set to records, or verifies records.\n',
+    '',
+  )
 
 
 def test_evaluation_without_a_checkpoint(tmp_path):

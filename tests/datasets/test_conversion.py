@@ -206,7 +206,12 @@ def descendants(pid):
 def test_interrupted_conversion_says_how_to_go_on(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab', count=1500, content=JPEG * 3), tmp_path / 'out'
   process = subprocess.Popen(
-    command(root, out), stderr=subprocess.PIPE, text=True, start_new_session=True
+    command(root, out),
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+    # A shell's background job, as these tests may be, ignores SIGINT, and its children with it.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   wait_for(lambda: len(list(out.glob('.conversion/train-*.json'))) >= 3)
   os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to every process
