@@ -53,6 +53,14 @@ def mirrored():
   return tf.distribute.MirroredStrategy(['cpu:0', 'cpu:1'])
 
 
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A folder of the module's own with 24 training records of three classes."""
+  from tests import records
+
+  return records.write_set(tmp_path_factory.mktemp('data'))
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
   import tensorflow as tf

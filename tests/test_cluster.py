@@ -14,17 +14,12 @@ from slim_inception import cluster, flags
 from slim_inception.evaluate import during_training
 from slim_inception.input import record_order
 from slim_inception.train import trainer
-from slim_inception.train.config import BatchConfig, resolve
+from slim_inception.train.config import BatchConfig
 from slim_inception.train.plan import per_replica_batch
 from tests import records
 from tests.train import overflow, processes
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  return records.write_set(tmp_path_factory.mktemp('data'))
 
 
 def losses(train_dir):
@@ -45,7 +40,7 @@ def test_two_workers_do_what_two_replicas_do(data, tmp_path):
   two, one = tmp_path / 'two', tmp_path / 'one'
   flags = {'max_number_of_steps': 4, 'moving_average_decay': 0.5}
   with processes.cluster(two, data, **flags) as workers:
-    trainer.train(resolve(processes.flags_of(one, data, num_clones=2, **flags)))
+    trainer.train(processes.config(one, data, num_clones=2, **flags))
     (status, chief), (_, other) = processes.finish(*workers)
   assert status == 0, chief
   assert 'step 4/4' in chief
@@ -63,7 +58,7 @@ def test_two_workers_started_again_go_on(data, tmp_path):
       (status, chief), (other_status, _) = processes.finish(*workers)
       assert status == other_status == 0, chief
   assert f'Going on from {two}/model.ckpt-3' in chief
-  trainer.train(resolve(processes.flags_of(one, data, num_clones=2, max_number_of_steps=6)))
+  trainer.train(processes.config(one, data, num_clones=2, max_number_of_steps=6))
   check_same(two, one)
 
 
@@ -110,7 +105,7 @@ def test_two_workers_evaluate_and_accumulate(data, tmp_path):
   flags = {'accumulate_steps': 2, 'eval_interval_epochs': 1.0, 'batch_size': 2}
   flags |= {'max_number_of_steps': 9, 'patience': 1}
   with processes.cluster(two, data, **flags) as workers:
-    settings = resolve(processes.flags_of(one, data, num_clones=2, **flags))
+    settings = processes.config(one, data, num_clones=2, **flags)
     trainer.train(settings, during_training.evaluator_of(settings))
     (status, chief), (other_status, other) = processes.finish(*workers)
   assert status == other_status == 0, chief + other
@@ -130,9 +125,7 @@ def test_two_workers_roll_back_evaluate_and_accumulate(tmp_path):
   flags |= {'on_nan': 'rollback', 'accumulate_steps': 2, 'batch_size': 2}
   flags |= {'eval_interval_epochs': 1.0, 'eval_split_name': 'train'}
   overflow.write_set(data, ())
-  trainer.train(
-    resolve(processes.flags_of(run, data, **flags, num_clones=2, max_number_of_steps=2))
-  )
+  trainer.train(processes.config(run, data, **flags, num_clones=2, max_number_of_steps=2))
   overflow.write_set(data, (5,))
   with processes.cluster(run, data, **flags, max_number_of_steps=8) as workers:
     (status, chief), (other_status, other) = processes.finish(*workers)
@@ -253,16 +246,12 @@ def test_a_global_batch_that_does_not_divide_is_refused():
 
 
 def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, caplog):
-  schedule = {
-    'learning_rate_decay_type': 'step',
-    'learning_rate_steps': '0.3,0.6,1.2',
-    'learning_rate_decay_factor': 0.5,
-    'learning_rate': 1.0,
-  }
+  schedule = {'learning_rate_decay_type': 'step', 'learning_rate_steps': '0.3,0.6,1.2'}
+  schedule |= {'learning_rate_decay_factor': 0.5, 'learning_rate': 1.0}
 
   def train(replicas, **flags):
     flags = {'num_clones': replicas, 'max_number_of_steps': None, **schedule, **flags}
-    trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+    trainer.train(processes.config(tmp_path, data, **flags))
     return int(checkpoints.read(tmp_path, ['input_position'])['input_position'])
 
   assert train(1, max_number_of_steps=2) == 8  # of 24
@@ -278,5 +267,5 @@ def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, c
 
 def test_accumulated_steps_take_a_batch_that_is_as_large(data, tmp_path):
   flags = {'accumulate_steps': 2, 'global_batch_size': 8, 'max_number_of_steps': 1}
-  trainer.train(resolve(processes.flags_of(tmp_path, data, **flags)))
+  trainer.train(processes.config(tmp_path, data, **flags))
   assert int(checkpoints.read(tmp_path, ['input_position'])['input_position']) == 8

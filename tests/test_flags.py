@@ -124,10 +124,7 @@ def test_the_command_line(monkeypatch):
 
 def values_of(flag: flags.Flag) -> st.SearchStrategy:
   """Values of the flag's type within its range, None where it may be."""
-  numbers = {
-    'min_value': max(flag.at_least, flag.above, -1e9),
-    'max_value': min(flag.at_most, 1e9),
-  }
+  numbers = {'min_value': max(flag.at_least, flag.above, -1e9), 'max_value': min(flag.at_most, 1e9)}
   scalars = {
     bool: st.booleans(),
     int: st.integers(**{name: int(value) for name, value in numbers.items()}),

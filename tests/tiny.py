@@ -55,30 +55,13 @@ def random_net(num_classes, seed):
 
 def register() -> None:
   """Makes the net known."""
-  nets_factory.register(
-    Net(
-      NAME,
-      SCOPE,
-      BODY,
-      HEAD,
-      inception_utils.inception_arg_scope,
-      inception_tiny,
-      default_image_size=32,
-    )
-  )
+  scope = inception_utils.inception_arg_scope
+  nets_factory.register(Net(NAME, SCOPE, BODY, HEAD, scope, inception_tiny, default_image_size=32))
 
 
 def config(**kwargs):
   """The configuration of a step that needs no files: recipe slim, this net."""
   from slim_inception.train.config import resolve  # lists the nets, so it comes after `register`
 
-  return resolve(
-    {
-      'train_dir': 'run',
-      'dataset_dir': 'data',
-      'recipe': 'slim',
-      'model_name': NAME,
-      'preprocessing_name': 'inception',
-      **kwargs,
-    }
-  )
+  where = {'train_dir': 'run', 'dataset_dir': 'data', 'recipe': 'slim'}
+  return resolve({**where, 'model_name': NAME, 'preprocessing_name': 'inception', **kwargs})

@@ -225,18 +225,8 @@ def test_a_peer_that_fails(small_roofline, fake_peer, before):
 @pytest.mark.slow
 @pytest.mark.parametrize('mode', ['train', 'infer'])
 def test_keras_as_a_peer(mode):
-  config = resolve(
-    {
-      'mode': mode,
-      'model_name': 'inception_v3',
-      'image_size': 75,
-      'batch_size': 2,
-      'precision': 'bfloat16',
-      'clone_on_cpu': True,
-      'warmup_steps': 2,
-      'peers': 'keras',
-    }
-  )
+  flags = {'image_size': 75, 'precision': 'bfloat16', 'clone_on_cpu': True, 'warmup_steps': 2}
+  config = tiny_config(mode, model_name='inception_v3', peers='keras', **flags)
   with PeerProcess('keras', peers.command('keras', config, num_classes=1000)) as peer:
     (times,) = timing.take_turns([peer.program], 2)
     facts = peer.end()
@@ -248,35 +238,21 @@ def test_keras_as_a_peer(mode):
 # Files
 
 
-def result_of(**values):
-  return {
-    'program': 'slim-inception',
-    'mode': 'train',
-    'model_name': 'inception_v3',
-    'image_size': 299,
-    'batch_size': 16,
-    'num_replicas': 2,
-    'images_per_second': 4.5678,
-    'step_seconds': 7.0056,
-    'num_parameters': 27145970,
-    **values,
-  }
-
-
 def test_files_grow(tmp_path):
   csv, lines = tmp_path / 'results.csv', tmp_path / 'results.json'
-  for program in ('slim-inception', 'timm'):
-    report.append_csv(csv, [result_of(program=program)])
-    files.append_json_lines(lines, [result_of(program=program)])
+  same = {'mode': 'train', 'model_name': 'inception_v3', 'image_size': 299, 'batch_size': 16}
+  same |= {'num_replicas': 2, 'images_per_second': 4.5678, 'step_seconds': 7.0056}
+  same |= {'num_parameters': 27145970}
+  results = [{**same, 'program': program} for program in ('slim-inception', 'timm')]
+  for result in results:
+    report.append_csv(csv, [result])
+    files.append_json_lines(lines, [result])
   assert csv.read_text() == (
     'model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count\n'
     'inception_v3,4.57,7005.6,32,299,27.15\n'
     'inception_v3.timm,4.57,7005.6,32,299,27.15\n'
   )
-  assert [json.loads(line)['program'] for line in lines.read_text().splitlines()] == [
-    'slim-inception',
-    'timm',
-  ]
+  assert [json.loads(line) for line in lines.read_text().splitlines()] == results
   with pytest.raises(ValueError, match='has columns model,train_samples_per_sec'):
     script.benchmark(resolve({'mode': 'infer', 'output_csv': str(csv)}))
   assert len(csv.read_text().splitlines()) == 3

@@ -155,16 +155,14 @@ def test_names_of_a_file(photos, runs, tmp_path):
   assert result.probabilities[0] == 0
   assert result.probabilities.sum() == pytest.approx(1, abs=1e-5)
   for content, message in (
-    ('cat\ndog\n', 'is not made of lines index:name'),
-    ('', 'is empty: lines index:name'),
-    ('-1:a\n', 'is not made of lines'),
+    (b'cat\ndog\n', 'is not made of lines index:name'),
+    (b'', 'is empty: lines index:name'),
+    (b'-1:a\n', 'is not made of lines'),
+    (b'0:\xff\n', 'is no UTF-8 text'),
   ):
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
       classes_of(runs[0], labels=str(path))
-  path.write_bytes(b'0:\xff\n')
-  with pytest.raises(ValueError, match='is no UTF-8 text'):
-    classes_of(runs[0], labels=str(path))
   with pytest.raises(FileNotFoundError):
     classes_of(runs[0], labels=str(tmp_path / 'none.txt'))
   path.write_text(''.join(f'{i}:{i}\n' for i in range(7)))

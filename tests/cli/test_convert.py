@@ -50,10 +50,7 @@ def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
   prefix, tensors = source
   output = str(tmp_path / 'out.ckpt')
   code, errors, text = run(
-    'convert',
-    f'--model_name={NAME}',
-    f'--source={prefix}',
-    f'--output={output}',
+    'convert', f'--model_name={NAME}', f'--source={prefix}', f'--output={output}'
   )
   assert (code, errors) == (0, [])
   lines = text.splitlines()

@@ -78,11 +78,7 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
     ('no source', 1, ['source nowhere does not exist', '<class>/*.jpg']),
     ('fraction', 2, ['--validation_fraction=2: must be a number, at least 0, at most 1']),
     ('shards', 2, ['--train_shards=0', 'at least 1, at most 99999']),
-    (
-      'data set',
-      2,
-      ['--dataset_name=birds: choose one of cifar10, cifar100, digits, flowers'],
-    ),
+    ('data set', 2, ['--dataset_name=birds: choose one of cifar10, cifar100, digits, flowers']),
     ('processes', 2, ['--num_processes=0']),
     (
       'no name',

@@ -11,7 +11,7 @@ from slim_inception.preprocessing.inception_preprocessing import Distortion
 
 from slim_inception.evaluate import batch_norm_statistics
 from slim_inception.input import pipeline as input_pipeline
-from tests import records, tiny
+from tests import tiny
 
 pytestmark = pytest.mark.integration
 
@@ -19,9 +19,8 @@ INCEPTION = preprocessing_factory.get('inception')
 
 
 @pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-  directory = records.write_set(tmp_path_factory.mktemp('data'))
-  return dataset_factory.get_dataset('image_folder', 'train', directory)
+def dataset(data):
+  return dataset_factory.get_dataset('image_folder', 'train', data)
 
 
 @pytest.fixture

@@ -139,11 +139,7 @@ def test_evaluations_by_follow_override_those_of_the_run(tmp_path):
   own = [(100, 0.5, 0.6), (200, 0.6, 0.7)]
   run = make_run(tmp_path / 'run', 'net', LOG, own, [(200, 0.65, 0.75), (300, 0.7, 0.8)])
   both = comparison.read_run(run, 'run').evaluations
-  assert [(e.step, e.top_1, e.top_5) for e in both] == [
-    (100, 50, 40),
-    (200, 35, 25),
-    (300, 30, 20),
-  ]
+  assert [(e.step, e.top_1, e.top_5) for e in both] == [(100, 50, 40), (200, 35, 25), (300, 30, 20)]
   alone = comparison.read_run(run, 'run', eval_dir='eval').evaluations
   assert alone == both[1:]
 

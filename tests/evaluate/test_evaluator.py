@@ -42,17 +42,9 @@ def nets(tmp_path_factory):
 
 
 def request(data, *paths, **flags):
-  return resolve(
-    {
-      'checkpoint_path': ','.join(paths),
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'dataset_name': 'image_folder',
-      'dataset_dir': str(data),
-      'batch_size': 5,
-      **flags,
-    }
-  )
+  nets = {'checkpoint_path': ','.join(paths), 'model_name': tiny.NAME}
+  where = {'dataset_name': 'image_folder', 'dataset_dir': str(data), 'batch_size': 5}
+  return resolve({**nets, 'preprocessing_name': 'inception', **where, **flags})
 
 
 def evaluate(data, *paths, cluster=None, **flags):

@@ -23,16 +23,9 @@ def data(tmp_path_factory):
 @pytest.fixture
 def add_checkpoint(tmp_path):
   """Writes model.ckpt-<step> of a run, as training does."""
-  (tmp_path / 'config.json').write_text(
-    json.dumps(
-      {
-        'model_name': tiny.NAME,
-        'preprocessing_name': 'inception',
-        'dataset_name': 'image_folder',
-        'run': {'total_steps': 30},
-      }
-    )
-  )
+  config = {'model_name': tiny.NAME, 'preprocessing_name': 'inception'}
+  config |= {'dataset_name': 'image_folder', 'run': {'total_steps': 30}}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
   model = nets_factory.create_model(tiny.NAME, 3)
 
   def add(step):

@@ -283,7 +283,6 @@ def test_thumbnails_are_not_turned_and_show_16_bits(tmp_path):
     ],
   )
   made = report.make_thumbnails([path], record_format.SLIM, [0, 1])
-  assert [Image.open(io.BytesIO(made[record_index])).size for record_index in (0, 1)] == [
-    (40, 20)
-  ] * 2
-  assert np.asarray(Image.open(io.BytesIO(made[1]))).mean() == pytest.approx(100, abs=2)
+  images = [Image.open(io.BytesIO(made[record_index])) for record_index in (0, 1)]
+  assert [image.size for image in images] == [(40, 20)] * 2
+  assert np.asarray(images[1]).mean() == pytest.approx(100, abs=2)

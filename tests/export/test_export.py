@@ -23,9 +23,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  directory = records.write_set(tmp_path_factory.mktemp('data'))
-  return records.write_set(directory, count=11, split='validation', broken=(4,))
+def data(data):
+  return records.write_set(data, count=11, split='validation', broken=(4,))
 
 
 @pytest.fixture(scope='module')
@@ -49,12 +48,8 @@ def disturb(model):
 
 
 def flags(data, checkpoint):
-  return {
-    'checkpoint_path': checkpoint,
-    'dataset_name': 'image_folder',
-    'dataset_dir': str(data),
-    'batch_size': 8,
-  }
+  where = {'dataset_name': 'image_folder', 'dataset_dir': str(data)}
+  return {'checkpoint_path': checkpoint, **where, 'batch_size': 8}
 
 
 def run(data, checkpoint, output, **more):
@@ -63,9 +58,8 @@ def run(data, checkpoint, output, **more):
 
 def evaluated(data, checkpoint, **more):
   """{file name: (names, probabilities)} as the evaluation finds them."""
-  found = (
-    Evaluation(resolve_eval({**flags(data, checkpoint), **more})).evaluate([checkpoint]).predictions
-  )
+  evaluation = Evaluation(resolve_eval({**flags(data, checkpoint), **more}))
+  found = evaluation.evaluate([checkpoint]).predictions
   names = [[f'color {label}' for label in row] for row in found.top.tolist()]
   rows = zip(names, found.probabilities, strict=True)
   return dict(zip(found.filenames, rows, strict=True))
@@ -166,11 +160,8 @@ def test_tflite_says_what_the_net_says(data, checkpoint, tmp_path, quantize, tol
   interpreter = pytest.importorskip('ai_edge_litert.interpreter', reason='extra tflite')
   output = tmp_path / 'lite'
   assert run(data, checkpoint, output, format='tflite', quantize=quantize).images == 10
-  assert sorted(path.name for path in output.iterdir()) == [
-    'export.json',
-    'labels.txt',
-    'model.tflite',
-  ]
+  names = {path.name for path in output.iterdir()}
+  assert names == {'export.json', 'labels.txt', 'model.tflite'}
   assert (output / 'labels.txt').read_text() == 'color 0\ncolor 1\ncolor 2\n'
   said = json.loads((output / 'export.json').read_text())
   assert said['input']['shape'] == [1, 32, 32, 3]

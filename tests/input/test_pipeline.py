@@ -34,6 +34,13 @@ def batches_of(data, first=0, **options):
   return input_pipeline.record_batches(Source(data, INCEPTION, Distortion()), options, first)
 
 
+def error_of(data, kind, **options):
+  """What a run says of the error that ends its batches."""
+  with pytest.raises(kind) as caught:
+    list(itertools.islice(batches_of(data, **options), 10))
+  return str(input_pipeline.read_error(data, 0, caught.value))
+
+
 @pytest.fixture(scope='module')
 def directory(tmp_path_factory):
   return records.write_set(tmp_path_factory.mktemp('records'))
@@ -55,7 +62,12 @@ def test_an_epoch_has_every_record_once(directory):
 
 
 def test_the_same_seed_gives_the_same_batches(directory):
-  one, same, other = (batches(directory, 8, seed=seed) for seed in (1, 1, 2))
+  """Whatever TensorFlow's own seed is."""
+  found = []
+  for seed, global_seed in ((1, 0), (1, 7), (2, 0)):
+    tf.random.set_seed(global_seed)
+    found.append(batches(directory, 8, seed=seed))
+  one, same, other = found
   for a, b in zip(one, same, strict=True):
     records.assert_same(a, b)
   assert any(np.any(a['image'] != b['image']) for a, b in zip(one, other, strict=True))
@@ -90,13 +102,6 @@ def test_broken_images_are_missed_by_all_replicas_alike(tmp_path):
   np.testing.assert_array_equal(dealt, np.concatenate([(s[0::2], s[1::2]) for s in alone]))
 
 
-def test_the_global_seed_does_not_matter(directory):
-  tf.random.set_seed(0)
-  one = batches(directory, 3)
-  tf.random.set_seed(7)
-  np.testing.assert_array_equal(one[2]['image'], batches(directory, 3)[2]['image'])
-
-
 def test_broken_images_are_skipped_and_leave_gaps(tmp_path):
   directory = records.write_set(tmp_path, broken=(5, 11))
   found = batches(directory, 11)
@@ -112,20 +117,13 @@ def test_a_cut_off_shard_stops_and_is_named(tmp_path):
   data = dataset(directory)
   path = directory / 'train-00001-of-00003'
   path.write_bytes(path.read_bytes()[:-100])
-  found = batches_of(data)
-  with pytest.raises(tf.errors.DataLossError) as caught:
-    for _ in itertools.islice(found, 10):
-      pass
-  assert 'train-00001-of-00003' in str(input_pipeline.read_error(data, 0, caught.value))
+  assert 'train-00001-of-00003' in error_of(data, tf.errors.DataLossError)
 
 
 def test_records_that_are_gone_stop_and_are_missed(tmp_path):
   data = dataset(records.write_set(tmp_path))
   records.write_set(tmp_path, count=22)
-  found = batches_of(data)
-  with pytest.raises(tf.errors.FailedPreconditionError) as caught:
-    next(iter(found))
-  message = str(input_pipeline.read_error(data, 0, caught.value))
+  message = error_of(data, tf.errors.FailedPreconditionError)
   assert message == 'image_folder train has other records than it had at the start'
 
 
@@ -137,14 +135,9 @@ def test_labels_outside_the_head_are_named(directory):
 
 def test_a_label_that_the_sample_missed_stops_the_run(directory):
   narrow = dataclasses.replace(dataset(directory), num_classes=2)
-  found = batches_of(narrow)
-  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-    next(iter(found))
-  message = str(input_pipeline.read_error(narrow, 0, caught.value))
+  message = error_of(narrow, tf.errors.InvalidArgumentError)
   assert re.search(r'train-0000\d-of-00003 has labels 2\.\.2; those of image_folder are', message)
-  offset = batches_of(dataset(directory), labels_offset=1)
-  with pytest.raises(tf.errors.InvalidArgumentError):
-    next(iter(offset))
+  error_of(dataset(directory), tf.errors.InvalidArgumentError, labels_offset=1)
 
 
 def test_a_set_without_a_sound_image_is_refused(tmp_path, directory):
@@ -241,9 +234,6 @@ def test_each_of_several_labels_is_checked(tmp_path, label):
 
 def test_several_labels_name_the_loss_that_they_need(tmp_path):
   found = dataset(write_several(tmp_path, [[1, 3], [2]]))
-  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-    first_batch(found, 2)
-  message = str(input_pipeline.read_error(found, 0, caught.value))
-  assert message == (
+  assert error_of(found, tf.errors.InvalidArgumentError, batch_size=2) == (
     'image_folder train has a record without a label or with several; several need --loss=sigmoid'
   )

@@ -12,8 +12,7 @@ from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.input import training_batches
 from slim_inception.input.pipeline import InputOptions, Source
 from slim_inception.train import trainer
-from slim_inception.train.config import resolve
-from tests import records, tiny
+from tests import records
 from tests.train import processes
 
 pytestmark = pytest.mark.integration
@@ -57,24 +56,10 @@ def test_workers_and_replicas_share_the_records():
   np.testing.assert_array_equal(np.sort(indices), 7 + np.arange(40))
 
 
-def config(train_dir, **kwargs):
-  return resolve(
-    {
-      'dataset_name': 'synthetic',
-      'train_dir': str(train_dir),
-      'model_name': tiny.NAME,
-      'preprocessing_name': 'inception',
-      'batch_size': 4,
-      'log_every_n_steps': 1,
-      'max_number_of_steps': 3,
-      **kwargs,
-    }
-  )
-
-
 def test_a_run_needs_no_data_and_goes_on(tmp_path):
+  flags = {'dataset_name': 'synthetic', 'dataset_dir': None}
   for steps in (2, 3):
-    trainer.train(config(tmp_path, max_number_of_steps=steps))
+    trainer.train(processes.config(tmp_path, '', **flags, max_number_of_steps=steps))
   entries = processes.metrics(tmp_path)
   assert [entry['step'] for entry in entries] == [1, 2, 3]
   assert entries[2]['epoch'] == round(12 / 1281167, 4)

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import layers
-from slim_inception.nets.convert.layers import (
-  EPSILON,
-  Layer,
-  Norm,
-  fold_gamma,
-  fold_normalization,
-)
+from slim_inception.nets.convert.layers import EPSILON, Layer, Norm, fold_gamma, fold_normalization
 
 
 def random_layer():

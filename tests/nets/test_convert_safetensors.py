@@ -17,11 +17,7 @@ pytestmark = pytest.mark.integration
 
 # CRC-32 of the sorted lines 'name shape' of the state dicts of timm 1.0.31 with 1001 classes;
 # inception_v3 with aux_logits=True, which is torchvision 0.28's too.
-DIGESTS = {
-  'inception_v3': 206519554,
-  'inception_v4': 1390875696,
-  'inception_resnet_v2': 1667985609,
-}
+DIGESTS = {'inception_v3': 206519554, 'inception_v4': 1390875696, 'inception_resnet_v2': 1667985609}
 
 
 def digest(shapes):

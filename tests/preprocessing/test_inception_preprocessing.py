@@ -1,6 +1,6 @@
 """Every function runs eagerly and in a graph: the two have been known to differ."""
 
-import io
+import functools
 import itertools
 
 import numpy as np
@@ -10,6 +10,8 @@ from PIL import Image
 from slim_inception.preprocessing import inception_preprocessing as inception
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.sampling import uniform
+
+from tests.datasets import odd_images
 
 INCEPTION = preprocessing_factory.get('inception')
 PLAIN = inception.Distortion()
@@ -27,11 +29,7 @@ PIXELS = np.stack(
 ).astype(np.uint8)
 
 
-def encode(file_format, pixels=PIXELS, mode=None, **options):
-  image = Image.fromarray(pixels)
-  file = io.BytesIO()
-  (image.convert(mode) if mode else image).save(file, file_format, **options)
-  return file.getvalue()
+encode = functools.partial(odd_images.encode, pixels=PIXELS)
 
 
 def seeds(count, start=0):
@@ -158,7 +156,7 @@ def test_all_four_resize_methods_are_drawn():
     aspect_ratio_range=(4 / 3, 4 / 3), area_range=(1.0, 1.0), fast_mode=False
   )
   noise = RNG.integers(0, 256, [90, 120, 3]).astype(np.uint8)
-  encoded = encode('PNG', noise)
+  encoded = encode('PNG', pixels=noise)
   drawn = {
     inception.train_host(encoded, 31, 37, NO_BOXES, seed, whole).numpy().tobytes()
     for seed in seeds(40)

@@ -24,15 +24,8 @@ RATE = 0.1
 
 
 def config(**kwargs):
-  return tiny.config(
-    **{
-      'optimizer': 'momentum',
-      'train_image_size': SIDE,
-      'batch_size': 4,
-      'batch_norm_decay': 0.5,
-      **kwargs,
-    }
-  )
+  defaults = {'optimizer': 'momentum', 'train_image_size': SIDE, 'batch_size': 4}
+  return tiny.config(**{**defaults, 'batch_norm_decay': 0.5, **kwargs})
 
 
 def batch(count: int) -> dict[str, tf.Tensor]:
@@ -195,13 +188,7 @@ def test_the_scale_grows_after_good_steps():
   for is_finite in (True, True, True, False, True):
     scaling.update(tf.constant(is_finite))
     found.append([int(v) for v in scaling.named_variables().values()])
-  assert found == [
-    [2**15, 1999, 0],
-    [2**16, 0, 0],
-    [2**16, 1, 0],
-    [2**15, 0, 1],
-    [2**15, 1, 1],
-  ]
+  assert found == [[2**15, 1999, 0], [2**16, 0, 0], [2**16, 1, 0], [2**15, 0, 1], [2**15, 1, 1]]
   scaling.scale.assign(1.0)
   scaling.update(tf.constant(False))
   assert float(scaling.scale) == 1.0

@@ -17,11 +17,6 @@ from tests.train import overflow, processes
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory) -> pathlib.Path:
-  return records.write_set(tmp_path_factory.mktemp('data'))
-
-
 def config(data, train_dir, steps, **kwargs):
   defaults = {'recipe': 'slim', 'batch_size': 8, 'max_number_of_steps': steps}
   return processes.config(train_dir, data, **{**defaults, **kwargs})

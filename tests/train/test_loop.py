@@ -23,10 +23,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('data')
-  records.write_set(directory)
-  return records.write_set(directory, count=9, split='validation')
+def data(data):
+  return records.write_set(data, count=9, split='validation')
 
 
 def config(data, train_dir, **kwargs):
@@ -124,17 +122,14 @@ def test_stops_at_a_target(data, tmp_path, caplog):
   assert 'has reached --stop_at_top_1=0.0' in caplog.text
 
 
-def history(*values):
-  return loop.EvaluationHistory(enumerate(values, start=1))
-
-
 @pytest.mark.parametrize(
   ('values', 'stops'),
   [([0.1, 0.2, 0.3], False), ([0.3, 0.2], False), ([0.1, 0.3, 0.2, 0.3], True)],
 )
 def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
   settings = config(data, tmp_path, patience=2, eval_interval_epochs=1.0)
-  reason = history(*values).reason_to_stop(settings.evaluation)
+  history = loop.EvaluationHistory(enumerate(values, start=1))
+  reason = history.reason_to_stop(settings.evaluation)
   assert bool(reason) == stops
   if stops:
     assert reason.startswith('2 evaluations without a top-1 better than 0.3000 of step 2')
@@ -215,29 +210,17 @@ def test_rollback_that_does_not_help_ends(data, tmp_path):
   assert restored == [prefix] * 3
 
 
-@pytest.fixture
-def exhausted(monkeypatch):
-  """Steps that fail with a message of TensorFlow's."""
+def test_full_memory_is_told_from_a_full_disk(data, tmp_path, monkeypatch):
+  class Exhausted(trainer.TrainStep):
+    def __call__(self, *args):
+      raise tf.errors.ResourceExhaustedError(None, None, message)
 
-  def add(message):
-    class Exhausted(trainer.TrainStep):
-      def __call__(self, *args):
-        raise tf.errors.ResourceExhaustedError(None, None, message)
-
-    monkeypatch.setattr(trainer, 'TrainStep', Exhausted)
-
-  return add
-
-
-def test_a_full_disk_is_not_taken_for_full_memory(data, tmp_path, exhausted):
-  exhausted('events.out; No space left on device')  # of TensorBoard's events
+  monkeypatch.setattr(trainer, 'TrainStep', Exhausted)
+  message = 'events.out; No space left on device'  # of TensorBoard's events
   with pytest.raises(OSError, match='No space left on device') as error:
     train(config(data, tmp_path))
   assert error.value.filename == str(tmp_path)
-
-
-def test_out_of_memory_says_what_to_try(data, tmp_path, exhausted):
-  exhausted('OOM when allocating\nand a page')
+  message = 'OOM when allocating\nand a page'
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
   assert str(error.value) == (
@@ -272,22 +255,16 @@ def test_tensorboard_shows_images_as_the_net_sees_them(data, tmp_path):
 # Fine-tuning
 
 
+def fine_tune(data, train_dir, start, **flags):
+  flags |= {'recipe': 'finetune', 'checkpoint_path': start, 'moving_average_decay': None}
+  train(config(data, train_dir, **flags))
+
+
 def test_frozen_batch_norm_stays_as_it_was_restored(run, data, tmp_path):
   """slim's --trainable_scopes let the moving averages of frozen layers drift."""
   start = str(run / 'model.ckpt-7')
-  train(
-    config(
-      data,
-      tmp_path,
-      recipe='finetune',
-      checkpoint_path=start,
-      freeze_batch_norm=True,
-      max_number_of_steps=2,
-      moving_average_decay=None,
-      warmup_epochs=0.0,
-      learning_rate_decay_type='fixed',
-    )
-  )
+  flags = {'freeze_batch_norm': True, 'max_number_of_steps': 2, 'warmup_epochs': 0.0}
+  fine_tune(data, tmp_path, start, **flags)
   before, after = processes.weights(start), processes.weights(tmp_path)
   averaged = {n: before.get(n + checkpoints.EMA_SUFFIX) for n in after}  # what is restored
   names = [name for name, value in averaged.items() if value is not None]
@@ -302,18 +279,8 @@ def test_frozen_batch_norm_stays_as_it_was_restored(run, data, tmp_path):
 def test_heads_are_trained_first(run, data, tmp_path):
   """slim's flowers script in one command: the new heads, then everything."""
   start = str(run / 'model.ckpt-7')
-  settings = config(
-    data,
-    tmp_path,
-    recipe='finetune',
-    checkpoint_path=start,
-    checkpoint_exclude_scopes='InceptionTiny/Logits',
-    head_epochs=1.0,  # of three steps
-    max_number_of_steps=4,
-    save_interval_steps=1,
-    moving_average_decay=None,
-  )
-  train(settings)
+  flags = {'head_epochs': 1.0, 'max_number_of_steps': 4, 'save_interval_steps': 1}  # 3 an epoch
+  fine_tune(data, tmp_path, start, checkpoint_exclude_scopes='InceptionTiny/Logits', **flags)
   before = processes.weights(start)
   heads, rest = (processes.weights(tmp_path / f'model.ckpt-{step}') for step in (3, 4))
   of_heads = ('InceptionTiny/Logits', 'InceptionTiny/AuxLogits')

@@ -7,13 +7,10 @@ from slim_inception.datasets import dataset_info
 
 from slim_inception.choices import LOSSES as LOSSES_FLAG
 from slim_inception.train import losses
-from tests import records
 from tests.train import processes
 
 LOGITS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 0, 1], np.int32)
-
-
 TARGETS = np.array(
   [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0.3, 0.7, 0], [0, 0, 0, 1]],
   np.float32,
@@ -85,11 +82,6 @@ def load(directory, **flags):
   return losses.load_class_weights(settings.loss, settings.data)
 
 
-@pytest.fixture(scope='module')
-def directory(tmp_path_factory):
-  return records.write_set(tmp_path_factory.mktemp('records'))
-
-
 def test_class_weights_by_names_and_labels():
   text = '\ndog: 3\na:b:0.5\n2:0\n'
   assert losses.parse_class_weights(text, 'file', NAMES) == [1.0, 0.5, 0.0, 3.0, 1.0]
@@ -98,10 +90,7 @@ def test_class_weights_by_names_and_labels():
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (
-      'dog:1\ncat:2',
-      "file line 2: 'cat:2' is no class:weight; classes are labels 0..4 or names: b",
-    ),
+    ('dog:1\ncat:2', "line 2: 'cat:2' is no class:weight; classes are labels 0..4 or names: b"),
     ('dog', "file line 1: 'dog' is no class:weight"),
     ('5:1', "'5:1' is no class:weight"),
     ('crane:1', 'more than one class is called crane: give its label'),
@@ -116,19 +105,19 @@ def test_bad_lines_of_class_weights_are_named(text, message):
     losses.parse_class_weights(text, 'file', NAMES)
 
 
-def test_class_weights_of_a_run(directory, tmp_path):
-  assert load(directory) is None
+def test_class_weights_of_a_run(data, tmp_path):
+  assert load(data) is None
   path = tmp_path / 'weights.txt'
   path.write_text('color 1:2\n2:3\n')
-  assert load(directory, class_weights=str(path)) == [1.0, 2.0, 3.0]
-  assert load(directory, class_weights=str(path), labels_offset=1) == [2.0, 3.0]
+  assert load(data, class_weights=str(path)) == [1.0, 2.0, 3.0]
+  assert load(data, class_weights=str(path), labels_offset=1) == [2.0, 3.0]
   with pytest.raises(FileNotFoundError):
-    load(directory, class_weights=str(tmp_path / 'nowhere'))
+    load(data, class_weights=str(tmp_path / 'nowhere'))
 
 
-def test_balanced_class_weights(directory, tmp_path):
+def test_balanced_class_weights(data, tmp_path):
   with pytest.raises(ValueError, match='--class_weights=balanced counts labels by dataset.json'):
-    load(directory, class_weights='balanced')
+    load(data, class_weights='balanced')
   counts = (0, 10, 30)
   info = dataset_info.DatasetInfo(
     'image_folder', {'train': dataset_info.Split(40, 0, counts, ())}, 3, ('none', 'a', 'b'), 1

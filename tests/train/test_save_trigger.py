@@ -9,7 +9,6 @@ import pytest
 from slim_inception.nets import checkpoints
 
 from slim_inception.train import save_trigger
-from tests import records
 from tests.train import processes
 
 pytestmark = pytest.mark.integration
@@ -67,11 +66,6 @@ def test_quick_steps_are_not_all_gathered():
   quick = save_trigger.SaveTrigger(both, 0, 1000.0, None)
   assert not any(quick.after(step, 0, False).save for step in range(1, 500))
   assert both.gathered < 10
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  return records.write_set(tmp_path_factory.mktemp('data'))
 
 
 ENDLESS = {'max_number_of_steps': 100000, 'log_every_n_steps': 1}

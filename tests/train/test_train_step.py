@@ -80,14 +80,9 @@ def test_the_step_takes_several_labels_and_class_weights(tmp_path):
   path = tmp_path / 'weights.txt'
   path.write_text('1:0\n2:0\n')
   records.write_set(tmp_path / 'data')
-  settings = config(
-    loss='sigmoid',
-    class_weights=str(path),
-    dataset_dir=str(tmp_path / 'data'),
-    dataset_name='image_folder',
-    optimizer='sgd',
-    weight_decay=0.0,
-  )
+  flags = {'loss': 'sigmoid', 'class_weights': str(path), 'optimizer': 'sgd', 'weight_decay': 0.0}
+  where = {'dataset_name': 'image_folder', 'dataset_dir': str(tmp_path / 'data')}
+  settings = config(**flags, **where)
   state, train_step = make(tf.distribute.get_strategy(), settings)
   biases = state.model.variables_by_name['InceptionTiny/Logits/Logits/biases']
   targets = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 1]], np.float32)

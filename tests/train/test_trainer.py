@@ -25,10 +25,8 @@ tf1 = tf.compat.v1
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory) -> pathlib.Path:
-  directory = tmp_path_factory.mktemp('data')
-  records.write_set(directory)
-  return records.write_set(directory, count=23, split='validation')
+def data(data) -> pathlib.Path:
+  return records.write_set(data, count=23, split='validation')
 
 
 def config(data, train_dir, **kwargs):
@@ -116,17 +114,10 @@ def test_slims_training_graph_opens_the_checkpoint(run):
 
 def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
   other = records.write_set(tmp_path / 'other', classes=2)
-  settings = config(
-    other,
-    tmp_path / 'tuned',
-    recipe='finetune',
-    checkpoint_path=str(run),
-    max_number_of_steps=1,
-    num_clones=2,
-    precision='bfloat16',
-  )
+  flags = {'recipe': 'finetune', 'checkpoint_path': str(run), 'max_number_of_steps': 1}
+  flags |= {'num_clones': 2, 'precision': 'bfloat16'}
   with caplog.at_level('INFO', 'absl'):
-    trainer.train(settings)
+    trainer.train(config(other, tmp_path / 'tuned', **flags))
   assert 'Starting from' in caplog.text
   assert 'restored: 38 of 42 variables' in caplog.text
   assert 'ignored: 0 that the net does not have' in caplog.text
