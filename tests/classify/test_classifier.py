@@ -212,7 +212,7 @@ def test_runs_of_other_classes(make_run, runs, tmp_path):
     ({'csv': '-', 'json': '-'}, '--csv and --json are both -'),
     ({'explain': __file__}, 'is no folder'),
     ({'explain': 'a', 'crops': '12'}, '--explain shows the one view of --crops=1, not those of 12'),
-    ({'checkpoint_path': ''}, '--checkpoint_path must be given'),
+    ({'checkpoint_path': ''}, '--checkpoint_path is empty: '),
   ],
 )
 def test_refused(runs, flags, message):
