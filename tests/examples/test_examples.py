@@ -36,10 +36,12 @@ def test_frozen_backbone():
   assert is_unchanged
 
 
+@pytest.mark.slow
 def test_image_and_text():
   assert image_and_text.main(steps=15) > 0.7  # chance is 0.1
 
 
+@pytest.mark.slow
 def test_spectrograms():
   assert spectrograms.main(steps=12) > 0.8  # chance is 0.25
 

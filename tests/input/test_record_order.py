@@ -39,7 +39,7 @@ def read(dataset, number, first=0, seed=3, num_readers=2, window=4, **kwargs):
   return [(int(i), r.decode()) for i, r in itertools.islice(records.as_numpy_iterator(), number)]
 
 
-@hypothesis.settings(max_examples=5, derandomize=True, database=None, deadline=None)
+@hypothesis.settings(max_examples=3, derandomize=True, database=None, deadline=None)
 @hypothesis.given(
   counts=strategies.lists(strategies.integers(0, 9), min_size=1, max_size=6).filter(any),
   first=strategies.integers(0, 60),
