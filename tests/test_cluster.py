@@ -245,6 +245,7 @@ def test_a_global_batch_that_does_not_divide_is_refused():
     per_replica_batch(config(global_batch_size=2), 3)
 
 
+@pytest.mark.slow
 def test_another_number_of_replicas_goes_on_in_data_and_epochs(data, tmp_path, caplog):
   schedule = {'learning_rate_decay_type': 'step', 'learning_rate_steps': '0.3,0.6,1.2'}
   schedule |= {'learning_rate_decay_factor': 0.5, 'learning_rate': 1.0}

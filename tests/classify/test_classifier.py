@@ -73,7 +73,7 @@ def classes_of(*checkpoints, **flags):
   [
     (1, {}),
     (2, {'ensemble_weights': '3,1'}),
-    (1, {'crops': '12', 'average': 'logits'}),
+    pytest.param(1, {'crops': '12', 'average': 'logits'}, marks=pytest.mark.slow),
     pytest.param(1, {'crops': 'dense'}, marks=pytest.mark.slow),
     pytest.param(2, {'resize': 'aspect', 'average': 'logits'}, marks=pytest.mark.slow),
   ],

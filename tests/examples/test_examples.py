@@ -18,6 +18,7 @@ from examples import (  # they read scikit-learn's digits
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.slow
 def test_several_heads():
   accuracy, error = several_heads.main(steps=30)
   assert accuracy > 0.6  # chance is 0.1

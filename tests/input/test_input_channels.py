@@ -84,7 +84,9 @@ def test_the_log_says_what_is_done(data, three, tmp_path, caplog):
   )
 
 
-@pytest.mark.parametrize('crops', ['1', 'dense', pytest.param('12', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  'crops', ['1', *(pytest.param(crops, marks=pytest.mark.slow) for crops in ('12', 'dense'))]
+)
 def test_evaluation_sees_what_three_equal_channels_show(data, finetuned, three, crops, tmp_path):
   """Moving averages went on for a step, so both get those of the same images."""
   kwargs = {'crops': crops, 'eval_dir': str(tmp_path), 'batch_norm_batches': 2}

@@ -44,7 +44,7 @@ def test_eval_of_224_resizes_to_256():
 
 def test_training_is_a_random_window_of_a_random_size():
   sizes, places = set(), set()
-  for seed in seeds(30):
+  for seed in seeds(16):
     got = vgg.train_host(encode('PNG'), 28, 28, NO_BOXES, seed, Distortion()).numpy()
     matches = [
       (side, top, left)
@@ -59,7 +59,7 @@ def test_training_is_a_random_window_of_a_random_size():
     sizes.add(matches[0][0])
     places.add(matches[0][1:])
   assert min(sizes) < 40 and max(sizes) > 56
-  assert len(places) > 20
+  assert len(places) > 10
 
 
 def test_training_in_tf_data_and_by_slims_entry():

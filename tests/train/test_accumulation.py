@@ -205,7 +205,7 @@ AUGMENTED = {
 @pytest.mark.parametrize(
   ('flags', 'model', 'op'),
   [
-    (AUGMENTED, Linear, 'MatMul'),
+    pytest.param(AUGMENTED, Linear, 'MatMul', marks=pytest.mark.slow),
     pytest.param(
       *({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'), marks=pytest.mark.slow
     ),

@@ -123,6 +123,7 @@ def test_records_that_break_during_a_run(many, tmp_path):
   assert np.isfinite([entry['loss'] for entry in processes.metrics(run)]).all()
 
 
+@pytest.mark.slow
 def test_records_that_vanish_during_a_run(many, tmp_path, monkeypatch):
   data, run = shutil.copytree(many, tmp_path / 'data'), tmp_path / 'run'
 
