@@ -205,7 +205,7 @@ AUGMENTED = {
 @pytest.mark.parametrize(
   ('flags', 'model', 'op'),
   [
-    pytest.param(AUGMENTED, Linear, 'MatMul', marks=pytest.mark.slow),
+    (AUGMENTED, Linear, 'MatMul'),
     pytest.param(
       *({'accumulate_steps': 2, 'precision': 'float16'}, None, 'Conv2D'), marks=pytest.mark.slow
     ),
