@@ -104,7 +104,7 @@ def test_a_run_trains_from_the_service_and_says_when_it_dies(tmp_path):
   assert 'Traceback' not in output
   epochs = {entry['step']: entry['epoch'] for entry in processes.metrics(train_dir)}
   assert epochs[6] == 1.0
-  assert list(train_dir.glob('model.ckpt-5.index'))
+  assert list(train_dir.glob('model.ckpt-*.index'))
 
 
 def test_nobody_there(tmp_path, monkeypatch):
