@@ -18,6 +18,8 @@ from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
+from slim_inception import __version__
+
 STANDARD_INPUT = '-'
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
 MAX_BYTES = 256 << 20  # of a file
@@ -30,7 +32,7 @@ _GLOB = re.compile(r'[*?[]')
 _NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of image that begins as text
 _TIMEOUT = 60.0  # seconds without an answer
 # Some servers, Wikipedia's among them, refuse Python's own.
-_HEADERS = {'User-Agent': 'slim-inception/0.1 (classify)', 'Accept': 'image/*,*/*;q=0.5'}
+_HEADERS = {'User-Agent': f'slim-inception/{__version__}', 'Accept': 'image/*,*/*;q=0.5'}
 
 
 class Source(NamedTuple):

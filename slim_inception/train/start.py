@@ -152,10 +152,10 @@ def _init_from(
     name: 'excluded' if name.startswith(excluded) else stored.get(name, 'not there')
     for name in (*restored.excluded, *restored.missing)
   }
-  foreign = [n for n in restored.unused if n not in variables and not n.endswith(_BOOKKEEPING)]
+  unknown = [n for n in restored.unused if n not in variables and not n.endswith(_BOOKKEEPING)]
   logging.info('Starting from %s', prefix)
   logging.info('  restored: %d of %d variables', len(restored.restored), len(variables))
   for name, reason in fresh.items():
     logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
-  names = f': {files.some(foreign)}' if foreign else ''
-  logging.info('  ignored: %d that the net does not have%s', len(foreign), names)
+  names = f': {files.some(unknown)}' if unknown else ''
+  logging.info('  ignored: %d that the net does not have%s', len(unknown), names)
