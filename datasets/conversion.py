@@ -8,8 +8,6 @@ pure function of plan and seed; what an earlier run of the same jobs finished is
 import collections
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -21,6 +19,7 @@ from pathlib import Path
 from absl import logging
 
 from . import dataset_info, files, runners, shard_job, shards
+from .folder_lock import FolderLock, locked_folder
 from .shard_job import Item, ShardJob, ShardReport
 
 REPORT_FILE = 'conversion_report.json'
@@ -117,7 +116,7 @@ def convert(
   """
   options = options or Options()
   dataset_dir = Path(dataset_dir)
-  with _work_folder(dataset_dir) as work_dir:
+  with locked_folder(dataset_dir, 'conversion') as lock, _work_folder(dataset_dir) as work_dir:
     if not options.overwrite:
       _check_unused(dataset_dir)
     with runners.pool(1 if options.beam else options.num_processes) as processes:
@@ -127,7 +126,8 @@ def convert(
         logging.info('%s', note)
       jobs = [job for split in plan.splits for job in _jobs(plan, split, dataset_dir, options)]
       _take_up(jobs, plan, dataset_dir, options.overwrite)
-      reports = _run(jobs, options, work_dir, processes)
+      reports = _run(jobs, options, work_dir, processes, lock)
+    lock.check()
     conversion = _summarize(plan, reports)
     facts = {'dataset': plan.name, 'source': source, 'seed': options.seed, 'notes': plan.notes}
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
@@ -186,25 +186,15 @@ def _check_unused(dataset_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _work_folder(dataset_dir: Path) -> Iterator[Path]:
-  """Yields `.conversion`, locked; what nothing was put into is removed again."""
-  is_new = not dataset_dir.exists()
+  """Yields `.conversion`; what nothing was put into is removed again."""
   work_dir = dataset_dir / WORK_FOLDER
-  work_dir.mkdir(parents=True, exist_ok=True)
-  with open(work_dir / 'lock', 'w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, whatever happens
-    except BlockingIOError:
-      raise BlockingIOError(
-        errno.EAGAIN, 'another conversion is writing there', str(dataset_dir)
-      ) from None
-    files.sweep(work_dir, '.*')
-    try:
-      yield work_dir
-    finally:
-      if work_dir.exists() and os.listdir(work_dir) == ['lock']:
-        shutil.rmtree(work_dir)
-        if is_new and not os.listdir(dataset_dir):
-          dataset_dir.rmdir()
+  work_dir.mkdir(exist_ok=True)
+  files.sweep(work_dir, '.*')
+  try:
+    yield work_dir
+  finally:
+    if work_dir.exists() and not os.listdir(work_dir):
+      work_dir.rmdir()
 
 
 def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
@@ -286,6 +276,7 @@ def _run(
   options: Options,
   work_dir: Path,
   processes: futures.ProcessPoolExecutor | None,
+  lock: FolderLock,
 ) -> list[ShardReport]:
   """Has the jobs done that are not; returns the reports of all, in order."""
   from tqdm import tqdm  # here: reading records needs no progress bar
@@ -302,6 +293,7 @@ def _run(
   try:
     with contextlib.closing(done), tqdm(total=total, unit=' images', disable=None) as bar:
       for report in done:
+        lock.check()
         reports[report.shard.name] = report
         bar.update(sum(report.label_counts.values()) + len(report.skipped))
   except BaseException:

@@ -18,6 +18,8 @@ from slim_inception.datasets.files import some as some
 from slim_inception.datasets.files import sweep as sweep
 from slim_inception.datasets.files import temporary_path as temporary_path
 from slim_inception.datasets.files import write_json as write_json
+from slim_inception.datasets.folder_lock import FolderLock as FolderLock
+from slim_inception.datasets.folder_lock import locked_folder as locked_folder
 
 
 @contextlib.contextmanager

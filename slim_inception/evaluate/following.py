@@ -43,9 +43,15 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
     What `metrics.json` holds, for each checkpoint.
 
   Raises:
-    ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
+    ValueError, OSError: a flag, the data or a checkpoint is not as it should be, or another
+      evaluation owns `eval_dir`.
     TimeoutError: there was no checkpoint at all.
   """
+  with files.locked_folder(request.config.results.eval_dir, run.PURPOSE) as lock:
+    yield from _follow(request, lock)
+
+
+def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]]:
   config, devices = request.config.results, request.config.devices
   (member,) = request.ensemble.members
   train_dir = member.checkpoint_path
@@ -56,7 +62,6 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
     return
   cluster = Cluster(make_strategy(devices.num_clones, devices.clone_on_cpu))
   evaluation = Evaluation(request, cluster)
-  os.makedirs(config.eval_dir, exist_ok=True)
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)
   while True:
@@ -69,7 +74,7 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
           raise
         continue  # deleted by the run, which keeps the newest only
       assert outcome  # this process is the only one
-      metrics = run.write(config, evaluation, outcome)
+      metrics = run.write(config, lock, evaluation, outcome)
       _remember(config.eval_dir, writer, _step_of(prefix), metrics)
       done.add(_step_of(prefix))
       patience.renew()

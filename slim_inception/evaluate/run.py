@@ -1,16 +1,20 @@
 """One evaluation from its flags to its files."""
 
+import contextlib
 import os
 from typing import Any
 
+from slim_inception import files
 from slim_inception.cluster import LOST_WORKER_ERRORS, make_cluster
 from slim_inception.evaluate import image_grid, report, results
 from slim_inception.evaluate.config import Request, ResultsConfig
 from slim_inception.evaluate.evaluator import Evaluation, Outcome
+from slim_inception.files import FolderLock
 from slim_inception.nets import checkpoints
 
 REPORT_FILE = 'report.html'
 IMAGE_FILE = 'predictions.png'
+PURPOSE = 'evaluation'  # which an eval_dir has one of at a time
 _MISTAKES = 60  # in the report's gallery
 
 
@@ -21,26 +25,36 @@ def evaluate(request: Request) -> dict[str, Any] | None:
     What `metrics.json` holds; None on workers other than the chief.
 
   Raises:
-    ValueError, OSError: a flag, the data or a checkpoint is not as it should be.
+    ValueError, OSError: a flag, the data or a checkpoint is not as it should be, or another
+      evaluation owns `eval_dir`.
   """
-  devices = request.config.devices
+  config, devices = request.config.results, request.config.devices
   cluster = make_cluster(devices.num_clones, devices.clone_on_cpu)
   try:
-    evaluation = Evaluation(request, cluster)
-    members = request.ensemble.members
-    outcome = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in members])
+    with contextlib.ExitStack() as stack:
+      if cluster.is_chief:  # who alone writes
+        lock = stack.enter_context(files.locked_folder(config.eval_dir, PURPOSE))
+      evaluation = Evaluation(request, cluster)
+      members = request.ensemble.members
+      outcome = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in members])
+      return outcome and write(config, lock, evaluation, outcome)
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
     raise ConnectionError('another worker is gone; start the evaluation on all again') from error
-  return outcome and write(request.config.results, evaluation, outcome)
 
 
-def write(config: ResultsConfig, evaluation: Evaluation, outcome: Outcome) -> dict[str, Any]:
-  """Writes tables, images and report; returns what `metrics.json` holds."""
+def write(
+  config: ResultsConfig, lock: FolderLock, evaluation: Evaluation, outcome: Outcome
+) -> dict[str, Any]:
+  """Writes tables, images and report into `eval_dir`, which the process owns.
+
+  Returns:
+    What `metrics.json` holds.
+  """
   dataset, predictions = evaluation.dataset, outcome.predictions
   names = dataset.labels_to_names
-  os.makedirs(config.eval_dir, exist_ok=True)
+  lock.check()
   if config.num_example_images:
     shown = predictions.record_indices[: config.num_example_images].tolist()
     thumbnails = report.make_thumbnails(dataset.paths, dataset.schema, shown)

@@ -4,11 +4,13 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from slim_inception import files
 from slim_inception.cluster import LOST_WORKER_ERRORS, Cluster, lost_worker, make_cluster
 from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
@@ -38,7 +40,8 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
 
   Raises:
     ValueError, OSError: a flag, the data or a checkpoint is not as it should be; the loss is not
-      finite; another worker is gone. The last checkpoint stays as it is.
+      finite; another worker is gone; another training owns `train_dir`. The last checkpoint stays
+      as it is.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
   dataset = _open(config.data)
@@ -51,8 +54,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     logging.set_verbosity(logging.WARNING)
   stopped_by, train_dir = 0, config.run.train_dir
   try:
-    if run := make_run(config, dataset, num_classes, cluster, evaluate):
-      stopped_by = loop.train(run)
+    with files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext():
+      if run := make_run(config, dataset, num_classes, cluster, evaluate):
+        stopped_by = loop.train(run)
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
@@ -111,7 +115,6 @@ def make_run(
   if dataset.paths:
     input_pipeline.check_images(source, plan.image_size)
   if cluster.is_chief:
-    os.makedirs(config.run.train_dir, exist_ok=True)
     facts = {**plan._asdict(), 'start': plan.start._asdict()}
     config_lib.write(config.run.train_dir, config, facts)
   return loop.Run(

@@ -1,6 +1,5 @@
 """What all converters share: nothing overwritten, nothing lost, the same bytes whoever runs."""
 
-import fcntl
 import importlib.util
 import os
 import pathlib
@@ -12,6 +11,7 @@ import time
 
 import pytest
 from slim_inception.datasets import conversion, image_folder, runners, shards
+from slim_inception.datasets.folder_lock import locked_folder
 
 from tests.datasets.odd_images import JPEG, digest, tree
 
@@ -68,14 +68,27 @@ def test_killed_after_dataset_json(tmp_path, monkeypatch):
 
 def test_only_one_conversion_at_a_time(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
-  (out / '.conversion').mkdir(parents=True)
-  with open(out / '.conversion' / 'lock', 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(BlockingIOError, match='another conversion is writing there') as error:
+  with locked_folder(out, 'conversion'):
+    with pytest.raises(BlockingIOError, match='another conversion writes there: host') as error:
       image_folder.convert(str(root), out)
     assert error.value.filename == str(out)
-    assert (out / '.conversion' / 'lock').exists()  # the other's
   image_folder.convert(str(root), out)
+  assert not list(out.glob('.*'))
+
+
+def test_a_folder_that_is_removed_during_a_conversion(tmp_path, monkeypatch):
+  """No shard stands alone in a folder of the same name."""
+  root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
+
+  def remove(path, examples, write_shard=shards.write_shard):
+    if '00001' in path:
+      shutil.rmtree(out)
+    return write_shard(path, examples)
+
+  monkeypatch.setattr(shards, 'write_shard', remove)
+  with pytest.raises(FileNotFoundError, match='removed or replaced while this conversion wrote'):
+    image_folder.convert(str(root), out)
+  assert not out.exists()
 
 
 def test_bad_image_stops_on_request(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
 
-from slim_inception.evaluate import following
+from slim_inception.evaluate import following, run
 from slim_inception.evaluate.config import resolve
 from tests import records, tiny
 
@@ -43,10 +43,10 @@ def follow(train_dir, data, timeout_secs):
 def test_each_checkpoint_once_until_the_last(tmp_path, data, add_checkpoint, monkeypatch):
   monkeypatch.setattr(following, '_POLL_SECS', 0.05)
   add_checkpoint(10)
-  run = threading.Timer(1.0, add_checkpoint, [30])
-  run.start()
+  training = threading.Timer(1.0, add_checkpoint, [30])
+  training.start()
   found = follow(tmp_path, data, 60.0)
-  run.join()
+  training.join()
   assert [metrics['checkpoint'][-2:] for metrics in found] == ['10', '30']
   history = following.read_history(str(tmp_path / 'eval'))
   assert [(e['step'], e['num_images'], e['top_1']) for e in history] == [
@@ -70,6 +70,22 @@ def test_a_restart_goes_on(tmp_path, data, add_checkpoint):
   shutil.copy(tmp_path / 'model.ckpt-20.index', tmp_path / 'model.ckpt-25.index')  # half of one
   found = follow(tmp_path, data, 0.2)
   assert [metrics['checkpoint'][-2:] for metrics in found] == ['20']
+
+
+def test_one_evaluation_at_a_time_in_an_eval_dir(tmp_path, data, add_checkpoint):
+  add_checkpoint(10)
+  flags = {'checkpoint_path': str(tmp_path), 'dataset_dir': str(data)}
+  following_one = following.follow(resolve({**flags, 'follow': True}))
+  next(following_one)
+  with pytest.raises(BlockingIOError, match='another evaluation writes there: host'):
+    run.evaluate(resolve(flags))
+  elsewhere = run.evaluate(resolve({**flags, 'eval_dir': str(tmp_path / 'elsewhere')}))
+  assert elsewhere['num_images'] == 9
+  shutil.rmtree(tmp_path / 'eval')
+  add_checkpoint(20)
+  with pytest.raises(FileNotFoundError, match='removed or replaced while this evaluation wrote'):
+    next(following_one)
+  assert not (tmp_path / 'eval').exists()
 
 
 def test_nothing_to_follow(tmp_path, data, add_checkpoint):

@@ -1,9 +1,12 @@
 """What goes wrong around a run: disks fill, files break and vanish; nothing good is lost."""
 
+import contextlib
 import os
 import pathlib
+import platform
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -59,6 +62,31 @@ def test_full_disk_while_saving(data, small_disk):
   trainer.train(config(data, run, 2))
   assert steps_of(run) == [1, 2]
   assert checkpoints.latest(run) == str(run / 'model.ckpt-2')
+
+
+def test_a_second_training_is_refused_and_an_evaluation_is_not(data, tmp_path):
+  """Until the first is killed; then the next goes on."""
+  run, steps = tmp_path / 'run', {'save_interval_steps': 5, 'max_to_keep': 1000}
+  first = processes.start(data=data, train_dir=run, max_number_of_steps=10**6, **steps)
+  with contextlib.closing(first):
+    processes.wait_for_step(run, 11, first)
+    first.send_signal(signal.SIGSTOP)
+    others = [
+      processes.start(data=data, train_dir=run, max_number_of_steps=10**6, **steps),
+      processes.command('eval', checkpoint_path=run, dataset_split_name='train'),
+    ]
+    (status, said), (evaluated, figures) = processes.finish(*others)
+    who = rf'host {re.escape(platform.node())}, process {first.pid}, since '
+    assert status == 1
+    assert re.search(rf'slim-inception train: {run}: another training writes there: {who}', said)
+    assert evaluated == 0 and 'num_images 24' in figures, figures
+    first.send_signal(signal.SIGCONT)
+    reached = processes.metrics(run)[-1]['step']
+    processes.wait_for_step(run, reached + 5, first)
+  assert (run / '.training.lock').exists()
+  trainer.train(config(data, run, reached + 6, batch_size=4, **steps))
+  assert steps_of(run)[-1] >= reached + 6
+  assert not (run / '.training.lock').exists()
 
 
 def flip(path, position):
