@@ -18,7 +18,10 @@ from absl import logging
 EMA_SUFFIX = '/ExponentialMovingAverage'
 
 INDEX, DATA = '.index', '.data-00000-of-00001'
-SUFFIXES = (DATA, INDEX)  # of the files of a checkpoint; the index last: without it there is none
+# Of the files of a checkpoint as `save` writes it; the index last: without it there is none.
+SUFFIXES = (DATA, INDEX)
+_SHARD = r'\.data-(\d{5})-of-(\d{5})'  # of one that several processes wrote
+_OF_A_PART = re.compile(rf'(?:\.index|\.meta|{_SHARD})$')
 
 
 class Restored(NamedTuple):
@@ -44,11 +47,15 @@ def resolve(path: str | os.PathLike) -> str:
     if prefix is None:
       raise FileNotFoundError(f'{path} holds no checkpoint')
     return prefix
-  for suffix in (*SUFFIXES, '.meta'):  # what people paste
-    path = path.removesuffix(suffix)
+  path = prefix_of(path)  # people paste the names of files
   if not (os.path.exists(path + INDEX) or os.path.exists(path)):
     raise FileNotFoundError(f'No checkpoint {path}: neither {path}{INDEX} nor {path} exists')
   return path
+
+
+def prefix_of(path: str) -> str:
+  """The prefix of the checkpoint that a file is a part of, by its name; else `path` itself."""
+  return _OF_A_PART.sub('', path)
 
 
 def latest(directory: str | os.PathLike) -> str | None:
@@ -125,9 +132,15 @@ def numbered(directory: str) -> list[str]:
 
 def is_complete(prefix: str) -> bool:
   """Whether all files of a checkpoint are there (not: whether they are sound)."""
-  if os.path.exists(prefix + INDEX):
-    return os.path.exists(prefix + DATA)
-  return os.path.isfile(prefix)  # the format of one file
+  if not os.path.exists(prefix + INDEX):
+    return os.path.isfile(prefix)  # the format of one file
+  directory, base = os.path.split(prefix)
+  shards = {  # {(number of a data file, how many they are)}
+    (int(match[1]), int(match[2]))
+    for name in os.listdir(directory or '.')
+    if (match := re.fullmatch(re.escape(base) + _SHARD, name))
+  }
+  return any(count and all((i, count) in shards for i in range(count)) for _, count in shards)
 
 
 def shapes(path: str | os.PathLike) -> dict[str, list[int]]:
@@ -148,7 +161,8 @@ def _reader(prefix: str):
 
 
 def _first_line(error: Exception) -> str:
-  return str(getattr(error, 'message', None) or error).splitlines()[0]
+  text = str(getattr(error, 'message', None) or error).splitlines()[0]
+  return re.sub(r'\{\{.*?\}\} | \[Op:\w+\]', '', text)  # TensorFlow's names of nodes
 
 
 def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
@@ -159,14 +173,24 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
     ValueError: it cannot be read, or a name is not in it.
   """
   prefix = resolve(path)
-  reader = _reader(prefix)
+  types = _reader(prefix).get_variable_to_dtype_map()
   for name in names:
-    if not reader.has_tensor(name):
+    if name not in types:
       raise ValueError(f'{prefix} has no {name}')
+  if not names:
+    return {}
   try:
-    return {name: tf.convert_to_tensor(reader.get_tensor(name)) for name in names}
-  except (tf.errors.OpError, RuntimeError, IndexError) as error:  # a flipped byte, a cut file
+    # Not the reader's get_tensor: it knows no partitioned variables of the single-file format.
+    with tf.device('/cpu:0'):
+      values = tf.raw_ops.RestoreV2(
+        prefix=prefix,
+        tensor_names=list(names),
+        shape_and_slices=[''] * len(names),
+        dtypes=[types[name] for name in names],
+      )
+  except tf.errors.OpError as error:  # a flipped byte, a cut file
     raise ValueError(f'{prefix} is damaged: {_first_line(error)}') from error
+  return dict(zip(names, values, strict=True))
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]) -> None:

@@ -48,6 +48,51 @@ def test_slims_savers_open_here(variables, tmp_path, version):
   np.testing.assert_array_equal(variables['Net/Logits/biases'], [2, 2])
 
 
+@pytest.mark.parametrize(
+  'saver',
+  [{'write_version': tf1.train.SaverDef.V1}, {'write_version': tf1.train.SaverDef.V2}],
+  ids=['V1', 'V2'],
+)
+def test_partitioned_variables_are_whole(tmp_path, saver):
+  values = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+  with tf.Graph().as_default(), tf1.Session() as session:
+    parts = tf1.get_variable(
+      'Net/Conv/weights',
+      shape=(7, 2),
+      initializer=lambda shape, dtype=None, partition_info=None: values[
+        partition_info.var_offset[0] :
+      ][: shape[0]],
+      partitioner=tf1.fixed_size_partitioner(3),
+    )
+    assert len(list(parts)) == 3
+    session.run(tf1.global_variables_initializer())
+    tf1.train.Saver(**saver).save(session, str(tmp_path / 'model.ckpt'))
+  variable = tf.Variable(tf.zeros((7, 2)))
+  checkpoints.restore({'Net/Conv/weights': variable}, tmp_path / 'model.ckpt')
+  np.testing.assert_array_equal(variable, values)
+
+
+def test_several_data_files_are_one_checkpoint(variables, tmp_path):
+  """As tf.compat.v1.train.Saver(sharded=True) writes it on several devices."""
+  prefix = str(tmp_path / 'model.ckpt-5')
+  parts = [f'{tmp_path}/part{i}' for i in range(2)]
+  for part, name in zip(parts, variables, strict=True):
+    checkpoints.save(part, {name: variables[name] + 3})
+  tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=prefix)
+  files = sorted(path.name for path in tmp_path.iterdir())
+  ends = ['data-00000-of-00002', 'data-00001-of-00002', 'index']
+  assert files == [f'model.ckpt-5.{end}' for end in ends]
+  tf1.train.update_checkpoint_state(str(tmp_path), prefix)
+  assert checkpoints.latest_sound(tmp_path) == prefix
+  assert {checkpoints.resolve(tmp_path / name) for name in files} == {prefix}
+  checkpoints.restore(variables, tmp_path)
+  np.testing.assert_array_equal(variables['Net/Logits/biases'], [3, 3])
+  (tmp_path / files[1]).unlink()
+  assert not checkpoints.is_complete(prefix)
+  with pytest.raises(FileNotFoundError, match='model.ckpt-5 is not there, nor any other'):
+    checkpoints.latest(tmp_path)
+
+
 def test_directory_means_its_latest(variables, tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no checkpoint'):
     checkpoints.resolve(tmp_path)
@@ -132,7 +177,7 @@ def test_flipped_byte_and_cut_file_are_said(variables, tmp_path):
   data = tmp_path / 'model.ckpt.data-00000-of-00001'
   whole = data.read_bytes()
   data.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-  with pytest.raises(ValueError, match='model.ckpt is damaged'):
+  with pytest.raises(ValueError, match='model.ckpt is damaged: TensorBundle at'):
     checkpoints.restore(variables, prefix)
   data.write_bytes(whole[: len(whole) // 2])
   with pytest.raises(ValueError, match='model.ckpt is damaged'):

@@ -4,7 +4,6 @@ CI has neither PyTorch nor these: there `test_convert_safetensors.py` tests name
 turning of kernels alone.
 """
 
-import contextlib
 import pathlib
 
 import numpy as np
@@ -17,21 +16,10 @@ from tests import golden
 from tests.nets.test_convert_safetensors import DIGESTS, digest
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+TORCHVISION = pytest.importorskip('torchvision', reason='torchvision is not installed')
+TIMM = pytest.importorskip('timm', reason='timm is not installed')
 
 SIDE = 107
-
-
-def import_timm():
-  """timm wants torchvision, whose CUDA build wants two operators, unused here, to be known."""
-  library = torch.library.Library('torchvision', 'FRAGMENT')
-  for name in ('nms', 'qnms'):
-    with contextlib.suppress(RuntimeError):  # torchvision has its own
-      library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-  torchvision = pytest.importorskip('torchvision', reason='torchvision is not installed')
-  return pytest.importorskip('timm', reason='timm is not installed'), torchvision, library
-
-
-TIMM, TORCHVISION, _LIBRARY = import_timm()
 
 
 def randomize(model, seed=0):
