@@ -12,6 +12,14 @@ from typing import Any
 # .<name of the file>.<host>-<process>.partial; what TensorFlow writes under a prefix has a suffix.
 _TEMPORARY = re.compile(r'\.(?P<name>.+)\.[^.]+-\d+\.partial(\..+)?', re.DOTALL)
 
+# Folders of macOS' zips, of Synology's and QNAP's disks, of file systems and of Windows.
+_OF_SYSTEMS = frozenset(
+  [
+    '__MACOSX', '@eaDir', '@__thumb', '#recycle', '#snapshot', 'lost+found', '$RECYCLE.BIN',
+    'System Volume Information', '__pycache__',
+  ]
+)  # fmt: skip
+
 
 def temporary_path(path: str | os.PathLike) -> Path:
   """Where this process writes what is to become `path`: a hidden name in the same folder.
@@ -89,21 +97,31 @@ def read_json(path: str | os.PathLike) -> Any:
     raise ValueError(f'{os.fspath(path)} is no valid JSON: {error}') from error
 
 
+class EndsEarlyError(OSError):
+  """A file has fewer bytes than it was said to have."""
+
+
 def read_at(path: str, offset: int, size: int) -> bytes:
-  """Reads that many bytes; raises OSError where the file ends before."""
+  """Reads that many bytes; raises EndsEarlyError where the file ends before."""
   descriptor = os.open(path, os.O_RDONLY)
   try:
-    content = os.pread(descriptor, size, offset)
+    end = os.fstat(descriptor).st_size
+    content = os.pread(descriptor, size, offset) if offset + size <= end else b''
   finally:
     os.close(descriptor)
   if len(content) != size:
-    raise OSError(f'{path} ends at byte {offset + len(content)}: it was longer when it was listed')
+    raise EndsEarlyError(f'{path} ends at byte {end}: it was longer when it was listed')
   return content
 
 
+def is_visible(name: str) -> bool:
+  """Whether an entry of a folder or archive is the user's: not hidden, and of no system's own."""
+  return name[:1] != '.' and name not in _OF_SYSTEMS
+
+
 def subfolders(folder: Path) -> list[Path]:
-  """Visible folders in a folder, by name."""
-  return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.')
+  """Visible folders in a folder, by name; those that are not to be looked at are no folders."""
+  return sorted(path for path in folder.iterdir() if is_visible(path.name) and os.path.isdir(path))
 
 
 def readable(path: str | os.PathLike) -> str:
@@ -117,7 +135,8 @@ def source_path(source: str | None, expected: str, is_folder: bool = False) -> P
 
   Raises:
     ValueError: there is no source.
-    OSError: it does not exist, or `is_folder` is set and it is none.
+    OSError: it does not exist, is neither a file nor a folder, or `is_folder` is set and it is
+      none.
   """
   if not source:
     raise ValueError(f'--source is needed: {expected}')
@@ -126,6 +145,8 @@ def source_path(source: str | None, expected: str, is_folder: bool = False) -> P
     raise FileNotFoundError(f'source {source} does not exist; expected {expected}')
   if is_folder and not path.is_dir():
     raise NotADirectoryError(f'source {source} is no folder; expected {expected}')
+  if not (path.is_dir() or path.is_file()):  # reading a FIFO may wait for ever
+    raise OSError(f'source {source} is neither a file nor a folder; expected {expected}')
   return path.absolute()
 
 

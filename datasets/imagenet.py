@@ -11,6 +11,7 @@ EXIF orientation included, as in everyone's published numbers; CMYK and PNG file
 
 import collections
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import conversion, files, imagenet_boxes, shard_job, sources
+from .images import BadImageError
 
 NUM_CLASSES = 1001
 SPLIT_SIZES = {'train': 1_281_167, 'validation': 50_000}
@@ -26,7 +28,10 @@ EXPECTED = (
   "or Hugging Face's parquet files; several paths with commas between"
 )
 _SHARDS = {'train': 1024, 'validation': 128}
-_SPLIT_FOLDERS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
+_SPLIT_FOLDERS = {
+  'train': 'train', 'training': 'train', 'validation': 'validation', 'valid': 'validation',
+  'val': 'validation', 'test': 'test', 'testing': 'test',
+}  # fmt: skip
 _SPLIT_NAMES = {'ILSVRC2012_val_': 'validation', 'ILSVRC2012_test_': 'test'}
 _WNID = re.compile(r'n\d{8}')
 _VALIDATION = re.compile(r'ILSVRC2012_val_(\d{8})')
@@ -35,7 +40,9 @@ _SLIM_LABELS = 'imagenet_2012_validation_synset_labels.txt'
 _IMAGES = ('.jpeg', '.jpg', '.png')
 _CONTRADICTION = 'images whose folder is of another class than their name; the folder counts'
 _BOXES_TWICE = 'images whose boxes are given twice; the first are taken'
-_NO_IMAGES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh')
+_NO_IMAGES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh', '.cls', '.json')
+_SHARD_NUMBER = re.compile(r'\d+(?=\.tar$)')  # of WebDataset's imagenet1k-train-0003.tar
+_BOXLESS = 'lists without a box: lines name,xmin,ymin,xmax,ymax are expected'
 
 
 def _data(name: str) -> str:
@@ -103,11 +110,12 @@ def _parse_folder(folder: str) -> tuple[str, str, str]:
   names = [name.removesuffix('.tar') for name in folders]
   classes = [i for i, name in enumerate(names) if _WNID.fullmatch(name)]
   wnid = names[classes[-1]] if classes else ''
-  splits = [i for i, name in enumerate(folders) if name in _SPLIT_FOLDERS]
+  splits = [i for i, name in enumerate(folders) if name.lower() in _SPLIT_FOLDERS]
   if splits:
     last = splits[-1]
-    return _SPLIT_FOLDERS[folders[last]], '/'.join(folders[: last + 1]), wnid
-  return '', '/'.join(folders[: classes[-1]] if classes else folders), wnid
+    return _SPLIT_FOLDERS[folders[last].lower()], '/'.join(folders[: last + 1]), wnid
+  root = '/'.join(folders[: classes[-1]] if classes else folders)
+  return '', _SHARD_NUMBER.sub('*', root), wnid
 
 
 class _Contents:
@@ -134,11 +142,15 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   paths = _paths(source)
   contents = _Contents()
   for path in paths:
-    _sort(sources.walk(path, work_dir), str(path.parent), contents)
+    base = os.path.dirname(os.path.abspath(path))
+    links: list[str] = []
+    _sort(sources.walk(path, work_dir, links), base, contents)
+    contents.ignored[sources.NOT_FOLLOWED] += links
   _add_flat_validation(contents)
   splits = {split: items for split, items in contents.items.items() if items}
   if not splits:
-    raise ValueError(f'no images of ImageNet in {source}; expected {EXPECTED}')
+    ignored = '; '.join(_ignored(contents)) or 'nothing that looks like one'
+    raise ValueError(f'no images of ImageNet in {source} ({ignored}); expected {EXPECTED}')
   return conversion.Plan(
     name='imagenet',
     splits=splits,
@@ -231,21 +243,32 @@ def _read_list(entry: sources.Entry, name: str, contents: _Contents) -> None:
       contents.ignored[_BOXES_TWICE].append(name)
     elif boxes:
       contents.boxes[stem] = boxes
-  elif name in _LISTS:
-    lines = entry.source.read().decode('utf-8', 'replace').splitlines()
+    return
+  is_boxes = name.endswith('.csv') and not name.startswith('LOC_') and name not in _LISTS
+  if name not in _LISTS and not is_boxes:
+    return
+  try:
+    content = entry.source.read()
+  except BadImageError as error:
+    contents.ignored['lists that cannot be read'].append(f'{entry.path} ({error})')
+    return
+  if is_boxes:
+    _add_boxes(entry.path, content, contents)
+  else:
+    lines = content.decode('utf-8', 'replace').splitlines()
     _add_listed(entry.path, _LISTS[name](lines), contents)
-  elif name.endswith('.csv') and not name.startswith('LOC_'):
-    _add_boxes(entry, contents)
 
 
-def _add_boxes(entry: sources.Entry, contents: _Contents) -> None:
+def _add_boxes(path: str, content: bytes, contents: _Contents) -> None:
   """Takes slim's CSV, but for images that have boxes already."""
   boxes: dict[str, bytes] = collections.defaultdict(bytes)
   try:
-    for image, box in imagenet_boxes.read_csv(entry.source.read()):
+    for image, box in imagenet_boxes.read_csv(content):
       boxes[shard_job.stem(image)] += box
   except ValueError as error:
-    raise ValueError(f'{entry.path}: {error}') from error
+    raise ValueError(f'{path}: {error}') from error
+  if not any(boxes.values()):
+    contents.ignored[_BOXLESS].append(path)
   contents.ignored[_BOXES_TWICE] += boxes.keys() & contents.boxes.keys()
   contents.boxes = {**boxes, **contents.boxes}
 
@@ -286,9 +309,16 @@ def _caffe_labels(lines: list[str]) -> dict[str, str]:
   return {stem: order[number] for stem, number in zip(stems, numbers, strict=True)}
 
 
+def _tiny_labels(lines: list[str]) -> dict[str, str]:
+  """Tiny ImageNet's lines val_0.JPEG n03444034 0 32 44 62, of classes that ImageNet has too."""
+  pairs = [line.split()[:2] for line in lines if len(line.split()) == 6]
+  return {shard_job.stem(name): wnid for name, wnid in pairs if wnid in synsets()}
+
+
 _LISTS = {
   'LOC_val_solution.csv': _kaggle_labels,
   'val.txt': _caffe_labels,
+  'val_annotations.txt': _tiny_labels,
   _SLIM_LABELS: _slim_labels,
 }
 
@@ -344,9 +374,7 @@ def _notes(contents: _Contents) -> list[str]:
       f'{len(elsewhere)} validation images lie in folders of another class than ImageNet says; '
       f'the folder counts: {files.some(elsewhere)}'
     )
-  for reason, names in contents.ignored.items():
-    if names:
-      notes.append(f'{len(names):,} {reason}: {files.some(sorted(set(names)))}')
+  notes += _ignored(contents)
   if contents.boxes:
     with_boxes = sum(
       shard_job.stem(item.filename) in contents.boxes
@@ -359,9 +387,17 @@ def _notes(contents: _Contents) -> list[str]:
   return notes
 
 
+def _ignored(contents: _Contents) -> list[str]:
+  return [
+    f'{len(names):,} {reason}: {files.some(sorted(set(names)))}'
+    for reason, names in contents.ignored.items()
+    if names
+  ]
+
+
 def _layout(root: str, first: str) -> str:
   """What the root of a split is, in words."""
-  below = first[len(root) :].strip('/').split('/')
+  below = first.split('/')[root.count('/') + 1 :]
   by_class = 'class tars in ' if below[0].endswith(sources.TAR) else 'class folders in '
   archives = [kind for kind in ('tar', 'zip', 'parquet') if f'.{kind}' in root]
   return f'{by_class if len(below) > 1 else ""}{archives[-1] if archives else "folder"}'

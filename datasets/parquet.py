@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -39,7 +40,8 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
   """Yields the images of a file, unpacking it first if need be.
 
   Raises:
-    ValueError: pyarrow is not installed, the file is damaged or holds no images with labels.
+    ValueError: pyarrow is not installed, the file is damaged or holds no images with labels, e.g.
+      paths of images alone.
     OSError: the disk is full.
   """
   status = path.stat()
@@ -81,9 +83,21 @@ def _write_out(path: Path, unpacked: Path) -> list[tuple[str | None, int, int]]:
       with open(temporary, 'wb', buffering=1 << 20) as file:
         for batch in table.iter_batches(batch_size=64, columns=list(_COLUMNS)):
           for row in batch.to_pylist():
-            content = row['image']['bytes']
+            name, content = _name_and_content(row['image'])
             file.write(content)
-            images.append((row['image'].get('path'), row['label'], len(content)))
+            images.append((name, row['label'], len(content)))
+      if images and not any(size for *_, size in images):
+        path_of_first = f', such as {images[0][0]}' if images[0][0] else ''
+        raise ValueError(f'it holds paths of images{path_of_first}, not the images themselves')
   except (pyarrow.ArrowException, ValueError, TypeError, KeyError) as error:
     raise ValueError(f'{path} is no parquet file of labelled images: {error}') from error
   return images
+
+
+def _name_and_content(image: Any) -> tuple[str | None, bytes]:
+  """Those of a cell, a struct of path and bytes; a cell without bytes is an empty file."""
+  if isinstance(image, str):
+    return image, b''
+  if not isinstance(image, dict | None):
+    raise ValueError(f"'image' is {type(image).__name__}, expected a struct of path and bytes")
+  return (image or {}).get('path'), (image or {}).get('bytes') or b''

@@ -5,12 +5,14 @@ read in place: what is listed is where the bytes are, and nothing is unpacked to
 files excepted, see `parquet.py`).
 """
 
+import errno
 import io
 import operator
 import os
+import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -20,9 +22,15 @@ from . import files, parquet, zips
 from .images import BadImageError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
+NOT_FOLLOWED = 'links to folders that lie above or are read elsewhere, which are not followed'
 _TAR_MAGIC_OFFSET = 257
 _NAME = operator.attrgetter('name')
 ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES
+# What an entry of a folder may raise while all others can be read: others, such as too many open
+# files, are of the whole.
+_OF_ONE_ENTRY = frozenset(
+  [errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.ESTALE]
+)
 
 
 class Source(Protocol):
@@ -57,7 +65,12 @@ class File(NamedTuple):
   size: int
 
   def read(self) -> bytes:
-    return files.read_at(f'{self.folder}/{self.name}', 0, self.size)
+    try:
+      return files.read_at(f'{self.folder}/{self.name}', 0, self.size)
+    except OSError as error:
+      if not os.path.isdir(self.folder):  # the disk is gone, not the file
+        raise
+      raise BadImageError(_reason(error)) from error
 
 
 class Slice(NamedTuple):
@@ -116,21 +129,23 @@ class Entry(NamedTuple):
   label: int | None = None  # the number that a parquet file gives it
 
 
-def walk(path: Path, work_dir: Path) -> Iterator[Entry]:
+def walk(path: Path, work_dir: Path, links: list[str] | None = None) -> Iterator[Entry]:
   """Yields every visible file in a folder or archive, and in the archives within, by name.
 
   The path of an entry begins with the name of `path` itself; `parquet` puts images that cannot be
-  read in place into `work_dir`.
+  read in place into `work_dir`, and `walk_folder` links that are not followed into `links`.
 
   Raises:
     ValueError: an archive is damaged or cut short.
     OSError: something cannot be read.
   """
-  name = files.readable(path.resolve().name)
+  path = Path(os.path.abspath(path))
+  name = files.readable(path.name)
   if not path.is_dir():
     yield from _walk_file(str(path), name, work_dir)
     return
-  for entry in walk_folder(path, f'{name}/'):
+  os.scandir(path).close()  # of what is below, an error is an entry of its own
+  for entry in walk_folder(path, f'{name}/', links):
     if isinstance(entry.source, File) and entry.source.name.endswith(ARCHIVES):
       archive = os.path.join(entry.source.folder, entry.source.name)
       yield from _walk_file(archive, entry.path, work_dir)
@@ -139,26 +154,86 @@ def walk(path: Path, work_dir: Path) -> Iterator[Entry]:
 
 
 def walk_folder(
-  folder: str | os.PathLike, prefix: str = '', above: tuple[str, ...] = ()
+  folder: str | os.PathLike,
+  prefix: str = '',
+  links: list[str] | None = None,
+  others: Collection[str] = (),
 ) -> Iterator[Entry]:
-  """Yields every visible file in a folder and the folders below it, by name; archives as files.
+  """Yields every visible file in a folder, by name, and then in those below; archives as files.
 
-  `prefix` is put before the paths, which are relative to the folder.
+  A link to a folder is followed after all that lies there, and not at all if it leads to where
+  files come from already: to a folder above, below, or one of `others` or in it. So each file comes
+  once. What cannot be listed, and what is neither a file nor a folder, is `Unreadable`.
+
+  Args:
+    folder: where to begin.
+    prefix: put before the paths, which are relative to the folder.
+    links: gets the paths of the links that are not followed.
+    others: real paths of folders that are walked apart from this one.
   """
   real = os.path.realpath(folder)
-  if real in above:  # a link back to a folder on the way
-    return
-  folder = os.fspath(folder)
-  with os.scandir(folder) as entries:
-    visible = sorted((entry for entry in entries if entry.name[0] != '.'), key=_NAME)
-  for entry in visible:
-    path = prefix + files.readable(entry.name)
-    if entry.is_file():
-      yield Entry(path, File(folder, entry.name, entry.stat().st_size))
-    elif entry.is_dir():
-      yield from walk_folder(entry.path, f'{path}/', (*above, real))
-    elif entry.is_symlink():
-      yield Entry(path, Unreadable('a link to nothing'))
+  others = [other for other in others if other != real]
+  walked: set[str] = set()
+  pending = [(os.fspath(folder), prefix)]
+  while pending:
+    linked: list[tuple[str, str]] = []
+    for path, inner in sorted(pending, key=lambda link: (link[1].count('/'), link)):
+      target = os.path.realpath(path)
+      is_above = target != real and any(_is_within(other, target) for other in (real, *others))
+      is_elsewhere = any(_is_within(target, other) for other in others)
+      if target in walked or is_above or is_elsewhere:
+        if links is not None:
+          links.append(inner.rstrip('/'))
+      else:
+        yield from _walk_real(path, target, inner, walked, linked)
+    pending = linked
+
+
+def _is_within(path: str, folder: str) -> bool:
+  return path == folder or path.startswith(folder.rstrip('/') + '/')
+
+
+def _walk_real(
+  folder: str, real: str, prefix: str, walked: set[str], linked: list[tuple[str, str]]
+) -> Iterator[Entry]:
+  """Walks what lies in a folder; links to folders, with their prefixes, go into `linked`."""
+  pending = [(folder, real, prefix)]
+  while pending:
+    folder, real, prefix = pending.pop()
+    if real in walked:
+      continue
+    walked.add(real)
+    entries: list[os.DirEntry[str]] = []
+    try:
+      with os.scandir(folder) as listing:
+        entries.extend(entry for entry in listing if files.is_visible(entry.name))
+    except OSError as error:
+      yield Entry(prefix.rstrip('/'), Unreadable(_reason(error)))
+    subfolders = []
+    for entry in sorted(entries, key=_NAME):
+      path = prefix + files.readable(entry.name)
+      try:
+        status = entry.stat()
+      except OSError as error:
+        is_dangling = entry.is_symlink() and error.errno == errno.ENOENT
+        yield Entry(path, Unreadable('a link to nothing' if is_dangling else _reason(error)))
+        continue
+      if stat.S_ISREG(status.st_mode):
+        yield Entry(path, File(folder, entry.name, status.st_size))
+      elif not stat.S_ISDIR(status.st_mode):
+        yield Entry(path, Unreadable('neither a file nor a folder'))
+      elif entry.is_symlink():
+        linked.append((entry.path, f'{path}/'))
+      else:
+        subfolders.append((entry.path, os.path.join(real, entry.name), f'{path}/'))
+    pending += reversed(subfolders)
+
+
+def _reason(error: OSError) -> str:
+  """Why one entry cannot be read; raises what is not of this entry alone."""
+  if error.errno not in _OF_ONE_ENTRY and not isinstance(error, files.EndsEarlyError):
+    raise error
+  return f'cannot be read: {error.strerror or error}'
 
 
 def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
@@ -175,7 +250,7 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
         yield Entry(inner, Slice(row.path, row.offset, row.size), label=row.label)
     elif magic == b'PK\x03\x04':
       for name, member in zips.members(file, path):
-        if os.path.basename(name)[:1] not in ('', '.'):
+        if not name.endswith('/') and _is_visible_path(name):
           yield Entry(f'{prefix}/{name}', member)
     elif magic[:2] == b'\x1f\x8b' and prefix.endswith(COMPRESSED_TAR):
       yield from _walk_tar(file, path, prefix, 'r|gz')
@@ -184,6 +259,10 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     else:
       folder, name = os.path.split(path)
       yield Entry(prefix, File(folder or '.', name, os.path.getsize(path)))
+
+
+def _is_visible_path(path: str) -> bool:
+  return all(files.is_visible(part) for part in path.split('/') if part not in ('', '.', '..'))
 
 
 def _walk_tar(file: BinaryIO, path: str, prefix: str, mode: str = 'r:') -> Iterator[Entry]:
@@ -196,11 +275,13 @@ def _walk_tar(file: BinaryIO, path: str, prefix: str, mode: str = 'r:') -> Itera
       while (member := tar.next()) is not None:
         tar.members.clear()  # a kilobyte each, never needed again
         is_link = member.islnk() or member.issym()
-        if not (member.isfile() or is_link) or os.path.basename(member.name)[:1] == '.':
+        if not (member.isfile() or is_link) or not _is_visible_path(member.name):
           continue
         inner = f'{prefix}/{files.readable(member.name)}'
         if is_link:
           yield Entry(inner, Unreadable('a link within its tar'))
+        elif mode != 'r:' and member.size > zips.MAX_BYTES:
+          yield Entry(inner, Unreadable(zips.TOO_LARGE))
         elif mode != 'r:':
           yield Entry(inner, Content(tar.extractfile(member).read()), path)
         elif inner.endswith(TAR):

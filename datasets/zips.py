@@ -17,39 +17,67 @@ _LOCAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 22, 20
 _CENTRAL = struct.Struct('<8x2H4x3I3H8xI')
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
+MAX_BYTES = 256 << 20  # of a member, unpacked; the classifier takes no larger files either
+TOO_LARGE = f'larger than {MAX_BYTES >> 20} MB'
 _UNKNOWN = 0xFFFFFFFF  # the value stands in the zip64 field
 
 
 class ZipMember(NamedTuple):
-  """A member of a zip, by the offset of its local header; `size` is that of its stored bytes."""
+  """A member of a zip, by the offset of its local header.
+
+  `size` is that of its stored bytes, `full_size` what the directory says that they unpack to.
+  """
 
   path: str
   offset: int
   size: int
+  full_size: int
   crc: int
   method: int
+  flags: int
 
   def read(self) -> bytes:
-    # Names and extra fields before the data may differ from those in the directory.
-    header = files.read_at(self.path, self.offset, _LOCAL_BYTES)
-    name_bytes, extra_bytes = struct.unpack_from('<HH', header, 26)
-    start = self.offset + _LOCAL_BYTES + name_bytes + extra_bytes
-    content = files.read_at(self.path, start, self.size)
+    if self.flags & _ENCRYPTED or self.method not in (_STORED, _DEFLATED):
+      raise BadImageError('encrypted or compressed in an unusual way in its zip')
+    if self.full_size > MAX_BYTES:
+      raise BadImageError(TOO_LARGE)
     try:
-      content = zlib.decompress(content, -zlib.MAX_WBITS) if self.method else content
+      content = self._unpack(self._stored_bytes())
+    except (files.EndsEarlyError, ValueError):
+      raise BadImageError('damaged in its zip: its directory says the wrong place') from None
     except zlib.error as error:
       raise BadImageError(f'damaged in its zip: {error}') from None
+    if len(content) != self.full_size:
+      raise BadImageError(f'damaged in its zip: not of {self.full_size:,} bytes as it says')
     if zlib.crc32(content) != self.crc:
       raise BadImageError('damaged in its zip: does not match its checksum')
     return content
+
+  def _stored_bytes(self) -> bytes:
+    # Names and extra fields before the data may differ from those in the directory.
+    header = files.read_at(self.path, self.offset, _LOCAL_BYTES)
+    if header[:4] != b'PK\x03\x04':
+      raise ValueError('no member')
+    name_bytes, extra_bytes = struct.unpack_from('<HH', header, 26)
+    start = self.offset + _LOCAL_BYTES + name_bytes + extra_bytes
+    # Of what cannot be compressed zlib makes 0.03 % more: a size far above that is a wrong one.
+    if self.size > self.full_size + self.full_size // 100 + 1000:
+      raise ValueError('too many bytes')
+    return files.read_at(self.path, start, self.size)
+
+  def _unpack(self, content: bytes) -> bytes:
+    """No more than a byte over what the directory says, whatever the content unpacks to."""
+    if self.method == _STORED:
+      return content
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.full_size + 1)
 
 
 def members(file: BinaryIO, path: str) -> Iterator[tuple[str, ZipMember]]:
   """Yields name and member of each entry of the directory of an open zip, folders too.
 
   Raises:
-    ValueError: it is no zip, cut short, damaged, or has a member that is encrypted or compressed
-      otherwise than deflated.
+    ValueError: it is no zip, or its directory is cut short or damaged. What is wrong with one
+      member, its `read` says.
   """
   try:
     count, offset = _directory(file)
@@ -64,9 +92,7 @@ def members(file: BinaryIO, path: str) -> Iterator[tuple[str, ZipMember]]:
       extra = _exactly(file, extra_bytes)
       _exactly(file, comment_bytes)
       full_size, size, offset = _zip64(extra, [full_size, size, offset])
-      if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
-        raise ValueError(f'{name} is encrypted or compressed in an unusual way')
-      yield name, ZipMember(path, offset, size, crc, method)
+      yield name, ZipMember(path, offset, size, full_size, crc, method, flags)
   except (ValueError, struct.error, EOFError) as error:
     raise ValueError(f'{path} is no zip, cut short or damaged: {error}') from error
 

@@ -66,6 +66,8 @@ def recognise(path: str) -> str:
     if os.path.exists(path + INDEX):
       return 'checkpoint'
     raise FileNotFoundError(f'{path} does not exist')
+  if not os.path.isfile(path):  # a FIFO may wait for ever
+    raise ValueError(f'{path} is neither a file nor a folder')
   with open(path, 'rb') as file:
     head = file.read(512)
     size = file.seek(0, os.SEEK_END)

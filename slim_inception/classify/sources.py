@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 from absl import logging
 
 from slim_inception import __version__
+from slim_inception.datasets.files import is_visible
 
 STANDARD_INPUT = '-'
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
@@ -51,7 +52,8 @@ def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
   """The images that the operands stand for, in their order.
 
   A path that exists is a file or a folder, which means the images in it and in its subfolders, by
-  name and in the order of names, hidden ones left out. Any other with *, ? or [ in it is a pattern
+  name and in the order of names; hidden ones are left out, and so are systems' own such as
+  `@eaDir`. Any other with *, ? or [ in it is a pattern
   (`**` goes through subfolders) and means the files that match. '-' is standard input: one image,
   or text with an operand in each line.
 
@@ -82,13 +84,15 @@ def _folder(folder: str) -> Iterator[Source]:
   num_images = left_out = 0
   errors: list[OSError] = []
   for path, subfolders, names in os.walk(folder, onerror=errors.append):
-    subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-    for name in sorted(name for name in names if not name.startswith('.')):
+    subfolders[:] = sorted(filter(is_visible, subfolders))
+    for name in sorted(filter(is_visible, names)):
       if name.endswith(EXPLAINED) or not _SUFFIX.search(name):
         left_out += 1
         continue
       num_images += 1
-      yield _file(os.path.join(path, name))
+      image = os.path.join(path, name)
+      is_odd = os.path.exists(image) and not os.path.isfile(image)  # a FIFO may block for ever
+      yield _failing(image, 'neither a file nor a folder') if is_odd else _file(image)
   for error in errors:
     yield _failing(error.filename, error.strerror or str(error))
   if not (num_images or errors):

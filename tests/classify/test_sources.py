@@ -45,6 +45,23 @@ def test_files_folders_and_patterns(tree):
   assert source.read() == b'b.jpg'
 
 
+def test_what_is_no_file_in_a_folder_waits_for_nobody(tree, tmp_path):
+  os.mkfifo(tmp_path / 'photos' / 'sub' / 'fifo.jpg')
+  (tmp_path / 'photos' / '@eaDir').mkdir()
+  (tmp_path / 'photos' / '@eaDir' / 'thumbnail.jpg').write_bytes(JPEG)
+  (tmp_path / 'photos' / 'sub' / 'nowhere.jpg').symlink_to('none')
+  reasons = {}
+  for source in sources.expand(['photos/sub'], io.BytesIO()):
+    try:
+      source.read()
+    except (ValueError, OSError) as error:
+      reasons[source.name] = str(error)
+  assert reasons['photos/sub/fifo.jpg'] == 'neither a file nor a folder'
+  assert 'No such file' in reasons['photos/sub/nowhere.jpg']
+  assert len(reasons) == 2
+  assert not any('@eaDir' in name for name in names('photos'))
+
+
 def test_nothing_there(tree, tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
   assert reason('empty') == 'no image in this folder'

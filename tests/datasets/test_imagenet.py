@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 import zipfile
 
@@ -163,7 +164,7 @@ def test_images_in_folders_of_other_classes_are_noted(tmp_path):
 @pytest.mark.parametrize('second', [official_tars, torchvision_folders])
 def test_two_sources_of_the_same_split(tmp_path, second):
   sources = f'{slim_folders(tmp_path / "one")},{second(tmp_path / "two")}'
-  with pytest.raises(ValueError, match="more than one source holds 'train' images: .*/one/train, "):
+  with pytest.raises(ValueError, match=r"more than one source holds '\w+' images: .*/one/\w+, "):
     convert(sources, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
@@ -344,6 +345,93 @@ def test_links(tmp_path):
   reasons = {entry['file']: entry['reason'] for entry in result.skipped}
   assert reasons[f'{TENCH}_5.JPEG'] == 'a link to nothing'
   assert len(reasons) == 4
+
+
+def test_links_to_folders_and_linked_splits(tmp_path, expected):
+  """Folders of classes that link to each other, and splits whose folders lie elsewhere."""
+  root = torchvision_folders(tmp_path / 'store')
+  (tmp_path / 'root').mkdir()
+  for name, target in {'train': 'train_v2', 'val': 'val_v2'}.items():
+    (root / name).rename(root / target)
+    (tmp_path / 'root' / name).symlink_to(root / target)
+  (root / 'train_v2' / DOG / 'others').symlink_to(f'../{TENCH}')
+  convert(tmp_path / 'root', tmp_path / 'out')
+  assert digest(tmp_path / 'out') == digest(expected)
+  links = f'1 links to folders that lie above or are read elsewhere.*: root/train/{DOG}/others'
+  assert any(re.match(links, note) for note in notes_of(tmp_path / 'root', tmp_path))
+  by_name = f'{tmp_path}/root/train,{tmp_path}/root/val'
+  convert(by_name, tmp_path / 'by name')
+  assert digest(tmp_path / 'by name') == digest(expected)
+  assert f'validation: class folders in folder {tmp_path}/root/val, 5 images' in notes_of(
+    by_name, tmp_path
+  )
+
+
+def webdataset(root, members, name):
+  for i in range(2):
+    tar(root / f'{name}-{i:04d}.tar', members[i::2])
+
+
+def test_webdataset_tars_that_differ_in_their_number_are_one_source(tmp_path, expected):
+  """As timm/imagenet-1k-wds: keys say the class, and labels lie beside the images."""
+
+  def members(names):
+    for name, content in names.items():
+      key = name.removesuffix('.JPEG')
+      yield from {f'{key}.cls': b'0', f'{key}.jpg': content, f'{key}.json': b'{}'}.items()
+
+  train = {name: content for of_class in TRAIN.values() for name, content in of_class.items()}
+  validation = dict.fromkeys(VALIDATION, JPEG)
+  webdataset(tmp_path / 'wds', list(members(train)), 'imagenet1k-train')
+  webdataset(tmp_path / 'wds', list(members(validation)), 'imagenet1k-validation')
+  result = convert(tmp_path / 'wds', tmp_path / 'out')
+  assert {name: split.num_images for name, split in result.info.splits.items()} == {
+    'train': 9, 'validation': 5,
+  }  # fmt: skip
+  assert len(result.skipped) == 3  # the bad images, and no label
+  notes = notes_of(tmp_path / 'wds', tmp_path)
+  assert f'train: tar {tmp_path}/wds/imagenet1k-train-*.tar, 12 images' in notes
+  assert digest(tmp_path / 'out').keys() == digest(expected).keys()
+
+
+def test_webdataset_tars_whose_keys_are_numbers_are_refused_in_their_own_words(tmp_path):
+  members = [(f'{i:07d}.{end}', JPEG) for i in range(3) for end in ('jpg', 'cls')]
+  tar(tmp_path / 'wds' / 'imagenet-train-000000.tar', members)
+  message = (
+    r'no images of ImageNet in .*wds \(3 images whose split and class nothing says: '
+    r'wds/imagenet-train-000000.tar/0000000.jpg, .*\); expected'
+  )
+  with pytest.raises(ValueError, match=message):
+    convert(tmp_path / 'wds', tmp_path / 'out')
+
+
+def test_tiny_imagenet(tmp_path):
+  """Its validation images have numbers of their own and a list of their own."""
+  root = tmp_path / 'tiny-imagenet-200'
+  for wnid in (TENCH, DOG):
+    write(root / 'train' / wnid / 'images' / f'{wnid}_0.JPEG', JPEG)
+    write(root / 'train' / wnid / f'{wnid}_boxes.txt', f'{wnid}_0.JPEG\t0\t10\t63\t58\n')
+  for i in range(3):
+    write(root / 'val' / 'images' / f'val_{i}.JPEG', JPEG)
+    write(root / 'test' / 'images' / f'test_{i}.JPEG', JPEG)
+  lines = [f'val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n' for i, wnid in enumerate((DOG, TENCH, 'n99'))]
+  write(root / 'val' / 'val_annotations.txt', ''.join(lines))
+  info = convert(root, tmp_path / 'out').info
+  assert {label for label, n in enumerate(info.splits['train'].label_counts) if n} == {1, 231}
+  validation = read(tmp_path / 'out', 'validation')
+  assert {name: f['image/class/label'] for name, f in validation.items()} == {
+    'val_0.JPEG': [231], 'val_1.JPEG': [1],
+  }  # fmt: skip
+  note = '1 validation files whose class no folder and no list says: val_2.JPEG'
+  assert note in notes_of(root, tmp_path)
+
+
+def test_split_folders_in_capitals_and_by_other_names(tmp_path, expected):
+  root = torchvision_folders(tmp_path / 'root')
+  (root / 'train').rename(root / 'Training')
+  (root / 'val').rename(root / 'Valid')
+  convert(root, tmp_path / 'out')
+  assert digest(tmp_path / 'out') == digest(expected)
 
 
 def test_link_within_a_tar_is_listed(tmp_path):

@@ -96,6 +96,14 @@ def test_csv_with_a_broken_line(tmp_path):
     layouts.convert(source, tmp_path / 'out')
 
 
+@pytest.mark.parametrize('lines', ['name,xmin,ymin,xmax,ymax\n', 'a.JPEG,0.5,0.5,0.5,0.9\n', ''])
+def test_csv_without_a_box_is_said(tmp_path, lines):
+  layouts.write(tmp_path / 'boxes.csv', lines)
+  source = f'{layouts.slim_folders(tmp_path / "images")},{tmp_path / "boxes.csv"}'
+  note = '1 lists without a box: lines name,xmin,ymin,xmax,ymax are expected: boxes.csv'
+  assert note in layouts.notes_of(source, tmp_path)
+
+
 SIDE = strategies.floats(-50, 250).map(lambda side: round(side, 3))
 
 

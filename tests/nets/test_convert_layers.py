@@ -1,9 +1,12 @@
 """The algebra on layers, against NumPy in float64."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import layers
+from slim_inception.nets.convert import formats
 from slim_inception.nets.convert.layers import EPSILON, Layer, Norm, fold_gamma, fold_normalization
 
 
@@ -23,6 +26,12 @@ def run(layer, patches):
     return net + layer.biases
   gamma = 1.0 if norm.gamma is None else norm.gamma
   return (net - norm.mean) * gamma / np.sqrt(norm.variance + EPSILON) + norm.beta
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'model.ckpt')
+  with pytest.raises(ValueError, match=r'model.ckpt is neither a file nor a folder'):
+    formats.recognise(str(tmp_path / 'model.ckpt'))
 
 
 def test_gamma_folds_exactly_whatever_its_sign():
