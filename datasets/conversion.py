@@ -228,7 +228,8 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
   (dataset_dir / dataset_info.INFO_FILE).unlink(missing_ok=True)
   for entry in own:
     entry.unlink()
-  path.write_text(fingerprint)
+  with files.naming_full_disk(path):
+    path.write_text(fingerprint)
 
 
 def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """Files and folders: writing whole or not at all, and looking around."""
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -36,17 +37,77 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
   """Yields a temporary path that becomes `path` on success and vanishes on any error.
 
   A process that is killed in between leaves at most the temporary file, see `sweep`. On success
-  the file is on the disk under its name: power may fail.
+  the file is on the disk under its name: power may fail. Where the disk is full, OSError names
+  `path`.
   """
   path, temporary = Path(path), temporary_path(path)
   try:
-    yield temporary
-    _flush(temporary)
-    os.replace(temporary, path)
+    with naming_full_disk(path):
+      yield temporary
+      _flush(temporary)
+      os.replace(temporary, path)
     with contextlib.suppress(OSError):  # a file system that cannot do so with a folder
       _flush(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+# Errors of the operating system
+
+_FULL = errno.ENOSPC, errno.EDQUOT
+_REASONS = {os.strerror(number): number for number in errno.errorcode}
+_ANY_REASON = '|'.join(map(re.escape, sorted(_REASONS, key=len, reverse=True)))
+# TensorFlow's '{{function_node ...}} PATH; REASON [Op:...]', and lines that say more.
+_TENSORFLOW = re.compile(
+  rf'(\{{\{{.*?\}}\}} )?(?P<path>[^\n]+?); (?P<reason>{_ANY_REASON})(?=$|\n| \[Op:)'
+)
+_FULL_REASON = re.compile('|'.join(re.escape(os.strerror(number)) for number in _FULL))
+
+
+def system_error(error: BaseException) -> OSError | None:
+  """The operating system's error behind an error of any library; None: it is another one.
+
+  TensorFlow has one class for a full disk and for full memory, HDF5 and safetensors have classes of
+  their own: the message tells.
+  """
+  if isinstance(error, OSError) and error.errno:
+    return error
+  message = str(getattr(error, 'message', None) or error)
+  if (match := _TENSORFLOW.match(message)) and hasattr(error, 'node_def'):  # TensorFlow's classes
+    return OSError(_REASONS[match['reason']], match['reason'], match['path'])
+  if match := _FULL_REASON.search(message):
+    return OSError(_REASONS[match[0]], match[0])
+  return None
+
+
+def is_disk_full(error: BaseException) -> bool:
+  """Whether an error of any library says that the disk, or the user's part of it, is full."""
+  cause = system_error(error)
+  return cause is not None and cause.errno in _FULL
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
+  """Has the error of a full disk be an OSError of `path`, whatever library writes it.
+
+  Raises:
+    OSError: the disk is full; an error that names another file than a temporary one stays.
+  """
+  try:
+    yield
+  except Exception as error:
+    cause = system_error(error)
+    if cause is None or cause.errno not in _FULL:
+      raise
+    name = error.filename if isinstance(error, OSError) else None
+    # Copying names its source first, which is not what lacks room.
+    if isinstance(name, (str, os.PathLike)) and not error.filename2 and not _is_temporary(name):
+      raise
+    raise OSError(cause.errno, os.strerror(cause.errno), os.fspath(path)) from error
+
+
+def _is_temporary(path: str | os.PathLike) -> bool:
+  return any(_TEMPORARY.fullmatch(part) for part in Path(path).parts)
 
 
 def _flush(path: Path) -> None:
@@ -122,6 +183,19 @@ def is_visible(name: str) -> bool:
 def subfolders(folder: Path) -> list[Path]:
   """Visible folders in a folder, by name; those that are not to be looked at are no folders."""
   return sorted(path for path in folder.iterdir() if is_visible(path.name) and os.path.isdir(path))
+
+
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
+
+
+def printable(text: str | os.PathLike) -> str:
+  """Text of others, e.g. a file's name, as one line that a terminal shows and does not obey.
+
+  Control characters (U+0000 to 1F, 7F to 9F) are written as \\x0a, and bytes that are no UTF-8 as
+  \\udcff: whatever the file system has, the text can be printed.
+  """
+  text = os.fspath(text).encode('utf-8', 'backslashreplace').decode()
+  return _CONTROL.sub(lambda match: f'\\x{ord(match[0]):02x}', text)
 
 
 def readable(path: str | os.PathLike) -> str:

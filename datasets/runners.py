@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
 
-from . import shard_job
+from . import files, shard_job
 from .shard_job import ShardJob, ShardReport, write_one_shard
 
 
@@ -126,7 +126,8 @@ def run_beam(
   jobs = list(jobs)
   paths = [os.path.abspath(work_dir / f'{job.name}.job') for job in jobs]
   for job, path in zip(jobs, paths, strict=True):
-    Path(path).write_bytes(pickle.dumps(job))
+    with files.naming_full_disk(path):
+      Path(path).write_bytes(pickle.dumps(job))
   arguments = shlex.split(options)
   if not any(argument.startswith('--runner') for argument in arguments):
     arguments.append(f'--runner={_LOCAL_RUNNER}')

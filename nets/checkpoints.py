@@ -226,9 +226,9 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
       os.replace(temporary + suffix, path + suffix)
     with contextlib.suppress(OSError):  # a file system that cannot do so with a directory
       _flush(directory)
-  except tf.errors.ResourceExhaustedError as error:  # the disk, or memory
+  except (OSError, tf.errors.ResourceExhaustedError) as error:  # the disk, or e.g. memory
     full_disk = os.strerror(errno.ENOSPC)
-    if full_disk not in error.message:
+    if full_disk not in str(error):
       raise
     raise OSError(errno.ENOSPC, full_disk, path) from error
   finally:

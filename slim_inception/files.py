@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from slim_inception.datasets.files import atomic_path as atomic_path
+from slim_inception.datasets.files import is_disk_full as is_disk_full
+from slim_inception.datasets.files import naming_full_disk as naming_full_disk
+from slim_inception.datasets.files import printable as printable
 from slim_inception.datasets.files import read_json as read_json
 from slim_inception.datasets.files import readable as readable
 from slim_inception.datasets.files import some as some
 from slim_inception.datasets.files import sweep as sweep
+from slim_inception.datasets.files import system_error as system_error
 from slim_inception.datasets.files import temporary_path as temporary_path
 from slim_inception.datasets.files import write_json as write_json
 from slim_inception.datasets.folder_lock import FolderLock as FolderLock

@@ -1,5 +1,6 @@
 """Set-up shared by all tests."""
 
+import contextlib
 import gc
 import os
 import pathlib
@@ -79,3 +80,14 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     pytest.skip('mounting a small file system needs root')
   yield disk
   subprocess.run(['umount', disk], check=True)
+
+
+@pytest.fixture
+def full_disk(small_disk: pathlib.Path) -> pathlib.Path:
+  """An empty folder on a file system without room for a byte; `../others` takes all of it."""
+  folder = small_disk / 'folder'
+  folder.mkdir()
+  with contextlib.suppress(OSError), open(small_disk / 'others', 'wb', buffering=0) as file:
+    while file.write(b'x' * 4096):
+      pass
+  return folder

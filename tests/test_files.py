@@ -1,10 +1,17 @@
 """Files that are written whole or not at all, and their forms."""
 
+import errno
 import os
+import shutil
 
+import h5py
+import numpy as np
 import pytest
+import safetensors.numpy
+import tensorflow as tf
 
 from slim_inception import files
+from slim_inception.cli import console
 
 
 def names(folder):
@@ -73,3 +80,112 @@ def test_tables(tmp_path):
     'net   top-1',
     'tiny   7.25  x',
   ]
+
+
+@pytest.mark.parametrize(
+  ('text', 'shown'),
+  [
+    ('Bär.jpg', 'Bär.jpg'),
+    ('a\x1b[2Jb\rx\n', r'a\x1b[2Jb\x0dx\x0a'),
+    ('\x00\x1f \x7f\x80\x9b\x9f\xa0', '\\x00\\x1f \\x7f\\x80\\x9b\\x9f\xa0'),
+    (os.fsdecode(b'\xff.jpg'), r'\udcff.jpg'),
+    ('\ud800', r'\ud800'),
+  ],
+)
+def test_printable(text, shown):
+  assert files.printable(text) == shown
+  assert files.printable(text).encode('utf-8')
+
+
+def fill(write, path):
+  with files.naming_full_disk(path):
+    write(path)
+  raise AssertionError('there is room')
+
+
+def write_summary(path):
+  with tf.summary.create_file_writer(os.fspath(path)).as_default():
+    tf.summary.scalar('loss', 1.0, 1)
+    tf.summary.flush()
+
+
+def write_profile(path):
+  tf.profiler.experimental.start(os.fspath(path))
+  tf.profiler.experimental.stop()
+
+
+def write_hdf5(path):
+  with h5py.File(path, 'w') as file:
+    file['a'] = np.zeros(100_000)
+
+
+def write_atomically(path):
+  with files.atomic_text(path) as file:
+    file.write('text')
+
+
+def copy_atomically(path):
+  with files.atomic_path(path) as temporary:
+    shutil.copyfile(__file__, temporary)
+
+
+@pytest.mark.parametrize(
+  'write',
+  [
+    write_atomically,
+    copy_atomically,
+    write_summary,
+    write_profile,
+    write_hdf5,
+    lambda path: safetensors.numpy.save_file({'a': np.zeros(100_000)}, path),
+    lambda path: tf.io.write_file(os.fspath(path), 'text'),
+    lambda path: tf.raw_ops.SaveV2(
+      prefix=os.fspath(path), tensor_names=['a'], shape_and_slices=[''], tensors=[tf.ones(9)]
+    ),
+  ],
+)
+def test_a_full_disk_is_known_whatever_library_writes(write, full_disk):
+  path = full_disk / 'file'
+  with pytest.raises(OSError) as error:
+    fill(write, path)
+  assert files.is_disk_full(error.value)
+  assert error.value.filename == str(path)
+  assert console.one_line(error.value) == f'{path}: No space left on device'
+  if write not in (write_atomically, copy_atomically):
+    with pytest.raises(Exception) as raw:
+      write(path)
+    assert files.is_disk_full(raw.value)
+
+
+def exhausted(message):
+  return tf.errors.ResourceExhaustedError(None, None, message)
+
+
+@pytest.mark.parametrize(
+  ('error', 'number', 'line'),
+  [
+    (exhausted('OOM when allocating tensor\nand a page'), None, 'OOM when allocating tensor'),
+    (
+      exhausted('{{function_node __wrapped__SaveV2_d_1}} /a; No space left on device [Op:SaveV2]'),
+      errno.ENOSPC,
+      '/a: No space left on device',
+    ),
+    (exhausted('/a b; Disk quota exceeded'), errno.EDQUOT, '/a b: Disk quota exceeded'),
+    (exhausted('/a; Too many open files'), errno.EMFILE, '/a: Too many open files'),
+    (
+      tf.errors.PermissionDeniedError(None, None, '/a; Permission denied\n\tmore'),
+      errno.EACCES,
+      '/a: Permission denied',
+    ),
+    (ValueError('a.ckpt; Permission denied'), None, 'a.ckpt; Permission denied'),
+    (ValueError('\x1b[31mred\nsecond'), None, r'\x1b[31mred'),
+    (OSError(errno.ENOENT, 'No such file or directory', 'a\nb'), errno.ENOENT, None),
+    (OSError('all is well'), None, 'all is well'),
+    (ValueError(), None, 'ValueError'),
+  ],
+)
+def test_the_cause_of_an_error_and_its_line(error, number, line):
+  cause = files.system_error(error)
+  assert (cause and cause.errno) == number
+  assert files.is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))
+  assert console.one_line(error) == (line or r'a\x0ab: No such file or directory')

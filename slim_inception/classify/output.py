@@ -40,16 +40,11 @@ class Row(NamedTuple):
 Writer = Callable[[Row], None]
 
 
-def printable(text: str) -> str:
-  """A name as one line of UTF-8, whatever bytes the file system has."""
-  return text.encode('utf-8', 'backslashreplace').decode().replace('\n', r'\n')
-
-
 def lines(predictions: tuple[Prediction, ...]) -> list[str]:
   """A line for each class: probability, label, name."""
   return [
     f'{each.probability:.4f}  {each.label:4d}'
-    + ('' if each.name == str(each.label) else f'  {each.name}')
+    + ('' if each.name == str(each.label) else f'  {files.printable(each.name)}')
     for each in predictions
   ]
 
@@ -57,9 +52,9 @@ def lines(predictions: tuple[Prediction, ...]) -> list[str]:
 def write_text(row: Row) -> None:
   """Prints an image with its classes below."""
   if not row.error:
-    print(printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
+    print(files.printable(row.file), *(f'  {line}' for line in lines(row.predictions)), sep='\n')
   if row.explained:
-    print(f'  heat map: {printable(row.explained)}')
+    print(f'  heat map: {files.printable(row.explained)}')
 
 
 @contextlib.contextmanager
@@ -83,7 +78,7 @@ def csv_writer(path: str, top_k: int) -> Iterator[Writer]:
         for cell in (label, name, f'{probability:.{_DIGITS}g}')
       ]
       cells += [''] * (len(best) - len(cells))
-      table.writerow([printable(row.file), *cells, printable(row.explained), row.error])
+      table.writerow([files.printable(row.file), *cells, files.printable(row.explained), row.error])
 
     yield write
 
@@ -107,10 +102,10 @@ def json_writer(path: str) -> Iterator[Writer]:
         {**each._asdict(), 'probability': float(f'{each.probability:.{_DIGITS}g}')}
         for each in row.predictions
       ]
-      content: dict[str, object] = {'file': printable(row.file)}
+      content: dict[str, object] = {'file': files.printable(row.file)}
       content |= {'error': row.error} if row.error else {'predictions': predictions}
       if row.explained:
-        content['explained'] = printable(row.explained)
+        content['explained'] = files.printable(row.explained)
       file.write(f'{separator}\n{json.dumps(content, ensure_ascii=False)}')
       separator = ','
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from absl import app, flags, logging
+
+from slim_inception import files
 
 
 class Command(Protocol):
@@ -107,11 +110,23 @@ def _users_errors() -> tuple[type[Exception], ...]:
   return (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 
-def _fail(argv: list[str], error: object, status: int) -> NoReturn:
-  if isinstance(error, OSError) and error.strerror:
-    message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-  else:
-    message = getattr(error, 'message', None) or str(error)
-  first_line = next(iter(message.strip().splitlines()), type(error).__name__)
-  print(f'{argv[0]}: {first_line}', file=sys.stderr)
+def _fail(argv: list[str], error: BaseException | str, status: int) -> NoReturn:
+  print(f'{argv[0]}: {one_line(error)}', file=sys.stderr)
   sys.exit(status)
+
+
+def one_line(error: BaseException | str) -> str:
+  """What an error says, in one line that a terminal shows and does not obey.
+
+  Of the operating system's errors, TensorFlow's among them, `path: reason`; of all others the first
+  line, without the name of the operation in front.
+  """
+  cause = files.system_error(error) if isinstance(error, Exception) else None
+  if cause and cause.strerror and cause.filename is not None:
+    return files.printable(f'{cause.filename}: {cause.strerror}')
+  if isinstance(error, OSError) and error.strerror:
+    return files.printable(error.strerror)
+  message = str(getattr(error, 'message', None) or error).strip()
+  message = re.sub(r'^\{\{\w+ [^{}]*\}\} ', '', message)  # {{function_node ...}} of TensorFlow
+  lines = message.split('\n') if message else [type(error).__name__]
+  return files.printable(lines[0].strip())

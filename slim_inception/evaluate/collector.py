@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slim_inception import files
 from slim_inception.cluster import Cluster
 from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions, top_labels
@@ -98,7 +99,8 @@ def _leave(directory: str, worker: int, collected: Collected) -> None:
     for i, predictions in enumerate(collected.predictions)
     for name, value in vars(predictions).items()
   }
-  with open(_part(directory, worker), 'wb') as file:
+  path = _part(directory, worker)
+  with files.naming_full_disk(path), open(path, 'wb') as file:
     np.savez(file, excluded=np.array(collected.excluded, np.str_), **arrays)
 
 

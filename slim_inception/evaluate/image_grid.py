@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from slim_inception import files
 from slim_inception.evaluate.metrics import Predictions, name_of
 
 _TILE = 112  # pixels a side of an image on the sheet
@@ -48,7 +49,8 @@ def draw_predictions(
     color = _RIGHT if predictions.right[i] else _WRONG
     draw.text((left, top + _TILE + 2), fit(f'true {true}', font, _TILE), _TEXT, font)
     draw.text((left, top + _TILE + 17), fit(f'predicted {predicted}', font, _TILE), color, font)
-  sheet.save(path)
+  with files.atomic_path(path) as temporary:
+    sheet.save(temporary, 'PNG')
 
 
 def fit(text: str, font: Font, width: int) -> str:

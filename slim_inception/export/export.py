@@ -67,14 +67,15 @@ def export(request: ExportRequest) -> Comparison:
   temporary = files.temporary_path(output)
   temporary.mkdir(parents=True)
   try:
-    task = Task(classifier, chosen.quantize, calibration)
-    described = FORMATS[chosen.format].write(task, temporary)
-    lines = [name.replace('\r', ' ').replace('\n', ' ') + '\n' for name in names]
-    (temporary / LABELS_FILE).write_text(''.join(lines), 'utf-8', newline='')
-    comparison = read_back(chosen, temporary, checkpoint, dataset)
-    metadata = describe(request, loaded, classifier, comparison)
-    files.write_json(temporary / EXPORT_FILE, {**metadata, **described})
-    temporary.rename(output)
+    with files.naming_full_disk(output):
+      task = Task(classifier, chosen.quantize, calibration)
+      described = FORMATS[chosen.format].write(task, temporary)
+      lines = [name.replace('\r', ' ').replace('\n', ' ') + '\n' for name in names]
+      (temporary / LABELS_FILE).write_text(''.join(lines), 'utf-8', newline='')
+      comparison = read_back(chosen, temporary, checkpoint, dataset)
+      metadata = describe(request, loaded, classifier, comparison)
+      files.write_json(temporary / EXPORT_FILE, {**metadata, **described})
+      temporary.rename(output)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
   return comparison

@@ -103,7 +103,10 @@ class Progress:
     return {'step': step, 'epoch': round(epoch, 4), 'hours': round(self._hours, 6)}
 
   def _write(self, entry: Mapping[str, float | None]) -> None:
-    with open(self._path, 'a', encoding='utf-8') as file:
+    with (
+      files.naming_full_disk(self._path),
+      open(self._path, 'a', encoding='utf-8') as file,
+    ):
       file.write(json.dumps(entry) + '\n')
 
   def is_summary_due(self) -> bool:

@@ -1,6 +1,5 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
-import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -219,10 +218,9 @@ def make_preview(
 def out_of_resources(
   config: Config, num_replicas: int, error: tf.errors.ResourceExhaustedError
 ) -> Exception:
-  """An error that says what is at its end, memory or the disk; TensorFlow's own is a page."""
-  full_disk = os.strerror(errno.ENOSPC)
-  if full_disk in error.message:
-    return OSError(errno.ENOSPC, full_disk, config.run.train_dir)
+  """An error that says what is at its end, memory or e.g. the disk; TensorFlow's own is a page."""
+  if cause := files.system_error(error):
+    return OSError(cause.errno, cause.strerror, cause.filename or config.run.train_dir)
   size, advice = per_replica_batch(config.batch, num_replicas), ''
   if size > 1:
     more = 2 * config.batch.accumulate_steps

@@ -241,8 +241,9 @@ def test_full_disk_keeps_what_is_finished(tmp_path, small_disk, num_processes):
   big = JPEG + b'\0' * 100_000
   root, out = tree(tmp_path / 'root', 'ab', count=30, content=big), small_disk / 'out'
   options = conversion.Options(train_shards=10, validation_fraction=0, num_processes=num_processes)
-  with pytest.raises(OSError, match='No space left on device'):
+  with pytest.raises(OSError, match='No space left on device') as error:
     image_folder.convert(str(root), out, options)
+  assert pathlib.Path(error.value.filename).parent in (out, out / '.conversion')
   finished = identity(out)
   assert 1 <= len(finished) < 10
   assert shards.find_damage([out / name for name in finished]) is None

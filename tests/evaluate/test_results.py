@@ -78,6 +78,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk):
   _, _, *arrays = vars(PREDICTIONS).values()
   arrays = [np.repeat(array, 30_000, axis=0) for array in arrays]
   many = Predictions(np.arange(90_000), ['a'] * 90_000, *arrays)
-  with pytest.raises(OSError, match='No space left'):
+  with pytest.raises(OSError, match='No space left') as error:
     results.write(small_disk, {'top_1': 0.6}, many, 4, NAMES)
+  assert error.value.filename == str(small_disk / 'predictions.csv')
   assert {path.name: path.read_bytes() for path in small_disk.iterdir()} == before

@@ -238,3 +238,12 @@ def test_refused(data, checkpoint, monkeypatch):
     ValueError, match=r"--format=onnx needs packages: pip install 'slim-inc.*onnx"
   ):
     resolve({**given, 'format': 'onnx'})
+
+
+@pytest.mark.parametrize('format_name', ['saved_model', 'tflite'])
+def test_a_full_disk_is_named_and_nothing_is_left(data, checkpoint, full_disk, format_name):
+  output = full_disk / 'model'
+  with pytest.raises(OSError, match='No space left on device') as error:
+    run(data, checkpoint, output, format=format_name)
+  assert error.value.filename == str(output)
+  assert list(full_disk.iterdir()) == []

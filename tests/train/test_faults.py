@@ -89,6 +89,23 @@ def test_a_second_training_is_refused_and_an_evaluation_is_not(data, tmp_path):
   assert not (run / '.training.lock').exists()
 
 
+def test_full_disk_at_the_start_and_on_going_on(data, full_disk, two_steps):
+  run = full_disk / 'run'
+  with pytest.raises(OSError, match='No space left on device') as error:
+    trainer.train(config(data, run, 1))
+  assert error.value.filename == str(run / 'config.json')
+  (full_disk.parent / 'others').unlink()
+  shutil.copytree(two_steps, run, dirs_exist_ok=True)
+  before = saved(run)
+  with pytest.raises(OSError), open(full_disk.parent / 'others', 'wb', buffering=0) as others:
+    while others.write(b'x' * 4096):
+      pass
+  with pytest.raises(OSError, match='No space left on device') as error:
+    trainer.train(config(data, run, 3))
+  assert error.value.filename == str(run / 'config.json')
+  assert saved(run) == before
+
+
 def flip(path, position):
   content = bytearray(path.read_bytes())
   content[position] ^= 0x10

@@ -216,10 +216,10 @@ def test_full_memory_is_told_from_a_full_disk(data, tmp_path, monkeypatch):
       raise tf.errors.ResourceExhaustedError(None, None, message)
 
   monkeypatch.setattr(trainer, 'TrainStep', Exhausted)
-  message = 'events.out; No space left on device'  # of TensorBoard's events
+  message = '/run/events.out; No space left on device'  # of TensorBoard's events
   with pytest.raises(OSError, match='No space left on device') as error:
     train(config(data, tmp_path))
-  assert error.value.filename == str(tmp_path)
+  assert error.value.filename == '/run/events.out'
   message = 'OOM when allocating\nand a page'
   with pytest.raises(ValueError) as error:
     train(config(data, tmp_path))
