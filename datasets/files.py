@@ -137,10 +137,16 @@ def sweep(folder: str | os.PathLike, name_pattern: str) -> None:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
   """Writes indented JSON, atomically."""
-  # Bytes of names that are no UTF-8 become \udcff, which JSON reads as they were.
-  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
   with atomic_path(path) as temporary:
-    temporary.write_text(text, 'utf-8', errors='backslashreplace')
+    temporary.write_text(json_text(content, indent=2) + '\n', 'utf-8')
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+  """JSON with letters as they are, and as escapes what a terminal obeys and what is no UTF-8."""
+  text = json.dumps(content, indent=indent, ensure_ascii=False)
+  # Those below U+0020 json.dumps escapes itself. Bytes that are no UTF-8 are in Python's strings as
+  # U+DC80 to DCFF, and so they are read again.
+  return re.sub(r'[\x7f-\x9f\ud800-\udfff]', lambda match: f'\\u{ord(match[0]):04x}', text)
 
 
 def read_json(path: str | os.PathLike) -> Any:

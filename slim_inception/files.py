@@ -7,12 +7,14 @@ import contextlib
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from slim_inception.datasets.files import atomic_path as atomic_path
 from slim_inception.datasets.files import is_disk_full as is_disk_full
+from slim_inception.datasets.files import json_text as json_text
 from slim_inception.datasets.files import naming_full_disk as naming_full_disk
 from slim_inception.datasets.files import printable as printable
 from slim_inception.datasets.files import read_json as read_json
@@ -89,11 +91,31 @@ def write_csv(
   rows: Iterable[Sequence[object]],
   line_end: str = '\r\n',
 ) -> None:
-  """Writes a table (RFC 4180, UTF-8); None is an empty cell."""
+  """Writes a table (RFC 4180, UTF-8); None is an empty cell, text is as `csv_cell` gives it."""
   with atomic_text(path) as file:
     writer = csv.writer(file, lineterminator=line_end)
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(map(csv_row, rows))
+
+
+def csv_row(cells: Iterable[object]) -> list[object]:
+  """A row for `csv.writer`: its text as `csv_cell` gives it."""
+  return [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+_NUMBER = re.compile(r'[+-]?\d+(\.\d*)?([eE][+-]?\d+)?')
+_FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the last four are wide ones
+
+
+def csv_cell(text: str) -> str:
+  """Text that a spreadsheet shows and does not compute: one line, see `printable`.
+
+  What begins like a formula, with = + - or @, and is no number gets an apostrophe in front, as
+  https://owasp.org/www-community/attacks/CSV_Injection has it. So does what has apostrophes before
+  that: taking one away gives the text in all cases.
+  """
+  text = printable(text)
+  return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and their forms."""
 
+import csv
 import errno
+import json
 import os
 import shutil
 
@@ -178,7 +180,7 @@ def exhausted(message):
       '/a: Permission denied',
     ),
     (ValueError('a.ckpt; Permission denied'), None, 'a.ckpt; Permission denied'),
-    (ValueError('\x1b[31mred\nsecond'), None, r'\x1b[31mred'),
+    (ValueError('\x1b[31mred\nsecond'), None, '\x1b[31mred'),
     (OSError(errno.ENOENT, 'No such file or directory', 'a\nb'), errno.ENOENT, None),
     (OSError('all is well'), None, 'all is well'),
     (ValueError(), None, 'ValueError'),
@@ -188,4 +190,43 @@ def test_the_cause_of_an_error_and_its_line(error, number, line):
   cause = files.system_error(error)
   assert (cause and cause.errno) == number
   assert files.is_disk_full(error) == (number in (errno.ENOSPC, errno.EDQUOT))
-  assert console.one_line(error) == (line or r'a\x0ab: No such file or directory')
+  assert console.one_line(error) == (line or 'a\nb: No such file or directory')
+
+
+@pytest.mark.parametrize(
+  ('text', 'cell'),
+  [
+    ('Bär, "x"', 'Bär, "x"'),
+    ('=cmd|calc', "'=cmd|calc"),
+    ('@SUM(1)', "'@SUM(1)"),
+    ('+1-2', "'+1-2"),
+    ('-dash/1.jpg', "'-dash/1.jpg"),
+    ("'tis", "'tis"),
+    ("'=1", "''=1"),
+    ('\uff1d1', "'\uff1d1"),
+    ('\t=1', r'\x09=1'),
+    ('\r@a', r'\x0d@a'),
+    ('a\n\x1b[1m', r'a\x0a\x1b[1m'),
+    ('-1.5e-07', '-1.5e-07'),
+    ('+2', '+2'),
+    ('', ''),
+  ],
+)
+def test_cells_that_a_spreadsheet_does_not_compute(text, cell, tmp_path):
+  files.write_csv(tmp_path / 'a.csv', ['name', 'value'], [(text, -1)])
+  with open(tmp_path / 'a.csv', encoding='utf-8', newline='') as file:
+    assert list(csv.reader(file)) == [['name', 'value'], [cell, '-1']]
+
+
+def test_json_has_the_text_itself_and_no_codes_for_terminals(tmp_path):
+  content = {'name': 'Bär \x1b[31m\x7f\x9b\n', 'file': os.fsdecode(b'\xff'), 'lone': '\ud800'}
+  files.write_json(tmp_path / 'a.json', content)
+  text = (tmp_path / 'a.json').read_text('utf-8')
+  assert 'Bär' in text
+  assert files.printable(text.replace('\n', '')) == text.replace('\n', '')
+  assert json.loads(text) == content
+
+
+def test_a_terminal_only_shows_what_is_said_and_logged(capsys):
+  console.say('a\x1b[31m', 'b\nc')
+  assert capsys.readouterr().out == 'a\\x1b[31m\nb\\x0ac\n'

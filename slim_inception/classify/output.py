@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TextIO
@@ -78,7 +77,7 @@ def csv_writer(path: str, top_k: int) -> Iterator[Writer]:
         for cell in (label, name, f'{probability:.{_DIGITS}g}')
       ]
       cells += [''] * (len(best) - len(cells))
-      table.writerow([files.printable(row.file), *cells, files.printable(row.explained), row.error])
+      table.writerow(files.csv_row([row.file, *cells, row.explained, row.error]))
 
     yield write
 
@@ -102,11 +101,11 @@ def json_writer(path: str) -> Iterator[Writer]:
         {**each._asdict(), 'probability': float(f'{each.probability:.{_DIGITS}g}')}
         for each in row.predictions
       ]
-      content: dict[str, object] = {'file': files.printable(row.file)}
+      content: dict[str, object] = {'file': row.file}
       content |= {'error': row.error} if row.error else {'predictions': predictions}
       if row.explained:
-        content['explained'] = files.printable(row.explained)
-      file.write(f'{separator}\n{json.dumps(content, ensure_ascii=False)}')
+        content['explained'] = row.explained
+      file.write(f'{separator}\n{files.json_text(content)}')
       separator = ','
 
     yield write

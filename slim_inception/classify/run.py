@@ -4,7 +4,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
-from slim_inception import files
 from slim_inception.classify import drawing, output, sources
 from slim_inception.classify.classifier import Classifier, Result
 from slim_inception.classify.config import ClassifyRequest
@@ -45,7 +44,7 @@ def classify(
       row = _row(result, names, top_k, config.explain)
       if row.error:
         failed += 1
-        complain(files.printable(f'{row.file}: {row.error}'))
+        complain(f'{row.file}: {row.error}')
       for write in writers:
         write(row)
   return failed

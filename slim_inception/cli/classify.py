@@ -10,12 +10,12 @@ one line on stderr, the others are classified, and the exit status is 1. --expla
 image with a heat map of where its class was seen.
 """
 
-import io
 import sys
 
 from slim_inception import choices, flags
 from slim_inception.classify import run
 from slim_inception.classify.config import ClassifyConfig, resolve
+from slim_inception.cli import console
 
 _REMOVED = choices.renamed('member_weights', 'weights')
 
@@ -26,11 +26,9 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
   request = flags.parse(ClassifyConfig, resolve, _REMOVED)
-  if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
   if run.classify(argv[1:], request, complain):
     sys.exit(1)
 
 
 def complain(line: str) -> None:
-  print(f'slim-inception classify: {line}', file=sys.stderr)
+  console.say(f'slim-inception classify: {line}', file=sys.stderr)

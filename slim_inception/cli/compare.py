@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from slim_inception import flags
+from slim_inception.cli import console
 from slim_inception.evaluate import comparison
 
 
@@ -48,14 +49,13 @@ def main(argv: list[str]) -> None:
   notes = comparison.notes(runs)
   if not evaluated:
     raise ValueError(f'there is nothing to compare: {notes[0]}')
-  for line in notes:
-    print(line, file=sys.stderr)
+  console.say(*notes, file=sys.stderr)
   rows = comparison.table(runs)
-  print('\n'.join(comparison.text(rows)))
+  console.say(*comparison.text(rows))
   os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
   comparison.write_csv(f'{output}.csv', rows)
   names = [run.name if labels else f'{run.net}  {run.name}' for run in evaluated]
-  print('written to', ', '.join([f'{output}.csv', *_draw(evaluated, names, output)]))
+  console.say(f'written to {", ".join([f"{output}.csv", *_draw(evaluated, names, output)])}')
 
 
 def _check_labels(labels: Sequence[str], number: int) -> None:

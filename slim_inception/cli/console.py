@@ -3,13 +3,15 @@
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
 """
 
+import io
+import logging as py_logging
 import os
 import re
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TextIO
 
 from absl import app, flags, logging
 
@@ -47,13 +49,28 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
   names = [name for name in flags.FLAGS if name not in before]
   logging.set_verbosity(logging.INFO)
   logging.use_absl_handler()
-  logging.get_absl_handler().setFormatter(None)  # bare lines, without time and place in the code
+  logging.get_absl_handler().setFormatter(_LineFormatter())
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
   app.run(
     lambda rest: _guarded(command.main, rest),
     argv=argv,
     flags_parser=lambda argv: _parse(command.__doc__ or '', names, argv, operands),
   )
   raise AssertionError('app.run exits')
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+  """Prints lines, on stdout by default; whatever names they hold, a terminal only shows them."""
+  for line in lines:
+    print(files.printable(line), file=file)
+
+
+class _LineFormatter(py_logging.Formatter):
+  """The message as one line, without time and place in the code, as `say` prints it."""
+
+  def formatMessage(self, record: py_logging.LogRecord) -> str:
+    return files.printable(record.message)
 
 
 def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | None) -> list[str]:
@@ -111,22 +128,22 @@ def _users_errors() -> tuple[type[Exception], ...]:
 
 
 def _fail(argv: list[str], error: BaseException | str, status: int) -> NoReturn:
-  print(f'{argv[0]}: {one_line(error)}', file=sys.stderr)
+  say(f'{argv[0]}: {one_line(error)}', file=sys.stderr)
   sys.exit(status)
 
 
 def one_line(error: BaseException | str) -> str:
-  """What an error says, in one line that a terminal shows and does not obey.
+  """What an error says, for a line of `say`.
 
   Of the operating system's errors, TensorFlow's among them, `path: reason`; of all others the first
   line, without the name of the operation in front.
   """
   cause = files.system_error(error) if isinstance(error, Exception) else None
   if cause and cause.strerror and cause.filename is not None:
-    return files.printable(f'{cause.filename}: {cause.strerror}')
+    return f'{cause.filename}: {cause.strerror}'
   if isinstance(error, OSError) and error.strerror:
-    return files.printable(error.strerror)
+    return error.strerror
   message = str(getattr(error, 'message', None) or error).strip()
   message = re.sub(r'^\{\{\w+ [^{}]*\}\} ', '', message)  # {{function_node ...}} of TensorFlow
   lines = message.split('\n') if message else [type(error).__name__]
-  return files.printable(lines[0].strip())
+  return lines[0].strip()

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from slim_inception import choices, files, flags
+from slim_inception.cli import console
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, torch_family
 from slim_inception.preprocessing import normalization
@@ -73,8 +74,7 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   config = flags.parse(ConvertConfig, lambda values: flags.build(ConvertConfig, values), _REMOVED)
-  for line in convert(config):
-    print(line)
+  console.say(*convert(config))
 
 
 def convert(config: ConvertConfig) -> list[str]:

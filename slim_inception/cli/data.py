@@ -16,6 +16,7 @@ import shlex
 import sys
 
 from slim_inception import flags
+from slim_inception.cli import console
 from slim_inception.datasets import conversion, dataset_factory, runners, verification
 
 _CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() if e.convert}
@@ -116,23 +117,21 @@ def main(_: list[str]) -> None:
 
 def _verify(dataset_dir: str, num_processes: int) -> None:
   result = verification.verify(dataset_dir, num_processes)
-  for problem in result.problems:
-    print(problem, file=sys.stderr)
+  console.say(*result.problems, file=sys.stderr)
   outcome = f'{len(result.problems)} problems' if result.problems else 'all is well'
   if not result.has_info:
     outcome += ' (without dataset.json, counts and classes were not compared)'
-  print(f'{result.num_records:,} records in {result.num_shards:,} shards read; {outcome}')
+  console.say(f'{result.num_records:,} records in {result.num_shards:,} shards read; {outcome}')
   if result.problems:
     sys.exit(1)
 
 
 def _report_skipped(skipped: list[dict[str, str]], dataset_dir: str) -> None:
   reasons = collections.Counter(entry['reason'] for entry in skipped)
-  print(
+  console.say(
     f'skipped {len(skipped)} files, such as {skipped[0]["file"]} ({skipped[0]["reason"]}); '
     f'all are listed in {dataset_dir}/{conversion.REPORT_FILE}',
     *(f'  {count} x {reason}' for reason, count in reasons.most_common(5)),
-    sep='\n',
     file=sys.stderr,
   )
 
@@ -142,12 +141,12 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
   info = result.info
   for name, split in info.splits.items():
     plural = '' if split.num_shards == 1 else 's'
-    print(f'{name}: {split.num_images} images in {split.num_shards} shard{plural}')
+    console.say(f'{name}: {split.num_images} images in {split.num_shards} shard{plural}')
   background = ' with background' if info.label_offset else ''
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
-  print(
-    f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}\n'
-    f'Written to {dataset_dir}. Next:\n'
+  console.say(
+    f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}',
+    f'Written to {dataset_dir}. Next:',
     f'  slim-inception train --dataset_name={info.name} '
-    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...'
+    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...',
   )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slim_inception import flags
+from slim_inception.cli import console
 from slim_inception.evaluate import following, run
 from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
 
@@ -47,7 +48,7 @@ def main(_: list[str]) -> None:
       show(metrics)
   else:
     show(run.evaluate(request) or {})
-  print('written to', results.eval_dir)
+  console.say(f'written to {results.eval_dir}')
 
 
 def _resolve_when_begun(flag_values: Mapping[str, Any]) -> Request:
@@ -64,12 +65,12 @@ def show(metrics: Mapping[str, Any]) -> None:
   for name in _PRINTED:
     value = metrics.get(name)
     if value is not None:
-      print(name, f'{value:.4f}' if isinstance(value, float) else value)
+      console.say(f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}')
     if name in ('top_1', 'top_5') and value is not None:
       low, high = metrics[f'{name}_interval']
-      print(f'{name}_interval', f'{low:.4f} {high:.4f}')
+      console.say(f'{name}_interval {low:.4f} {high:.4f}')
   for member in metrics.get('members', ()):
-    print(
+    console.say(
       f'member {member["model_name"]} top_1 {member["top_1"]:.4f} top_5 {member["top_5"]:.4f} '
       f'share {member["share"]:.3f} {member["checkpoint"]}'
     )

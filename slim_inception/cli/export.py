@@ -12,6 +12,7 @@ folded in. What was written is read back and compared with the checkpoint before
 from absl import logging
 
 from slim_inception import choices, flags
+from slim_inception.cli import console
 from slim_inception.export import export
 from slim_inception.export.config import ExportConfig, resolve
 
@@ -26,7 +27,7 @@ def main(_: list[str]) -> None:
   request = flags.parse(ExportConfig, resolve, _REMOVED)
   logging.set_verbosity(logging.ERROR)  # TensorFlow tells which names it gives to what it saves
   comparison = export.export(request)
-  print(
+  console.say(
     f'written to {request.config.format.output}; read back, on {comparison.images} images '
     f'probabilities differ by at most {comparison.difference:.1g} and the best class is the same '
     f'on {comparison.agreement:.0%}'

@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 from slim_inception import files, flags
+from slim_inception.cli import console
 from slim_inception.draw import layout, svg
 from slim_inception.nets import catalogue, summary
 
@@ -57,9 +58,9 @@ def main(argv: list[str]) -> None:
   if config.json:
     print(json.dumps(as_json(net), indent=2))
   elif config.table:
-    print('\n'.join(table(net)))
+    console.say(*table(net))
   else:
-    print(f'written to {output}')
+    console.say(f'written to {output}')
 
 
 def table(net: summary.Summary) -> list[str]:

@@ -180,9 +180,8 @@ def _read(name: str) -> str:
 
 def _printable(value: object) -> object:
   """Text without NUL and its like, which HTML does not allow."""
-  if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
-    return value
-  return ''.join(c if c >= ' ' or c in '\t\n' else '\N{REPLACEMENT CHARACTER}' for c in value)
+  is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+  return files.printable(value) if is_text else value
 
 
 def _lines(value: object) -> list[str]:

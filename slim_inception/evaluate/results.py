@@ -76,8 +76,6 @@ def plain(value: Any) -> Any:
     return plain(value.tolist())
   if isinstance(value, list | tuple):
     return [plain(item) for item in value]
-  if isinstance(value, str):
-    return value.encode('utf-8', 'backslashreplace').decode()  # a path of other bytes than UTF-8
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value

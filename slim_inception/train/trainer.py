@@ -1,6 +1,5 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
-import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext

@@ -89,7 +89,7 @@ def test_tables(tmp_path, capsys):
     'file,label_1,name_1,probability_1,label_2,name_2,probability_2,label_3,name_3,probability_3,'
     'explained,error\r\n'
     '"a, b.jpg",2,"cat, ""tom""",0.75,10,10,0.125,,,,,\r\n'
-    'f\\udcff\\n.jpg,,,,,,,,,,,empty file\r\n'
+    'f\\udcff\\x0a.jpg,,,,,,,,,,,empty file\r\n'
   )
   with output.json_writer(str(tmp_path / 'a.json')) as write:
     write(FOUND)
@@ -102,7 +102,7 @@ def test_tables(tmp_path, capsys):
         {'label': 10, 'name': '10', 'probability': 0.125},
       ],
     },
-    {'file': 'f\\udcff\\n.jpg', 'error': 'empty file'},
+    {'file': FAILED.file, 'error': 'empty file'},
   ]
   with output.json_writer('-'):
     pass

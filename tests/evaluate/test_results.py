@@ -11,6 +11,7 @@ from slim_inception.evaluate import metrics, results
 from slim_inception.evaluate.metrics import Predictions
 
 NAMES = {0: 'crane, "big"', 1: 'naïve | 猫', 2: 'two\nlines'}
+CELLS = [NAMES[0], NAMES[1], r'two\x0alines']  # see `files.csv_cell`
 PREDICTIONS = Predictions(
   record_indices=np.array([0, 2, 5]),
   filenames=['a, b.jpg', '', 'bad\udcff.jpg'],
@@ -42,7 +43,7 @@ def test_metrics_are_valid_json(folder):
   content = json.loads((folder / 'metrics.json').read_text('utf-8'), parse_constant=refuse)
   assert content['num_images'] == 3 and content['top_1'] == 2 / 3
   assert content['expected_calibration_error'] is None
-  assert content['checkpoint'] == r'bad\udcff/model.ckpt'
+  assert content['checkpoint'] == 'bad\udcff/model.ckpt'
   plain = results.plain({'a': (np.float32(0.5), np.nan), 1: np.array([1, 2]), 'b': np.inf})
   assert plain == {'a': [0.5, None], '1': [1, 2], 'b': None}
 
@@ -51,8 +52,8 @@ def test_predictions_have_a_line_each(folder):
   header, *rows = read(folder / 'predictions.csv')
   assert header[:6] == ['filename', 'record_index', 'true', 'true_names', 'right', 'label_1']
   assert header[6:8] == ['name_1', 'probability_1'] and header[-1] == 'probability_3'
-  assert rows[0][:8] == ['a, b.jpg', '0', '0', NAMES[0], 'yes', '0', NAMES[0], '0.5']
-  assert rows[1][:7] == ['', '2', '1 | 2', f'{NAMES[1]} | {NAMES[2]}', 'yes', '2', NAMES[2]]
+  assert rows[0][:8] == ['a, b.jpg', '0', '0', CELLS[0], 'yes', '0', CELLS[0], '0.5']
+  assert rows[1][:7] == ['', '2', '1 | 2', f'{CELLS[1]} | {CELLS[2]}', 'yes', '2', CELLS[2]]
   assert rows[2][0] == r'bad\udcff.jpg' and rows[2][4] == 'no' and rows[2][7] == ''
   assert len(rows) == 3 and {len(row) for row in rows} == {len(header)}
 
@@ -61,9 +62,9 @@ def test_classes_and_confusion(folder):
   header, *rows = read(folder / 'per_class.csv')
   assert header == ['label', 'name', 'count', 'predicted', 'right', 'precision', 'recall', 'f1']
   assert rows == [
-    ['0', NAMES[0], '1', '2', '1', '0.5', '1', '0.666667'],
-    ['1', NAMES[1], '0', '0', '0', '', '', ''],
-    ['2', NAMES[2], '2', '1', '1', '1', '0.5', '0.666667'],
+    ['0', CELLS[0], '1', '2', '1', '0.5', '1', '0.666667'],
+    ['1', CELLS[1], '0', '0', '0', '', '', ''],
+    ['2', CELLS[2], '2', '1', '1', '1', '0.5', '0.666667'],
     ['3', '3', '0', '0', '0', '', '', ''],
   ]
   header, *rows = read(folder / 'confusion.csv')
