@@ -217,7 +217,7 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
     for entry in folder.iterdir()
     if re.fullmatch(_OWN_FILES, entry.name)
   ]
-  if path.exists() and path.read_text() == fingerprint:
+  if path.exists() and path.read_bytes() == fingerprint.encode():
     return
   if own and not overwrite:
     raise FileExistsError(

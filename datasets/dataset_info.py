@@ -41,33 +41,37 @@ def read_info(dataset_dir: str | os.PathLike) -> DatasetInfo | None:
   """Reads `dataset.json`; None where there is none.
 
   Raises:
-    ValueError: the file is no JSON or lacks a field.
+    ValueError: the file is no JSON, lacks a field, or has one of another type or out of range;
+      names both.
   """
   path = Path(dataset_dir, INFO_FILE)
-  content = files.read_json(path)
-  if content is None:
-    return None
-  try:
-    splits = {}
-    for name, split in content['splits'].items():
-      shards = tuple(Shard(**shard) for shard in split['shards'])
-      counts = tuple(split['label_counts'])
-      splits[name] = Split(split['num_images'], split['num_shards'], counts, shards)
-    labels, offset = tuple(content['labels']), content['label_offset']
-    return DatasetInfo(content['name'], splits, content['num_classes'], labels, offset)
-  except (KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{path} is no description of a data set: {error!r}') from error
+  info: DatasetInfo | None = files.read_json(path, DatasetInfo)
+  if info:
+    least = {'num_classes': (info.num_classes, 1), 'label_offset': (info.label_offset, 0)}
+    for name, split in info.splits.items():
+      least |= {f'splits.{name}.num_images': (split.num_images, 0)}
+      least |= {f'splits.{name}.label_counts': (min(split.label_counts, default=0), 0)}
+    for field, (number, bound) in least.items():
+      if number < bound:
+        raise ValueError(f'{path}: {field} must be at least {bound}, not {number}')
+  return info
 
 
 def check_sizes(dataset_dir: str | os.PathLike, info: DatasetInfo, split_name: str) -> None:
   """Compares the shards on disk with `dataset.json` by size, without reading them.
 
   Raises:
-    ValueError: no such split, or a shard of another size.
+    ValueError: no such split, a shard of another size, or not a count for each class.
     FileNotFoundError: a shard is missing.
   """
   if split_name not in info.splits:
     raise ValueError(no_split(dataset_dir, split_name, info.splits))
+  counts = info.splits[split_name].label_counts
+  field = f'{Path(dataset_dir, INFO_FILE)}: splits.{split_name}.label_counts'
+  if len(counts) != info.num_classes:
+    raise ValueError(f'{field} has {len(counts)} counts, but num_classes is {info.num_classes}')
+  if not any(counts):
+    raise ValueError(f'{field} are all 0')
   for error in wrong_sizes(dataset_dir, info.splits[split_name]):
     raise error
 

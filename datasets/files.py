@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .typed import typed
+
 # .<name of the file>.<host>-<process>.partial; what TensorFlow writes under a prefix has a suffix.
 _TEMPORARY = re.compile(r'\.(?P<name>.+)\.[^.]+-\d+\.partial(\..+)?', re.DOTALL)
 
@@ -149,19 +151,27 @@ def json_text(content: Any, indent: int | None = None) -> str:
   return re.sub(r'[\x7f-\x9f\ud800-\udfff]', lambda match: f'\\u{ord(match[0]):04x}', text)
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, kind: Any = Any) -> Any:
   """The content of a JSON file; None where there is none.
 
+  Args:
+    path: of the file.
+    kind: what it holds, see `typed.typed`.
+
   Raises:
-    ValueError: it is no JSON.
+    ValueError: it is no JSON, or of another kind; names the file and the field.
     OSError: it cannot be read.
   """
   try:
-    return json.loads(Path(path).read_text('utf-8'))
+    content = json.loads(Path(path).read_text('utf-8-sig'))
   except FileNotFoundError:
     return None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{os.fspath(path)} is no valid JSON: {error}') from error
+  try:
+    return typed(content, kind)
+  except ValueError as error:
+    raise ValueError(f'{os.fspath(path)}: {error}') from None
 
 
 class EndsEarlyError(OSError):

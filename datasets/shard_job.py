@@ -111,11 +111,9 @@ def stem(filename: str) -> str:
 def finished(job: ShardJob) -> ShardReport | None:
   """The report of a shard that an earlier run finished; None where it has to be written."""
   try:
-    report = files.read_json(job.report_path)
-    shard = shards.Shard(**report['shard'])
-    if os.path.getsize(job.path) != shard.num_bytes or (report['skipped'] and not job.skip_bad):
+    report = files.read_json(job.report_path, ShardReport)
+    if report and os.path.getsize(job.path) != report.shard.num_bytes:
       return None
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError):
     return None
-  counts = {int(label): count for label, count in report['label_counts'].items()}
-  return ShardReport(shard, counts, report['skipped'], report['changed'])
+  return None if report and report.skipped and not job.skip_bad else report

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 from slim_inception.datasets.files import atomic_path as atomic_path
 from slim_inception.datasets.files import is_disk_full as is_disk_full
@@ -26,6 +26,7 @@ from slim_inception.datasets.files import temporary_path as temporary_path
 from slim_inception.datasets.files import write_json as write_json
 from slim_inception.datasets.folder_lock import FolderLock as FolderLock
 from slim_inception.datasets.folder_lock import locked_folder as locked_folder
+from slim_inception.datasets.typed import typed
 
 
 @contextlib.contextmanager
@@ -54,19 +55,30 @@ def append_text(path: str | os.PathLike, text: str, header: str = '') -> None:
 # JSON lines: an object a line
 
 
-def read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+class StepLine(TypedDict):
+  """A line of a log that counts steps."""
+
+  step: int
+
+
+def read_json_lines(path: str | os.PathLike, kind: Any = dict[str, Any]) -> list[Any]:
   """The objects of a JSON-lines file; [] where there is none.
 
-  Lines that are damaged or were cut off, by a killed process for example, are left out.
+  Lines that are damaged, of another kind or were cut off, by a killed process for example, are left
+  out.
+
+  Args:
+    path: of the file.
+    kind: of a line, see `datasets.typed.typed`.
   """
   if not os.path.exists(path):
     return []
   objects = []
-  with open(path, encoding='utf-8', errors='replace') as file:
+  with open(path, 'rb') as file:
     for line in file:
-      with contextlib.suppress(json.JSONDecodeError):
-        objects.append(json.loads(line))
-  return [content for content in objects if isinstance(content, dict)]
+      with contextlib.suppress(ValueError, RecursionError):
+        objects.append(typed(json.loads(line.decode('utf-8-sig')), kind))
+  return objects
 
 
 def write_json_lines(path: str | os.PathLike, objects: Iterable[Mapping[str, Any]]) -> None:

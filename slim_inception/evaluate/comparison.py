@@ -8,13 +8,19 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from slim_inception import constants, files
 
 METRICS = ('top_1', 'top_5')
+
+
+class _RunConfig(TypedDict, total=False):
+  """What is read of config.json."""
+
+  model_name: str
 
 
 class Evaluation(NamedTuple):
@@ -146,9 +152,8 @@ def _evaluated(
 
 def _steps(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
   """The objects of a JSON-lines file that have a step."""
-  for entry in files.read_json_lines(path):
-    if isinstance(entry.get('step'), int):
-      yield entry['step'], entry
+  for line in files.read_json_lines(path, files.StepLine):
+    yield line['step'], line
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:
@@ -162,10 +167,7 @@ def _error(accuracy: float) -> float:
 
 def _net(folder: str) -> str:
   path = os.path.join(folder, constants.CONFIG_FILE)
-  config = files.read_json(path) or {}
-  if not isinstance(config, dict):
-    raise ValueError(f'{path} is no JSON object')
-  return str(config.get('model_name', 'unknown'))
+  return (files.read_json(path, _RunConfig) or {}).get('model_name', 'unknown')
 
 
 def short_names(folders: Sequence[str]) -> list[str]:

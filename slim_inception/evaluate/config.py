@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from slim_inception import choices, files, flags
+from slim_inception import choices, flags
 from slim_inception.constants import CONFIG_FILE, EVAL_FOLDER
 from slim_inception.datasets import dataset_factory
 from slim_inception.evaluate import views
@@ -16,6 +16,7 @@ from slim_inception.flags import PerMember, field
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.preprocessing import preprocessing_factory, resizing
 from slim_inception.preprocessing.inception_preprocessing import CHANNELS
+from slim_inception.train import config as train_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,7 +298,7 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
   folders = [
     path if follow else os.path.dirname(checkpoints.resolve(path)) or '.' for path in paths
   ]
-  configs = [files.read_json(os.path.join(folder, CONFIG_FILE)) or {} for folder in folders]
+  configs = [train_config.read(folder) or {} for folder in folders]
   return Runs(paths, tuple(folders), tuple(configs))
 
 

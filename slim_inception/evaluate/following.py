@@ -15,6 +15,7 @@ from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import checkpoints
+from slim_inception.train import config as train_config
 
 _POLL_SECS = 5.0
 
@@ -56,8 +57,8 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
   (member,) = request.ensemble.members
   train_dir = member.checkpoint_path
   done = {entry['step'] for entry in read_history(config.eval_dir)}
-  run_config = files.read_json(os.path.join(train_dir, CONFIG_FILE)) or {}
-  last_step = (run_config.get('run') or {}).get('total_steps')
+  run_config = train_config.read(train_dir) or {}
+  last_step = run_config.get('run', {}).get('total_steps')
   if last_step in done:
     return
   cluster = Cluster(make_strategy(devices.num_clones, devices.clone_on_cpu))
@@ -87,9 +88,9 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
     )
 
 
-def read_history(eval_dir: str) -> list[dict[str, Any]]:
+def read_history(eval_dir: str) -> list[files.StepLine]:
   """The evaluations of `--follow`: step, num_images, top_1, top_5; [] where there is none."""
-  return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE))
+  return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE), files.StepLine)
 
 
 def _remember(

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from slim_inception import choices, files, flags
 from slim_inception.constants import CONFIG_FILE
@@ -425,7 +425,8 @@ def read_config_file(path: str) -> dict[str, Any]:
   is_toml = path.endswith('.toml')
   with open(path, 'rb') as file:
     try:
-      values = tomllib.load(file) if is_toml else json.load(file)
+      text = file.read().decode('utf-8-sig')
+      values = tomllib.loads(text) if is_toml else json.loads(text)
     except ValueError as error:  # those of both modules are
       kind = 'TOML' if is_toml else 'JSON (a recipe in TOML is called NAME.toml)'
       raise ValueError(f'{path} cannot be parsed as {kind}: {error}') from error
@@ -504,10 +505,32 @@ def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:
   files.write_json(os.path.join(directory, CONFIG_FILE), values)
 
 
+class Facts(TypedDict, total=False):
+  """What is read of the facts under 'run'."""
+
+  num_classes: int
+  image_size: int
+  num_replicas: int
+  global_batch_size: int
+  total_steps: int | None
+
+
+class _Written(TypedDict, total=False):
+  run: Facts
+
+
 def read(directory: str) -> dict[str, Any] | None:
-  """The content of a directory's config.json; None where there is none.
+  """The content of a directory's config.json, each flag checked; None where there is none.
+
+  Names that are no flags (of today) stay as they are.
 
   Raises:
-    ValueError: it is not JSON.
+    ValueError: it is not JSON, or a value is not of its type or out of range; names the file and
+      the field.
   """
-  return files.read_json(os.path.join(directory, CONFIG_FILE))
+  path = os.path.join(directory, CONFIG_FILE)
+  content, known = files.read_json(path, _Written), flags.fields(Config)
+  return content and {
+    name: known[name].convert(value, f'{path}: ') if value is not None and name in known else value
+    for name, value in content.items()
+  }

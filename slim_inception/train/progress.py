@@ -158,20 +158,27 @@ def duration(seconds: float) -> str:
   return f'{minutes} min {rest} s' if minutes else f'{rest} s'
 
 
-def read_metrics(directory: str) -> list[dict]:
-  """The objects of a run's metrics.jsonl; [] where there is none."""
-  return files.read_json_lines(os.path.join(directory, METRICS_FILE))
+class MetricsLine(files.StepLine, total=False):
+  """What is read again of a line of metrics.jsonl."""
+
+  hours: float
+  eval_top_1: float
 
 
-def keep_until(path: str, step: int) -> list[dict]:
-  """Drops lines of steps after `step`, and a line that was cut off, from a JSON-lines file.
+def read_metrics(directory: str) -> list[MetricsLine]:
+  """The lines of a run's metrics.jsonl; [] where there is none."""
+  return files.read_json_lines(os.path.join(directory, METRICS_FILE), MetricsLine)
+
+
+def keep_until(path: str, step: int) -> list[MetricsLine]:
+  """Drops lines of steps after `step`, and what is no `MetricsLine`, from a JSON-lines file.
 
   The file is replaced, never cut in place.
 
   Returns:
     The objects that are kept.
   """
-  entries = [entry for entry in files.read_json_lines(path) if entry.get('step', 0) <= step]
+  entries = [line for line in files.read_json_lines(path, MetricsLine) if line['step'] <= step]
   if os.path.isfile(path):  # not os.devnull
     files.write_json_lines(path, entries)
   return entries

@@ -92,9 +92,8 @@ def check_same_run(config: Config, plan: Plan) -> None:
       f'{plan.epoch(plan.start.step):.2f}'
     )
     logging.info('Changed since the last start: %s', message)
-  known = flags.fields(Config)
   for name, value in flags.flatten(config).items():
-    if name in before and known[name].convert(before[name]) != value:
+    if name in before and before[name] != value:
       old, new = flags.as_text(before[name]), flags.as_text(value)
       logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
 

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from slim_inception.datasets import dataset_info, shards
+from slim_inception.datasets import dataset_factory, dataset_info, shards
 
 from tests.datasets.slim_records import flowers_example
 
@@ -30,12 +30,65 @@ def test_info_reads_back(tmp_path):
 
 @pytest.mark.parametrize(
   ('text', 'message'),
-  [('{', 'dataset.json is no valid JSON'), ('[]', 'no description'), ('{}', "KeyError\\('splits")],
+  [
+    (b'{', ' is no valid JSON: '),
+    (b'\xff\xfe{}', ' is no valid JSON: '),
+    (b'[' * 100_000, ' is no valid JSON: '),
+    (b'null', ': must be an object, not null'),
+    (b'[]', ': must be an object, not []'),
+    (b'{}', ': name is missing'),
+  ],
 )
 def test_broken_info_is_named(tmp_path, text, message):
-  (tmp_path / 'dataset.json').write_text(text)
-  with pytest.raises(ValueError, match=message):
+  (tmp_path / 'dataset.json').write_bytes(text)
+  with pytest.raises(ValueError) as error:
     dataset_info.read_info(tmp_path)
+  assert str(error.value).startswith(f'{tmp_path}/dataset.json{message}')
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('num_classes', '8', 'num_classes must be a whole number, not "8"'),
+    ('num_classes', 1.5, 'num_classes must be a whole number, not 1.5'),
+    ('num_classes', None, 'num_classes must be a whole number, not null'),
+    ('num_classes', 0, 'num_classes must be at least 1, not 0'),
+    ('name', 3, 'name must be text, not 3'),
+    ('labels', [1, 2], 'labels[0] must be text, not 1'),
+    ('labels', 'abc', 'labels must be a list, not "abc"'),
+    ('splits', [], 'splits must be an object, not []'),
+    ('splits.train', 3, 'splits.train must be an object, not 3'),
+    ('splits.train.num_images', '3', 'splits.train.num_images must be a whole number, not "3"'),
+    ('splits.train.num_images', -3, 'splits.train.num_images must be at least 0, not -3'),
+    ('splits.train.num_images', 1.5, 'splits.train.num_images must be a whole number, not 1.5'),
+    (
+      'splits.train.label_counts',
+      [],
+      'splits.train.label_counts has 0 counts, but num_classes is 8',
+    ),
+    ('splits.train.label_counts', [0] * 8, 'splits.train.label_counts are all 0'),
+    (
+      'splits.train.label_counts',
+      [*[0] * 7, None],
+      'splits.train.label_counts[7] must be a whole number, not null',
+    ),
+    ('splits.train.shards', [{'name': 'a'}], 'splits.train.shards[0].num_images is missing'),
+    ('label_offset', None, 'label_offset must be a whole number, not null'),
+    ('label_offset', -1, 'label_offset must be at least 0, not -1'),
+  ],
+)
+def test_a_field_of_another_kind_is_named(tmp_path, field, value, message):
+  dataset_info.write_info(tmp_path, info_of(tmp_path))
+  path = tmp_path / 'dataset.json'
+  content = part = json.loads(path.read_text('utf-8'))
+  *parents, last = field.split('.')
+  for name in parents:
+    part = part[name]
+  part[last] = value
+  path.write_text(json.dumps(content))
+  with pytest.raises(ValueError) as error:
+    dataset_factory.get_dataset('image_folder', 'train', tmp_path)
+  assert str(error.value) == f'{path}: {message}'
 
 
 def test_sizes_are_checked(tmp_path):
