@@ -12,9 +12,12 @@ from pathlib import Path
 
 from absl import logging
 
+from . import files
+
 # What flock says where a file system has no locks: NFS without its lock service, Lustre mounted
 # without -o flock, some FUSE file systems.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+_MOST_TRIES = 1000  # each loses to somebody who owned the folder for a moment
 
 
 class FolderLock:
@@ -69,8 +72,9 @@ def locked_folder(folder: str | os.PathLike, what: str) -> Iterator[FolderLock]:
     descriptor = _acquire(path, what)
     try:
       content = _describe(what)
-      os.ftruncate(descriptor, 0)
-      os.pwrite(descriptor, content, 0)
+      with files.naming_full_disk(folder):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content, 0)
       lock = FolderLock(path, what, content)
       try:
         yield lock
@@ -78,22 +82,25 @@ def locked_folder(folder: str | os.PathLike, what: str) -> Iterator[FolderLock]:
         lock.check()  # says why, if it is the folder that is missing
         raise
     finally:
-      with contextlib.suppress(OSError):
-        if _is_file_at(path, descriptor):
-          path.unlink()  # before it is free: whoever waits at this file looks again
+      if not _is_file_at(path, descriptor):
+        made = []  # these are others of the same names
+      else:
+        with contextlib.suppress(OSError):  # before it is free: whoever waits at it looks again
+          path.unlink()
       os.close(descriptor)
   finally:
-    for path in made:
+    for each in made:
       with contextlib.suppress(OSError):  # there is something in it
-        path.rmdir()
+        each.rmdir()
 
 
 def _acquire(path: Path, what: str) -> int:
   """The descriptor that holds the lock."""
-  while True:
+  for _ in range(_MOST_TRIES):
     is_new = True
     try:
-      descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+      with files.naming_full_disk(path.parent):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
       is_new = False
       try:
@@ -108,6 +115,7 @@ def _acquire(path: Path, what: str) -> int:
     if _is_file_at(path, descriptor):
       return descriptor
     os.close(descriptor)  # removed by its owner between the two
+  raise _taken(path, what)
 
 
 def _lock(descriptor: int, path: Path, what: str, is_new: bool) -> None:
@@ -134,7 +142,7 @@ def _lock(descriptor: int, path: Path, what: str, is_new: bool) -> None:
 def _is_file_at(path: Path, descriptor: int) -> bool:
   try:
     return os.path.samestat(os.stat(path), os.fstat(descriptor))
-  except FileNotFoundError:
+  except OSError:
     return False
 
 

@@ -6,6 +6,7 @@ with `tf.compat.v1.train.Saver`.
 
 import contextlib
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -22,6 +23,10 @@ INDEX, DATA = '.index', '.data-00000-of-00001'
 SUFFIXES = (DATA, INDEX)
 _SHARD = r'\.data-(\d{5})-of-(\d{5})'  # of one that several processes wrote
 _OF_A_PART = re.compile(rf'(?:\.index|\.meta|{_SHARD})$')
+
+STATE_FILE = 'checkpoint'
+# Stands in the file `checkpoint` where that lists all that a run keeps: see `of_run`.
+STATE_COMMENT = '# All checkpoints of the run in this folder, in the order that it wrote them.'
 
 
 class Restored(NamedTuple):
@@ -59,36 +64,19 @@ def prefix_of(path: str) -> str:
 
 
 def latest(directory: str | os.PathLike) -> str | None:
-  """The prefix of the newest checkpoint in a directory that is all there; None if it has none.
+  """The prefix of the newest checkpoint of a run that is all there; None if it has none.
 
-  What the file `checkpoint` names is taken if it is there. If not (a lost file, a directory
-  that was moved), the complete checkpoint with the largest step is taken, with a warning.
+  It is the last of `of_run`. If that is not there (a lost file, a copy that is not finished), the
+  one that was written before it is taken, with a warning.
 
   Raises:
-    FileNotFoundError: the file `checkpoint` is there, but no complete checkpoint.
+    FileNotFoundError: the file `checkpoint` is there, but no complete checkpoint of the run.
   """
-  directory = os.fspath(directory)
-  if not os.path.isdir(directory):
-    return None
-  try:
-    state = tf.train.get_checkpoint_state(directory)
-  except Exception as error:  # a text that is no CheckpointState: protobuf's own error class
-    logging.warning('%s cannot be read: %s', os.path.join(directory, 'checkpoint'), error)
-    state = None
-  named = state.model_checkpoint_path if state else None
-  if named and is_complete(named):
-    return named
-  complete = [prefix for prefix in numbered(directory) if is_complete(prefix)]
-  if complete:
-    logging.warning('%s: %s is not there, %s is', directory, named or '"checkpoint"', complete[-1])
-    return complete[-1]
-  if named:
-    raise FileNotFoundError(f'{directory}: the checkpoint {named} is not there, nor any other')
-  return None
+  return next(iter(_newest_first(os.fspath(directory))), None)
 
 
 def latest_sound(directory: str | os.PathLike) -> str | None:
-  """The newest checkpoint whose every tensor can be read; None where there is no checkpoint.
+  """The newest checkpoint of a run whose every tensor can be read; None where there is none.
 
   One that is damaged is passed over with a warning.
 
@@ -96,19 +84,102 @@ def latest_sound(directory: str | os.PathLike) -> str | None:
     ValueError: there is none that is not damaged.
     FileNotFoundError: as `latest`.
   """
-  newest = latest(directory)
-  if newest is None:
-    return None
-  older = [prefix for prefix in numbered(os.fspath(directory)) if is_complete(prefix)]
-  candidates = [newest, *(prefix for prefix in reversed(older) if prefix != newest)]
   reasons = []
-  for prefix in candidates:
+  for prefix in _newest_first(os.fspath(directory)):
     reason = find_damage(prefix)
     if reason is None:
       return prefix
     logging.warning('%s', reason)
     reasons.append(reason)
-  raise ValueError(f'{reasons[0]}; {os.fspath(directory)} has no other checkpoint that can be read')
+  if not reasons:
+    return None
+  raise ValueError(
+    f'{reasons[0]}; {os.fspath(directory)} has no other checkpoint of this run that can be read'
+  )
+
+
+def _newest_first(directory: str) -> list[str]:
+  """The complete checkpoints of a directory's run."""
+  if not os.path.isdir(directory):
+    return []
+  state = _state(directory)
+  own = _of_run(directory, state)
+  complete = [prefix for prefix in reversed(own) if is_complete(prefix)]
+  if not complete and state:
+    others = [prefix for prefix in numbered(directory) if is_complete(prefix)]
+    advice = f'; to take {others[-1]}, name it in the file "{STATE_FILE}"' if others else ''
+    raise FileNotFoundError(
+      f'{directory}: the checkpoint {own[-1]} is not there, nor any other of this run{advice}'
+    )
+  if complete and (state is None or complete[0] != own[-1]):
+    missing = own[-1] if state else f'"{STATE_FILE}"'
+    logging.warning('%s: %s is not there, %s is', directory, missing, complete[0])
+  return complete
+
+
+def of_run(directory: str | os.PathLike) -> list[str]:
+  """The prefixes that the run of a directory has written, oldest first, complete or not.
+
+  The run is that whose newest checkpoint the file `checkpoint` names: somebody can go back by
+  naming an older one there. Steps of a run only grow, so larger ones are of a branch that it has
+  left. So are those that our own file `checkpoint`, which lists all that are kept, does not have.
+  TF1's Saver may list the last alone: where it wrote the file, all smaller steps count, and all
+  steps where there is none.
+  """
+  directory = os.fspath(directory)
+  return _of_run(directory, _state(directory))
+
+
+def _of_run(directory: str, state: '_State | None') -> list[str]:
+  if state is None:
+    return numbered(directory)
+  named, *listed = (_moved(directory, path) for path in (state.newest, *state.listed))
+  last = step_of(named)
+  earlier = listed if state.lists_all else [*numbered(directory), *listed]
+  steps = {step_of(path): path for path in earlier}
+  known = sorted(s for s in steps if s is not None and (last is None or s < last))
+  return [*(steps[step] for step in known), named]
+
+
+class _State(NamedTuple):
+  """What the file `checkpoint` of a directory says."""
+
+  newest: str
+  listed: tuple[str, ...]
+  lists_all: bool  # as ours does
+
+
+def _state(directory: str) -> _State | None:
+  """None where there is no such file, or it cannot be read or names nothing."""
+  path = os.path.join(directory, STATE_FILE)
+  try:
+    state = tf.train.get_checkpoint_state(directory)
+  except Exception as error:  # a text that is no CheckpointState: protobuf's own error class
+    logging.warning('%s cannot be read: %s', path, error)
+    return None
+  if not (state and state.model_checkpoint_path):
+    return None
+  with open(path, encoding='utf-8', errors='replace') as file:
+    lists_all = STATE_COMMENT in file.read()
+  return _State(state.model_checkpoint_path, tuple(state.all_model_checkpoint_paths), lists_all)
+
+
+def _moved(directory: str, path: str) -> str:
+  """A checkpoint's path; in the directory itself, where that was moved and the path is absolute."""
+  return path if is_complete(path) else os.path.join(directory, os.path.basename(path))
+
+
+def step_of(prefix: str) -> int | None:
+  """The step in the name of a checkpoint, `model.ckpt-<step>`; None where it has none."""
+  match = re.search(r'-(\d+)$', prefix)
+  return int(match[1]) if match else None
+
+
+def identity(prefix: str) -> str:
+  """Tells apart checkpoints of the same name: a hash of the index, which has all checksums."""
+  path = prefix + INDEX
+  with open(path if os.path.exists(path) else prefix, 'rb') as file:
+    return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
 def find_damage(prefix: str) -> str | None:
@@ -128,6 +199,15 @@ def numbered(directory: str) -> list[str]:
     if (match := re.fullmatch(r'model\.ckpt-(\d+)\.(index|data-\S+)', name))
   }
   return [os.path.join(directory, f'model.ckpt-{step}') for step in sorted(steps)]
+
+
+def remove(prefix: str) -> None:
+  """Removes the files of a checkpoint, the index first: without it there is none."""
+  directory, base = os.path.split(prefix)
+  names = [name for name in os.listdir(directory or '.') if prefix_of(name) == base]
+  for name in sorted(names, key=lambda name: not name.endswith(INDEX)):
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(directory, name))
 
 
 def is_complete(prefix: str) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from slim_inception.nets import checkpoints
 from slim_inception.train import config as train_config
 
 _POLL_SECS = 5.0
+_REPORTED = ('num_images', 'top_1', 'top_5')
 
 
 def wait_for_run(train_dir: str, timeout_secs: float | None) -> None:
@@ -38,7 +39,7 @@ def follow(request: Request) -> Iterator[dict[str, Any]]:
 
   `eval_dir/evaluations.jsonl` knows what was evaluated, also after a restart; TensorBoard shows it.
   Ends when the run's last checkpoint has been evaluated, or after `follow_timeout_secs` without a
-  new one.
+  new one. Where a run goes back to an older checkpoint, the file forgets the branch that was left.
 
   Yields:
     What `metrics.json` holds, for each checkpoint.
@@ -56,19 +57,25 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
   config, devices = request.config.results, request.config.devices
   (member,) = request.ensemble.members
   train_dir = member.checkpoint_path
-  done = {entry['step'] for entry in read_history(config.eval_dir)}
+  history: dict[int, Any] = {entry['step']: entry for entry in read_history(config.eval_dir)}
   run_config = train_config.read(train_dir) or {}
   last_step = run_config.get('run', {}).get('total_steps')
-  if last_step in done:
+  if _has_ended(train_dir, last_step, history):
     return
   cluster = Cluster(make_strategy(devices.num_clones, devices.clone_on_cpu))
   evaluation = Evaluation(request, cluster)
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)
   while True:
-    new = [p for p in checkpoints.numbered(train_dir) if _step_of(p) not in done]
-    for prefix in filter(checkpoints.is_complete, new):
+    prefixes = checkpoints.of_run(train_dir)
+    own = {s: prefix for prefix in prefixes if (s := checkpoints.step_of(prefix)) is not None}
+    for step, prefix in own.items():
+      if not checkpoints.is_complete(prefix):
+        continue
       try:
+        identity = checkpoints.identity(prefix)
+        if step in history and history[step].get('checkpoint_id', identity) == identity:
+          continue
         outcome = evaluation.evaluate([prefix])
       except (ValueError, OSError):
         if checkpoints.is_complete(prefix):
@@ -76,29 +83,35 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
         continue  # deleted by the run, which keeps the newest only
       assert outcome  # this process is the only one
       metrics = run.write(config, lock, evaluation, outcome)
-      _remember(config.eval_dir, writer, _step_of(prefix), metrics)
-      done.add(_step_of(prefix))
+      line = {'step': step, 'checkpoint_id': identity}
+      line |= {name: metrics[name] for name in _REPORTED}
+      # Of the branch that was left are steps beyond the newest, or beyond one that was replaced.
+      last = step if step in history else max(own)
+      history = {s: each for s, each in history.items() if s <= last} | {step: line}
+      files.write_json_lines(os.path.join(config.eval_dir, EVALUATIONS_FILE), history.values())
+      _show(writer, step, metrics)
       patience.renew()
       yield metrics
-    if last_step in done or not patience.wait():
+    if _has_ended(train_dir, last_step, history) or not patience.wait():
       break
-  if not done:
+  if not history:
     raise TimeoutError(
       f'{train_dir} had no checkpoint in {config.follow_timeout_secs:g} s (--follow_timeout_secs)'
     )
 
 
-def read_history(eval_dir: str) -> list[files.StepLine]:
-  """The evaluations of `--follow`: step, num_images, top_1, top_5; [] where there is none."""
-  return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE), files.StepLine)
+class Line(files.StepLine, total=False):
+  """What is read again of a line of evaluations.jsonl."""
+
+  checkpoint_id: str  # see `checkpoints.identity`; older lines have none
 
 
-def _remember(
-  eval_dir: str, writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any]
-) -> None:
-  reported = {name: metrics[name] for name in ('num_images', 'top_1', 'top_5')}
-  path = os.path.join(eval_dir, EVALUATIONS_FILE)
-  files.append_json_lines(path, [{'step': step, **reported}])
+def read_history(eval_dir: str) -> list[Line]:
+  """The evaluations of `--follow`; they also have num_images, top_1 and top_5. [] if none."""
+  return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE), Line)
+
+
+def _show(writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any]) -> None:
   logging.info('step %d: top-1 %.4f  top-5 %.4f', step, metrics['top_1'], metrics['top_5'])
   with writer.as_default():
     for name in ('top_1', 'top_5'):
@@ -106,8 +119,10 @@ def _remember(
   writer.flush()
 
 
-def _step_of(prefix: str) -> int:
-  return int(prefix.rsplit('-', 1)[1])
+def _has_ended(train_dir: str, last_step: int | None, evaluated: Container[int]) -> bool:
+  """Whether a run has nothing more to come; one that went back is not at its last step."""
+  own = checkpoints.of_run(train_dir)
+  return last_step in evaluated and (not own or checkpoints.step_of(own[-1]) == last_step)
 
 
 class _Patience:

@@ -1,6 +1,5 @@
 """The checkpoints that a run keeps in its train_dir."""
 
-import contextlib
 import os
 import re
 import shutil
@@ -15,30 +14,49 @@ from slim_inception.constants import BEST_FOLDER, CONFIG_FILE, EVALUATION_METRIC
 from slim_inception.nets import checkpoints
 from slim_inception.train.train_state import Counters, TrainState
 
-_STATE_FILE = 'checkpoint'
 # What is written into a train_dir by way of temporary files.
 _NAMES = '|'.join(
   [
     rf'model\.ckpt-\d+({"|".join(map(re.escape, checkpoints.SUFFIXES))})?',
-    *map(re.escape, (_STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)),
+    *map(re.escape, (checkpoints.STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)),
   ]
 )
 
 
 class CheckpointManager:
-  """Saves checkpoints in a directory and deletes all but the newest.
+  """Saves checkpoints in a directory and deletes all of the run but the newest.
 
   What a killed run left half-written there is deleted at the start, see `files.sweep`. With several
   workers all create one and call it, but the chief alone writes.
+
+  Args:
+    directory: the train_dir.
+    max_to_keep: number of checkpoints.
+    cluster: the workers.
+    step: that the run goes on from, or 0. Checkpoints of other branches (`checkpoints.of_run`) and
+      of later steps, which are damaged, are no longer the run's: they are neither counted nor
+      deleted.
   """
 
-  def __init__(self, directory: str, max_to_keep: int, cluster: Cluster):
+  def __init__(self, directory: str, max_to_keep: int, cluster: Cluster, step: int):
     self._directory = directory
     self._max_to_keep = max_to_keep
     self._cluster = cluster
-    if cluster.is_chief:
-      for folder in (directory, os.path.join(directory, BEST_FOLDER)):
-        files.sweep(folder, _NAMES)
+    self._own: list[str] = []
+    if not cluster.is_chief:
+      return
+    for folder in (directory, os.path.join(directory, BEST_FOLDER)):
+      files.sweep(folder, _NAMES)
+    self._own = [p for p in checkpoints.of_run(directory) if (checkpoints.step_of(p) or 0) <= step]
+    others = [p for p in checkpoints.numbered(directory) if p not in self._own]
+    if others:
+      logging.warning(
+        '%s: not of this run, which is at step %d: %s; they are left there until the run itself '
+        'comes to their steps',
+        directory,
+        step,
+        files.some(map(os.path.basename, others)),
+      )
 
   def path(self, step: int) -> str:
     """Prefix of the checkpoint of a step."""
@@ -53,12 +71,12 @@ class CheckpointManager:
       self._cluster.wait_for_all()
       return
     state.save(path, counters)
-    numbered = checkpoints.numbered(self._directory)
-    complete = [prefix for prefix in numbered if checkpoints.is_complete(prefix) and prefix != path]
-    kept = [*complete, path][-self._max_to_keep :]
+    before = [p for p in self._own if p != path and checkpoints.is_complete(p)]
+    kept = [*before, path][-self._max_to_keep :]
     write_checkpoint_state(self._directory, kept)
-    for prefix in set(numbered) - set(kept):
-      _delete(prefix)
+    for prefix in set(self._own) - set(kept):
+      checkpoints.remove(prefix)
+    self._own = kept
     logging.info('Saved %s', path)
     self._cluster.wait_for_all()  # nobody goes on, or ends, before the checkpoint is there
 
@@ -82,14 +100,8 @@ class CheckpointManager:
     write_checkpoint_state(best, [copy])
     for other in checkpoints.numbered(best):
       if other != copy:
-        _delete(other)
+        checkpoints.remove(other)
     logging.info('Best so far, kept as %s', copy)
-
-
-def _delete(prefix: str) -> None:
-  for suffix in reversed(checkpoints.SUFFIXES):  # without its index it is none
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(prefix + suffix)
 
 
 def _copy(source: str, target: str) -> None:
@@ -103,7 +115,7 @@ def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
   Names are relative, so that the directory can be moved.
   """
   names = [os.path.relpath(prefix, directory) for prefix in prefixes]
-  lines = [f'model_checkpoint_path: "{names[-1]}"']
+  lines = [checkpoints.STATE_COMMENT, f'model_checkpoint_path: "{names[-1]}"']
   lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-  with files.atomic_text(os.path.join(directory, _STATE_FILE)) as file:
+  with files.atomic_text(os.path.join(directory, checkpoints.STATE_FILE)) as file:
     file.write('\n'.join(lines) + '\n')

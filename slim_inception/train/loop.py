@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.cluster import Cluster
+from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
 from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoints
@@ -46,6 +47,7 @@ class Run:
     step_after: the compiled step that follows when so many are done.
     preview: shows images of a batch as the net sees them.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
+    lock: of train_dir, in the chief.
   """
 
   config: Config
@@ -56,6 +58,7 @@ class Run:
   step_after: Callable[[int], TrainStep]
   preview: Preview
   evaluate: Evaluate | None = None
+  lock: FolderLock | None = None
 
 
 def train(run: Run) -> int:
@@ -79,7 +82,7 @@ def train(run: Run) -> int:
     saving.save_summaries_secs,
   )
   profile = Profile(train_dir, saving.profile_steps if cluster.is_chief else None)
-  manager = CheckpointManager(train_dir, saving.max_to_keep, cluster)
+  manager = CheckpointManager(train_dir, saving.max_to_keep, cluster, step)
   trigger = SaveTrigger(cluster, step, saving.save_interval_secs, saving.save_interval_steps)
   recovery = Recovery(config.run, plan)
   history = EvaluationHistory.read(train_dir, step)
@@ -103,6 +106,8 @@ def train(run: Run) -> int:
         progress.rewind(step)
         batches = run.batches.start_at(first_index)
         continue
+      if any(due) and run.lock:
+        run.lock.check()
       if due.log:
         if progress.is_summary_due():
           progress.show_images(step, *run.preview(batch))

@@ -1,5 +1,6 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
+import dataclasses
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -52,9 +53,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     logging.set_verbosity(logging.WARNING)
   stopped_by, train_dir = 0, config.run.train_dir
   try:
-    with files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext():
+    with files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext() as lock:
       if run := make_run(config, dataset, num_classes, cluster, evaluate):
-        stopped_by = loop.train(run)
+        stopped_by = loop.train(dataclasses.replace(run, lock=lock))
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise

@@ -97,7 +97,6 @@ def test_a_folder_that_is_removed(tmp_path, again):
     shutil.rmtree(run)
     if again:
       run.mkdir()
-      (run / 'other').touch()
     (run / 'missing' / 'metrics.jsonl').write_text('')
   assert error.value.filename == str(run)
   assert run.exists() == again

@@ -28,8 +28,9 @@ def add_checkpoint(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(config))
   model = nets_factory.create_model(tiny.NAME, 3)
 
-  def add(step):
-    model.variables_by_name['InceptionTiny/Logits/Logits/biases'].assign([float(step), 0.0, 0.0])
+  def add(step, value=None):
+    biases = model.variables_by_name['InceptionTiny/Logits/Logits/biases']
+    biases.assign([value or float(step), 0.0, 0.0])
     model.save(str(tmp_path / f'model.ckpt-{step}'))
 
   return add
@@ -70,6 +71,23 @@ def test_a_restart_goes_on(tmp_path, data, add_checkpoint):
   shutil.copy(tmp_path / 'model.ckpt-20.index', tmp_path / 'model.ckpt-25.index')  # half of one
   found = follow(tmp_path, data, 0.2)
   assert [metrics['checkpoint'][-2:] for metrics in found] == ['20']
+
+
+def test_a_run_that_goes_back(tmp_path, data, add_checkpoint):
+  """Its own checkpoints are evaluated, of the same step too; the branch that it left is not."""
+  for step in (10, 20, 30):
+    add_checkpoint(step)
+  assert len(follow(tmp_path, data, 0.1)) == 3
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-10"')
+  assert follow(tmp_path, data, 0.1) == []
+  add_checkpoint(20, value=0.5)
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-20"')
+  assert [metrics['checkpoint'][-2:] for metrics in follow(tmp_path, data, 0.1)] == ['20']
+  assert [entry['step'] for entry in following.read_history(str(tmp_path / 'eval'))] == [10, 20]
+  add_checkpoint(17)
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-17"')
+  assert [metrics['checkpoint'][-2:] for metrics in follow(tmp_path, data, 0.1)] == ['17']
+  assert [entry['step'] for entry in following.read_history(str(tmp_path / 'eval'))] == [10, 17]
 
 
 def test_one_evaluation_at_a_time_in_an_eval_dir(tmp_path, data, add_checkpoint):

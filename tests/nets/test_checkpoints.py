@@ -112,8 +112,20 @@ def test_directory_means_its_latest(variables, tmp_path):
 def test_a_state_file_without_checkpoints_is_an_error(tmp_path):
   assert checkpoints.latest(tmp_path / 'nowhere') is None
   (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-7"')
-  with pytest.raises(FileNotFoundError, match=r'model.ckpt-7 is not there, nor any other'):
+  with pytest.raises(
+    FileNotFoundError, match=r'model.ckpt-7 is not there, nor any other of this run$'
+  ):
     checkpoints.latest(tmp_path)
+
+
+def test_what_another_process_is_writing_stays(variables, tmp_path):
+  """Process 12 does not take what process 123 writes."""
+  name = f'.model.ckpt-5.{platform.node().partition(".")[0]}-{os.getpid()}'
+  for other in (f'{name}3.partial.index', f'{name}3.partial.data-00000-of-00001', f'{name}.txt'):
+    (tmp_path / other).write_text('of another process')
+  checkpoints.save(tmp_path / 'model.ckpt-5', variables)
+  assert len(list(tmp_path.glob('.model*'))) == 3
+  assert len(list(tmp_path.glob('model*'))) == 2
 
 
 def test_missing_file_is_named(tmp_path):

@@ -93,7 +93,7 @@ def test_full_disk_at_the_start_and_on_going_on(data, full_disk, two_steps):
   run = full_disk / 'run'
   with pytest.raises(OSError, match='No space left on device') as error:
     trainer.train(config(data, run, 1))
-  assert error.value.filename == str(run / 'config.json')
+  assert error.value.filename == str(run)
   (full_disk.parent / 'others').unlink()
   shutil.copytree(two_steps, run, dirs_exist_ok=True)
   before = saved(run)
@@ -102,8 +102,27 @@ def test_full_disk_at_the_start_and_on_going_on(data, full_disk, two_steps):
       pass
   with pytest.raises(OSError, match='No space left on device') as error:
     trainer.train(config(data, run, 3))
-  assert error.value.filename == str(run / 'config.json')
+  assert error.value.filename == str(run)
   assert saved(run) == before
+
+
+@pytest.mark.parametrize('again', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_train_dir_that_is_removed_ends_the_run(data, tmp_path, again):
+  """No checkpoint stands alone, without config.json, in a folder that was made anew."""
+  run = tmp_path / 'run'
+  process = processes.start(
+    data=data, train_dir=run, max_number_of_steps=10**6, save_interval_steps=10
+  )
+  with contextlib.closing(process):
+    processes.wait_for_step(run, 11, process)
+    run.rename(tmp_path / 'removed')  # at once: rm -r would be a race with what it writes
+    if again:
+      run.mkdir()
+    ((status, said),) = processes.finish(process)
+  assert status == 1
+  message = f'slim-inception train: {run}: removed or replaced while this training wrote into it'
+  assert said.splitlines()[-1] == message
+  assert (list(run.iterdir()) == []) if again else not run.exists()
 
 
 def flip(path, position):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -188,9 +189,13 @@ class State:
     checkpoints.save(prefix, {'global_step': tf.constant(counters.step)})
 
 
-def manager(directory, max_to_keep=2):
+def manager(directory, step=0, max_to_keep=2):
   alone = Cluster(tf.distribute.get_strategy())
-  return checkpoint_manager.CheckpointManager(str(directory), max_to_keep, alone)
+  return checkpoint_manager.CheckpointManager(str(directory), max_to_keep, alone, step)
+
+
+def steps_in(directory):
+  return {int(path.stem.split('-')[-1]) for path in directory.glob('model*.index')}
 
 
 def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
@@ -211,11 +216,80 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
 
 def test_the_oldest_checkpoints_are_deleted(tmp_path):
   for step in range(1, 4):  # a new manager each time, as after restarts
-    manager(tmp_path).save(State(), Counters(step))
+    manager(tmp_path, step - 1).save(State(), Counters(step))
   assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'model.ckpt-3')
-  assert {path.stem.split('.')[1] for path in tmp_path.glob('model*')} == {'ckpt-2', 'ckpt-3'}
+  assert steps_in(tmp_path) == {2, 3}
+  assert len(list(tmp_path.glob('model*'))) == 4
   moved = tmp_path.rename(tmp_path.with_name('moved'))
   assert tf.train.latest_checkpoint(str(moved)) == str(moved / 'model.ckpt-3')
+
+
+@pytest.mark.parametrize('how', ['first line', 'new file', 'written by TF1', 'of 0.1.0'])
+def test_a_run_that_went_back_keeps_its_own(tmp_path, caplog, how):
+  """The branch that was left stays there: not counted, not deleted, not gone on from."""
+  before = manager(tmp_path, max_to_keep=3)
+  for step in (10, 20, 30):
+    before.save(State(), Counters(step))
+  state = tmp_path / 'checkpoint'
+  first = 'model_checkpoint_path: "model.ckpt-10"'
+  if how == 'first line':
+    state.write_text(state.read_text().replace('th: "model.ckpt-30"', 'th: "model.ckpt-10"', 1))
+  elif how == 'new file':
+    state.write_text(first)
+  elif how == 'written by TF1':
+    tf.compat.v1.train.update_checkpoint_state(str(tmp_path), str(tmp_path / 'model.ckpt-10'))
+  else:  # what its bug left
+    listed = (f'all_model_checkpoint_paths: "model.ckpt-{step}"' for step in (20, 30, 10))
+    state.write_text('\n'.join([first, *listed]))
+  assert checkpoints.latest_sound(tmp_path) == str(tmp_path / 'model.ckpt-10')
+
+  after = manager(tmp_path, 10, max_to_keep=3)
+  assert 'not of this run, which is at step 10: model.ckpt-20, model.ckpt-30;' in caplog.text
+  for step in (11, 12, 13, 14):
+    after.save(State(), Counters(step))
+  assert steps_in(tmp_path) == {12, 13, 14, 20, 30}
+  for newest in (14, 13):
+    assert checkpoints.latest(tmp_path) == str(tmp_path / f'model.ckpt-{newest}')
+    (tmp_path / f'model.ckpt-{newest}.index').unlink()
+  os.truncate(tmp_path / 'model.ckpt-12.data-00000-of-00001', 1)
+  with pytest.raises(ValueError, match='ckpt-12 is damaged.* no other checkpoint of this run'):
+    checkpoints.latest_sound(tmp_path)
+  (tmp_path / 'model.ckpt-12.index').unlink()
+  with pytest.raises(
+    FileNotFoundError, match='ckpt-14 is not .* to take .*ckpt-30, name it in the'
+  ):
+    checkpoints.latest(tmp_path)
+
+  manager(tmp_path, 19).save(State(), Counters(20))  # the run comes to this step itself
+  manager(tmp_path, 20).save(State(), Counters(21))
+  assert steps_in(tmp_path) == {20, 21, 30}
+  manager(tmp_path, 21).save(State(), Counters(22))
+  assert steps_in(tmp_path) == {21, 22, 30}
+
+
+def test_a_damaged_checkpoint_does_not_push_out_the_one_before(tmp_path):
+  for step in (1, 2, 3):
+    manager(tmp_path, step - 1).save(State(), Counters(step))
+  os.truncate(tmp_path / 'model.ckpt-3.data-00000-of-00001', 1)
+  again = manager(tmp_path, 2)  # gone on from there
+  again.save(State(), Counters(4))
+  assert steps_in(tmp_path) == {2, 3, 4}
+  os.truncate(tmp_path / 'model.ckpt-4.data-00000-of-00001', 1)
+  assert checkpoints.latest_sound(tmp_path) == str(tmp_path / 'model.ckpt-2')
+
+
+def test_a_folder_that_was_copied_by_its_absolute_names(tmp_path):
+  """As TF1's Saver writes them."""
+  old, new = tmp_path / 'old', tmp_path / 'new'
+  old.mkdir()
+  for step in (10, 20, 30):
+    manager(old, step, max_to_keep=3).save(State(), Counters(step))
+  paths = [str(old / f'model.ckpt-{step}') for step in (10, 20)]
+  tf.compat.v1.train.update_checkpoint_state(str(old), paths[1], paths)
+  assert checkpoints.latest(old) == paths[1]
+  old.rename(new)
+  assert checkpoints.latest(new) == str(new / 'model.ckpt-20')
+  assert checkpoints.of_run(new) == [str(new / f'model.ckpt-{step}') for step in (10, 20)]
 
 
 # Evaluation of the same run.
