@@ -9,10 +9,11 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from .shard_job import Item, ShardJob, ShardReport
 REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
+MAX_SHARDS = 99999  # what the names of the files hold
+_BYTES_PER_SHARD = 256 << 20
 _FINGERPRINT = 'fingerprint'
 _OWN_FILES = r'[a-z]+-\d{5}-of-\d{5}(\.json|\.job)?'  # in both folders
 
@@ -46,8 +49,8 @@ class Options:
   def __post_init__(self) -> None:
     for name in ('train_shards', 'validation_shards', 'num_processes'):
       count = getattr(self, name)
-      if count is not None and not 1 <= count <= 99999:
-        raise ValueError(f'{name} must be between 1 and 99999, not {count}')
+      if count is not None and not 1 <= count <= MAX_SHARDS:
+        raise ValueError(f'{name} must be between 1 and {MAX_SHARDS}, not {count}')
     fraction = self.validation_fraction
     if fraction is not None and not 0 <= fraction < 1:
       raise ValueError(f'validation_fraction must be at least 0 and less than 1, not {fraction}')
@@ -129,7 +132,11 @@ def convert(
       reports = _run(jobs, options, work_dir, processes, lock)
     lock.check()
     conversion = _summarize(plan, reports)
-    facts = {'dataset': plan.name, 'source': source, 'seed': options.seed, 'notes': plan.notes}
+    lost = [*_lost_classes(plan, conversion)]
+    for note in lost:
+      logging.warning('%s', note)
+    notes = [*plan.notes, *lost]
+    facts = {'dataset': plan.name, 'source': source, 'seed': options.seed, 'notes': notes}
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
     lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
@@ -149,6 +156,13 @@ def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
     return hashlib.blake2b(f'{seed}/{purpose}/{item.filename}'.encode(), digest_size=16).digest()
 
   return sorted(items, key=key)
+
+
+def num_shards(items: Sequence[Item], images_per_shard: float, at_least: int = 1) -> int:
+  """How many shards a split is cut into: by its images, and by its bytes where these are large."""
+  num_bytes = sum(item.source.size for item in items)
+  by_images, by_bytes = len(items) / images_per_shard, num_bytes / _BYTES_PER_SHARD
+  return min(max(at_least, math.ceil(by_images), math.ceil(by_bytes)), MAX_SHARDS)
 
 
 def refuse(options: Options, reason: str, *names: str) -> None:
@@ -323,3 +337,14 @@ def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
   skipped = [entry for report in reports for entry in report.skipped]
   changed = [entry for report in reports for entry in report.changed]
   return Conversion(info, skipped, changed)
+
+
+def _lost_classes(plan: Plan, conversion: Conversion) -> Iterator[str]:
+  """What to say of classes all of whose files were skipped."""
+  for name, split in conversion.info.splits.items():
+    labels = sorted(
+      {item.label for item in plan.splits[name] if not split.label_counts[item.label]}
+    )
+    if labels:
+      names = files.some(plan.labels[label] for label in labels)
+      yield f'no usable image of {len(labels):,} classes for {name!r}, all were skipped: {names}'

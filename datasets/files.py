@@ -193,12 +193,23 @@ def read_at(path: str, offset: int, size: int) -> bytes:
 
 def is_visible(name: str) -> bool:
   """Whether an entry of a folder or archive is the user's: not hidden, and of no system's own."""
-  return name[:1] != '.' and name not in _OF_SYSTEMS
+  return name[:1] != '.' and not is_systems(name)
+
+
+def is_systems(name: str) -> bool:
+  """Whether an operating system, a file system or a disk's software puts folders of this name."""
+  return name in _OF_SYSTEMS
 
 
 def subfolders(folder: Path) -> list[Path]:
-  """Visible folders in a folder, by name; those that are not to be looked at are no folders."""
-  return sorted(path for path in folder.iterdir() if is_visible(path.name) and os.path.isdir(path))
+  """Visible folders in a folder, by name; a link to nothing, or one to itself, is none."""
+  with os.scandir(folder) as entries:
+    return sorted(
+      folder / entry.name
+      for entry in entries
+      if is_visible(entry.name)
+      and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+    )
 
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')

@@ -1,121 +1,279 @@
 """Anyone's own images: one folder a class, no code.
 
 Either `root/<class>/*.jpg`, of which a share is held out for validation, or `root/train/<class>/`
-and `root/validation/<class>/` (also `val/`), which are used as they are. Classes are numbered
-from 0 in the order of their names. Photos are turned upright (EXIF).
+with `validation/` and `test/` beside it, under any name that `folder_layout` knows. Classes are
+numbered from 0 in the order of their names. Photos are turned upright (EXIF). Copies of an image
+come to one side of the share that is held out.
 """
 
 import functools
 import itertools
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from . import conversion, files, sources
+from . import conversion, duplicates, files, folder_layout, sources
+from .conversion import Item
+from .folder_layout import LAYOUT, Layout
 
-LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
 DEFAULT_VALIDATION_FRACTION = 0.1
 _IMAGES_PER_SHARD = 1000
+# Files alone of which make no class: what lies in labels/ and annotations/.
+_NO_IMAGES = (
+  '.txt', '.csv', '.tsv', '.json', '.jsonl', '.xml', '.yaml', '.yml', '.toml', '.md', '.html',
+  '.mat', '.npy', '.npz', '.pkl', '.h5', '.pdf', '.py', '.ipynb', '.sh', '.ini', '.db', '.log',
+  *sources.ARCHIVES,
+)  # fmt: skip
+
+_ByClass = dict[str, list[Item]]  # name of the folder -> what lies in it
 
 
 def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
-  """Finds classes and images, see `conversion.MakePlan`; splits must have the same classes."""
+  """Finds splits, classes and images, see `conversion.MakePlan`."""
   root = files.source_path(source, LAYOUT, is_folder=True)
-  train, validation = _split_folders(root)
-  classes = _classes(train)
-  items = _items(train, classes, root)
-  notes = [
-    f'no images in class folder {files.readable(name)!r}'
-    for name, of_class in items.items()
-    if not of_class
-  ]
-  if validation:
-    if options.validation_fraction is not None:
-      raise ValueError(
-        f'{source} has its own {validation.name}/ folder: leave out --validation_fraction'
-      )
-    _check_same({'train': set(classes), validation.name: set(_classes(validation))})
-    held_out = _items(validation, classes, root)
-  else:
+  layout = folder_layout.find(root)
+  notes = list(layout.notes)
+  folders = {split: _class_folders(path, root, notes) for split, path in layout.splits.items()}
+  everywhere = [os.path.realpath(path) for of_split in folders.values() for path in of_split]
+  links: list[str] = []
+  images = {split: _images(paths, root, everywhere, links) for split, paths in folders.items()}
+  if links:
+    notes.append(f'{len(links):,} {sources.NOT_FOLLOWED}: {files.some(links)}')
+  classes = _classes(images, layout, root, notes)
+  _check_folders_in_classes(images['train'], classes, layout.splits['train'], root, notes)
+  items = {split: _labelled(of_split, classes) for split, of_split in images.items()}
+  items = {'train': items['train']} | {
+    split: of_split
+    for split, of_split in items.items()
+    if split != 'train' and _is_used(split, images[split], classes, layout, notes)
+  }
+  copies = duplicates.find(item for of_split in items.values() for item in _all(of_split))
+  if 'validation' not in items:
     fraction = options.validation_fraction
     fraction = DEFAULT_VALIDATION_FRACTION if fraction is None else fraction
-    items, held_out = _hold_out(items, fraction, options.seed)
+    train, held_out = _hold_out(items['train'], fraction, options.seed, copies)
+    items |= {'train': train, 'validation': held_out}
+  elif options.validation_fraction is not None:
+    name = layout.names['validation']
+    raise ValueError(f'{source} has its own {name}/ folder: leave out --validation_fraction')
+  notes += _notes_of_copies(copies, items)
 
-  splits = {'train': list(itertools.chain(*items.values()))}
-  if any(held_out.values()):
-    splits['validation'] = list(itertools.chain(*held_out.values()))
+  order = ('train', 'validation', 'test')
+  splits = {split: _all(items[split]) for split in order if any(items.get(split, {}).values())}
   return conversion.Plan(
     name='image_folder',
     splits=splits,
     labels=tuple(map(files.readable, classes)),
     # Several files even for a small training set, so that several readers and workers share it.
     num_shards={
-      name: max(4 if name == 'train' else 1, len(of_split) // _IMAGES_PER_SHARD)
-      for name, of_split in splits.items()
+      split: conversion.num_shards(of_split, _IMAGES_PER_SHARD, 4 if split == 'train' else 1)
+      for split, of_split in splits.items()
     },
     upright=True,
-    folders=(train, validation) if validation else (train,),
+    folders=tuple(layout.splits.values()),
     notes=tuple(notes),
   )
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None]:
-  """The folders that hold the classes for training and, if it has its own, for validation.
-
-  A folder `train` without folders in it is a class of that name.
-  """
-  train = root / 'train'
-  if not train.is_dir() or not files.subfolders(train):
-    return root, None
-  held_out = [root / name for name in ('validation', 'val') if (root / name).is_dir()]
-  if len(held_out) > 1:
-    raise ValueError(f'{root} holds both validation/ and val/: which is meant?')
-  return train, held_out[0] if held_out else None
+def _all(items: Mapping[str, list[Item]]) -> list[Item]:
+  return list(itertools.chain.from_iterable(items.values()))
 
 
-def _classes(folder: Path) -> list[str]:
-  classes = [path.name for path in files.subfolders(folder)]
-  if not classes:
-    raise ValueError(f'no class folders in {folder}; expected {LAYOUT}')
-  return classes
+# Classes
 
 
-def _check_same(classes: Mapping[str, set[str]]) -> None:
-  common = set.intersection(*classes.values())
-  differences = [
-    f'only in {folder}/: {files.some(sorted(names - common))}'
-    for folder, names in classes.items()
-    if names - common
-  ]
-  if differences:
-    raise ValueError(f'{"/ and ".join(classes)}/ differ in their classes; {"; ".join(differences)}')
+def _class_folders(folder: Path, root: Path, notes: list[str]) -> list[Path]:
+  """The folders in that of a split; a link to a folder above or to another of them is no class."""
+  folders, above = files.subfolders(folder), os.path.realpath(root)
+  own: dict[str, Path] = {}
+  for path in sorted(folders, key=lambda path: (path.is_symlink(), path.name)):
+    real = os.path.realpath(path)
+    if real in own or sources.is_within(above, real):
+      notes.append(f'{_name(path, root)}/ is a link to {real}: no class of its own')
+    else:
+      own[real] = path
+  return sorted(own.values())
 
 
-def _items(folder: Path, classes: list[str], root: Path) -> dict[str, list[conversion.Item]]:
+def _name(path: Path, root: Path) -> str:
+  return files.readable(path.relative_to(root).as_posix())
+
+
+def _images(
+  folders: Sequence[Path], root: Path, everywhere: Sequence[str], links: list[str]
+) -> _ByClass:
+  """What lies in each class folder; its items have no label yet."""
   return {
-    name: [
-      conversion.Item(entry.path, label, entry.source)
-      for entry in sources.walk_folder(
-        folder / name, files.readable((folder / name).relative_to(root)) + '/'
-      )
+    folder.name: [
+      Item(entry.path, -1, entry.source)
+      for entry in sources.walk_folder(folder, f'{_name(folder, root)}/', links, everywhere)
     ]
+    for folder in folders
+  }
+
+
+def _labelled(images: _ByClass, classes: Sequence[str]) -> _ByClass:
+  return {
+    name: [item._replace(label=label) for item in images.get(name, ())]
     for label, name in enumerate(classes)
   }
 
 
+def _nonempty(images: _ByClass) -> set[str]:
+  """The folders in which something may be an image."""
+  return {
+    name
+    for name, items in images.items()
+    if any(not item.filename.lower().endswith(_NO_IMAGES) for item in items)
+  }
+
+
+def _classes(
+  images: Mapping[str, _ByClass], layout: Layout, root: Path, notes: list[str]
+) -> list[str]:
+  """The folders for training that hold images, there or for validation.
+
+  Raises:
+    ValueError: there are fewer than two.
+  """
+  train, of_train = layout.splits['train'], images['train']
+  if not of_train:
+    raise ValueError(f'no class folders in {train}; expected {LAYOUT}')
+  nonempty, elsewhere = _nonempty(of_train), _nonempty(images.get('validation', {}))
+  if not nonempty:
+    raise ValueError(f'no images in the class folders of {train}: {files.some(of_train)}')
+  classes = [name for name in of_train if name in nonempty | elsewhere]
+  for name in of_train:
+    if name not in nonempty:
+      fate = 'a class without training images' if name in elsewhere else 'not taken for a class'
+      notes.append(f'no images in class folder {_name(train / name, root)!r}: {fate}')
+  if len(classes) < 2:
+    hint = ''
+    if files.subfolders(train / classes[0]):
+      hint = f'; if the classes lie in it, give --source={train / classes[0]}'
+    raise ValueError(
+      f'{train} holds one class folder with images, {classes[0]!r}: a classifier needs two{hint}'
+    )
+  return classes
+
+
+def _check_folders_in_classes(
+  images: _ByClass, classes: Sequence[str], train: Path, root: Path, notes: list[str]
+) -> None:
+  """Speaks of classes that all hold folders of the same names, and no images beside them.
+
+  Raises:
+    ValueError: these are splits, which lie above the classes.
+  """
+  inner = []
+  for name in classes:
+    prefix = len(_name(train / name, root)) + 1
+    below = [item.filename[prefix:] for item in images[name]]
+    if any('/' not in path and sources.IMAGE_SUFFIX.search(path) for path in below):
+      return
+    inner.append({path.split('/')[0] for path in below if '/' in path})
+  common = sorted(set.intersection(*inner))
+  if len(common) < 2:
+    return
+  what = f'each class folder holds {"/ and ".join(common[:5])}/'
+  if len({folder_layout.split_of(name) for name in common} - {None}) > 1:
+    raise ValueError(f'{root}: {what}, which are splits by their names; expected {LAYOUT}')
+  notes.append(f'{what}: if these are the classes, --source is one level too high')
+
+
+# Splits
+
+
+def _is_used(
+  split: str, images: _ByClass, classes: Sequence[str], layout: Layout, notes: list[str]
+) -> bool:
+  """Whether the source's own validation or test images are usable; says why they are not.
+
+  Raises:
+    ValueError: the folders for validation are not those for training.
+  """
+  name, nonempty = layout.names[split], _nonempty(images)
+  if not nonempty:
+    instead = ': some for training are held out instead' if split == 'validation' else ''
+    notes.append(f'no images in class folders of {name}/{instead}')
+    return False
+  differences = []
+  if surplus := sorted(nonempty - set(classes)):
+    differences.append(f'only in {name}/: {files.some(surplus)}')
+  if missing := sorted(set(classes) - set(images)):
+    differences.insert(0, f'only in {layout.names["train"]}/: {files.some(missing)}')
+  if split == 'validation' and differences:
+    both = f'{layout.names["train"]}/ and {name}/'
+    raise ValueError(f'{both} differ in their classes; {"; ".join(differences)}')
+  if surplus:
+    notes.append(f'not used: {name}/, whose classes are others ({differences[-1]})')
+    return False
+  if missing := sorted(set(classes) - nonempty):
+    notes.append(f'no images of {len(missing):,} classes in {name}/: {files.some(missing)}')
+  return True
+
+
 def _hold_out(
-  items: Mapping[str, list[conversion.Item]], fraction: float, seed: int
-) -> tuple[dict[str, list[conversion.Item]], dict[str, list[conversion.Item]]]:
-  """Holds a share of each class out: at least one image where it has two or more."""
+  items: _ByClass, fraction: float, seed: int, copies: Sequence[Sequence[Item]]
+) -> tuple[_ByClass, _ByClass]:
+  """Holds a share of each class out: at least one image where it has two or more different ones.
+
+  Copies go to one side together, those in another class too.
+  """
+  first = {item.filename: group[0].filename for group in copies for item in group}
+  is_held: dict[str, bool] = {}  # the first of some copies -> its side
   train, validation = {}, {}
   for name, of_class in items.items():
+    groups: _ByClass = {}
+    for item in conversion.shuffled(of_class, seed, 'split'):
+      groups.setdefault(first.get(item.filename, item.filename), []).append(item)
     count = round(len(of_class) * fraction)
-    if fraction and len(of_class) > 1:
+    if fraction and len(groups) > 1:
       count = min(max(count, 1), len(of_class) - 1)
-    ordered = conversion.shuffled(of_class, seed, 'split')
-    validation[name], train[name] = ordered[:count], ordered[count:]
+      count = max(count, min(map(len, groups.values())))
+    num_held = sum(len(groups[key]) for key in groups if is_held.get(key))
+    for key, group in groups.items():
+      if key not in is_held:
+        is_held[key] = num_held + len(group) <= count
+        num_held += len(group) * is_held[key]
+    sides: tuple[list[Item], list[Item]] = [], []
+    for key, group in groups.items():
+      sides[is_held[key]].extend(group)
+    train[name], validation[name] = sides
   return train, validation
+
+
+def _notes_of_copies(
+  copies: Sequence[Sequence[Item]], items: Mapping[str, Mapping[str, list[Item]]]
+) -> list[str]:
+  """How many images are equal, how many of these are in two classes, and how many in two splits."""
+  split_of = {item.filename: split for split, of_split in items.items() for item in _all(of_split)}
+  notes = []
+  if copies:
+    number = sum(len(group) - 1 for group in copies)
+    first, second, *_ = copies[0]
+    notes.append(
+      f'{number:,} images are copies of others, byte for byte, such as {second.filename} of '
+      f'{first.filename}'
+    )
+  for what, part in (('class', lambda i: i.label), ('split', lambda i: split_of[i.filename])):
+    apart = [pair for group in copies if (pair := _two_parts(group, part))]
+    if apart:
+      first, second = apart[0]
+      notes.append(
+        f'{len(apart):,} images are in more than one {what}, such as {first.filename} = '
+        f'{second.filename}'
+      )
+  return notes
+
+
+def _two_parts(group: Sequence[Item], part: Callable[[Item], Any]) -> tuple[Item, Item] | None:
+  """The first image, and the first of another part; None where all are of one."""
+  other = next((item for item in group if part(item) != part(group[0])), None)
+  return other and (group[0], other)
 
 
 convert = functools.partial(conversion.convert, make_plan)

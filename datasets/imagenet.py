@@ -28,6 +28,7 @@ EXPECTED = (
   "or Hugging Face's parquet files; several paths with commas between"
 )
 _SHARDS = {'train': 1024, 'validation': 128}
+_FEWEST_SHARDS = {'train': 4, 'validation': 1}  # several, for several readers and workers
 _SPLIT_FOLDERS = {
   'train': 'train', 'training': 'train', 'validation': 'validation', 'valid': 'validation',
   'val': 'validation', 'test': 'test', 'testing': 'test',
@@ -155,13 +156,19 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
     name='imagenet',
     splits=splits,
     labels=labels(),
-    num_shards={split: _SHARDS[split] for split in splits},
+    num_shards={split: num_shards(split, items) for split, items in splits.items()},
     label_offset=1,
     synsets=('', *synsets()),
     boxes=contents.boxes,
     keep_png=False,
     notes=tuple(_notes(contents)),
   )
+
+
+def num_shards(split: str, items: list[conversion.Item]) -> int:
+  """slim's number for the whole set; for a part of it as many images a shard as slim's have."""
+  count = conversion.num_shards(items, SPLIT_SIZES[split] / _SHARDS[split], _FEWEST_SHARDS[split])
+  return min(count, _SHARDS[split])
 
 
 def _paths(source: str | None) -> list[Path]:

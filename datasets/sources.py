@@ -9,6 +9,7 @@ import errno
 import io
 import operator
 import os
+import re
 import stat
 import tarfile
 import zlib
@@ -25,6 +26,10 @@ TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
 NOT_FOLLOWED = 'links to folders that lie above or are read elsewhere, which are not followed'
 _TAR_MAGIC_OFFSET = 257
 _NAME = operator.attrgetter('name')
+IMAGE_SUFFIX = re.compile(
+  r'\.(jpe?g|jpe|jfif|mpo|png|gif|bmp|webp|tiff?|hei[cf]|hif|avif|jp2|p[pgbn]m|tga|ico)$',
+  re.IGNORECASE,
+)
 ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES
 # What an entry of a folder may raise while all others can be read: others, such as too many open
 # files, are of the whole.
@@ -179,8 +184,8 @@ def walk_folder(
     linked: list[tuple[str, str]] = []
     for path, inner in sorted(pending, key=lambda link: (link[1].count('/'), link)):
       target = os.path.realpath(path)
-      is_above = target != real and any(_is_within(other, target) for other in (real, *others))
-      is_elsewhere = any(_is_within(target, other) for other in others)
+      is_above = target != real and any(is_within(other, target) for other in (real, *others))
+      is_elsewhere = any(is_within(target, other) for other in others)
       if target in walked or is_above or is_elsewhere:
         if links is not None:
           links.append(inner.rstrip('/'))
@@ -189,7 +194,8 @@ def walk_folder(
     pending = linked
 
 
-def _is_within(path: str, folder: str) -> bool:
+def is_within(path: str, folder: str) -> bool:
+  """Whether a path is that of a folder, or of something below it."""
   return path == folder or path.startswith(folder.rstrip('/') + '/')
 
 

@@ -20,14 +20,11 @@ from absl import logging
 
 from slim_inception import __version__
 from slim_inception.datasets.files import is_visible
+from slim_inception.datasets.sources import IMAGE_SUFFIX
 
 STANDARD_INPUT = '-'
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
 MAX_BYTES = 256 << 20  # of a file
-_SUFFIX = re.compile(
-  r'\.(jpe?g|jpe|jfif|mpo|png|gif|bmp|webp|tiff?|hei[cf]|hif|avif|jp2|p[pgbn]m|tga|ico)$',
-  re.IGNORECASE,
-)
 _URL = re.compile(r'https?://', re.IGNORECASE)
 _GLOB = re.compile(r'[*?[]')
 _NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of image that begins as text
@@ -86,7 +83,7 @@ def _folder(folder: str) -> Iterator[Source]:
   for path, subfolders, names in os.walk(folder, onerror=errors.append):
     subfolders[:] = sorted(filter(is_visible, subfolders))
     for name in sorted(filter(is_visible, names)):
-      if name.endswith(EXPLAINED) or not _SUFFIX.search(name):
+      if name.endswith(EXPLAINED) or not IMAGE_SUFFIX.search(name):
         left_out += 1
         continue
       num_images += 1

@@ -19,10 +19,12 @@ def start(folder, *arguments):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('scripts')
-  for name in ('cats', 'dogs'):
+  for red, name in enumerate(('cats', 'dogs')):
     (folder / 'my photos' / name).mkdir(parents=True)
     for i in range(5):
-      Image.new('RGB', (20, 30), (i, 0, 0)).save(folder / 'my photos' / name / f'{i}.jpg')
+      Image.new('RGB', (20, 30), (250 * red, 50 * i, 0)).save(
+        folder / 'my photos' / name / f'{i}.jpg'
+      )
   (folder / 'my photos' / 'dogs' / 'page.jpg').write_text('<html>')
   return folder
 

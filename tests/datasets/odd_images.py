@@ -61,11 +61,19 @@ def read_records(dataset_dir, split):
   return [{key: value.numpy() for key, value in record.items()} for record in parsed]
 
 
-def tree(root, classes, count=10, content=JPEG):
+def commented(comment, content=JPEG):
+  """The same image as another file: a JPEG with a comment in it."""
+  segment = b'\xff\xfe' + (len(comment) + 2).to_bytes(2, 'big') + comment.encode()
+  return content[:2] + segment + content[2:]
+
+
+def tree(root, classes, count=10, content=None):
+  """Folders of numbered images, no two of them equal unless `content` says what all are."""
   for name in classes:
     (root / name).mkdir(parents=True)
     for i in range(count):
-      (root / name / f'{i}.jpg').write_bytes(content)
+      of_file = commented(f'{root.name}/{name}/{i}') if content is None else content
+      (root / name / f'{i}.jpg').write_bytes(of_file)
   return root
 
 

@@ -190,7 +190,7 @@ def command(root, out):
 
 def test_killed_conversion_goes_on(tmp_path):
   """SIGKILL: no handler runs, and the processes of the pool end too."""
-  root = tree(tmp_path / 'Bilder für später', 'ab', count=1500, content=JPEG * 3)
+  root = tree(tmp_path / 'Bilder für später', 'ab', count=1500)
   out, whole = tmp_path / 'out', tmp_path / 'whole'
   process = subprocess.Popen(command(root, out), stderr=subprocess.DEVNULL)
   wait_for(lambda: len(list(out.glob('.conversion/train-*.json'))) >= 3)
@@ -217,7 +217,7 @@ def descendants(pid):
 
 
 def test_interrupted_conversion_says_how_to_go_on(tmp_path):
-  root, out = tree(tmp_path / 'root', 'ab', count=1500, content=JPEG * 3), tmp_path / 'out'
+  root, out = tree(tmp_path / 'root', 'ab', count=1500), tmp_path / 'out'
   process = subprocess.Popen(
     command(root, out),
     stderr=subprocess.PIPE,

@@ -1,12 +1,25 @@
 """Folders of images on disk, converted and read back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from slim_inception.datasets import conversion, image_folder
+from slim_inception.datasets import conversion, dataset_factory, image_folder, sources
 
-from tests.datasets.odd_images import JPEG, ODD, digest, read_records, tree
+from tests.datasets.odd_images import JPEG, ODD, commented, digest, read_records, tree
+
+
+def plan_of(root, **options):
+  return image_folder.make_plan(str(root), conversion.Options(**options))
+
+
+def sizes(plan):
+  return {name: len(items) for name, items in plan.splits.items()}
+
+
+def notes_of(root, **options):
+  return '\n'.join(plan_of(root, **options).notes)
 
 
 def test_odd_files_are_skipped_counted_and_listed(tmp_path):
@@ -64,17 +77,273 @@ def test_a_share_of_every_class_is_held_out_and_the_rest_shuffled(tmp_path):
   assert 7 < np.count_nonzero(np.diff([record['label'] for record in train])) < 28
 
 
-@pytest.mark.parametrize('folder', ['validation', 'val'])
-def test_own_validation_images(tmp_path, folder):
+# Splits
+
+
+@pytest.mark.parametrize(
+  ('train', 'validation', 'test'),
+  [
+    ('train', 'validation', None),
+    ('train', 'val', None),
+    ('train', 'valid', 'test'),  # Roboflow, fastai
+    ('Train', 'Val', 'Test'),
+    ('Training', None, 'Testing'),  # Kaggle
+    ('training_set', None, 'test_set'),
+    ('TRAIN', 'dev', 'testing'),
+    ('asl_train', None, 'asl_test'),
+    ('trainset', 'validationset', 'testset'),
+  ],
+)
+def test_own_splits(tmp_path, train, validation, test):
+  root = tmp_path / 'root'
+  numbers = {train: 20, validation: 4, test: 3}
+  for name, count in numbers.items():
+    if name:
+      tree(root / name, 'ab', count=count)
+  info = image_folder.convert(str(root), root / 'records').info
+  assert info.labels == ('a', 'b')
+  held_out = 8 if validation else 4
+  expected = {'train': 40 if validation else 36, 'validation': held_out}
+  assert {name: split.num_images for name, split in info.splits.items()} == (
+    expected | ({'test': 6} if test else {})
+  )
+  if test:  # evaluation can name it
+    split = dataset_factory.get_dataset('image_folder', 'test', root / 'records')
+    assert split.num_samples == 6
+  if validation:
+    with pytest.raises(ValueError, match=f'own {validation}/ folder: leave out --validation_frac'):
+      plan_of(root, validation_fraction=0.5)
+
+
+def test_splits_within_folders_of_the_same_names(tmp_path):
+  """As Kaggle's Intel image classification: another folder of the name, and one without labels."""
+  root = tmp_path / 'archive'
+  for split, count in {'seg_train': 20, 'seg_test': 3}.items():
+    tree(root / split / split, ['forest', 'sea'], count=count)
+  (root / 'seg_pred' / 'seg_pred').mkdir(parents=True)
+  (root / 'seg_pred' / 'seg_pred' / '1.jpg').write_bytes(JPEG)
+  plan = plan_of(root)
+  assert plan.labels == ('forest', 'sea')
+  assert sizes(plan) == {'train': 36, 'validation': 4, 'test': 6}
+  assert plan.splits['test'][0].filename.startswith('seg_test/seg_test/forest/')
+  assert 'not used: seg_pred/' in plan.notes
+
+
+def test_what_is_not_used_is_said(tmp_path):
   root = tmp_path / 'root'
   tree(root / 'train', 'ab', count=3)
-  tree(root / folder, 'ab', count=1)
-  tree(root / 'test', 'xyz', count=1)  # not asked for
-  info = image_folder.convert(str(root), root / 'records').info
-  sizes = {name: split.num_images for name, split in info.splits.items()}
-  assert sizes == {'train': 6, 'validation': 2}
-  with pytest.raises(ValueError, match=f'own {folder}/ folder: leave out --validation_fraction'):
-    image_folder.make_plan(str(root), conversion.Options(validation_fraction=0.5))
+  tree(root / 'test', 'xyz', count=1)  # other classes
+  tree(root, ['masks'], count=1)
+  (root / '__MACOSX').mkdir()
+  (root / 'cover.jpg').write_bytes(JPEG)
+  notes = notes_of(root)
+  assert 'not used: __MACOSX/, masks/' in notes
+  assert 'not used: test/, whose classes are others (only in test/: x, y, z)' in notes
+  assert '1 images lie in no class folder: cover.jpg' in notes
+
+
+def test_validation_folders_without_images_are_said(tmp_path):
+  root = tmp_path / 'root'
+  tree(root / 'train', 'ab', count=20)
+  for name in 'ab':
+    (root / 'val' / name).mkdir(parents=True)
+  plan = plan_of(root, validation_fraction=0.25)
+  assert sizes(plan) == {'train': 30, 'validation': 10}
+  note = 'no images in class folders of val/: some for training are held out instead'
+  assert note in plan.notes
+  tree(root / 'val', 'c', count=1)
+  (root / 'train' / 'c').mkdir()
+  notes = notes_of(root)
+  assert "no images in class folder 'train/c': a class without training images" in notes
+  assert 'no images of 2 classes in val/: a, b' in notes
+
+
+@pytest.mark.parametrize(
+  ('folders', 'message'),
+  [
+    (('train/a', 'train/b', 'val/a', 'validation/a'), 'both validation/ and val/: which is meant'),
+    (('train/a', 'Train/b'), 'both train/ and Train/: which is meant'),
+    (
+      ('x_train/a', 'x_test/a', 'y_train/a', 'y_test/a'),
+      r'several sets of splits \(x_train, y_tra',
+    ),
+    (
+      ('Training', 'Testing'),
+      'Testing/, Training/, which are splits by their names, but no folder',
+    ),
+    (('train', 'test1'), 'which are splits by their names'),
+    (('valid/a', 'valid/b', 'test/a'), 'no folder for training with class folders in it'),
+    (
+      ('cat/train', 'cat/test', 'dog/train', 'dog/test'),
+      'each class folder holds test/ and train/',
+    ),
+  ],
+)
+def test_splits_that_are_not_clear(tmp_path, folders, message):
+  for name in folders:
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / '1.jpg').write_bytes(commented(name))
+  with pytest.raises(ValueError, match=message):
+    plan_of(tmp_path)
+
+
+# Classes
+
+
+def test_a_source_one_level_too_high(tmp_path):
+  tree(tmp_path / 'archive' / 'PetImages', ['cat', 'dog'], count=8)
+  (tmp_path / 'archive' / 'readme.txt').write_text('text')
+  plan = plan_of(tmp_path / 'archive')
+  assert plan.labels == ('cat', 'dog')
+  assert plan.notes == ('PetImages/ is taken for the folder of the classes or splits',)
+  tree(tmp_path / 'archive' / 'PetImages' / 'train', ['cat', 'dog'], count=2)
+  assert sizes(plan_of(tmp_path / 'archive')) == {'train': 2, 'validation': 2}
+
+
+def test_one_class_is_refused(tmp_path):
+  tree(tmp_path / 'flat', ['cat'])
+  with pytest.raises(ValueError, match=r"one class folder with images, 'cat': .* needs two$"):
+    plan_of(tmp_path / 'flat')
+  tree(tmp_path / 'high' / 'images', ['cat', 'dog'])
+  (tmp_path / 'high' / 'labels').mkdir()
+  with pytest.raises(ValueError, match=r'if the classes lie in it, give --source=.*high/images$'):
+    plan_of(tmp_path / 'high')
+
+
+def test_class_folders_that_hold_folders_of_the_same_names(tmp_path):
+  for year in ('2019', '2020'):
+    tree(tmp_path / 'root' / year, ['cat', 'dog'], count=3)
+  note = 'each class folder holds cat/ and dog/: if these are the classes, --source is one level'
+  assert note in notes_of(tmp_path / 'root')
+  (tmp_path / 'root' / '2019' / 'cover.jpg').write_bytes(JPEG)
+  assert note not in notes_of(tmp_path / 'root')
+
+
+def test_stray_folders_are_no_classes(tmp_path):
+  root = tree(tmp_path / 'root', ['cat', 'dog', '@eaDir', '__MACOSX', '.ipynb_checkpoints'])
+  for name, content in {
+    'labels/names.txt': b'cat',
+    'boxes/1.XML': b'<a/>',
+    'cat/a.db': b'',
+  }.items():
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(content)
+  (root / 'unsorted').mkdir()
+  (root / 'cat' / '@eaDir').mkdir()
+  (root / 'cat' / '@eaDir' / 'thumbnail.jpg').write_bytes(JPEG)
+  plan = plan_of(root)
+  assert plan.labels == ('cat', 'dog')
+  assert sizes(plan) == {'train': 19, 'validation': 2}  # the file that is no image is listed
+  assert plan.notes == (
+    'not used: @eaDir/, __MACOSX/',
+    "no images in class folder 'boxes': not taken for a class",
+    "no images in class folder 'labels': not taken for a class",
+    "no images in class folder 'unsorted': not taken for a class",
+  )
+
+
+def test_a_class_whose_images_are_all_bad_is_said(tmp_path):
+  root = tree(tmp_path / 'root', 'ab', count=4)
+  tree(root, 'c', count=4, content=b'no image')
+  info = image_folder.convert(str(root), tmp_path / 'out').info
+  assert info.splits['train'].label_counts == (3, 3, 0)
+  report = json.loads((tmp_path / 'out' / 'conversion_report.json').read_text('utf-8'))
+  assert "no usable image of 1 classes for 'train', all were skipped: c" in report['notes']
+
+
+# Links
+
+
+def test_links_between_classes_bring_each_image_once(tmp_path):
+  """Seven classes of which each links to all others, and up: 9 images stay 9."""
+  root = tree(tmp_path / 'root', 'abcdefg', count=1)
+  tree(root / 'a', ['more'], count=2)
+  for name in 'abcdefg':
+    for other in set('abcdefg') - {name}:
+      (root / name / f'to_{other}').symlink_to(f'../{other}')
+  (root / 'b' / 'up').symlink_to('..')
+  plan = plan_of(root)
+  items = [item for of_split in plan.splits.values() for item in of_split]
+  assert len(items) == 9
+  assert all(plan.labels[item.label] == item.filename[0] for item in items)
+  assert any(note.startswith('43 links to folders that lie above or are') for note in plan.notes)
+
+
+def test_class_folders_that_are_links(tmp_path):
+  """Their target may lie anywhere but above, and makes one class."""
+  tree(tmp_path / 'store', ['0a1b', '2c3d'], count=2)
+  root = tmp_path / 'root'
+  root.mkdir()
+  for name, target in {
+    'cat': '../store/0a1b', 'dog': '../store/2c3d', 'self': '.', 'up': '..', 'kitty': 'cat',
+  }.items():  # fmt: skip
+    (root / name).symlink_to(target)
+  plan = plan_of(root)
+  assert plan.labels == ('cat', 'dog')
+  assert sizes(plan) == {'train': 2, 'validation': 2}
+  assert [note.split(' is a link')[0] for note in plan.notes] == ['kitty/', 'self/', 'up/']
+
+
+# Copies
+
+
+def test_copies_are_on_one_side_and_said(tmp_path):
+  """Every image twice, and one in two classes."""
+  root = tree(tmp_path / 'photos', ['cat', 'dog', 'rabbit'], count=10)
+  for name in ('cat', 'dog', 'rabbit'):
+    for i in range(10):
+      shutil.copy(root / name / f'{i}.jpg', root / name / f'{i} (1).jpg')
+  shutil.copy(root / 'cat' / '0.jpg', root / 'dog' / '99.jpg')
+  info = image_folder.convert(
+    str(root), tmp_path / 'out', conversion.Options(validation_fraction=0.3)
+  ).info
+  train, validation = (
+    {record['encoded'] for record in read_records(tmp_path / 'out', split)}
+    for split in ('train', 'validation')
+  )
+  assert len(train | validation) == 30
+  assert not train & validation
+  assert all(5 <= count <= 7 for count in info.splits['validation'].label_counts)
+  notes = json.loads((tmp_path / 'out' / 'conversion_report.json').read_text('utf-8'))['notes']
+  assert (
+    '31 images are copies of others, byte for byte, such as cat/0.jpg of cat/0 (1).jpg' in notes
+  )
+  assert '1 images are in more than one class, such as cat/0 (1).jpg = dog/99.jpg' in notes
+  assert len(notes) == 2
+
+
+def test_copies_of_training_images_in_own_splits_are_said(tmp_path):
+  root = tmp_path / 'root'
+  for split, count in {'train': 5, 'val': 3}.items():
+    tree(root / split, 'ab', count=count)
+  shutil.copy(root / 'train' / 'a' / '0.jpg', root / 'val' / 'a' / 'x.jpg')
+  note = '1 images are in more than one split, such as train/a/0.jpg = val/a/x.jpg'
+  assert note in notes_of(root)
+
+
+def test_a_class_of_copies_alone_stays_together(tmp_path):
+  root = tree(tmp_path / 'root', 'a', count=10, content=JPEG)
+  tree(root, 'b', count=10)
+  plan = plan_of(root)
+  assert [item.filename[0] for item in plan.splits['validation']] == ['b']
+  root = tree(tmp_path / 'threes', 'ab', count=9)
+  for path in root.rglob('?.jpg'):
+    if int(path.stem) % 3:
+      shutil.copy(path.parent / f'{int(path.stem) // 3 * 3}.jpg', path)
+  assert sizes(plan_of(root)) == {'train': 12, 'validation': 6}
+
+
+# Shards
+
+
+@pytest.mark.parametrize(
+  ('images', 'megabytes', 'expected'),
+  [(10, 0.1, 4), (4000, 0.1, 4), (5001, 0.01, 6), (1000, 10, 40), (10**6, 1000, 99999)],
+)
+def test_shards_by_images_and_bytes(images, megabytes, expected):
+  source = sources.Unreadable('', int(megabytes * 2**20))
+  items = [conversion.Item('', 0, source)] * images
+  assert conversion.num_shards(items, 1000, at_least=4) == expected
 
 
 def test_train_folder_without_validation(tmp_path):
@@ -103,8 +372,8 @@ def test_empty_class_is_noted(tmp_path):
   root = tree(tmp_path / 'root', 'ab')
   (root / 'c').mkdir()
   plan = image_folder.make_plan(str(root), conversion.Options())
-  assert len(plan.labels) == 3
-  assert plan.notes == ("no images in class folder 'c'",)
+  assert plan.labels == ('a', 'b')
+  assert plan.notes == ("no images in class folder 'c': not taken for a class",)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +382,9 @@ def test_empty_class_is_noted(tmp_path):
     (None, '--source is needed: a folder of class folders'),
     ('nowhere', 'nowhere does not exist; expected a folder of class folders'),
     ('file', 'is no folder'),
-    ('flat', 'no class folders in'),
-    ('bare', "no images for 'train'"),
+    ('flat', r'no class folders in .*flat \(1 images lie in it, in no class folder\); expected'),
+    ('bare', 'no images in the class folders of .*bare: class'),
+    ('packed', r'no class folders in .*packed \(archives are not read here: unpack cats.zip\)'),
   ],
 )
 def test_sources_that_are_no_image_folder(tmp_path, source, message):
@@ -122,20 +392,22 @@ def test_sources_that_are_no_image_folder(tmp_path, source, message):
   (tmp_path / 'flat').mkdir()
   (tmp_path / 'flat' / 'a.jpg').write_bytes(JPEG)
   (tmp_path / 'bare' / 'class').mkdir(parents=True)
+  (tmp_path / 'packed').mkdir()
+  (tmp_path / 'packed' / 'cats.zip').write_bytes(b'PK')
   with pytest.raises((ValueError, OSError), match=message):
     image_folder.convert(source and str(tmp_path / source), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
 def test_no_usable_image_at_all(tmp_path):
-  root = tree(tmp_path / 'root', 'a', content=b'no image')
+  root = tree(tmp_path / 'root', 'ab', content=b'no image')
   with pytest.raises(ValueError, match=r"no usable image for 'train'; see .*conversion_report"):
     image_folder.convert(str(root), tmp_path / 'out')
   assert not (tmp_path / 'out' / 'dataset.json').exists()
 
 
 def test_a_shard_whose_images_are_all_skipped(tmp_path):
-  root = tree(tmp_path / 'root', 'a', count=2)
+  root = tree(tmp_path / 'root', 'ab', count=1)
   (root / 'a' / 'bad.jpg').write_bytes(b'')
   options = conversion.Options(validation_fraction=0, train_shards=3)
   info = image_folder.convert(str(root), tmp_path / 'out', options).info

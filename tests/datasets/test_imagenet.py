@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import conversion, dataset_factory, dataset_info, imagenet
+from slim_inception.datasets.sources import Unreadable
 
 from tests.datasets.archives import digest
 from tests.datasets.imagenet_layouts import (
@@ -116,6 +117,23 @@ def test_facts_of_the_set(expected):
   assert dataset.labels_to_names[231].startswith('Shetland')
 
 
+@pytest.mark.parametrize(
+  ('train', 'validation', 'expected'),
+  [
+    (1_281_167, 50_000, (1024, 128)),  # slim's
+    (1_281_100, 49_000, (1024, 126)),
+    (1000, 1000, (4, 3)),
+    (128_116, 1, (103, 1)),
+  ],
+)
+def test_shards_of_the_whole_set_and_of_parts(train, validation, expected):
+  for split, count, shards in zip(
+    ('train', 'validation'), (train, validation), expected, strict=True
+  ):
+    items = [conversion.Item('', 1, Unreadable('', 110_000))] * count
+    assert imagenet.num_shards(split, items) == shards
+
+
 # What is said before hours are spent
 
 
@@ -124,7 +142,7 @@ def test_missing_and_surplus_classes_shift_nothing_and_are_noted(tmp_path):
   tree(root / 'train', ['n01440765', 'n21000000'], count=2)
   plan = imagenet.make_plan(str(root), conversion.Options(), tmp_path / 'work')
   assert {item.label for item in plan.splits['train']} == {1, 231, 1000}
-  assert plan.num_shards == {'train': 1024, 'validation': 128}
+  assert plan.num_shards == {'train': 4, 'validation': 1}
   notes = '\n'.join(plan.notes)
   assert f'train: class folders in folder {root}/train, 12 images' in notes
   assert 'train of ImageNet has 1,281,167 images, not 12' in notes

@@ -1,0 +1,155 @@
+"""Which folders below a source are splits, which are classes, and which are neither.
+
+Public image sets come as `train/ valid/ test/`, as `Training/ Testing/`, as `seg_train/ seg_test/`
+with another folder of that name in each, in a folder of their own, and with folders of labels
+beside the images. A folder that is misread is a class too many, or validation images that were
+trained on.
+"""
+
+import collections
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import files, sources
+
+LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
+_SPLITS = {
+  'train': 'train', 'training': 'train', 'val': 'validation', 'valid': 'validation',
+  'validation': 'validation', 'dev': 'validation', 'test': 'test', 'testing': 'test',
+}  # fmt: skip
+_NAME = re.compile(
+  rf'(?P<before>.*?)(?<![a-z])(?P<word>{"|".join(_SPLITS)})(?:set)?(?![a-z])(?P<after>.*)',
+  re.DOTALL,
+)
+
+
+class Layout(NamedTuple):
+  """The folders that hold class folders.
+
+  Attributes:
+    splits: 'train', and 'validation' and 'test' where the source has them -> the folder.
+    names: of the same splits, as the user knows them: 'valid', 'seg_test/seg_test'; '' for a source
+      that holds the classes itself.
+    notes: what was not taken as it lies, or not used.
+  """
+
+  splits: dict[str, Path]
+  names: dict[str, str]
+  notes: list[str]
+
+
+def split_of(name: str) -> str | None:
+  """The split that a folder's name means by itself: 'Training' is 'train'."""
+  return _SPLITS.get(name.lower())
+
+
+def find(source: Path) -> Layout:
+  """Looks for splits, in `source` or in the only folder that it holds.
+
+  Folders are splits by their names, in any case, alone (`Train`, `valid`, `testset`) or with the
+  same text around them (`seg_train` and `seg_test`), where the one for training holds folders.
+
+  Raises:
+    ValueError: there are no folders, two of one split, or splits of which none can be trained on.
+  """
+  notes: list[str] = []
+  root = _only_folder(source, source, notes)
+  folders = files.subfolders(root)
+  if not folders:
+    raise ValueError(_no_classes(source, root))
+  splits = _splits(root, folders)
+  if not splits:
+    _refuse_splits(root, folders)
+    notes += _unused(root, [])
+    return Layout({'train': root}, {'train': ''}, notes)
+  notes += _unused(root, [folder for folder in folders if folder not in splits.values()])
+  classes = {folder.name for folder in files.subfolders(splits['train'])}
+  splits = {
+    split: _only_folder(folder, source, notes, () if split == 'train' else classes)
+    for split, folder in splits.items()
+  }
+  names = {split: folder.relative_to(source).as_posix() for split, folder in splits.items()}
+  return Layout(splits, names, notes)
+
+
+def _splits(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
+  """The folders of one set of splits, that for training among them; {} where there is none."""
+  sets: dict[tuple[str, str], dict[str, list[Path]]] = collections.defaultdict(dict)
+  for folder in folders:
+    if match := _NAME.fullmatch(folder.name.lower()):
+      of_set = sets[match['before'], match['after']]
+      of_set.setdefault(_SPLITS[match['word']], []).append(folder)
+  usable = {
+    affixes: of_set
+    for affixes, of_set in sets.items()
+    if any(map(files.subfolders, of_set.get('train', ()))) and (len(of_set) > 1 or not any(affixes))
+  }
+  if len(usable) > 1 and ('', '') not in usable:
+    names = [folder.name for of_set in usable.values() for folder in of_set['train']]
+    raise ValueError(f'{root} holds several sets of splits ({files.some(names)}): give one of them')
+  chosen = usable.get(('', '')) or next(iter(usable.values()), {})
+  for of_split in chosen.values():
+    if len(of_split) > 1:
+      both = '/ and '.join(folder.name for folder in reversed(of_split))
+      raise ValueError(f'{root} holds both {both}/: which is meant?')
+  return {split: chosen[split][0] for split in ('train', 'validation', 'test') if split in chosen}
+
+
+def _refuse_splits(root: Path, folders: Collection[Path]) -> None:
+  """Raises ValueError where all folders are called like splits: they are no classes."""
+  matches = [_NAME.fullmatch(folder.name.lower()) for folder in folders]
+  splits = {_SPLITS[match['word']] for match in matches if match}
+  if all(matches) and len(splits) > 1:
+    names = '/, '.join(folder.name for folder in folders)
+    raise ValueError(
+      f'{root} holds {names}/, which are splits by their names, but no folder for training with '
+      f'class folders in it; expected {LAYOUT}'
+    )
+
+
+def _only_folder(
+  folder: Path, source: Path, notes: list[str], classes: Collection[str] = ()
+) -> Path:
+  """Goes down where a folder holds nothing but another one, and that one folders and no images."""
+  while len(below := files.subfolders(folder)) == 1:
+    (only,) = below
+    is_above = only.is_symlink() and source.resolve().is_relative_to(only.resolve())
+    if only.name in classes or is_above or images_in(folder) or images_in(only):
+      break
+    if not files.subfolders(only):
+      break
+    folder = only
+    notes.append(f'{folder.relative_to(source)}/ is taken for the folder of the classes or splits')
+  return folder
+
+
+def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
+  """What to say of folders and images beside those that are used."""
+  notes = []
+  systems = [path.name for path in root.iterdir() if files.is_systems(path.name)]
+  if names := [*sorted(systems), *(folder.name for folder in folders)]:
+    notes.append(f'not used: {"/, ".join(names)}/')
+  if images := images_in(root):
+    notes.append(f'{len(images):,} images lie in no class folder: {files.some(images)}')
+  return notes
+
+
+def images_in(folder: Path) -> list[str]:
+  """Names of the files in a folder, not below it, that by their suffixes are images."""
+  return sorted(
+    path.name
+    for path in folder.iterdir()
+    if files.is_visible(path.name) and sources.IMAGE_SUFFIX.search(path.name)
+  )
+
+
+def _no_classes(source: Path, root: Path) -> str:
+  archives = sorted(path.name for path in root.iterdir() if path.name.endswith(sources.ARCHIVES))
+  hint = ''
+  if images := images_in(root):
+    hint = f' ({len(images):,} images lie in it, in no class folder)'
+  elif archives:
+    hint = f' (archives are not read here: unpack {files.some(archives)})'
+  return f'no class folders in {source}{hint}; expected {LAYOUT}'
