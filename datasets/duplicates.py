@@ -26,9 +26,8 @@ def find(items: Iterable[Item]) -> list[list[Item]]:
   Files of equal size alone are opened, and read as a whole where their ends are equal too. Empty
   files and what cannot be read are equal to nothing.
   """
-  in_folders = [item for item in items if isinstance(item.source, sources.File)]
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    of_size = _divide([in_folders], lambda item: item.source.size or None, pool)
+    of_size = _divide([list(items)], lambda item: item.source.size or None, pool)
     of_end = _divide(of_size, lambda item: _digest(item, item.source.size - _END_BYTES), pool)
     return _divide(of_end, lambda item: _digest(item, 0), pool)
 
@@ -48,10 +47,13 @@ def _divide(
 
 
 def _digest(item: Item, start: int) -> bytes | None:
-  """Of the file from a byte on; None where it cannot be read: the conversion will say so."""
+  """Of a file from a byte on; None where it cannot be read: the conversion will say so."""
+  source = item.source
+  if not isinstance(source, sources.File):
+    return None
   digest = hashlib.blake2b(digest_size=16)
   try:
-    with open(os.path.join(item.source.folder, item.source.name), 'rb') as file:
+    with open(os.path.join(source.folder, source.name), 'rb') as file:
       file.seek(max(0, start))
       while block := file.read(1 << 20):
         digest.update(block)

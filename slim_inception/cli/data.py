@@ -37,13 +37,13 @@ class Config:
   )
   train_shards: int | None = flags.field(
     None,
-    'Number of files for the split for training; by default as many as suit its images and bytes.',
+    'Number of files for the split for training; by default as suits its images and bytes.',
     at_least=1,
     at_most=99999,
   )
   validation_shards: int | None = flags.field(
     None,
-    'Number of files for the split for validation; by default as many as suit its images and bytes.',
+    'Number of files for the split for validation; by default as suits its images and bytes.',
     at_least=1,
     at_most=99999,
   )
