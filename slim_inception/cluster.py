@@ -154,14 +154,17 @@ def find_cluster(environment: Mapping[str, str]) -> tuple[Addresses | None, str,
   The cluster is None where this process is the only one.
 
   Raises:
-    ValueError: TF_CONFIG cannot be read or lacks this task; Slurm has given several tasks, but
-      this process was not started by srun.
+    ValueError: TF_CONFIG cannot be read or describes no cluster, or this process is none of its
+      workers; Slurm has given several tasks, but this process was not started by srun.
   """
   if environment.get('TF_CONFIG'):
-    return _tf_config_cluster(environment['TF_CONFIG'])
-  if int(environment.get('SLURM_STEP_NUM_TASKS') or 1) > 1:
+    try:
+      return _tf_config_cluster(environment['TF_CONFIG'])
+    except ValueError as error:
+      raise ValueError(f'TF_CONFIG {error}') from error
+  if _number(environment, 'SLURM_STEP_NUM_TASKS', 1) > 1:
     return _slurm_cluster(environment)
-  if int(environment.get('SLURM_NTASKS') or 1) > 1 and 'SLURM_STEP_ID' not in environment:
+  if _number(environment, 'SLURM_NTASKS', 1) > 1 and 'SLURM_STEP_ID' not in environment:
     raise ValueError(
       'SLURM_NTASKS says that there are several tasks, but this is none of them: start training '
       'with srun, or with --ntasks=1'
@@ -170,25 +173,91 @@ def find_cluster(environment: Mapping[str, str]) -> tuple[Addresses | None, str,
 
 
 def _tf_config_cluster(text: str) -> tuple[Addresses | None, str, int]:
+  """Errors say what TF_CONFIG is or has; it comes before them."""
   try:
     config = json.loads(text)
-    cluster = {kind: list(addresses) for kind, addresses in config.get('cluster', {}).items()}
-    task = config.get('task', {})
-    task_type, task_id = task.get('type', 'worker'), int(task.get('index', 0))
-  except (ValueError, TypeError, AttributeError) as error:
-    raise ValueError(f'TF_CONFIG cannot be read: {error}') from error
-  if sum(map(len, cluster.values())) <= 1:
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'is no valid JSON: {error}') from error
+  if config == {}:
+    return None, 'worker', 0
+  if not isinstance(config, dict) or not isinstance(config.get('cluster'), dict):
+    has = f', only {", ".join(map(repr, config))}' if isinstance(config, dict) else ''
+    raise ValueError(
+      f'has no object "cluster"{has}: {_EXAMPLE} is expected; unset it to work with one process'
+    )
+  cluster = {kind: _addresses(kind, tasks) for kind, tasks in config['cluster'].items()}
+  for kind in (kind for kind, tasks in cluster.items() if tasks):
+    _check_kind(kind)
+  addresses = [address for tasks in cluster.values() for address in tasks]
+  if twice := [address for address in addresses if addresses.count(address) > 1]:
+    raise ValueError(f'names {twice[0]} twice: each process has an address of its own')
+  if len(cluster.get('chief', ())) > 1:
+    raise ValueError('has more than one "chief": the others are "worker"s')
+  task_type, task_id = _task(config.get('task'), cluster)
+  if len(addresses) <= 1:
     return None, task_type, task_id
-  for address in (address for addresses in cluster.values() for address in addresses):
+  return {'worker': [], **cluster}, task_type, task_id
+
+
+_KINDS = 'worker', 'chief'
+_EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+
+
+def _check_kind(kind: object) -> None:
+  if kind not in _KINDS:
+    raise ValueError(
+      f'has {kind!r} tasks, which train nothing here: choose "worker", and "chief" for one; unset '
+      'it where a process is to work alone'
+    )
+
+
+def _addresses(kind: str, tasks: Any) -> list[str]:
+  """The addresses of the tasks of a kind: a list, or an object with their numbers as keys."""
+  if isinstance(tasks, dict):
+    if sorted(tasks) != sorted(str(index) for index in range(len(tasks))):
+      raise ValueError(
+        f'numbers its {kind!r} tasks {", ".join(map(str, tasks))}: 0 .. {len(tasks) - 1} are '
+        'expected, for a run has all of its workers'
+      )
+    tasks = [tasks[str(index)] for index in range(len(tasks))]
+  if not isinstance(tasks, list):
+    raise ValueError(f'has {kind!r} tasks {tasks!r}: a list of "host:port" is expected')
+  for address in tasks:
     try:
       host_and_port(str(address))
     except ValueError as error:
-      raise ValueError(f'TF_CONFIG: {address!r} {error}') from None
-  if unknown := sorted(set(cluster) - {'chief', 'worker'}):
-    raise ValueError(f'TF_CONFIG has {unknown[0]!r} tasks: choose "worker", and "chief" for one')
-  if task_id not in range(len(cluster.get(task_type, ()))):
-    raise ValueError(f'TF_CONFIG: the cluster has no task {task_type!r} {task_id}')
-  return {'worker': [], **cluster}, task_type, task_id
+      raise ValueError(f'has {kind!r} task {address!r}, which {error}') from None
+  return tasks
+
+
+def _task(task: Any, cluster: Addresses) -> tuple[str, int]:
+  """What this process is."""
+  task = task or {}
+  kinds = [kind for kind, tasks in cluster.items() if tasks]
+  if not isinstance(task, dict):
+    raise ValueError(f'has task {task!r}: {{"type": "worker", "index": 0}} is expected')
+  kind = task.get('type')
+  if kind is None and len(kinds) == 1:
+    kind = kinds[0]
+  if kind is None:
+    raise ValueError('does not say which "type" its "task" has: "worker" or "chief"')
+  _check_kind(kind)
+  tasks, index = cluster.get(kind, []), task.get('index')
+  if index is None and len(tasks) == 1:
+    index = 0
+  if str(index) not in map(str, range(len(tasks))):
+    missing = (
+      'does not say the "index" of its "task"' if index is None else f'has no {kind!r} {index}'
+    )
+    raise ValueError(f'{missing}: the cluster has {len(tasks)} tasks {kind!r}')
+  return kind, int(index)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+  text = environment.get(name) or str(default)
+  if not text.isdecimal():
+    raise ValueError(f'{name} must be a whole number, not {text!r}')
+  return int(text)
 
 
 def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Addresses, str, int]:
@@ -196,13 +265,19 @@ def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Addresses, str, int]
 
   GPUs are Slurm's business: --gpus-per-task, or --ntasks-per-node=1.
   """
-  tasks = int(environment['SLURM_STEP_NUM_TASKS'])
-  resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-    port_base=10000 + int(environment.get('SLURM_JOB_ID') or 0) % 20000,
-    gpus_per_node=tasks,  # not looked for with nvidia-smi, which not every host has
-    gpus_per_task=1,
-    auto_set_gpu=False,
-  )
+  tasks = _number(environment, 'SLURM_STEP_NUM_TASKS', 1)
+  rank = _number(environment, 'SLURM_PROCID', 0)
+  if rank >= tasks:
+    raise ValueError(f'SLURM_PROCID is {rank}, but SLURM_STEP_NUM_TASKS is {tasks}')
+  try:
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+      port_base=10000 + _number(environment, 'SLURM_JOB_ID', 0) % 20000,
+      gpus_per_node=tasks,  # not looked for with nvidia-smi, which not every host has
+      gpus_per_task=1,
+      auto_set_gpu=False,
+    )
+  except (RuntimeError, ValueError) as error:
+    raise ValueError(f"Slurm's environment describes no job step: {error}") from error
   cluster = resolver.cluster_spec().as_dict()
   return cluster, *resolver.get_task_info()
 

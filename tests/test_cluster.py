@@ -171,7 +171,20 @@ def tf_config(task, cluster=CLUSTER):
     ({}, (None, 'worker', 0)),
     ({'SLURM_NTASKS': '1'}, (None, 'worker', 0)),
     (tf_config({'type': 'worker', 'index': 0}, {'worker': ['a:1']}), (None, 'worker', 0)),
+    ({'TF_CONFIG': '{}'}, (None, 'worker', 0)),
+    (tf_config(None, {'worker': ['a:1']}), (None, 'worker', 0)),
+    (tf_config({'type': 'chief'}, {'chief': ['a:1'], 'worker': []}), (None, 'chief', 0)),
     (tf_config({'type': 'worker', 'index': 1}), (CLUSTER, 'worker', 1)),
+    (tf_config({'type': 'worker', 'index': '1'}), (CLUSTER, 'worker', 1)),
+    (tf_config({'index': 1}, {**CLUSTER, 'ps': []}), ({**CLUSTER, 'ps': []}, 'worker', 1)),
+    (
+      tf_config({'type': 'worker', 'index': 0}, {'worker': {'1': 'b:2', '0': 'a:1'}}),
+      (CLUSTER, 'worker', 0),
+    ),
+    (
+      tf_config({'type': 'worker', 'index': 1}, {'worker': ['[::1]:1', '[::1]:2']}),
+      ({'worker': ['[::1]:1', '[::1]:2']}, 'worker', 1),
+    ),
     (
       tf_config({'type': 'chief', 'index': 0}, {'chief': ['c:3'], 'worker': ['a:1']}),
       ({'chief': ['c:3'], 'worker': ['a:1']}, 'chief', 0),
@@ -182,19 +195,21 @@ def test_the_environment_names_the_workers(environment, expected):
   assert cluster.find_cluster(environment) == expected
 
 
+STEP = {
+  'SLURM_PROCID': '2',
+  'SLURM_NTASKS': '3',
+  'SLURM_STEP_ID': '0',
+  'SLURM_STEP_NUM_TASKS': '3',
+  'SLURM_STEP_NODELIST': 'node[07-08]',
+  'SLURM_STEP_TASKS_PER_NODE': '2,1',
+  'SLURM_JOB_ID': '20005',
+}
+
+
 def test_slurm_names_the_workers(monkeypatch):
-  step = {
-    'SLURM_PROCID': '2',
-    'SLURM_NTASKS': '3',
-    'SLURM_STEP_ID': '0',
-    'SLURM_STEP_NUM_TASKS': '3',
-    'SLURM_STEP_NODELIST': 'node[07-08]',
-    'SLURM_STEP_TASKS_PER_NODE': '2,1',
-    'SLURM_JOB_ID': '20005',
-  }
-  for name, value in step.items():
+  for name, value in STEP.items():
     monkeypatch.setenv(name, value)
-  addresses, task_type, task_id = cluster.find_cluster(step)
+  addresses, task_type, task_id = cluster.find_cluster(STEP)
   assert addresses == {'worker': ['node07:10005', 'node07:10006', 'node08:10005']}
   assert (task_type, task_id) == ('worker', 2)
 
@@ -202,11 +217,43 @@ def test_slurm_names_the_workers(monkeypatch):
 @pytest.mark.parametrize(
   ('environment', 'message'),
   [
-    ({'TF_CONFIG': '{'}, 'TF_CONFIG cannot be read'),
-    (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG: the cluster has no task 'worker' 2"),
-    (tf_config({}, {'worker': ['a:1', 'b']}), "TF_CONFIG: 'b' must be HOST:PORT with a port of 1"),
-    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "TF_CONFIG: 'a:99999' must be HOST:PORT"),
-    (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks: choose"),
+    ({'TF_CONFIG': '{'}, 'TF_CONFIG is no valid JSON: '),
+    ({'TF_CONFIG': '[1]'}, 'TF_CONFIG has no object "cluster": {"cluster": '),
+    ({'TF_CONFIG': '{"task": {}}'}, 'TF_CONFIG has no object "cluster", only \'task\': '),
+    (
+      {'TF_CONFIG': '{"sparseCluster": {"worker": {"0": "a:1"}}, "task": {}}'},
+      "TF_CONFIG has no object \"cluster\", only 'sparseCluster', 'task': ",
+    ),
+    (tf_config({'type': 'worker', 'index': 2}), "TF_CONFIG has no 'worker' 2: the cluster has 2"),
+    (tf_config({'type': 'worker', 'index': -1}), "TF_CONFIG has no 'worker' -1"),
+    (tf_config({'type': 'worker', 'index': 0.5}), "TF_CONFIG has no 'worker' 0.5"),
+    (tf_config({'type': 'worker'}), 'TF_CONFIG does not say the "index" of its "task": .* has 2'),
+    (tf_config(None), 'TF_CONFIG does not say the "index" of its "task"'),
+    (tf_config('worker'), 'TF_CONFIG has task \'worker\': {"type"'),
+    (tf_config({'index': 0}, {'chief': ['c:3'], **CLUSTER}), 'does not say which "type" its'),
+    (tf_config({'type': 'evaluator', 'index': 0}), "TF_CONFIG has 'evaluator' tasks, which train"),
+    (tf_config({'type': 'evaluator'}, {'worker': ['a:1']}), "TF_CONFIG has 'evaluator' tasks"),
+    (tf_config({'type': 'evaluator'}, {'evaluator': ['a:1']}), "TF_CONFIG has 'evaluator' tasks"),
+    (tf_config({'type': 'ps', 'index': 0}), "TF_CONFIG has 'ps' tasks, which train nothing here"),
+    (tf_config({'type': 'chief', 'index': 0}), "TF_CONFIG has no 'chief' 0: the cluster has 0"),
+    (
+      tf_config({}, {'worker': ['a:1', 'b']}),
+      "TF_CONFIG has 'worker' task 'b', which must be HOST",
+    ),
+    (tf_config({}, {'worker': ['a:99999', 'b:1']}), "'a:99999', which must be HOST:PORT with a po"),
+    (tf_config({}, {'worker': 'a:1'}), "TF_CONFIG has 'worker' tasks 'a:1': a list of"),
+    (tf_config({}, {'worker': 2}), "TF_CONFIG has 'worker' tasks 2: a list of"),
+    (tf_config({}, {'worker': {'1': 'b:1'}}), "numbers its 'worker' tasks 1: 0 .. 0 are expected"),
+    (tf_config({}, {'worker': ['a:1', 'b:1', 'a:1']}), 'TF_CONFIG names a:1 twice'),
+    (tf_config({}, {'chief': ['a:1'], 'worker': ['a:1']}), 'TF_CONFIG names a:1 twice'),
+    (tf_config({}, {'chief': ['a:1', 'b:1']}), 'TF_CONFIG has more than one "chief"'),
+    (tf_config({}, {'ps': ['c:3'], 'worker': ['a:1']}), "TF_CONFIG has 'ps' tasks, which train"),
+    ({'SLURM_NTASKS': 'x'}, "SLURM_NTASKS must be a whole number, not 'x'"),
+    ({'SLURM_STEP_NUM_TASKS': '2x'}, "SLURM_STEP_NUM_TASKS must be a whole number, not '2x'"),
+    ({**STEP, 'SLURM_PROCID': 'x'}, "SLURM_PROCID must be a whole number, not 'x'"),
+    ({**STEP, 'SLURM_PROCID': '3'}, 'SLURM_PROCID is 3, but SLURM_STEP_NUM_TASKS is 3'),
+    ({**STEP, 'SLURM_JOB_ID': 'x'}, "SLURM_JOB_ID must be a whole number, not 'x'"),
+    (STEP, "Slurm's environment describes no job step: .*SLURM_"),  # os.environ has nothing of it
     ({'SLURM_NTASKS': '4'}, 'SLURM_NTASKS says .* start training with srun'),
   ],
 )
