@@ -45,7 +45,7 @@ class InputOptions:
     labels_offset: subtracted from the labels.
     multi_label: whether a record has one label or more.
     seed: of the order and of the distortions.
-    shuffle_buffer: records shuffled together.
+    shuffle_buffer: records shuffled together, see `record_order.shuffle_window`.
     num_readers: readers that go side by side, over all workers.
     num_threads: of decoding; None lets tf.data find out.
     worker: which of `num_workers`, to which the records of a global batch go in turn.

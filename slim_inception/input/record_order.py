@@ -11,6 +11,7 @@ again at most; and workers that take turns in the indices have readers of their 
 import concurrent.futures
 import dataclasses
 import math
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,10 @@ from absl import logging
 
 from slim_inception.datasets import shards
 from slim_inception.datasets.dataset_factory import Dataset
+
+# Windows that are held at once: one that is read, one that waits, one that is given out.
+# Measured with records of 1 MB: 2.2 to 3.1.
+_HELD = 3
 
 
 def records_from(
@@ -41,8 +46,7 @@ def records_from(
     seed: of the order.
     first: index of the first record.
     num_readers: readers of an epoch.
-    window: records shuffled together, divided among the readers; with the next ones, which are read
-      meanwhile, up to three times as many are held.
+    window: records shuffled together, divided among the readers; see `shuffle_window`.
     worker: which of `num_workers`.
     num_workers: that share the records; the order is the same whatever their number.
 
@@ -104,6 +108,28 @@ class _Epochs:
     records = tf.data.TFRecordDataset(paths).skip(begin - bounds[first]).take(end - begin)
     # Indices are counted: a record less would move all that follow, without a word.
     return records.apply(tf.data.experimental.assert_cardinality(end - begin))
+
+
+def shuffle_window(dataset: Dataset, most_records: int, most_bytes: int) -> int:
+  """How many records can be shuffled together: `most_records` where memory is enough.
+
+  Args:
+    dataset: records of a mean size that the sizes of its files say; others may be larger.
+    most_records: as many where they fit.
+    most_bytes: that may be held, with the next windows, which are read meanwhile.
+  """
+  size = mean_bytes(dataset)
+  return max(1, min(most_records, int(most_bytes / (_HELD * size)) if size else most_records))
+
+
+def shuffle_bytes(dataset: Dataset, window: int) -> float:
+  """What is held at most to shuffle so many records together, if all are of mean size."""
+  return _HELD * min(window, dataset.num_samples) * mean_bytes(dataset)
+
+
+def mean_bytes(dataset: Dataset) -> float:
+  """Of a record on disk; 0 for noise."""
+  return sum(map(os.path.getsize, dataset.paths)) / max(1, dataset.num_samples)
 
 
 def counted(dataset: Dataset) -> Dataset:

@@ -90,7 +90,16 @@ class DataConfig:
   dataset_dir: str | None = field(None, 'The folder of the records; synthetic needs none.')
   labels_offset: int = field(0, 'This is subtracted from every label; 1 drops a background class.')
   shuffle_buffer: int = field(
-    4096, 'Number of records that are shuffled together, within the shuffled shards.', at_least=1
+    4096,
+    'Number of records that are shuffled together, within the shuffled shards, where '
+    '--shuffle_buffer_mb is enough for them.',
+    at_least=1,
+  )
+  shuffle_buffer_mb: int = field(
+    2000,
+    'Memory in MB that shuffling may hold on a worker; of larger records fewer are shuffled '
+    'together.',
+    at_least=1,
   )
   num_readers: int = field(
     4, 'Number of readers that go through the records side by side, over all workers.', at_least=1

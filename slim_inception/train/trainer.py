@@ -28,6 +28,7 @@ from slim_inception.train.train_state import TrainState, read_counters
 from slim_inception.train.train_step import TrainStep
 
 _PREVIEWED = 8  # images in TensorBoard
+_LITTLE_BYTES = 100e6  # of memory, of which nothing is said
 
 
 def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
@@ -161,7 +162,7 @@ def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -
     labels_offset=config.data.labels_offset,
     multi_label=config.loss.loss == 'sigmoid',
     seed=config.run.seed,
-    shuffle_buffer=config.data.shuffle_buffer,
+    shuffle_buffer=shuffle_window(config.data, source.dataset),
     num_readers=config.data.num_readers,
     num_threads=config.data.num_preprocessing_threads,
     worker=cluster.index,
@@ -170,6 +171,11 @@ def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -
   )
   service = config.data.data_service
   return TrainingBatches(source, options, cluster, service, plan.global_batch_size)
+
+
+def shuffle_window(data: DataConfig, dataset: Dataset) -> int:
+  """Records shuffled together: the same for all workers and whenever a run goes on."""
+  return record_order.shuffle_window(dataset, data.shuffle_buffer, data.shuffle_buffer_mb * 10**6)
 
 
 def make_steps(
@@ -245,6 +251,8 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )
   logging.info('%s', message)
+  if shuffling := describe_shuffling(data, dataset):
+    logging.info('%s', shuffling)
   if config.model.input_channels == 1:
     remain = 'brightness' if config.augment.fast_mode else 'brightness and contrast'
     what = f'changed in {remain} alone' if config.augment.distort_color else 'not changed'
@@ -252,3 +260,23 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
   advice = record_order.sharing_advice(data.num_readers, cluster.count)
   if advice and cluster.is_chief:
     logging.warning('%s', advice)
+
+
+def describe_shuffling(data: DataConfig, dataset: Dataset) -> str:
+  """What memory the shuffling takes; '' where that is little."""
+  window, size = shuffle_window(data, dataset), record_order.mean_bytes(dataset) / 1e3
+  held, of_all = (
+    record_order.shuffle_bytes(dataset, count) for count in (window, data.shuffle_buffer)
+  )
+  if held == of_all and held < _LITTLE_BYTES:
+    return ''
+  text = (
+    f'Shuffling {min(window, dataset.num_samples):,} records together: up to {held / 1e6:,.0f} MB '
+    f'of memory, {size:,.0f} kB a record'
+  )
+  if held < of_all:
+    text += (
+      f'; --shuffle_buffer={data.shuffle_buffer} would take {of_all / 1e6:,.0f} MB, more than '
+      f'--shuffle_buffer_mb={data.shuffle_buffer_mb}'
+    )
+  return text

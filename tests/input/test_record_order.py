@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import hypothesis
@@ -128,6 +131,59 @@ def test_what_lies_before_a_position_is_not_read(dataset, tmp_path):
     pathlib.Path(path).unlink()
   assert gone
   assert read(moved, 6, 16, num_readers=1) == whole[16:]
+
+
+@pytest.mark.parametrize(
+  ('most_records', 'most_bytes', 'expected'),
+  [(6, 10**9, 6), (6, 3 * 4 * 1016, 4), (6, 3 * 4 * 1016 - 1, 3), (6, 1, 1)],
+)
+def test_a_window_is_bounded_by_the_bytes_of_records(tmp_path, most_records, most_bytes, expected):
+  """Three windows of records are held, each of 1000 bytes and 16 of the framing."""
+  path = tmp_path / 'train-00000-of-00001'
+  shards.write_shard(path, [[bytes(500 + 100 * i)] for i in range(11)])
+  dataset = dataset_factory.Dataset('x', 'train', (str(path),), 11, 2, {}, (0, 1))
+  assert record_order.shuffle_window(dataset, most_records, most_bytes) == expected
+  assert record_order.shuffle_bytes(dataset, expected) == 3 * expected * 1016
+  assert record_order.shuffle_bytes(dataset, 4096) == 3 * 11 * 1016  # there are no more
+  noise = dataset_factory.synthetic('train')
+  assert record_order.shuffle_window(noise, most_records, most_bytes) == most_records
+
+
+HELD = """
+import sys, tensorflow as tf
+from slim_inception.datasets import dataset_factory
+from slim_inception.input import record_order
+
+def held():
+  with open('/proc/self/statm') as file:
+    return int(file.read().split()[1]) * 4096
+
+paths, sizes = tuple(sys.argv[1:]), (40,) * 4
+dataset = dataset_factory.Dataset('x', 'train', paths, 160, 2, {}, (0, 1), shard_sizes=sizes)
+for most in (48 << 20, 10**11):
+  window = record_order.shuffle_window(dataset, 4096, most)
+  records = record_order.records_from(dataset, seed=1, first=0, num_readers=4, window=window)
+  next(iter(tf.data.Dataset.range(2)))
+  before = held()
+  print(window, max(held() - before for _ in zip(range(200), records)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='Linux has it')
+def test_large_records_take_no_more_memory_than_is_allowed(tmp_path):
+  """The memory of another process: 160 records of 1 MB, of which all would be one window."""
+  paths = [str(tmp_path / shards.shard_name('train', i, 4)) for i in range(4)]
+  for path in paths:
+    shards.write_shard(path, [[bytes(1 << 20)] for _ in range(40)])
+  command = [sys.executable, '-c', HELD, *paths]
+  done = subprocess.run(command, check=True, capture_output=True, text=True)
+  (window, bounded), (whole, unbounded) = (
+    map(int, line.split()) for line in done.stdout.split('\n')[:2]
+  )
+  assert (window, whole) == (15, 4096)
+  assert bounded < 80 << 20
+  assert unbounded > 140 << 20
 
 
 def test_records_that_nobody_has_counted_are(dataset):

@@ -53,6 +53,31 @@ def test_files_of_a_run(run, data):
   assert saved['run']['steps_per_epoch'] == 3.0
 
 
+@pytest.mark.parametrize(
+  ('settings', 'window', 'text'),
+  [
+    (
+      {}, 133, 'Shuffling 133 records together: up to 1,995 MB of memory, 5,000 kB a record; '
+      '--shuffle_buffer=4096 would take 15,000 MB, more than --shuffle_buffer_mb=2000',
+    ),
+    (
+      {'shuffle_buffer_mb': 20_000}, 1333,
+      'Shuffling 1,000 records together: up to 15,000 MB of memory, 5,000 kB a record',
+    ),
+    ({'shuffle_buffer': 2}, 2, ''),
+  ],
+)  # fmt: skip
+def test_large_records_are_shuffled_in_smaller_windows(data, tmp_path, settings, window, text):
+  """A thousand records of 5 MB in a file that is sparse: its size alone is looked at."""
+  path = tmp_path / 'train-00000-of-00001'
+  path.touch()
+  os.truncate(path, 5 * 10**9)
+  dataset = dataset_factory.Dataset('x', 'train', (str(path),), 1000, 2, {}, (0, 1))
+  chosen = config(data, tmp_path, **{'shuffle_buffer': 4096} | settings).data
+  assert trainer.shuffle_window(chosen, dataset) == window
+  assert trainer.describe_shuffling(chosen, dataset) == text
+
+
 def test_metrics(run):
   entries = processes.metrics(run)
   assert [entry['step'] for entry in entries] == [1, 2, 3, 4, 5, 6]
