@@ -61,19 +61,36 @@ def check_sizes(dataset_dir: str | os.PathLike, info: DatasetInfo, split_name: s
   """Compares the shards on disk with `dataset.json` by size, without reading them.
 
   Raises:
-    ValueError: no such split, a shard of another size, or not a count for each class.
+    ValueError: no such split, a shard of another size, not a count for each class, or counts that
+      contradict each other.
     FileNotFoundError: a shard is missing.
   """
   if split_name not in info.splits:
     raise ValueError(no_split(dataset_dir, split_name, info.splits))
   counts = info.splits[split_name].label_counts
-  field = f'{Path(dataset_dir, INFO_FILE)}: splits.{split_name}.label_counts'
+  path = Path(dataset_dir, INFO_FILE)
+  field = f'{path}: splits.{split_name}.label_counts'
   if len(counts) != info.num_classes:
     raise ValueError(f'{field} has {len(counts)} counts, but num_classes is {info.num_classes}')
   if not any(counts):
     raise ValueError(f'{field} are all 0')
+  for problem in wrong_sums(info, split_name):
+    raise ValueError(f'{path}: {problem}')
   for error in wrong_sizes(dataset_dir, info.splits[split_name]):
     raise error
+
+
+def wrong_sums(info: DatasetInfo, split_name: str) -> Iterator[str]:
+  """Yields where the numbers of a split contradict each other, with both numbers."""
+  split, field = info.splits[split_name], f'splits.{split_name}'
+  if split.num_shards != len(split.shards):
+    yield f'{field}.num_shards is {split.num_shards}, but shards lists {len(split.shards)}'
+  of_shards = sum(shard.num_images for shard in split.shards)
+  if split.num_images != of_shards:
+    yield f'{field}.num_images is {split.num_images}, but those of its shards add up to {of_shards}'
+  of_labels = sum(split.label_counts)
+  if split.num_images != of_labels:
+    yield f'{field}.num_images is {split.num_images}, but label_counts add up to {of_labels}'
 
 
 def wrong_sizes(dataset_dir: str | os.PathLike, split: Split) -> Iterator[Exception]:

@@ -67,8 +67,8 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
       counts.update(facts[check].label_counts)
     num_records += counts.total()
     if info:
-      crcs = {os.path.basename(check.path): facts[check].crc32c for check in of_split}
-      problems += _against_info(info, name, counts, crcs)
+      by_name = {os.path.basename(check.path): facts[check] for check in of_split}
+      problems += _against_info(info, name, counts, by_name)
   return Verification(num_records, len(everything), tuple(problems), info is not None)
 
 
@@ -80,7 +80,8 @@ def _inconsistencies(dataset_dir: str | os.PathLike, info: DatasetInfo) -> Itera
   for what, length in lengths.items():
     if length != info.num_classes:
       yield f'{INFO_FILE}: {length} {what}, but num_classes is {info.num_classes}'
-  for split in info.splits.values():
+  for name, split in info.splits.items():
+    yield from (f'{INFO_FILE}: {problem}' for problem in dataset_info.wrong_sums(info, name))
     yield from map(str, dataset_info.wrong_sizes(dataset_dir, split))
   listed = {shard.name for split in info.splits.values() for shard in split.shards}
   for name in sorted(os.listdir(dataset_dir)):
@@ -112,14 +113,22 @@ def _checks(dataset_dir: str | os.PathLike, info: DatasetInfo | None) -> dict[st
 
 
 def _against_info(
-  info: DatasetInfo, name: str, counts: collections.Counter[int], crcs: dict[str, str]
+  info: DatasetInfo,
+  name: str,
+  counts: collections.Counter[int],
+  facts: dict[str, _ShardFacts],
 ) -> list[str]:
   split = info.splits[name]
-  problems = [
-    f'{shard.name} has the CRC-32C {crcs[shard.name]}, {INFO_FILE} says {shard.crc32c}'
-    for shard in split.shards
-    if shard.name in crcs and crcs[shard.name] != shard.crc32c
-  ]
+  problems = []
+  for shard in split.shards:
+    if of_shard := facts.get(shard.name):
+      number = sum(of_shard.label_counts.values())
+      if not of_shard.problems and number != shard.num_images:
+        problems.append(f'{shard.name} has {number} records, {INFO_FILE} says {shard.num_images}')
+      if of_shard.crc32c != shard.crc32c:
+        problems.append(
+          f'{shard.name} has the CRC-32C {of_shard.crc32c}, {INFO_FILE} says {shard.crc32c}'
+        )
   if counts.total() != split.num_images:
     problems.append(f'{name!r} has {counts.total()} records, {INFO_FILE} says {split.num_images}')
   for label, expected in enumerate(split.label_counts):

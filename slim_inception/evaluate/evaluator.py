@@ -16,6 +16,7 @@ from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.evaluate.predictor import Ensemble, Values
 from slim_inception.input import pipeline as input_pipeline
+from slim_inception.input import record_order
 
 
 class Outcome(NamedTuple):
@@ -41,7 +42,8 @@ class Evaluation:
     config = self._config = request.config
     images = config.images
     cluster = self._cluster = cluster or Cluster(tf.distribute.get_strategy())
-    self.dataset = config.records.split(config.records.dataset_split_name)
+    # Counted: what is not there would pass for images that were skipped.
+    self.dataset = record_order.counted(config.records.split(config.records.dataset_split_name))
     # The offset that leaves the fewest labels, where one was given.
     self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)

@@ -34,6 +34,9 @@ def read(
     multi_label: a record has one label or more.
     keep: tells by index and file name whether a record is read; None: all are.
 
+  Iterating raises tf.errors.FailedPreconditionError where the shards have other numbers of records
+  than `dataset` says.
+
   Yields:
     'record_index' int64, 'encoded' string, 'filename' string, 'label' int32 scalar, or with
     `multi_label` [num_classes] float32, 1 for each label.
@@ -59,12 +62,12 @@ def read(
       tf.bool,
     )
 
-  numbered = (
-    tf.data.TFRecordDataset(paths)
-    .skip(indices.start - before)
-    .take(len(indices))
-    .enumerate(start=indices.start)
-  )
+  own = tf.data.TFRecordDataset(paths).skip(indices.start - before)
+  if indices.stop != dataset.num_samples:
+    own = own.take(len(indices))  # else more than there should be are to be noticed
+  if dataset.shard_sizes is not None:
+    own = own.apply(tf.data.experimental.assert_cardinality(len(indices)))
+  numbered = own.enumerate(start=indices.start)
   parsed = numbered.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
   return parsed if keep is None else parsed.filter(is_kept)
 

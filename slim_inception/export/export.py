@@ -93,8 +93,13 @@ def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.
   Those that cannot be decoded are left out.
   """
   records = examples.read(dataset, range(dataset.num_samples), multi_label=True)
-  pairs = records.map(lambda record: (record['encoded'], classifier.view(record['encoded'])))
-  return pairs.ignore_errors().as_numpy_iterator()
+
+  def pair(record: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    one = tf.data.Dataset.from_tensors(record['encoded'])
+    # Here and not on the whole: damaged files are no images to be left out.
+    return one.map(lambda file: (file, classifier.view(file))).ignore_errors()
+
+  return records.flat_map(pair).as_numpy_iterator()
 
 
 def read_back(

@@ -215,7 +215,7 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
     return error
   damage = shards.find_damage(dataset.paths)
   if is_short and not damage:
-    damage = f'{dataset.name} {dataset.split_name} has other records than it had at the start'
+    damage = record_order.miscounted(dataset)
   return ValueError(damage or f'Reading {dataset.name} failed: {error.message}')
 
 

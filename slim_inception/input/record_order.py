@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.datasets import shards
+from slim_inception.datasets import dataset_info, shards
 from slim_inception.datasets.dataset_factory import Dataset
 
 # Windows that are held at once: one that is read, one that waits, one that is given out.
@@ -105,8 +105,10 @@ class _Epochs:
     first = tf.searchsorted(bounds[1:], begin[tf.newaxis], 'right')[0]
     last = tf.searchsorted(bounds[1:], end[tf.newaxis], 'left')[0]
     paths = tf.gather(self._paths, order)[first : last + 1]
-    records = tf.data.TFRecordDataset(paths).skip(begin - bounds[first]).take(end - begin)
-    # Indices are counted: a record less would move all that follow, without a word.
+    # Indices are counted: a record less or more would move all that follow, without a word.
+    is_last = end == self._total
+    records = tf.data.TFRecordDataset(paths).skip(begin - bounds[first])
+    records = records.take(tf.where(is_last, tf.constant(-1, tf.int64), end - begin))
     return records.apply(tf.data.experimental.assert_cardinality(end - begin))
 
 
@@ -149,6 +151,19 @@ def shard_sizes(dataset: Dataset) -> tuple[int, ...]:
   logging.info('Counting the records of %d shards: no dataset.json does', len(dataset.paths))
   with concurrent.futures.ThreadPoolExecutor(16) as pool:
     return tuple(pool.map(lambda path: shards.count_records([path]), dataset.paths))
+
+
+def miscounted(dataset: Dataset) -> str:
+  """Says which shard has another number of records than the data set says, and both numbers."""
+  for path, expected in zip(dataset.paths, shard_sizes(dataset), strict=True):
+    number = shards.count_records([path])
+    if number != expected:
+      info_path = os.path.join(os.path.dirname(path), dataset_info.INFO_FILE)
+      before = f'it had {expected} when they were counted'
+      if os.path.exists(info_path):
+        before = f'{info_path} says {expected}'
+      return f'{path} has {number} records, {before}'
+  return f'{dataset.name} {dataset.split_name} has other records than it had at the start'
 
 
 def sharing_advice(num_readers: int, num_workers: int) -> str:

@@ -69,6 +69,17 @@ def test_broken_info_is_named(tmp_path, text, message):
     ('splits.train.label_counts', [0] * 8, 'splits.train.label_counts are all 0'),
     (
       'splits.train.label_counts',
+      [1] * 8,
+      'splits.train.num_images is 3, but label_counts add up to 8',
+    ),
+    (
+      'splits.train.num_images',
+      96,
+      'splits.train.num_images is 96, but those of its shards add up to 3',
+    ),
+    ('splits.train.num_shards', 2, 'splits.train.num_shards is 2, but shards lists 1'),
+    (
+      'splits.train.label_counts',
       [*[0] * 7, None],
       'splits.train.label_counts[7] must be a whole number, not null',
     ),

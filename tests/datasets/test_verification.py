@@ -77,6 +77,26 @@ def test_wrong_counts_in_dataset_json(folder):
   assert 'dataset.json: 1 labels, but num_classes is 2' in problems
 
 
+def test_wrong_counts_of_shards(folder):
+  """The sums are right: only reading tells."""
+  path = folder / 'dataset.json'
+  content = json.loads(path.read_text())
+  first, second = content['splits']['train']['shards'][:2]
+  first['num_images'] += 1
+  second['num_images'] -= 1
+  path.write_text(json.dumps(content))
+  assert problems_of(folder) == '\n'.join(
+    f'{shard["name"]} has {shard["num_images"] - change} records, dataset.json says '
+    f'{shard["num_images"]}'
+    for shard, change in ((first, 1), (second, -1))
+  )
+  first['num_images'] += 92
+  path.write_text(json.dumps(content))
+  assert 'dataset.json: splits.train.num_images is 16, but those of its shards' in problems_of(
+    folder
+  )
+
+
 def imagenet_set(folder, **changes):
   """One record of a Shetland sheepdog."""
   values = {

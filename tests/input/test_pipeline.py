@@ -11,6 +11,7 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
+from slim_inception.evaluate import examples
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import InputOptions, Source
 from tests import records
@@ -124,7 +125,25 @@ def test_records_that_are_gone_stop_and_are_missed(tmp_path):
   data = dataset(records.write_set(tmp_path))
   records.write_set(tmp_path, count=22)
   message = error_of(data, tf.errors.FailedPreconditionError)
-  assert message == 'image_folder train has other records than it had at the start'
+  assert message == (
+    f'{tmp_path}/train-00001-of-00003 has 7 records, it had 8 when they were counted'
+  )
+
+
+@pytest.mark.parametrize('change', [-1, 1, 93])
+def test_wrong_counts_stop_and_are_named(tmp_path, change):
+  """Of dataset.json, which is believed at the start; too few would leave records out."""
+  data = dataset(records.write_set(tmp_path))
+  (tmp_path / 'dataset.json').touch()
+  wrong = dataclasses.replace(
+    data, shard_sizes=(8, 8 + change, 8), num_samples=data.num_samples + change
+  )
+  message = error_of(wrong, tf.errors.FailedPreconditionError, batch_size=40)
+  path = tmp_path / 'train-00001-of-00003'
+  assert message == f'{path} has 8 records, {tmp_path}/dataset.json says {8 + change}'
+  with pytest.raises(tf.errors.FailedPreconditionError) as caught:
+    list(examples.read(wrong, range(wrong.num_samples)))
+  assert str(input_pipeline.read_error(wrong, 0, caught.value)) == message
 
 
 def test_labels_outside_the_head_are_named(directory):
