@@ -70,7 +70,9 @@ def find(source: Path) -> Layout:
     split: _only_folder(folder, source, notes, () if split == 'train' else classes)
     for split, folder in splits.items()
   }
-  names = {split: folder.relative_to(source).as_posix() for split, folder in splits.items()}
+  names = {split: _name(folder, source) for split, folder in splits.items()}
+  others = [f'{name}/ is the split {split}' for split, name in names.items() if name != split]
+  notes += [', '.join(others)] if others else []
   return Layout(splits, names, notes)
 
 
@@ -121,8 +123,12 @@ def _only_folder(
     if not files.subfolders(only):
       break
     folder = only
-    notes.append(f'{folder.relative_to(source)}/ is taken for the folder of the classes or splits')
+    notes.append(f'{_name(folder, source)}/ is taken for the folder of the classes or splits')
   return folder
+
+
+def _name(folder: Path, source: Path) -> str:
+  return files.readable(folder.relative_to(source).as_posix())
 
 
 def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
@@ -130,7 +136,7 @@ def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
   notes = []
   systems = [path.name for path in root.iterdir() if files.is_systems(path.name)]
   if names := [*sorted(systems), *(folder.name for folder in folders)]:
-    notes.append(f'not used: {"/, ".join(names)}/')
+    notes.append(f'not used: {"/, ".join(map(files.readable, names))}/')
   if images := images_in(root):
     notes.append(f'{len(images):,} images lie in no class folder: {files.some(images)}')
   return notes
@@ -139,7 +145,7 @@ def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
 def images_in(folder: Path) -> list[str]:
   """Names of the files in a folder, not below it, that by their suffixes are images."""
   return sorted(
-    path.name
+    files.readable(path.name)
     for path in folder.iterdir()
     if files.is_visible(path.name) and sources.IMAGE_SUFFIX.search(path.name)
   )

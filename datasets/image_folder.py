@@ -61,6 +61,7 @@ def make_plan(
     raise ValueError(f'{source} has its own {name}/ folder: leave out --validation_fraction')
   notes += _notes_of_copies(copies, items)
 
+  are_splits_here = layout.names['train'] and layout.splits['train'].parent == root
   order = ('train', 'validation', 'test')
   splits = {split: _all(items[split]) for split in order if any(items.get(split, {}).values())}
   return conversion.Plan(
@@ -73,7 +74,8 @@ def make_plan(
       for split, of_split in splits.items()
     },
     upright=True,
-    folders=tuple(layout.splits.values()),
+    # Beside splits records may lie; beside a folder that is the only one they would be another.
+    folders=tuple(layout.splits.values()) if are_splits_here else (root,),
     notes=tuple(notes),
   )
 

@@ -94,6 +94,7 @@ class Unreadable(NamedTuple):
 
   reason: str
   size: int = 0
+  is_folder: bool = False  # whatever it is called
 
   def read(self) -> bytes:
     raise BadImageError(self.reason)
@@ -214,7 +215,7 @@ def _walk_real(
       with os.scandir(folder) as listing:
         entries.extend(entry for entry in listing if files.is_visible(entry.name))
     except OSError as error:
-      yield Entry(prefix.rstrip('/'), Unreadable(_reason(error)))
+      yield Entry(prefix.rstrip('/'), Unreadable(_reason(error), is_folder=True))
     subfolders = []
     for entry in sorted(entries, key=_NAME):
       path = prefix + files.readable(entry.name)

@@ -19,8 +19,14 @@ from typing import BinaryIO, NamedTuple
 from absl import logging
 
 from slim_inception import __version__
-from slim_inception.datasets.files import is_visible
-from slim_inception.datasets.sources import IMAGE_SUFFIX
+from slim_inception.datasets.files import some
+from slim_inception.datasets.sources import (
+  IMAGE_SUFFIX,
+  NOT_FOLLOWED,
+  File,
+  Unreadable,
+  walk_folder,
+)
 
 STANDARD_INPUT = '-'
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
@@ -49,10 +55,9 @@ def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
   """The images that the operands stand for, in their order.
 
   A path that exists is a file or a folder, which means the images in it and in its subfolders, by
-  name and in the order of names; hidden ones are left out, and so are systems' own such as
-  `@eaDir`. Any other with *, ? or [ in it is a pattern
-  (`**` goes through subfolders) and means the files that match. '-' is standard input: one image,
-  or text with an operand in each line.
+  name and in the order of names; `datasets.sources.walk_folder` says what is left out. Any other
+  with *, ? or [ in it is a pattern (`**` goes through subfolders) and means the files that match.
+  '-' is standard input: one image, or text with an operand in each line.
 
   Args:
     operands: as above.
@@ -79,23 +84,23 @@ def _expand_one(operand: str) -> Iterator[Source]:
 
 def _folder(folder: str) -> Iterator[Source]:
   num_images = left_out = 0
-  errors: list[OSError] = []
-  for path, subfolders, names in os.walk(folder, onerror=errors.append):
-    subfolders[:] = sorted(filter(is_visible, subfolders))
-    for name in sorted(filter(is_visible, names)):
-      if name.endswith(EXPLAINED) or not IMAGE_SUFFIX.search(name):
-        left_out += 1
-        continue
-      num_images += 1
-      image = os.path.join(path, name)
-      is_odd = os.path.exists(image) and not os.path.isfile(image)  # a FIFO may block for ever
-      yield _failing(image, 'neither a file nor a folder') if is_odd else _file(image)
-  for error in errors:
-    yield _failing(error.filename, error.strerror or str(error))
-  if not (num_images or errors):
+  links: list[str] = []
+  for path, source, *_ in walk_folder(folder, '', links):
+    is_image = IMAGE_SUFFIX.search(path) and not path.endswith(EXPLAINED)
+    if isinstance(source, File) and is_image:
+      yield _file(os.path.join(source.folder, source.name))
+    elif isinstance(source, Unreadable) and (is_image or source.is_folder):
+      yield _failing(os.path.join(folder, path) if path else folder, source.reason)
+    else:
+      left_out += 1
+      continue
+    num_images += 1
+  if not num_images:
     yield _failing(folder, 'no image in this folder')
   if left_out:
     logging.info('%s: left out %s that by their names are no images', folder, f'{left_out:,}')
+  if links:
+    logging.info('%s: %s %s: %s', folder, f'{len(links):,}', NOT_FOLLOWED, some(links))
 
 
 def _file(path: str) -> Source:

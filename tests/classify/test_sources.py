@@ -56,10 +56,21 @@ def test_what_is_no_file_in_a_folder_waits_for_nobody(tree, tmp_path):
       source.read()
     except (ValueError, OSError) as error:
       reasons[source.name] = str(error)
-  assert reasons['photos/sub/fifo.jpg'] == 'neither a file nor a folder'
-  assert 'No such file' in reasons['photos/sub/nowhere.jpg']
-  assert len(reasons) == 2
+  assert reasons == {
+    'photos/sub/fifo.jpg': 'neither a file nor a folder',
+    'photos/sub/nowhere.jpg': 'a link to nothing',
+  }
   assert not any('@eaDir' in name for name in names('photos'))
+
+
+def test_links_to_folders_are_followed_once(tree, tmp_path, caplog):
+  (tmp_path / 'elsewhere').mkdir()
+  (tmp_path / 'elsewhere' / 'z.jpg').write_bytes(JPEG)
+  for name, target in {'up': '..', 'sub/around': '../../photos', 'z': '../elsewhere'}.items():
+    (tmp_path / 'photos' / name).symlink_to(target)
+  with caplog.at_level('INFO', 'absl'):
+    assert names('photos')[2:] == ['photos/sub/c.heic', 'photos/sub/d[1].jpg', 'photos/z/z.jpg']
+  assert '2 links to folders that lie above or are read elsewhere' in caplog.text
 
 
 def test_nothing_there(tree, tmp_path, monkeypatch):

@@ -127,6 +127,9 @@ def test_splits_within_folders_of_the_same_names(tmp_path):
   assert sizes(plan) == {'train': 36, 'validation': 4, 'test': 6}
   assert plan.splits['test'][0].filename.startswith('seg_test/seg_test/forest/')
   assert 'not used: seg_pred/' in plan.notes
+  assert (
+    'seg_train/seg_train/ is the split train, seg_test/seg_test/ is the split test' in plan.notes
+  )
 
 
 def test_what_is_not_used_is_said(tmp_path):
@@ -196,6 +199,7 @@ def test_a_source_one_level_too_high(tmp_path):
   plan = plan_of(tmp_path / 'archive')
   assert plan.labels == ('cat', 'dog')
   assert plan.notes == ('PetImages/ is taken for the folder of the classes or splits',)
+  assert plan.folders == (tmp_path / 'archive',)  # no records may be written beside the folder
   tree(tmp_path / 'archive' / 'PetImages' / 'train', ['cat', 'dog'], count=2)
   assert sizes(plan_of(tmp_path / 'archive')) == {'train': 2, 'validation': 2}
 
