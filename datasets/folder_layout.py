@@ -71,18 +71,25 @@ def find(source: Path) -> Layout:
     for split, folder in splits.items()
   }
   names = {split: _name(folder, source) for split, folder in splits.items()}
+  notes += [note for folder in splits.values() for note in _loose_images(folder)]
   others = [f'{name}/ is the split {split}' for split, name in names.items() if name != split]
   notes += [', '.join(others)] if others else []
   return Layout(splits, names, notes)
 
 
-def _splits(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
-  """The folders of one set of splits, that for training among them; {} where there is none."""
+def _sets(folders: Iterable[Path]) -> dict[tuple[str, str], dict[str, list[Path]]]:
+  """The folders that are called like splits, by the text around it and by the split."""
   sets: dict[tuple[str, str], dict[str, list[Path]]] = collections.defaultdict(dict)
   for folder in folders:
     if match := _NAME.fullmatch(folder.name.lower()):
       of_set = sets[match['before'], match['after']]
       of_set.setdefault(_SPLITS[match['word']], []).append(folder)
+  return sets
+
+
+def _splits(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
+  """The folders of one set of splits, that for training among them; {} where there is none."""
+  sets = _sets(folders)
   usable = {
     affixes: of_set
     for affixes, of_set in sets.items()
@@ -100,11 +107,14 @@ def _splits(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def _refuse_splits(root: Path, folders: Collection[Path]) -> None:
-  """Raises ValueError where all folders are called like splits: they are no classes."""
-  matches = [_NAME.fullmatch(folder.name.lower()) for folder in folders]
-  splits = {_SPLITS[match['word']] for match in matches if match}
-  if all(matches) and len(splits) > 1:
-    names = '/, '.join(folder.name for folder in folders)
+  """Raises ValueError where folders are called like the splits of one set: they are no classes."""
+  sets = _sets(folders)
+  named = [folder for of_set in sets.values() for paths in of_set.values() for folder in paths]
+  are_all = (
+    len(named) == len(folders) and len({split for of_set in sets.values() for split in of_set}) > 1
+  )
+  if are_all or any(len(of_set) > 1 for of_set in sets.values()):
+    names = '/, '.join(sorted(files.readable(folder.name) for folder in named))
     raise ValueError(
       f'{root} holds {names}/, which are splits by their names, but no folder for training with '
       f'class folders in it; expected {LAYOUT}'
@@ -117,7 +127,7 @@ def _only_folder(
   """Goes down where a folder holds nothing but another one, and that one folders and no images."""
   while len(below := files.subfolders(folder)) == 1:
     (only,) = below
-    is_above = only.is_symlink() and source.resolve().is_relative_to(only.resolve())
+    is_above = only.is_symlink() and folder.resolve().is_relative_to(only.resolve())
     if only.name in classes or is_above or images_in(folder) or images_in(only):
       break
     if not files.subfolders(only):
@@ -137,9 +147,15 @@ def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
   systems = [path.name for path in root.iterdir() if files.is_systems(path.name)]
   if names := [*sorted(systems), *(folder.name for folder in folders)]:
     notes.append(f'not used: {"/, ".join(map(files.readable, names))}/')
-  if images := images_in(root):
-    notes.append(f'{len(images):,} images lie in no class folder: {files.some(images)}')
-  return notes
+  return [*notes, *_loose_images(root)]
+
+
+def _loose_images(folder: Path) -> list[str]:
+  """What to say of images that lie beside the class folders."""
+  if not (images := images_in(folder)):
+    return []
+  where = files.readable(folder.name)
+  return [f'{len(images):,} images in {where}/ lie in no class folder: {files.some(images)}']
 
 
 def images_in(folder: Path) -> list[str]:

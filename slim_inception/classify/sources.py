@@ -5,7 +5,6 @@ others: its `Source.read` says what it is.
 """
 
 import functools
-import glob
 import http.client
 import os
 import re
@@ -14,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from absl import logging
@@ -78,8 +78,21 @@ def _expand_one(operand: str) -> Iterator[Source]:
   elif os.path.lexists(operand) or not _GLOB.search(operand):
     yield _file(operand)
   else:
-    paths = sorted(path for path in glob.iglob(operand, recursive=True) if os.path.isfile(path))
+    paths = _matching(operand)
     yield from map(_file, paths) if paths else [_failing(operand, 'no file matches')]
+
+
+def _matching(pattern: str) -> list[str]:
+  """The files that match, as the shell's; `**` goes into no links, which may lead round."""
+  parts = Path(pattern).parts
+  number = next(i for i, part in enumerate(parts) if _GLOB.search(part))
+  base, rest = Path(*parts[:number]), [*parts[number:], *['*'] * (parts[-1] == '**')]
+  may_be_hidden = any(part.startswith('.') for part in rest)
+  return sorted(
+    str(path)
+    for path in base.glob('/'.join(rest))
+    if path.is_file() and (may_be_hidden or not any(p.startswith('.') for p in path.parts[number:]))
+  )
 
 
 def _folder(folder: str) -> Iterator[Source]:

@@ -1,6 +1,8 @@
 """What the operands mean."""
 
+import glob
 import io
+import itertools
 import os
 import threading
 
@@ -71,6 +73,20 @@ def test_links_to_folders_are_followed_once(tree, tmp_path, caplog):
   with caplog.at_level('INFO', 'absl'):
     assert names('photos')[2:] == ['photos/sub/c.heic', 'photos/sub/d[1].jpg', 'photos/z/z.jpg']
   assert '2 links to folders that lie above or are read elsewhere' in caplog.text
+
+
+def test_patterns_are_the_shells_but_go_round_no_links(tree, tmp_path):
+  """Seven folders that link to each other: there are more ways than can be gone."""
+  for pattern in ('photos/*', 'photos/**', 'photos/**/*.jpg', './photos/*.[jP]*', '*/s?b/*',
+                  'photos/.hidden/*', 'photos/sub/**/c.*', f'{tmp_path}/photos/*.jpg'):  # fmt: skip
+    files = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    assert files
+    assert names(pattern) == sorted(map(os.path.normpath, files))
+  for name, other in itertools.permutations('abcdefg', 2):
+    (tmp_path / 'ring' / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'ring' / name / other).symlink_to(f'../{other}')
+  (tmp_path / 'ring' / 'a' / '1.jpg').write_bytes(JPEG)
+  assert names('ring/**/*.jpg') == ['ring/a/1.jpg']
 
 
 def test_nothing_there(tree, tmp_path, monkeypatch):

@@ -142,7 +142,10 @@ def test_what_is_not_used_is_said(tmp_path):
   notes = notes_of(root)
   assert 'not used: __MACOSX/, masks/' in notes
   assert 'not used: test/, whose classes are others (only in test/: x, y, z)' in notes
-  assert '1 images lie in no class folder: cover.jpg' in notes
+  (root / 'train' / 'loose.jpg').write_bytes(JPEG)
+  notes = notes_of(root)
+  assert '1 images in root/ lie in no class folder: cover.jpg' in notes
+  assert '1 images in train/ lie in no class folder: loose.jpg' in notes
 
 
 def test_validation_folders_without_images_are_said(tmp_path):
@@ -175,6 +178,8 @@ def test_validation_folders_without_images_are_said(tmp_path):
       'Testing/, Training/, which are splits by their names, but no folder',
     ),
     (('train', 'test1'), 'which are splits by their names'),
+    (('Train', 'Test', 'extra'), 'holds Test/, Train/, which are splits by their names'),
+    (('training_set/a', 'test/a'), 'holds test/, training_set/, which are splits by their names'),
     (('valid/a', 'valid/b', 'test/a'), 'no folder for training with class folders in it'),
     (
       ('cat/train', 'cat/test', 'dog/train', 'dog/test'),
@@ -200,6 +205,10 @@ def test_a_source_one_level_too_high(tmp_path):
   assert plan.labels == ('cat', 'dog')
   assert plan.notes == ('PetImages/ is taken for the folder of the classes or splits',)
   assert plan.folders == (tmp_path / 'archive',)  # no records may be written beside the folder
+  (tmp_path / 'round' / 'only' / 'a').mkdir(parents=True)
+  (tmp_path / 'round' / 'only' / 'a' / 'self').symlink_to('.')
+  with pytest.raises(ValueError, match='no images in the class folders of'):
+    plan_of(tmp_path / 'round')
   tree(tmp_path / 'archive' / 'PetImages' / 'train', ['cat', 'dog'], count=2)
   assert sizes(plan_of(tmp_path / 'archive')) == {'train': 2, 'validation': 2}
 
