@@ -6,7 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import cifar, dataset_info, digits, flowers, image_folder, imagenet, mnist, records, shards
+from . import (
+  cifar,
+  dataset_info,
+  digits,
+  flowers,
+  image_folder,
+  imagenet,
+  label_files,
+  mnist,
+  records,
+  shards,
+)
 
 # Larger sets than this are not counted record by record where their size is known.
 _COUNT_BYTES = 2 << 30
@@ -139,8 +150,9 @@ def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Datas
 
 
 def with_names(name: str, names: dict[int, str]) -> Dataset:
-  """A data set of classes alone; label 0 is no image's where it is called background."""
-  return without_records(name, max(names) + 1, names, int(names.get(0) == _BACKGROUND))
+  """A data set of classes alone; label 0 is no image's if it has no name, or is the background."""
+  first_label = 1 if names.get(0) == _BACKGROUND else min(names)
+  return without_records(name, max(names) + 1, names, first_label)
 
 
 def without_records(
@@ -150,32 +162,10 @@ def without_records(
   return Dataset(name, '', (), 0, num_classes, names, (first_label, num_classes - 1))
 
 
-def read_labels(path: str | os.PathLike) -> dict[int, str]:
-  """Reads slim's labels.txt, lines index:name.
-
-  Raises:
-    OSError: there is no such file.
-    ValueError: it has other lines, or none.
-  """
-  try:
-    lines = Path(path).read_text('utf-8').splitlines()
-    pairs = [line.split(':', 1) for line in lines if line.strip()]
-    names = {int(index): label for index, label in pairs}
-  except UnicodeDecodeError:
-    raise ValueError(f'{path} is no UTF-8 text of lines index:name') from None
-  except ValueError:
-    names = {-1: ''}
-  if not names:
-    raise ValueError(f'{path} is empty: lines index:name are expected')
-  if min(names) < 0:
-    raise ValueError(f'{path} is not made of lines index:name')
-  return names
-
-
 def _names(name: str | None, dataset_dir: str | os.PathLike | None) -> dict[int, str]:
   """The names of classes in labels.txt, or else those that are known of the data set."""
   if dataset_dir and os.path.exists(path := os.path.join(dataset_dir, 'labels.txt')):
-    return read_labels(path)
+    return label_files.read_labels(path)
   return dict(enumerate(DATASETS[name].labels())) if name in DATASETS else {}
 
 

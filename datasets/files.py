@@ -1,5 +1,6 @@
 """Files and folders: writing whole or not at all, and looking around."""
 
+import codecs
 import contextlib
 import errno
 import json
@@ -151,6 +152,29 @@ def json_text(content: Any, indent: int | None = None) -> str:
   return re.sub(r'[\x7f-\x9f\ud800-\udfff]', lambda match: f'\\u{ord(match[0]):04x}', text)
 
 
+def decoded(content: bytes, errors: str = 'strict') -> str:
+  """Text of UTF-8, or of UTF-16 with a byte order mark; without the mark that Windows writes.
+
+  Raises:
+    UnicodeDecodeError: it is neither, and `errors` is 'strict'.
+  """
+  is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+  return content.decode('utf-16' if is_wide else 'utf-8-sig', errors)
+
+
+def read_text(path: str | os.PathLike) -> str:
+  """The text of a file, see `decoded`.
+
+  Raises:
+    ValueError: it is no text; names the file.
+    OSError: it cannot be read.
+  """
+  try:
+    return decoded(Path(path).read_bytes())
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{os.fspath(path)} is no UTF-8 text') from error
+
+
 def read_json(path: str | os.PathLike, kind: Any = Any) -> Any:
   """The content of a JSON file; None where there is none.
 
@@ -163,7 +187,7 @@ def read_json(path: str | os.PathLike, kind: Any = Any) -> Any:
     OSError: it cannot be read.
   """
   try:
-    content = json.loads(Path(path).read_text('utf-8-sig'))
+    content = json.loads(decoded(Path(path).read_bytes()))
   except FileNotFoundError:
     return None
   except (ValueError, RecursionError) as error:

@@ -262,7 +262,7 @@ def _read_list(entry: sources.Entry, name: str, contents: _Contents) -> None:
   if is_boxes:
     _add_boxes(entry.path, content, contents)
   else:
-    lines = content.decode('utf-8', 'replace').splitlines()
+    lines = files.decoded(content, 'replace').splitlines()
     _add_listed(entry.path, _LISTS[name](lines), contents)
 
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from . import files
 from .records import BOX_SIDES
 
 _BOX = struct.Struct('<4f')
@@ -58,7 +59,7 @@ def read_csv(content: bytes) -> Iterator[tuple[str, bytes]]:
 
   A file whose first line is something else has no boxes.
   """
-  for number, line in enumerate(content.decode('utf-8', 'replace').splitlines(), start=1):
+  for number, line in enumerate(files.decoded(content, 'replace').splitlines(), start=1):
     try:
       name, xmin, ymin, xmax, ymax = line.split(',')
       box = _pack(float(ymin), float(xmin), float(ymax), float(xmax))

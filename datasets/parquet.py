@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from absl import logging
 
@@ -22,6 +22,13 @@ SUFFIXES = ('.parquet',)
 MAGIC = b'PAR1'
 _NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.parquet')  # train-00000-of-00294.parquet
 _COLUMNS = ('image', 'label')
+
+
+class _Index(TypedDict):
+  """What was unpacked from a file."""
+
+  source: list[Any]
+  images: list[tuple[Any, Any, int]]  # name, label, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +57,11 @@ def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
   unpacked = work_dir / f'{path.stem}-{key}.images'
   index_path = work_dir / f'{path.stem}-{key}.json'
   signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-  index = files.read_json(index_path) or {}
-  if index.get('source') != signature:
+  try:
+    index = files.read_json(index_path, _Index)
+  except ValueError:  # damaged: it is written again
+    index = None
+  if index is None or index['source'] != signature:
     logging.info('Unpacking %s', path)
     work_dir.mkdir(parents=True, exist_ok=True)
     index = {'source': signature, 'images': _write_out(path, unpacked)}

@@ -5,6 +5,7 @@ python -m examples.serve models/flowers --port=8501   # the highest numbered fol
 
 import argparse
 import json
+import os
 from base64 import b64decode
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def main(folder: Path, workers: int, **options) -> None:
   versions = [int(path.parent.name) for path in folder.glob('[0-9]*/saved_model.pb')]
   if not versions:
     raise SystemExit(f'serve: {folder}: expected a folder such as 1 with a saved_model.pb in it')
-  name, version = folder.resolve().name, str(max(versions))
+  name, version = os.path.basename(os.path.abspath(folder)), str(max(versions))
   model, limiter = tf.saved_model.load(str(folder / version)), anyio.CapacityLimiter(workers)
   signatures = dict(model.signatures)
   ok = {'error_code': 'OK', 'error_message': ''}

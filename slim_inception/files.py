@@ -5,19 +5,23 @@ Import-light: no TensorFlow.
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from slim_inception.datasets.files import atomic_path as atomic_path
+from slim_inception.datasets.files import decoded as decoded
 from slim_inception.datasets.files import is_disk_full as is_disk_full
 from slim_inception.datasets.files import json_text as json_text
 from slim_inception.datasets.files import naming_full_disk as naming_full_disk
 from slim_inception.datasets.files import printable as printable
 from slim_inception.datasets.files import read_json as read_json
+from slim_inception.datasets.files import read_text as read_text
 from slim_inception.datasets.files import readable as readable
 from slim_inception.datasets.files import some as some
 from slim_inception.datasets.files import sweep as sweep
@@ -27,6 +31,64 @@ from slim_inception.datasets.files import write_json as write_json
 from slim_inception.datasets.folder_lock import FolderLock as FolderLock
 from slim_inception.datasets.folder_lock import locked_folder as locked_folder
 from slim_inception.datasets.typed import typed
+
+_SCHEME = re.compile(r'([a-z][a-z0-9+.-]*)://', re.IGNORECASE)
+# What makes a folder of the objects in a store.
+_MOUNTS = {'gs': ' (e.g. Cloud Storage FUSE)', 's3': ' (e.g. Mountpoint for S3)'}
+
+
+def local_path(path: str) -> str:
+  """A path of the file system: a leading `~` or `~user` is the home folder.
+
+  Raises:
+    ValueError: it is an address such as gs://bucket, or there is no such home folder.
+  """
+  if match := _SCHEME.match(path):
+    scheme = match[1].lower()
+    if scheme == 'file':
+      raise ValueError('must be a path, without file://')
+    raise ValueError(
+      f'must be a path of the file system, not an address: {scheme}:// has to be mounted'
+      f'{_MOUNTS.get(scheme, " (e.g. by FUSE)")} or downloaded'
+    )
+  expanded = os.path.expanduser(path)
+  if expanded.startswith('~'):
+    raise ValueError(f'there is no home folder {path.partition("/")[0]}; a name begins with ./~')
+  return expanded
+
+
+def try_folder(path: str | os.PathLike) -> None:
+  """Tries whether a folder can be written into, and made if it is not there; leaves nothing behind.
+
+  Raises:
+    OSError: it cannot, or is no folder.
+  """
+  folder = os.path.abspath(path)
+  while not os.path.lexists(folder):
+    folder = os.path.dirname(folder)
+  if not os.path.isdir(folder):
+    raise NotADirectoryError(errno.ENOTDIR, 'is no folder', folder)
+  try:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+      file.write(b'.')
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, folder) from error
+
+
+def try_file(path: str | os.PathLike) -> None:
+  """Tries whether a file can be written, its folder made if it is not there; see `try_folder`.
+
+  Raises:
+    OSError: it cannot, or is a folder.
+  """
+  if os.path.isdir(path):
+    raise IsADirectoryError(errno.EISDIR, 'is a folder; expected the name of a file', path)
+  try_folder(os.path.dirname(path) or '.')
+
+
+def make_folder_of(path: str | os.PathLike) -> None:
+  """Makes the folder that a file is to be in, where it is missing."""
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ command line and values from JSON or TOML are checked by the same rules, those o
 
 import dataclasses
 import difflib
+import enum
 import math
 import os
 import types
@@ -30,11 +31,26 @@ from typing import Any, Generic, TypeVar
 
 from absl import flags as absl_flags
 
+from slim_inception import files
+
 Error = absl_flags.Error  # a flag is wrong: exit status 2
 REQUIRED: Any = dataclasses.MISSING  # default of a field that must be given
 
 T = TypeVar('T')
 Choices = tuple[Any, ...] | Callable[[], Sequence[Any]]
+
+
+_MOST = 2**31 - 1  # what TensorFlow's sizes, counts and steps hold
+
+
+class Place(enum.Enum):
+  """What the path of a field is for."""
+
+  INPUT = 'to read from'
+  INPUTS = 'to read from, several with commas'
+  OUTPUT_FILE = 'a file that is written'
+  OUTPUT_PREFIX = 'files that are written, whose names begin so'
+  OUTPUT_FOLDER = 'a folder that is written into'
 
 
 class PerMember(tuple[T, ...], Generic[T]):
@@ -60,6 +76,7 @@ class Flag:
   at_most: float
   check: Callable[[Any], object] | None
   form: str
+  place: Place | None
   name: str = ''
   kind: Any = None
   optional: bool = False
@@ -99,13 +116,18 @@ class Flag:
     where = f'{source}{self.name}={as_text(value)}'
     try:
       result = _convert(value, self.kind)
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, OverflowError, TypeError, ValueError):
       raise ValueError(f'{where}: must be {self._expected()}') from None
     for item in _items(result):
       if (allowed := self.allowed()) and item not in allowed:
         raise ValueError(f'{where}: choose one of {", ".join(map(str, allowed))}')
-      if not isinstance(item, str) and not self._is_in_range(item):
-        raise ValueError(f'{where}: must be {self._expected()}')
+      if not isinstance(item, str) and (limit := self._limit_broken(item)) is not None:
+        raise ValueError(f'{where}: must be {self._expected()}{limit}')
+    if self.place:
+      try:
+        result = _local(result, self.place)
+      except ValueError as error:
+        raise ValueError(f'{where}: {error}') from None
     if self.check:
       try:
         self.check(result)
@@ -113,12 +135,17 @@ class Flag:
         raise ValueError(f'{where}: {error}') from None
     return result
 
-  def _is_in_range(self, number: float) -> bool:
+  def _limit_broken(self, number: float) -> str | None:
+    """None where the number is in range, else what `_expected` does not say of it."""
+    if isinstance(number, float) and not math.isfinite(number):
+      return ', finite'
+    if isinstance(number, int) and abs(number) > _MOST and math.isinf(self.at_most):
+      return f', at most {_MOST}' if number > 0 else f', at least {-_MOST}'
     in_range = self.at_least <= number <= self.at_most and number > self.above
-    return in_range and math.isfinite(number)
+    return None if in_range else ''
 
   def _expected(self) -> str:
-    bounds = {'at least': self.at_least, 'more than': self.above, 'at most': self.at_most}
+    bounds = {'at least': self.at_least, 'greater than': self.above, 'at most': self.at_most}
     limits = [f'{words} {bound}' for words, bound in bounds.items() if math.isfinite(bound)]
     return ', '.join([self.form or _kind_name(self.kind), *limits])
 
@@ -133,8 +160,11 @@ def field(
   at_most: float = math.inf,
   check: Callable[[Any], object] | None = None,
   form: str = '',
+  place: Place | None = None,
 ) -> Any:
   """A field of a configuration.
+
+  Numbers are finite, and whole ones of 31 bits unless `at_most` says otherwise.
 
   Args:
     default: its value where no other is chosen; `REQUIRED` where one must be.
@@ -146,8 +176,10 @@ def field(
     at_most: largest number.
     check: raises ValueError, saying what is expected, for a value of the right type.
     form: how the value is written, e.g. 'HOST:PORT', where the type does not say it.
+    place: of a path, what it is for. `~` becomes the home folder; addresses such as gs:// are
+      refused; `parse` tries whether outputs can be written. '-' stays, for standard output.
   """
-  flag = Flag(default, help, choices, at_least, above, at_most, check, form)
+  flag = Flag(default, help, choices, at_least, above, at_most, check, form, place)
   return dataclasses.field(default=default, metadata={'flag': flag})
 
 
@@ -262,12 +294,13 @@ def parse(
 
   Args:
     config_class: what was defined.
-    resolve: makes it of {name: text, or a truth value}; `build` by default. Its ValueError is an
-      error of the flags.
+    resolve: makes it, or something that has it as `config`, of {name: text, or a truth value};
+      `build` by default. Its ValueError is an error of the flags.
     removed: as defined.
 
   Raises:
     Error: a flag is wrong or removed.
+    OSError: an output cannot be written.
   """
   texts = {n: v for n, v in absl_flags.FLAGS.flag_values_dict().items() if v is not None}
   for name, reason in removed.items():
@@ -275,9 +308,35 @@ def parse(
       raise Error(f'--{name} is removed: {reason}')
   values = {name: texts[name] for name in fields(config_class) if name in texts}
   try:
-    return resolve(values) if resolve else build(config_class, values)
+    result: Any = resolve(values) if resolve else build(config_class, values)
   except ValueError as error:
     raise Error(str(error)) from error
+  try_outputs(result if isinstance(result, config_class) else result.config)
+  return result
+
+
+def try_outputs(config: Any) -> None:
+  """Says before the work what would otherwise be said after it.
+
+  Raises:
+    OSError: an output of a configuration is of another kind, or cannot be written or made; names
+      the flag.
+  """
+  values = flatten(config)
+  tries = {
+    Place.OUTPUT_FILE: files.try_file,
+    Place.OUTPUT_PREFIX: lambda path: files.try_folder(os.path.dirname(path) or '.'),
+    Place.OUTPUT_FOLDER: files.try_folder,
+  }
+  for flag in fields(type(config)).values():
+    path = values[flag.name]
+    if flag.place in tries and path not in (None, '', '-'):
+      try:
+        tries[flag.place](path)
+      except OSError as error:
+        reason = error.strerror or str(error)
+        named = f': {error.filename}' if error.filename not in (None, path) else ''
+        raise OSError(f'--{flag.name}={path}{named}: {reason}') from error
 
 
 def as_text(value: Any) -> str:
@@ -312,6 +371,15 @@ def host_and_port(address: str) -> tuple[str, int]:
   if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
     raise ValueError('must be HOST:PORT with a port of 1 to 65535, e.g. loader1:5050')
   return host, int(port)
+
+
+def _local(value: Any, place: Place) -> Any:
+  """A path, or several, as the file system knows it."""
+  if isinstance(value, tuple):
+    return type(value)(_local(item, place) for item in value)
+  if place is Place.INPUTS:
+    return ','.join(map(files.local_path, value.split(',')))
+  return files.local_path(value)
 
 
 _SCALARS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}

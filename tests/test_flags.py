@@ -1,6 +1,7 @@
 """Typed configuration: what a field takes, says and refuses."""
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from absl import flags as absl_flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slim_inception import flags
+from slim_inception import cli, flags
 from slim_inception.flags import PerMember, field
 from slim_inception.train.config import Config
 
@@ -64,7 +65,9 @@ def test_saved_values_are_read_as_they_were():
     ({'size': 0}, '--size=0: must be a whole number, at least 1'),
     ({'size': '1.5'}, '--size=1.5: must be a whole number, at least 1'),
     ({'size': True}, '--size=true: must be a whole number, at least 1'),
-    ({'rate': float('nan')}, '--rate=nan: must be a number, more than 0, at most 1'),
+    ({'rate': 0}, '--rate=0: must be a number, greater than 0, at most 1'),
+    ({'rate': float('nan')}, '--rate=nan: must be a number, greater than 0, at most 1, finite'),
+    ({'size': 2**31}, '--size=2147483648: must be a whole number, at least 1, at most 2147483647'),
     ({'sizes': '2,x'}, '--sizes=2,x: must be a whole number, or several with commas, at least 1'),
     ({'scales': 'A,B:2'}, '--scales=A,B:2: must be SCOPE:FACTOR,...'),
     ({'flip': 'maybe'}, '--flip=maybe: must be true or false'),
@@ -88,7 +91,7 @@ def test_what_must_be_given():
 
 
 def test_files_name_themselves():
-  with pytest.raises(ValueError, match='^mine.toml: rate=2: must be a number, more than 0'):
+  with pytest.raises(ValueError, match='^mine.toml: rate=2: must be a number, greater than 0'):
     flags.convert(Example, {'rate': 2}, 'mine.toml: ')
 
 
@@ -163,3 +166,150 @@ def test_configurations_import_no_tensorflow():
   )
   code += '; sys.exit("tensorflow" in sys.modules)'
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def configurations() -> dict[str, type]:
+  """The configuration of each command."""
+  classes: dict[str, type] = {}
+  for name, command in cli.COMMANDS.items():
+    module = importlib.import_module(f'slim_inception.cli.{command.module}')
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(flags, 'define', lambda kind, *_, name=name: classes.update({name: kind}))
+      module.define_flags()
+  return classes
+
+
+ALL = [
+  pytest.param(flag, id=f'{command} {flag.name}')
+  for command, kind in configurations().items()
+  for flag in flags.fields(kind).values()
+]
+
+
+def scalar(flag) -> type:
+  kind = flag.kind
+  while typing.get_args(kind):
+    kind = typing.get_args(kind)[-1 if typing.get_args(kind)[-1] is not Ellipsis else 0]
+  return kind
+
+
+def written(flag, number: str) -> str:
+  """A value of the flag with this number in it."""
+  forms = {'FIRST,LAST': f'{number},{number}', 'SCOPE:FACTOR,SCOPE:FACTOR,...': f'a:{number}'}
+  return forms.get(flag.form, number)
+
+
+NUMBERS = [each for each in ALL if scalar(each.values[0]) in (int, float)]
+# What may be below 0.
+SIGNED = (
+  'labels_offset',
+  'ftrl_learning_rate_power',
+)
+
+
+@pytest.mark.parametrize('flag', NUMBERS)
+def test_no_number_is_infinite_or_too_large_or_below_0_where_that_has_no_meaning(flag):
+  for number in ('nan', 'inf', '-inf', '1e999', str(2**63), str(10**400)):
+    if scalar(flag) is float and number == str(2**63):
+      continue
+    with pytest.raises(ValueError) as error:
+      flag.convert(written(flag, number))
+    message = str(error.value)
+    assert message.startswith(f'--{flag.name}=') and ': ' in message
+    assert 'must be ' in message or 'choose one of ' in message
+    assert 'e-324' not in message
+  if flag.name not in SIGNED:
+    with pytest.raises(ValueError):
+      flag.convert(written(flag, '-3'))
+
+
+# Texts that name no place in a file system.
+NO_PLACES = (
+  'beam_options',
+  'checkpoint_exclude_scopes',
+  'data_service',
+  'dataset_split_name',
+  'dispatcher',
+  'eval_split_name',
+  'host',
+  'labels of compare',
+  'learning_rate_scales',
+  'preprocessing_name',
+  'trainable_scopes',
+)
+TEXTS = [
+  each
+  for each in ALL
+  if scalar(each.values[0]) is str
+  and not each.values[0].choices
+  and each.values[0].name not in NO_PLACES
+  and each.id != 'compare labels'
+]
+
+
+@pytest.mark.parametrize('flag', TEXTS)
+def test_every_path_knows_home_and_refuses_addresses(flag, monkeypatch):
+  monkeypatch.setenv('HOME', '/home/ann')
+  path = flag.convert('~/a.svg')
+  assert path == (('/home/ann/a.svg',) if isinstance(path, tuple) else '/home/ann/a.svg')
+  for address in ('gs://bucket/a.svg', 's3://b/a.svg', 'hdfs://h/a.svg', 'ram://a.svg'):
+    scheme = address.partition(':')[0]
+    with pytest.raises(ValueError) as error:
+      flag.convert(address)
+    assert str(error.value).startswith(
+      f'--{flag.name}={address}: must be a path of the file system, not an address: {scheme}://'
+    )
+  with pytest.raises(ValueError, match='must be a path, without file://'):
+    flag.convert('file:///a.svg')
+  with pytest.raises(ValueError, match='there is no home folder ~nobody-at-all; a name begins wit'):
+    flag.convert('~nobody-at-all/a.svg')
+
+
+def test_each_of_several_sources_knows_home(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/ann')
+  (flag,) = (each.values[0] for each in ALL if each.id == 'data source')
+  assert flag.convert('~/a.tar,b,~/c') == '/home/ann/a.tar,b,/home/ann/c'
+  with pytest.raises(ValueError, match='--source=a,gs://b: must be a path'):
+    flag.convert('a,gs://b')
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+  """What is written."""
+
+  folder: str | None = field(None, 'A folder.', place=flags.Place.OUTPUT_FOLDER)
+  file: str | None = field(None, 'A file.', place=flags.Place.OUTPUT_FILE)
+  prefix: str | None = field(None, 'Files.', place=flags.Place.OUTPUT_PREFIX)
+  source: str | None = field(None, 'Read.', place=flags.Place.INPUT)
+
+
+def test_outputs_are_tried(tmp_path, full_disk):
+  (tmp_path / 'file').write_text('')
+  (tmp_path / 'dangling').symlink_to('nowhere')
+  (tmp_path / 'there').mkdir()
+  before = sorted(tmp_path.iterdir())
+  flags.try_outputs(Outputs())
+  for name in ('folder', 'prefix'):
+    flags.try_outputs(Outputs(**{name: f'{tmp_path}/there'}))
+  for name in ('folder', 'file', 'prefix'):
+    flags.try_outputs(Outputs(**{name: f'{tmp_path}/new/one'}))
+  flags.try_outputs(Outputs(file='-', source=f'{tmp_path}/missing'))
+  for name, path, reason in (
+    ('folder', 'file', 'is no folder'),
+    ('folder', 'file/below', f'{tmp_path}/file: is no folder'),
+    ('folder', 'dangling', 'is no folder'),
+    ('file', 'there', 'is a folder; expected the name of a file'),
+    ('file', 'file/below', f'{tmp_path}/file: is no folder'),
+    ('prefix', 'file/below', f'{tmp_path}/file: is no folder'),
+    ('folder', 'disk/folder/new', f'{full_disk}: No space left on device'),
+    ('file', 'disk/folder/new', f'{full_disk}: No space left on device'),
+  ):
+    with pytest.raises(OSError) as error:
+      flags.try_outputs(Outputs(**{name: f'{tmp_path}/{path}'}))
+    assert str(error.value) == f'--{name}={tmp_path}/{path}: {reason}'
+  assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_that_may_not_be_written_is_told_by_its_flag():
+  with pytest.raises(OSError, match='^--folder=/proc/new: /proc: '):
+    flags.try_outputs(Outputs(folder='/proc/new'))

@@ -1,13 +1,12 @@
 """The flags of slim-inception benchmark, and which mode has which."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from slim_inception import flags
 from slim_inception.bench.peers import PEERS
-from slim_inception.choices import PRECISIONS, net_names
+from slim_inception.choices import PRECISIONS, dataset_names, net_names
 from slim_inception.flags import field
 from slim_inception.train.config import recipe_names
 
@@ -42,9 +41,11 @@ class Config:
     choices=recipe_names,
   )
 
-  dataset_name: str = field('image_folder', 'The data set in --dataset_dir.')
+  dataset_name: str = field('image_folder', 'The data set in --dataset_dir.', choices=dataset_names)
   dataset_dir: str | None = field(
-    None, 'The folder of the records (split train); by default photographs are generated.'
+    None,
+    'The folder of the records (split train); by default photographs are generated.',
+    place=flags.Place.INPUT,
   )
   num_preprocessing_threads: int | None = field(
     None,
@@ -66,10 +67,21 @@ class Config:
     choices=tuple(PEERS),
     form='PEER,PEER,...',
   )
-  timm_python: str | None = field(None, 'This Python interpreter has timm and torch.', form='PATH')
-  output_json: str | None = field(None, 'One JSON object for each result is added to this file.')
+  timm_python: str | None = field(
+    None,
+    'This Python interpreter has timm and torch.',
+    form='PATH',
+    place=flags.Place.INPUT,
+  )
+  output_json: str | None = field(
+    None,
+    'One JSON object for each result is added to this file.',
+    place=flags.Place.OUTPUT_FILE,
+  )
   output_csv: str | None = field(
-    None, "Rows like those of timm's result tables are added to this file."
+    None,
+    "Rows like those of timm's result tables are added to this file.",
+    place=flags.Place.OUTPUT_FILE,
   )
 
   @property
@@ -117,10 +129,6 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
     _check_peer(config, name)
   if config.timm_python and not any('timm' in name for name in config.peers):
     raise ValueError('--timm_python needs --peers=timm')
-  for name in ('output_json', 'output_csv'):
-    folder = os.path.dirname(os.path.abspath(getattr(config, name) or ''))
-    if not os.path.isdir(folder):
-      raise ValueError(f'--{name}={getattr(config, name)}: there is no folder {folder}')
   return config
 
 

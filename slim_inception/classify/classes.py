@@ -3,8 +3,10 @@
 from absl import logging
 
 from slim_inception.classify.config import ClassifyRequest
-from slim_inception.datasets import dataset_factory, imagenet
+from slim_inception.datasets import dataset_factory, imagenet, label_files
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate import label_spaces
+from slim_inception.evaluate.config import Member
 from slim_inception.evaluate.stored_weights import open_weights
 
 _IMAGENET = 'imagenet'
@@ -27,7 +29,9 @@ def find(request: ClassifyRequest, prefix: str) -> Dataset:
   """
   runs, member = request.runs, request.ensemble.members[0]
   if labels_path := request.config.classes.labels:
-    return dataset_factory.with_names(labels_path, dataset_factory.read_labels(labels_path))
+    named = dataset_factory.with_names(labels_path, label_files.read_labels(labels_path))
+    _check_number(named, open_weights(prefix, member.model_name).num_outputs, member)
+    return named
   known = {
     folder: dataset
     for folder, run in zip(runs.folders, runs.configs, strict=True)
@@ -49,3 +53,18 @@ def find(request: ClassifyRequest, prefix: str) -> Dataset:
   logging.info(text, prefix, outputs)
   offset = member.labels_offset or 0
   return dataset_factory.without_records('classes', outputs + offset, {}, max(offset, 0))
+
+
+def _check_number(named: Dataset, outputs: int | None, member: Member) -> None:
+  """Raises ValueError where there are names for another number of outputs than a net has."""
+  if outputs is None or member.labels_offset is not None:
+    return
+  try:
+    label_spaces.find_offset(outputs, named)
+  except ValueError as error:
+    last, names = max(named.labels_to_names), len(named.labels_to_names)
+    more = f', of classes up to {last}' if last != names - 1 else ''
+    raise ValueError(
+      f'--labels={named.name}: {names} names for {outputs} outputs{more}; --labels_offset says '
+      'which output is which (output = label - offset)'
+    ) from error

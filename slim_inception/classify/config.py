@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from slim_inception import choices, flags
-from slim_inception.classify.sources import STANDARD_INPUT
 from slim_inception.evaluate import config as eval_config
 from slim_inception.flags import field
 
@@ -17,9 +16,11 @@ class ClassesConfig:
 
   labels: str | None = field(
     None,
-    "This file names the classes, in lines index:name; by default the labels of the run's records "
-    "do, or ImageNet's for a net of 1000 or 1001 outputs.",
+    'This file names the classes, in lines index:name or name, as JSON, a label map, or the '
+    "labels.txt of an export; by default the labels of the run's records do, or ImageNet's for a "
+    'net of 1000 or 1001 outputs.',
     form='FILE',
+    place=flags.Place.INPUT,
   )
   loss: str = field(
     'softmax',
@@ -37,15 +38,20 @@ class OutputConfig:
     5, 'So many classes of an image are given, the most probable ones.', at_least=1
   )
   csv: str | None = field(
-    None, 'A table with a row for each image goes to this file; - is standard output.'
+    None,
+    'A table with a row for each image goes to this file; - is standard output.',
+    place=flags.Place.OUTPUT_FILE,
   )
   json: str | None = field(
-    None, 'A JSON list with an object for each image goes to this file; - is standard output.'
+    None,
+    'A JSON list with an object for each image goes to this file; - is standard output.',
+    place=flags.Place.OUTPUT_FILE,
   )
   explain: str | None = field(
     None,
     'A PNG for each image goes to this folder, which shows where in the image its most probable '
     'class was seen.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
 
 
@@ -90,25 +96,10 @@ def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
     raise ValueError(
       f'--explain shows the one view of --crops=1, not those of {config.views.crops}'
     )
-  _check_outputs(config.output)
+  if config.output.csv and config.output.csv == config.output.json:
+    raise ValueError(f'--csv and --json are both {config.output.csv}')
   members = eval_config.members(config.nets, runs, config.views)
   num_threads = config.compute.num_preprocessing_threads or os.cpu_count() or 1
   compute = dataclasses.replace(config.compute, num_preprocessing_threads=num_threads)
   ensemble = eval_config.EnsembleRequest(members, loss, config.views.average, compute)
   return ClassifyRequest(config, ensemble, runs)
-
-
-def _check_outputs(config: OutputConfig) -> None:
-  """Says at the beginning what would otherwise be said at the end."""
-  if config.csv and config.csv == config.json:
-    raise ValueError(f'--csv and --json are both {config.csv}')
-  for flag, path in (('csv', config.csv), ('json', config.json)):
-    if path is None or path == STANDARD_INPUT:
-      continue
-    folder = os.path.dirname(path) or '.'
-    if not os.path.isdir(folder):
-      raise ValueError(f'--{flag}={path}: there is no folder {folder}')
-    if os.path.isdir(path):
-      raise ValueError(f'--{flag}={path}: the name of a file is expected, or - for standard output')
-  if config.explain and os.path.lexists(config.explain) and not os.path.isdir(config.explain):
-    raise ValueError(f'--explain={config.explain} is no folder')

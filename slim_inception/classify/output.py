@@ -113,4 +113,7 @@ def json_writer(path: str) -> Iterator[Writer]:
 
 
 def _open(path: str) -> contextlib.AbstractContextManager[TextIO]:
-  return contextlib.nullcontext(sys.stdout) if path == STANDARD_INPUT else files.atomic_text(path)
+  if path == STANDARD_INPUT:
+    return contextlib.nullcontext(sys.stdout)
+  files.make_folder_of(path)
+  return files.atomic_text(path)

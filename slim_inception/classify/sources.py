@@ -4,6 +4,7 @@ Nothing is read here before it is asked for, and nothing that is wrong with one 
 others: its `Source.read` says what it is.
 """
 
+import codecs
 import functools
 import http.client
 import os
@@ -18,8 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
-from slim_inception import __version__
-from slim_inception.datasets.files import some
+from slim_inception import __version__, files
 from slim_inception.datasets.sources import (
   IMAGE_SUFFIX,
   NOT_FOLLOWED,
@@ -73,7 +73,13 @@ def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
 def _expand_one(operand: str) -> Iterator[Source]:
   if _URL.match(operand):
     yield Source(operand, functools.partial(fetch, operand))
-  elif os.path.isdir(operand):
+    return
+  try:
+    operand = files.local_path(operand)
+  except ValueError as error:
+    yield _failing(operand, str(error))
+    return
+  if os.path.isdir(operand):
     yield from _folder(operand)
   elif os.path.lexists(operand) or not _GLOB.search(operand):
     yield _file(operand)
@@ -113,7 +119,7 @@ def _folder(folder: str) -> Iterator[Source]:
   if left_out:
     logging.info('%s: left out %s that by their names are no images', folder, f'{left_out:,}')
   if links:
-    logging.info('%s: %s %s: %s', folder, f'{len(links):,}', NOT_FOLLOWED, some(links))
+    logging.info('%s: %s %s: %s', folder, f'{len(links):,}', NOT_FOLLOWED, files.some(links))
 
 
 def _file(path: str) -> Source:
@@ -172,6 +178,7 @@ def _standard_input(stdin: BinaryIO) -> Iterator[Source]:
   elif b'\0' in head or _NETPBM.match(head):  # no path has a NUL, every other image has
     yield Source(STANDARD_INPUT, functools.partial(_read, stdin, head))
   else:
+    head = head.removeprefix(codecs.BOM_UTF8)
     for lines in ((head + stdin.readline()).splitlines(), stdin):
       for line in lines:
         if operand := os.fsdecode(line.rstrip(b'\r\n')):

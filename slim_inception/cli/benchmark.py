@@ -66,6 +66,8 @@ def main(_: list[str]) -> None:
   config = flags.parse(Config, resolve)
   results = benchmark(config)
   print(report.table(results))
+  for path in filter(None, (config.output_json, config.output_csv)):
+    files.make_folder_of(path)
   if config.output_json:
     files.append_json_lines(config.output_json, results)
   if config.output_csv:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from slim_inception import flags
+from slim_inception import files, flags
 from slim_inception.cli import console
 from slim_inception.evaluate import comparison
 
@@ -23,7 +23,9 @@ class CompareConfig:
   """Comparison of runs."""
 
   output: str = flags.field(
-    'comparison', 'The table and the curves are written to this path with .csv, .png and .svg.'
+    'comparison',
+    'The table and the curves are written to this path with .csv, .png and .svg.',
+    place=flags.Place.OUTPUT_PREFIX,
   )
   labels: tuple[str, ...] = flags.field(
     (), 'Names of the runs in the table and the curves; by default their nets and folders.'
@@ -32,6 +34,7 @@ class CompareConfig:
     None,
     'Only the evaluations in this folder of each run are compared; by default those that the run '
     'made itself and those that --follow wrote to its folder eval.',
+    place=flags.Place.INPUT,
   )
 
 
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> None:
   output = _without_suffix(config.output)
   labels = config.labels
   _check_labels(labels, len(argv) - 1)
-  runs = comparison.read_runs(argv[1:], labels or None, config.eval_dir)
+  runs = comparison.read_runs([*map(files.local_path, argv[1:])], labels or None, config.eval_dir)
   evaluated = [run for run in runs if run.evaluations]
   notes = comparison.notes(runs)
   if not evaluated:
@@ -52,7 +55,7 @@ def main(argv: list[str]) -> None:
   console.say(*notes, file=sys.stderr)
   rows = comparison.table(runs)
   console.say(*comparison.text(rows))
-  os.makedirs(os.path.dirname(output) or '.', exist_ok=True)
+  files.make_folder_of(output)
   comparison.write_csv(f'{output}.csv', rows)
   names = [run.name if labels else f'{run.net}  {run.name}' for run in evaluated]
   console.say(f'written to {", ".join([f"{output}.csv", *_draw(evaluated, names, output)])}')

@@ -12,7 +12,6 @@ graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's and
 
 import dataclasses
 import os
-from pathlib import Path
 
 from slim_inception import choices, files, flags
 from slim_inception.cli import console
@@ -38,10 +37,14 @@ class ConvertConfig:
     flags.REQUIRED, 'The net that the weights are of.', choices=lambda: tuple(nets_factory.NETS)
   )
   source: str = flags.field(
-    flags.REQUIRED, 'A file, a folder or the prefix of a checkpoint, to read the weights from.'
+    flags.REQUIRED,
+    'A file, a folder or the prefix of a checkpoint, to read the weights from.',
+    place=flags.Place.INPUT,
   )
   output: str = flags.field(
-    flags.REQUIRED, 'NAME.weights.h5, NAME.safetensors, or the prefix of a TensorFlow checkpoint.'
+    flags.REQUIRED,
+    'NAME.weights.h5, NAME.safetensors, or the prefix of a TensorFlow checkpoint.',
+    place=flags.Place.OUTPUT_FILE,
   )
   overwrite: bool = flags.field(False, 'Replace the output if it exists.')
   source_preprocessing: str = flags.field(
@@ -99,6 +102,7 @@ def convert(config: ConvertConfig) -> list[str]:
     std=trained_on.std,
     use_ema=choices.USE_EMA[config.use_ema],
   )
+  files.make_folder_of(output)
   if not config.auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:
@@ -137,11 +141,6 @@ def _suffix(output: str) -> str:
 
 
 def _check_output(output: str, suffix: str, overwrite: bool) -> None:
-  folder = Path(output).absolute().parent
-  if not folder.is_dir():
-    raise ValueError(f'--output={output}: there is no folder {folder}')
-  if os.path.isdir(output):
-    raise ValueError(f'--output={output} is a folder: name a file in it')
   suffixes = ('',) if suffix else ('', *checkpoints.SUFFIXES)
   there = [output + end for end in suffixes if os.path.exists(output + end)]
   if there and not overwrite:

@@ -25,7 +25,9 @@ _CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() i
 @dataclasses.dataclass(frozen=True)
 class Config:
   dataset_dir: str = flags.field(
-    flags.REQUIRED, 'Folder that the records are written to, or read in by --verify.'
+    flags.REQUIRED,
+    'Folder that the records are written to, or read in by --verify.',
+    place=flags.Place.INPUT,
   )
   dataset_name: str | None = flags.field(
     None, 'Data set that is converted.', choices=tuple(sorted(_CONVERTERS))
@@ -34,6 +36,7 @@ class Config:
     None,
     'Where the images are: a folder, an archive, or for imagenet several with commas between; '
     'data sets that can be downloaded need none.',
+    place=flags.Place.INPUTS,
   )
   train_shards: int | None = flags.field(
     None,
@@ -55,7 +58,10 @@ class Config:
     at_most=1,
   )
   seed: int = flags.field(
-    0, 'Seed of the order of the records, and of the choice of images that are held out.'
+    0,
+    'Seed of the order of the records, and of the choice of images that are held out.',
+    at_least=0,
+    at_most=2**63 - 1,
   )
   on_bad_image: str = flags.field(
     'skip',

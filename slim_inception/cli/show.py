@@ -28,6 +28,7 @@ class ShowConfig:
     'The drawing is written to this .svg file; by default to NAME.svg, and nowhere with --table or '
     '--json.',
     check=svg.check_name,
+    place=flags.Place.OUTPUT_FILE,
   )
   table: bool = flags.field(False, 'Print the table of the blocks.')
   json: bool = flags.field(False, 'Print the table as JSON, with every layer.')

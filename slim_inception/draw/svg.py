@@ -1,6 +1,5 @@
 """A drawing as SVG: plain elements that any viewer and editor knows."""
 
-import os
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -24,7 +23,7 @@ def write(drawing: Drawing, path: str) -> None:
     OSError: the file cannot be written.
   """
   check_name(path)
-  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  files.make_folder_of(path)
   with files.atomic_text(path) as file:
     file.write(render(drawing))
 

@@ -26,6 +26,7 @@ class NetsConfig:
   checkpoint_path: PerMember[str] = field(
     flags.REQUIRED,
     'A checkpoint, a train_dir whose latest checkpoint is taken, or weights of another library.',
+    place=flags.Place.INPUT,
   )
   model_name: PerMember[str] | None = field(
     None, "The net that the checkpoint is of; the run's by default.", choices=choices.net_names
@@ -110,7 +111,11 @@ class RecordsConfig:
     '', "The data set; the run's by default.", choices=choices.dataset_names
   )
   dataset_split_name: str = field('validation', 'The split whose images are taken.')
-  dataset_dir: str = field('', "The folder of the records; the run's by default.")
+  dataset_dir: str = field(
+    '',
+    "The folder of the records; the run's by default.",
+    place=flags.Place.INPUT,
+  )
   loss: str = field(
     'softmax',
     "The net was trained with this loss; the run's by default. With sigmoid an image may have "
@@ -138,11 +143,13 @@ class ImagesConfig:
     'The images named in this file, one a line, are left out; imagenet_2014 leaves out the 1,762 '
     'that the papers do.',
     form='FILE',
+    place=flags.Place.INPUT,
   )
   real_labels: str | None = field(
     None,
     "This JSON file has the right labels of each image, as ReaL's; images without are left out.",
     form='FILE',
+    place=flags.Place.INPUT,
   )
   max_images: int | None = field(
     None, 'Only the first so many records of the split are evaluated.', at_least=1
@@ -157,7 +164,9 @@ class ResultsConfig:
   """Results."""
 
   eval_dir: str = field(
-    EVAL_FOLDER, 'The results go to this folder; by default it lies beside the checkpoint.'
+    EVAL_FOLDER,
+    'The results go to this folder; by default it lies beside the checkpoint.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   report: bool = field(False, 'Write report.html, one page that needs no network.')
   num_example_images: int = field(

@@ -236,7 +236,7 @@ def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 def _read_text(what: str, path: str, expected: str) -> str:
   try:
-    return Path(path).read_text('utf-8-sig')  # Windows' editors write a mark before the text
+    return files.decoded(Path(path).read_bytes())
   except FileNotFoundError:
     raise FileNotFoundError(f'{what}: no such file; expected {expected}') from None
   except UnicodeDecodeError:

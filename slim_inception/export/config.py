@@ -24,7 +24,9 @@ class FormatConfig:
   """Format."""
 
   output: str = field(
-    flags.REQUIRED, 'The export is this folder, e.g. models/flowers/1, which must not exist.'
+    flags.REQUIRED,
+    'The export is this folder, e.g. models/flowers/1, which must not exist.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   format: str = field(
     'saved_model', 'The classifier is written in this format.', choices=tuple(PACKAGES)

@@ -55,6 +55,7 @@ class RunConfig:
     flags.REQUIRED,
     'The run writes checkpoints, config.json, metrics.jsonl and TensorBoard events to this folder; '
     'a run that it holds is continued.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   recipe: str = field(
     'paper',
@@ -66,8 +67,14 @@ class RunConfig:
     'This JSON or TOML file overrides the recipe, and flags override it: a recipe of your own, or '
     'the config.json of another run (not its train_dir). Paths are of the working directory.',
     form='FILE',
+    place=flags.Place.INPUT,
   )
-  seed: int = field(0, 'Seed of the initial weights, the record order, distortions and dropout.')
+  seed: int = field(
+    0,
+    'Seed of the initial weights, the record order, distortions and dropout.',
+    at_least=0,
+    at_most=2**63 - 1,
+  )
   deterministic: bool = field(
     False, 'The same flags give the same bits, resumed or not; this is slower on GPUs.'
   )
@@ -87,7 +94,11 @@ class DataConfig:
     'imagenet', 'The data set; synthetic is noise, to try hardware.', choices=choices.dataset_names
   )
   dataset_split_name: str = field('train', 'The split of the data set to train on.')
-  dataset_dir: str | None = field(None, 'The folder of the records; synthetic needs none.')
+  dataset_dir: str | None = field(
+    None,
+    'The folder of the records; synthetic needs none.',
+    place=flags.Place.INPUT,
+  )
   labels_offset: int = field(0, 'This is subtracted from every label; 1 drops a background class.')
   shuffle_buffer: int = field(
     4096,
@@ -238,11 +249,13 @@ class OptimizerConfig:
     0.0, 'The norm of all gradients together is clipped to this; 0 does not clip.', at_least=0
   )
   momentum: float = share(0.9, 'The momentum of momentum and lars.')
-  rmsprop_decay: float = field(0.9, 'The decay of the mean squared gradients of rmsprop.')
-  rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.')
-  opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.')
-  adadelta_rho: float = field(0.95, 'The decay of adadelta.')
-  adagrad_initial_accumulator_value: float = field(0.1, 'Accumulators of adagrad start at this.')
+  rmsprop_decay: float = share(0.9, 'The decay of the mean squared gradients of rmsprop.')
+  rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.', at_least=0)
+  opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.', at_least=0)
+  adadelta_rho: float = share(0.95, 'The decay of adadelta.')
+  adagrad_initial_accumulator_value: float = field(
+    0.1, 'Accumulators of adagrad start at this.', at_least=0
+  )
   adam_beta1: float = share(0.9, 'The decay of the first moment of adam, adamw and lamb.')
   adam_beta2: float = share(0.999, 'The decay of the second moment of adam, adamw and lamb.')
   adamw_epsilon: float = field(
@@ -251,10 +264,14 @@ class OptimizerConfig:
   lars_trust_coefficient: float = field(
     0.001, 'An update of lars has this share of the norm of the weights.', above=0
   )
-  ftrl_learning_rate_power: float = field(-0.5, 'The power of the learning rate of ftrl.')
-  ftrl_initial_accumulator_value: float = field(0.1, 'Accumulators of ftrl start at this.')
-  ftrl_l1: float = field(0.0, 'The strength of the L1 regularization of ftrl.')
-  ftrl_l2: float = field(0.0, 'The strength of the L2 regularization of ftrl.')
+  ftrl_learning_rate_power: float = field(
+    -0.5, 'The power of the learning rate of ftrl.', at_most=0
+  )
+  ftrl_initial_accumulator_value: float = field(
+    0.1, 'Accumulators of ftrl start at this.', at_least=0
+  )
+  ftrl_l1: float = field(0.0, 'The strength of the L1 regularization of ftrl.', at_least=0)
+  ftrl_l2: float = field(0.0, 'The strength of the L2 regularization of ftrl.', at_least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -302,6 +319,7 @@ class LossConfig:
     'The loss of each class has a weight: balanced is the inverse of its frequency, a file has '
     'lines class name or label:weight, with 1 for the others.',
     form=f'{BALANCED}|FILE',
+    place=flags.Place.INPUT,
   )
   label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
   aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
@@ -312,7 +330,9 @@ class FinetuneConfig:
   """Fine-tuning."""
 
   checkpoint_path: str | None = field(
-    None, 'A new run starts from this checkpoint, or from the latest in this folder.'
+    None,
+    'A new run starts from this checkpoint, or from the latest in this folder.',
+    place=flags.Place.INPUT,
   )
   checkpoint_exclude_scopes: tuple[str, ...] = field(
     (), 'Variables in these scopes are not taken from --checkpoint_path.', form='SCOPE,SCOPE,...'
@@ -434,7 +454,7 @@ def read_config_file(path: str) -> dict[str, Any]:
   is_toml = path.endswith('.toml')
   with open(path, 'rb') as file:
     try:
-      text = file.read().decode('utf-8-sig')
+      text = files.decoded(file.read())
       values = tomllib.loads(text) if is_toml else json.loads(text)
     except ValueError as error:  # those of both modules are
       kind = 'TOML' if is_toml else 'JSON (a recipe in TOML is called NAME.toml)'
@@ -531,14 +551,19 @@ class _Written(TypedDict, total=False):
 def read(directory: str) -> dict[str, Any] | None:
   """The content of a directory's config.json, each flag checked; None where there is none.
 
-  Names that are no flags (of today) stay as they are.
+  Names that are no flags (of today) stay as they are, and so do names of nets and data sets: those
+  of other programs are not registered here.
 
   Raises:
     ValueError: it is not JSON, or a value is not of its type or out of range; names the file and
       the field.
   """
   path = os.path.join(directory, CONFIG_FILE)
-  content, known = files.read_json(path, _Written), flags.fields(Config)
+  content = files.read_json(path, _Written)
+  known = {
+    name: dataclasses.replace(flag, choices=() if callable(flag.choices) else flag.choices)
+    for name, flag in flags.fields(Config).items()
+  }
   return content and {
     name: known[name].convert(value, f'{path}: ') if value is not None and name in known else value
     for name, value in content.items()

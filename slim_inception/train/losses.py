@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from slim_inception import files
 from slim_inception.datasets import dataset_factory, dataset_info
 from slim_inception.train.config import BALANCED, DataConfig, LossConfig
 
@@ -134,8 +135,11 @@ def load_class_weights(config: LossConfig, data: DataConfig) -> list[float] | No
     data.dataset_name, data.dataset_split_name, data.records_dir
   )
   names = [dataset.labels_to_names.get(label, str(label)) for label in range(dataset.num_classes)]
-  with open(config.class_weights, encoding='utf-8') as file:
-    return parse_class_weights(file.read(), config.class_weights, names)[data.labels_offset :]
+  text, path = files.read_text(config.class_weights), config.class_weights
+  weights = parse_class_weights(text, path, names)[data.labels_offset :]
+  if not any(weights):
+    raise ValueError(f'--class_weights={path}: all weights are 0; expected some greater than 0')
+  return weights
 
 
 def _balanced(data: DataConfig) -> list[float]:

@@ -99,9 +99,7 @@ def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
   ('output', 'options', 'message'),
   [
     ('a.keras', {}, r'a.keras: choose .weights.h5, .safetensors or the prefix of a TensorFlow'),
-    ('none/a.ckpt', {}, 'a.ckpt: there is no folder .*none'),
     ('a.weights.h5', {'batch_norm_scale': True}, '--batch_norm_scale is for TensorFlow checkpoi'),
-    ('', {}, 'is a folder: name a file in it'),
   ],
 )
 def test_bad_output(output, options, message, source, tmp_path):

@@ -61,8 +61,8 @@ def test_ones_own_records_in_slims_flowers_layout(flowers):
   dataset = dataset_factory.get_dataset('image_folder', 'train', flowers)
   assert dataset.num_classes == 3
   assert dataset.labels_to_names == {0: 'cat', 1: 'dog', 2: 'a:b'}
-  (flowers / 'labels.txt').write_text('cat\ndog\n')
-  with pytest.raises(ValueError, match=r'labels.txt is not made of lines index:name'):
+  (flowers / 'labels.txt').write_text('0:cat\ndog\n')
+  with pytest.raises(ValueError, match=r'labels.txt: line 2 is no index:name, as others are'):
     dataset_factory.get_dataset('flowers', 'train', flowers)
   (flowers / 'labels.txt').unlink()
   assert dataset_factory.get_dataset('flowers', 'train', flowers).num_classes == 5

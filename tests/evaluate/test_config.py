@@ -86,7 +86,7 @@ def test_another_preprocessing_than_the_runs_is_told(run_of, caplog):
     ({'max_images': 3, 'max_num_batches': 2}, '--max_images and --max_num_batches say the same'),
     ({'follow': True}, '--follow is for one train_dir'),
     ({'follow_timeout_secs': 3.0}, '--follow_timeout_secs needs --follow'),
-    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: must be a number, more than 0, at most 1'),
+    ({'crop_fraction': 1.5}, '--crop_fraction=1.5: must be a number, greater than 0, at most 1'),
   ],
 )
 def test_refused(run_of, flags, message):
