@@ -24,7 +24,6 @@ _CROP, _METHOD, _FLIP, _ORDERING, _BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = ra
 # A crop is converted to float32 to be resized if it has at most so many times the result's pixels.
 _MAX_COPIES = 16
 
-CHANNELS = (1, 3)  # what images are decoded to: grey, RGB
 
 _Method = tf.compat.v1.image.ResizeMethod
 _METHODS = (_Method.BILINEAR, _Method.NEAREST_NEIGHBOR, _Method.BICUBIC, _Method.AREA)

@@ -40,7 +40,6 @@ def _cubic(x: tf.Tensor, a: float = -0.5) -> tf.Tensor:
 
 
 _KERNELS = {'bilinear': _Kernel(1.0, _triangle), 'bicubic': _Kernel(2.0, _cubic)}
-INTERPOLATIONS = tuple(_KERNELS)
 
 Side: TypeAlias = int | tf.Tensor  # pixels
 
@@ -61,7 +60,7 @@ def resize_window(
     size: height and width that the whole image is resized to.
     begin: top and left of the window in the resized image.
     window: height and width of the window, which must lie inside.
-    interpolation: one of `INTERPOLATIONS`.
+    interpolation: one of `values.INTERPOLATIONS`.
 
   Returns:
     uint8 [*window, channels]: what Pillow 13's `Image.resize` and a crop give.

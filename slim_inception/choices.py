@@ -1,6 +1,12 @@
-"""Values that flags of several commands allow."""
+"""Values that flags allow; --help lists them without TensorFlow, whose import takes seconds."""
 
+import sys
+
+from slim_inception.nets import names
+
+CROPS = ('1', '10', '12', '144', 'dense')  # views of an image
 LOSSES = ('sigmoid', 'softmax')
+RESIZES = ('slim', 'aspect')  # of a single view
 PRECISIONS = ('bfloat16', 'float16', 'float32')
 # Whether moving averages of the weights are taken rather than these; None: if there are any.
 USE_EMA = {'auto': None, 'true': True, 'false': False}
@@ -8,9 +14,9 @@ USE_EMA = {'auto': None, 'true': True, 'false': False}
 
 def net_names() -> tuple[str, ...]:
   """Names of the registered nets."""
-  from slim_inception.nets import nets_factory  # imports TensorFlow, which takes seconds
-
-  return tuple(nets_factory.NETS)
+  # Others than the package's own are there only where a program has registered them.
+  factory = sys.modules.get('slim_inception.nets.nets_factory')
+  return tuple(factory.NETS) if factory else names.NAMES
 
 
 def dataset_names() -> tuple[str, ...]:

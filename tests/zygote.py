@@ -32,6 +32,21 @@ TIMEOUT = 300.0  # seconds
 _INT = struct.Struct('i')
 
 
+# What the commands import in their `main`, since they start without TensorFlow.
+_MAINS = (
+  'bench.net_rate',
+  'bench.startup',
+  'classify.run',
+  'draw.layout',
+  'evaluate.during_training',
+  'evaluate.following',
+  'export.export',
+  'nets.catalogue',
+  'nets.convert.conversion',
+  'train.trainer',
+)
+
+
 class Process:
   """A command that runs.
 
@@ -175,6 +190,8 @@ def _preload() -> None:
   importlib.import_module('slim_inception.cli.quiet')
   for command in cli.COMMANDS.values():
     importlib.import_module(f'slim_inception.cli.{command.module}')
+  for module in _MAINS:
+    importlib.import_module(f'slim_inception.{module}')
   gc.collect()
   gc.freeze()  # or every process would walk through all of TensorFlow once more at its end
 

@@ -5,6 +5,7 @@ import sys
 from typing import NamedTuple
 
 import slim_inception
+from slim_inception.cli import interrupts
 
 
 class Command(NamedTuple):
@@ -45,24 +46,20 @@ def main(arguments: list[str] | None = None) -> None:
     arguments: the command and its arguments; `sys.argv`'s by default.
   """
   name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['--help']
-  if name in ('--help', '-help', '-h', 'help'):
-    print(_help())
-    sys.exit(0)
-  if name == '--version':
-    print(slim_inception.__version__)
-    sys.exit(0)
-  if name not in COMMANDS:
-    print(f'slim-inception: no command {name!r}: {", ".join(COMMANDS)}', file=sys.stderr)
-    sys.exit(2)
-  command = COMMANDS[name]
-  if command.uses_tensorflow:
-    from slim_inception.cli import quiet
+  program = f'slim-inception {name}' if name in COMMANDS else 'slim-inception'
+  with interrupts.ending_at_once(program):
+    from slim_inception.cli import console, quiet
 
-    quiet.import_tensorflow()
-  from slim_inception.cli import console
-
-  module = importlib.import_module(f'slim_inception.cli.{command.module}')
-  console.run(module, [f'slim-inception {name}', *rest], command.operands)
+    if name in ('--help', '-help', '-h', 'help'):
+      console.show(program, _help())
+    if name == '--version':
+      console.show(program, slim_inception.__version__)
+    if name not in COMMANDS:
+      console.fail(program, f'no command {name!r}: {", ".join(COMMANDS)}', 2)
+    command = COMMANDS[name]
+    module = importlib.import_module(f'slim_inception.cli.{command.module}')
+    prepare = quiet.import_tensorflow if command.uses_tensorflow else None
+    console.run(module, [program, *rest], command.operands, prepare)
 
 
 def _help() -> str:

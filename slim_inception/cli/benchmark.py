@@ -12,27 +12,32 @@ measured in the same process.
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from slim_inception import files, flags
-from slim_inception.bench import common, input_rate, net_rate, peers, report, startup, timing
+from slim_inception.bench import peers, report, timing
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peers import PeerProcess
 
-_OTHER_MODES = {'input': input_rate.input_rate, 'startup': startup.startup}
+if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.bench.common import Result
 
 
-def benchmark(config: Config) -> list[common.Result]:
+def benchmark(config: Config) -> 'list[Result]':
   """Our result, then those of the peers.
 
   Raises:
     ValueError, OSError: a file, the records or a peer is not as it should be.
   """
+  from slim_inception.bench import common, input_rate, net_rate, startup
+
   if config.output_csv:
     report.check_csv(config.output_csv, config.mode)
   if config.timm_python:
     peers.check_timm(config.timm_python)
-  if config.mode in _OTHER_MODES:
-    return [{'mode': config.mode, **_OTHER_MODES[config.mode](config)}]
+  other_modes = {'input': input_rate.input_rate, 'startup': startup.startup}
+  if config.mode in other_modes:
+    return [{'mode': config.mode, **other_modes[config.mode](config)}]
   names = config.peers
   if names:  # all of them are in memory at once
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
@@ -46,7 +51,9 @@ def benchmark(config: Config) -> list[common.Result]:
   return results
 
 
-def _of_peer(config: Config, name: str, times: timing.Times, facts: common.Result) -> common.Result:
+def _of_peer(config: Config, name: str, times: timing.Times, facts: 'Result') -> 'Result':
+  from slim_inception.bench import common
+
   return {
     'mode': config.mode,
     **common.facts(config),

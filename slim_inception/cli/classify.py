@@ -13,7 +13,6 @@ image with a heat map of where its class was seen.
 import sys
 
 from slim_inception import choices, flags
-from slim_inception.classify import run
 from slim_inception.classify.config import ClassifyConfig, resolve
 from slim_inception.cli import console
 
@@ -25,6 +24,8 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  from slim_inception.classify import run
+
   request = flags.parse(ClassifyConfig, resolve, _REMOVED)
   if run.classify(argv[1:], request, complain):
     sys.exit(1)

@@ -3,6 +3,7 @@
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
 """
 
+import contextlib
 import io
 import logging as py_logging
 import os
@@ -16,10 +17,14 @@ from typing import NoReturn, Protocol, TextIO
 from absl import app, flags, logging
 
 from slim_inception import files
+from slim_inception.cli import interrupts
 
 
 class Command(Protocol):
-  """What a module of a command has; its docstring is its help."""
+  """What a module of a command has; its docstring is its help.
+
+  It can be imported without TensorFlow: --help and wrong flags need not wait for it.
+  """
 
   __doc__: str | None
 
@@ -30,7 +35,12 @@ class Command(Protocol):
     """Does it; gets the command's name and the arguments that are no flags."""
 
 
-def run(command: Command, argv: list[str], operands: str | None = None) -> NoReturn:
+def run(
+  command: Command,
+  argv: list[str],
+  operands: str | None = None,
+  prepare: Callable[[], None] | None = None,
+) -> NoReturn:
   """Defines and parses the flags of a command, runs its `main` and exits.
 
   ValueError, OSError and TensorFlow's own errors become `<name>: <message>` on stderr; with
@@ -41,6 +51,7 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
     argv: the command's name, as errors show it, and its arguments.
     operands: what the arguments that are no flags are called, and then there must be at least one;
       without it there must be none.
+    prepare: called before `main`.
   """
   before = set(flags.FLAGS)
   command.define_flags()
@@ -52,8 +63,15 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
   logging.get_absl_handler().setFormatter(_LineFormatter())
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
+
+  def main(rest: list[str]) -> None:
+    if prepare:
+      prepare()
+    with interrupts.raising():
+      command.main(rest)
+
   app.run(
-    lambda rest: _guarded(command.main, rest),
+    lambda rest: _guarded(main, rest),
     argv=argv,
     flags_parser=lambda argv: _parse(command.__doc__ or '', names, argv, operands),
   )
@@ -62,8 +80,13 @@ def run(command: Command, argv: list[str], operands: str | None = None) -> NoRet
 
 def say(*lines: str, file: TextIO | None = None) -> None:
   """Prints lines, on stdout by default; whatever names they hold, a terminal only shows them."""
-  for line in lines:
-    print(files.printable(line), file=file)
+  with _naming_stream(file):
+    for line in lines:
+      print(files.printable(line), file=file)
+
+
+def _naming_stream(file: TextIO | None = None) -> contextlib.AbstractContextManager[None]:
+  return files.naming_full_disk('standard error' if file is sys.stderr else 'standard output')
 
 
 class _LineFormatter(py_logging.Formatter):
@@ -75,16 +98,15 @@ class _LineFormatter(py_logging.Formatter):
 
 def _parse(text: str, names: Sequence[str], argv: list[str], operands: str | None) -> list[str]:
   if any(argument in ('--help', '-help', '-h') for argument in argv[1:]):
-    _guarded(lambda _: print(f'{text.strip()}\n\n{_flag_help(names)}'), argv)
-    sys.exit(0)
+    show(argv[0], f'{text.strip()}\n\n{_flag_help(names)}')
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(argv, error, 2)
+    fail(argv[0], error, 2)
   if operands and len(rest) == 1:
-    _fail(argv, f'{operands} is missing: at least one is needed (--help shows how)', 2)
+    fail(argv[0], f'{operands} is missing: at least one is needed (--help shows how)', 2)
   if len(rest) > 1 and not operands:
-    _fail(argv, f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
+    fail(argv[0], f'unexpected argument {rest[1]!r}: flags are written --name=value', 2)
   return rest
 
 
@@ -107,18 +129,20 @@ def _flag_help(names: Sequence[str]) -> str:
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
   try:
     main(argv)
-    sys.stdout.flush()
+    with _naming_stream():
+      sys.stdout.flush()
   except KeyboardInterrupt as error:
-    _fail(argv, str(error) or 'interrupted', 130)
+    fail(argv[0], str(error) or 'interrupted', 130)
   except BrokenPipeError:  # `| head` has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of the flush at the end
+    _close_stdout()
     sys.exit(128 + signal.SIGPIPE)
   except flags.Error as error:
-    _fail(argv, error, 2)
+    fail(argv[0], error, 2)
   except Exception as error:
-    if flags.FLAGS.debug or not isinstance(error, _users_errors()):
+    is_debugging = flags.FLAGS.is_parsed() and flags.FLAGS.debug
+    if is_debugging or not isinstance(error, _users_errors()):
       raise
-    _fail(argv, error, 1)
+    fail(argv[0], error, 1)
 
 
 def _users_errors() -> tuple[type[Exception], ...]:
@@ -127,9 +151,30 @@ def _users_errors() -> tuple[type[Exception], ...]:
   return (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 
-def _fail(argv: list[str], error: BaseException | str, status: int) -> NoReturn:
-  say(f'{argv[0]}: {one_line(error)}', file=sys.stderr)
+def show(program: str, text: str) -> NoReturn:
+  """Prints a text and exits."""
+
+  def print_it(_: list[str]) -> None:
+    with _naming_stream():
+      print(text)
+
+  _guarded(print_it, [program])
+  sys.exit(0)
+
+
+def fail(program: str, error: BaseException | str, status: int) -> NoReturn:
+  """Says what is wrong, in one line on stderr, and exits."""
+  say(f'{program}: {one_line(error)}', file=sys.stderr)
+  try:
+    sys.stdout.flush()
+  except OSError:
+    _close_stdout()
   sys.exit(status)
+
+
+def _close_stdout() -> None:
+  """Has the flush at the end go nowhere."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: BaseException | str) -> str:

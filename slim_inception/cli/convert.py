@@ -12,20 +12,19 @@ graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's and
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 from slim_inception import choices, files, flags
 from slim_inception.cli import console
-from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.nets.convert import conversion, torch_family
-from slim_inception.preprocessing import normalization
 
-NORMALIZATIONS = {
-  'inception': normalization.INCEPTION,
-  'imagenet': normalization.TORCHVISION,
-  'facenet': normalization.FACENET,
-}
+if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.nets.convert.conversion import Weights
 
-_WRITERS = {'.weights.h5': conversion.write_keras, '.safetensors': conversion.write_timm}
+# What images a source was trained on: names in `preprocessing.normalization`.
+NORMALIZATIONS = {'inception': 'INCEPTION', 'imagenet': 'TORCHVISION', 'facenet': 'FACENET'}
+
+# Functions of `conversion`, by the end of the output's name.
+_WRITERS = {'.weights.h5': 'write_keras', '.safetensors': 'write_timm'}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
 
 
@@ -34,7 +33,7 @@ class ConvertConfig:
   """Conversion."""
 
   model_name: str = flags.field(
-    flags.REQUIRED, 'The net that the weights are of.', choices=lambda: tuple(nets_factory.NETS)
+    flags.REQUIRED, 'The net that the weights are of.', choices=choices.net_names
   )
   source: str = flags.field(
     flags.REQUIRED,
@@ -90,11 +89,14 @@ def convert(config: ConvertConfig) -> list[str]:
     OSError, ValueError: as `conversion.read`; or the output exists, or cannot be written. Then it
       is as it was.
   """
+  from slim_inception.nets.convert import conversion
+  from slim_inception.preprocessing import normalization
+
   output, suffix = config.output, _suffix(config.output)
   if config.batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, config.overwrite)
-  trained_on = NORMALIZATIONS[config.source_preprocessing]
+  trained_on = getattr(normalization, NORMALIZATIONS[config.source_preprocessing])
   weights = conversion.read(
     config.source,
     config.model_name,
@@ -107,14 +109,17 @@ def convert(config: ConvertConfig) -> list[str]:
     weights = conversion.without_auxiliary_head(weights)
   if suffix:
     with files.atomic_path(output) as temporary:
-      left_out = _WRITERS[suffix](temporary, weights)
+      left_out = getattr(conversion, _WRITERS[suffix])(temporary, weights)
     lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
   else:
     lines = _write_checkpoint(weights, config)
   return [*lines, *_differences(weights, suffix), f'written to {output}']
 
 
-def _write_checkpoint(weights: conversion.Weights, config: ConvertConfig) -> list[str]:
+def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
+  from slim_inception.nets import nets_factory
+  from slim_inception.nets.convert import conversion
+
   net = nets_factory.get_net(weights.net)
   model = nets_factory.create_model(
     weights.net,
@@ -141,14 +146,18 @@ def _suffix(output: str) -> str:
 
 
 def _check_output(output: str, suffix: str, overwrite: bool) -> None:
+  from slim_inception.nets import checkpoints
+
   suffixes = ('',) if suffix else ('', *checkpoints.SUFFIXES)
   there = [output + end for end in suffixes if os.path.exists(output + end)]
   if there and not overwrite:
     raise ValueError(f'{there[0]} exists: --overwrite replaces it')
 
 
-def _differences(weights: conversion.Weights, suffix: str) -> list[str]:
+def _differences(weights: 'Weights', suffix: str) -> list[str]:
   """What the numbers alone do not say."""
+  from slim_inception.nets.convert import torch_family
+
   is_of_net = weights.net in torch_family.COUNTING_PADDING
   if is_of_net and weights.counts_padding != (suffix == '.safetensors'):
     return [

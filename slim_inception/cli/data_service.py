@@ -13,14 +13,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 
 from slim_inception import flags
 from slim_inception.flags import field
-from slim_inception.input import data_service
-
-service = tf.data.experimental.service
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +53,8 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  import tensorflow as tf
+
   config = flags.parse(Config, resolve)
   try:
     server = start(config)
@@ -69,6 +67,11 @@ def main(_: list[str]) -> None:
 
 def start(config: Config) -> object:
   """The server, which runs as long as it is referred to."""
+  import tensorflow as tf
+
+  from slim_inception.input import data_service
+
+  service = tf.data.experimental.service
   if config.dispatcher is None:
     return service.DispatchServer(service.DispatcherConfig(port=config.port))
   data_service.connect(config.dispatcher, data_service.CONNECT_SECS)

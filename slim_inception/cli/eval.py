@@ -12,7 +12,6 @@ from typing import Any
 
 from slim_inception import flags
 from slim_inception.cli import console
-from slim_inception.evaluate import following, run
 from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
 
 _PRINTED = (
@@ -41,6 +40,8 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  from slim_inception.evaluate import following, run
+
   request = flags.parse(EvalConfig, _resolve_when_begun, REMOVED)
   results = request.config.results
   if results.follow:
@@ -53,6 +54,8 @@ def main(_: list[str]) -> None:
 
 def _resolve_when_begun(flag_values: Mapping[str, Any]) -> Request:
   """`resolve`, which with --follow waits for the run to write its config.json."""
+  from slim_inception.evaluate import following
+
   values = flags.convert(EvalConfig, flag_values)
   paths = values.get('checkpoint_path', ())
   if values.get('follow') and len(paths) == 1 and os.path.isdir(paths[0]):

@@ -13,7 +13,6 @@ from absl import logging
 
 from slim_inception import choices, flags
 from slim_inception.cli import console
-from slim_inception.export import export
 from slim_inception.export.config import ExportConfig, resolve
 
 _REMOVED = choices.renamed('calibrate_batches', 'weights')
@@ -24,6 +23,8 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  from slim_inception.export import export
+
   request = flags.parse(ExportConfig, resolve, _REMOVED)
   logging.set_verbosity(logging.ERROR)  # TensorFlow tells which names it gives to what it saves
   comparison = export.export(request)

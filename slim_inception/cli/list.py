@@ -7,11 +7,12 @@ Published figures are the sources' own; --json names the source of each.
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slim_inception import files, flags
-from slim_inception.nets import catalogue, nets_factory, summary
-from slim_inception.nets.net import Errors, Net
+
+if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.nets.net import Net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,8 @@ def _markdown(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _net_rows() -> list[tuple[str, ...]]:
   """The head and a row for each net."""
+  from slim_inception.nets import nets_factory, summary
+
   rows: list[tuple[str, ...]] = [
     ('net', 'size', 'parameters', 'without', 'G', 'paper', 'one crop', '12 crops', '144 crops')
   ]
@@ -82,6 +85,8 @@ def _net_rows() -> list[tuple[str, ...]]:
 
 def _checkpoint_rows() -> list[tuple[str, ...]]:
   """The head and a row for each checkpoint."""
+  from slim_inception.nets import catalogue
+
   rows: list[tuple[str, ...]] = [
     ('checkpoint', 'net', 'by', 'top-1', 'top-5', 'outputs', 'size', 'images', 'remark')
   ]
@@ -98,13 +103,18 @@ def _shown(accuracy: float | None) -> str:
 
 def as_json() -> dict[str, Any]:
   """Nets with what they cost and their papers, and checkpoints; each with its source."""
+  from slim_inception.nets import catalogue, nets_factory
+
   return {
     'nets': [_net_as_json(net) for net in nets_factory.NETS.values()],
     'checkpoints': [checkpoint._asdict() for checkpoint in catalogue.CHECKPOINTS],
   }
 
 
-def _net_as_json(entry: Net) -> dict[str, Any]:
+def _net_as_json(entry: 'Net') -> dict[str, Any]:
+  from slim_inception.nets import summary
+  from slim_inception.nets.net import Errors
+
   net = summary.summarize(entry.name)
   paper = entry.paper._asdict() if entry.paper else None
   if paper:

@@ -10,12 +10,14 @@ SVG shows what it is. NAME is one of the nets of slim-inception list.
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slim_inception import files, flags
 from slim_inception.cli import console
-from slim_inception.draw import layout, svg
-from slim_inception.nets import catalogue, summary
+from slim_inception.draw import svg
+
+if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.nets.summary import Summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,9 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  from slim_inception.draw import layout
+  from slim_inception.nets import catalogue, summary
+
   config = flags.parse(ShowConfig, lambda values: flags.build(ShowConfig, values))
   if len(argv) > 2:
     raise flags.Error(f'unexpected argument {argv[2]!r}: one net at a time')
@@ -64,8 +69,10 @@ def main(argv: list[str]) -> None:
     console.say(f'written to {output}')
 
 
-def table(net: summary.Summary) -> list[str]:
+def table(net: 'Summary') -> list[str]:
   """A line for each block, and the totals."""
+  from slim_inception.nets import summary
+
   blocks = [
     (b.scope, ', '.join(b.end_points), summary.written(b.shape), b.parameters, b.multiply_adds)
     for b in net.blocks
@@ -85,7 +92,7 @@ def table(net: summary.Summary) -> list[str]:
   return [title, '', *lines[:end], '', *lines[end:]]
 
 
-def as_json(net: summary.Summary) -> dict[str, Any]:
+def as_json(net: 'Summary') -> dict[str, Any]:
   """The summary as plain types: a list of blocks, each with its layers."""
   return {
     'name': net.name,

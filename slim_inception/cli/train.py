@@ -9,8 +9,6 @@ where slim-inception eval reads it.
 """
 
 from slim_inception import flags
-from slim_inception.evaluate import during_training
-from slim_inception.train import trainer
 from slim_inception.train.config import REMOVED, Config, resolve
 
 
@@ -19,5 +17,8 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  from slim_inception.evaluate import during_training
+  from slim_inception.train import trainer
+
   config = flags.parse(Config, resolve, REMOVED)
   trainer.train(config, during_training.evaluator_of(config))

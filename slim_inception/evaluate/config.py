@@ -3,20 +3,19 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import logging
 
 from slim_inception import choices, flags
 from slim_inception.constants import CONFIG_FILE, EVAL_FOLDER
 from slim_inception.datasets import dataset_factory
-from slim_inception.evaluate import views
-from slim_inception.evaluate.views import ViewSpec
 from slim_inception.flags import PerMember, field
-from slim_inception.nets import checkpoints, nets_factory
-from slim_inception.preprocessing import preprocessing_factory, resizing
-from slim_inception.preprocessing.inception_preprocessing import CHANNELS
+from slim_inception.preprocessing.values import CHANNELS, INTERPOLATIONS
 from slim_inception.train import config as train_config
+
+if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.evaluate.views import ViewSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class ViewsConfig:
   crops: str = field(
     '1',
     'The net sees so many views of an image; with dense it slides over all of it.',
-    choices=views.CROPS,
+    choices=choices.CROPS,
   )
   crop_scales: tuple[int, ...] = field(
     (),
@@ -83,12 +82,12 @@ class ViewsConfig:
     None,
     'With --crops=1, slim (default) sees the single view of the preprocessing, and aspect the '
     'centre of the image, whose shorter side is resized with antialiasing.',
-    choices=views.RESIZES,
+    choices=choices.RESIZES,
   )
   interpolation: str | None = field(
     None,
     "Shorter sides are resized with this interpolation; the preprocessing's by default.",
-    choices=resizing.INTERPOLATIONS,
+    choices=INTERPOLATIONS,
   )
   crop_fraction: float | None = field(
     None,
@@ -229,7 +228,7 @@ class Member(NamedTuple):
 
   checkpoint_path: str  # a checkpoint, or a folder whose latest is taken
   model_name: str
-  spec: ViewSpec  # how it looks at images
+  spec: 'ViewSpec'  # how it looks at images
   depth_multiplier: float = 1.0
   labels_offset: int | None = None  # None: the number of outputs tells
   use_ema: bool | None = None  # None: if there are averages
@@ -299,6 +298,8 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
     FileNotFoundError: there is no such checkpoint.
     ValueError: none is named, or a config.json is damaged.
   """
+  from slim_inception.nets import checkpoints
+
   paths, follow = tuple(values.get('checkpoint_path', ())), values.get('follow', False)
   if not paths:
     raise ValueError('--checkpoint_path must be given: a checkpoint or a train_dir')
@@ -368,6 +369,10 @@ def _member(
   values: Mapping[str, Any],
   views_config: ViewsConfig,
 ) -> Member:
+  from slim_inception.evaluate import views
+  from slim_inception.nets import nets_factory
+  from slim_inception.preprocessing import preprocessing_factory
+
   def value(name: str, default: Any) -> Any:
     candidates = (values[name], run.get(name), default)
     return next((each for each in candidates if each is not None), None)

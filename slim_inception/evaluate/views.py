@@ -23,7 +23,6 @@ from slim_inception.input import pipeline as input_pipeline
 from slim_inception.preprocessing import resizing
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
-RESIZES = ('slim', 'aspect')
 _GOOGLENET_SCALES = (256, 288, 320, 352)  # shorter sides, for views of 224 x 224 pixels
 _GOOGLENET_SIZE = 224
 _FIRST, _CENTER, _LAST = 0.0, 0.5, 1.0  # where in an image: share of the room that is left before
@@ -51,7 +50,6 @@ _LAYOUTS = {
   '144': _Layout(144, 4, (_FIRST, _CENTER, _LAST), whole_square=True),
   'dense': _Layout(None),
 }
-CROPS = tuple(_LAYOUTS)
 
 
 def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
@@ -62,7 +60,7 @@ def default_scales(image_size: int, crops: str) -> tuple[int, ...]:
 
   Args:
     image_size: pixels a side of the view.
-    crops: one of `CROPS`.
+    crops: one of `choices.CROPS`.
   """
   scales = _GOOGLENET_SCALES[: _LAYOUTS[crops].num_scales]
   return tuple(round(scale * image_size / _GOOGLENET_SIZE) for scale in scales)

@@ -20,6 +20,9 @@ else:
   import tomli as tomllib
 
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
+OPTIMIZERS = (
+  'adadelta', 'adagrad', 'adam', 'adamw', 'ftrl', 'lamb', 'lars', 'momentum', 'rmsprop', 'sgd',
+)  # fmt: skip
 BALANCED = 'balanced'  # of --class_weights
 share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
 _RECIPES = Path(__file__).parent / 'recipes'
@@ -28,13 +31,6 @@ _RECIPES = Path(__file__).parent / 'recipes'
 def recipe_names() -> tuple[str, ...]:
   """Names of the recipes that come with the package."""
   return tuple(sorted(path.name.removesuffix('.toml') for path in _RECIPES.iterdir()))
-
-
-def optimizer_names() -> tuple[str, ...]:
-  """Names of the optimizers."""
-  from slim_inception.train import optimizers  # imports TensorFlow, which takes seconds
-
-  return tuple(optimizers.RULES)
 
 
 def _check_ascending(epochs: tuple[float, ...]) -> None:
@@ -231,7 +227,7 @@ class OptimizerConfig:
   """The optimizer."""
 
   optimizer: str = field(
-    'rmsprop', "The rule of the updates; slim's seven are in TF1's form.", choices=optimizer_names
+    'rmsprop', "The rule of the updates; slim's seven are in TF1's form.", choices=OPTIMIZERS
   )
   weight_decay: float = field(
     0.00004,

@@ -1,14 +1,23 @@
 """The training and evaluation scripts as a user starts them: messages and exit statuses."""
 
+import importlib
 import json
 import os
 import pathlib
+import resource
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from slim_inception.nets import nets_factory
+from slim_inception.nets import names, nets_factory
+from slim_inception.preprocessing import resizing, values
 
+from slim_inception import choices, cli
+from slim_inception.evaluate import views
+from slim_inception.train import config as train_config
+from slim_inception.train import optimizers
 from tests import records, tiny, zygote
 from tests.train import processes
 
@@ -28,7 +37,7 @@ def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
     (['--sync_replicas=true'], 2, '--sync_replicas is removed: training is always synchronous'),
     (['--train_dir='], 2, '--train_dir is empty: '),
     (
-      ['--train_dir=run', '--dataset_dir=no/such/place'],
+      ['--train_dir=no/such', '--dataset_dir=no/such/place'],
       1,
       f"dataset_dir '{pathlib.Path.cwd()}/no/such/place' is no folder",
     ),
@@ -55,11 +64,65 @@ def test_flags_of_the_first_release_name_their_successors(command, flag, name):
   assert line.startswith(f'slim-inception {command}: --{flag} is removed: its name is --{name}')
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
-  command = f'{sys.executable} -m slim_inception data --help | head -n 1'
-  done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-  first = 'Converts a data set to records, or verifies records.\n'
-  assert (done.stdout, done.stderr) == (first, '')
+@pytest.fixture
+def fake_tensorflow(tmp_path, monkeypatch):
+  """Writes the package `tensorflow` that new processes import."""
+
+  def write(code: str) -> None:
+    (tmp_path / 'fake' / 'tensorflow').mkdir(parents=True)
+    (tmp_path / 'fake' / 'tensorflow' / '__init__.py').write_text(code)
+    monkeypatch.setenv('PYTHONPATH', f'{tmp_path}/fake')
+
+  return write
+
+
+@pytest.mark.parametrize('command', ['', *cli.COMMANDS])
+def test_help_needs_no_tensorflow_and_a_reader_may_stop(command, fake_tensorflow):
+  fake_tensorflow('raise ImportError("imported")\n')
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  line = f'{sys.executable} -m slim_inception {command} --help | head -n 1'
+  done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  first = 'The Inception family in TensorFlow.'
+  if command:
+    module = importlib.import_module(f'slim_inception.cli.{cli.COMMANDS[command].module}')
+    first = module.__doc__.splitlines()[0]
+  assert (done.stdout, done.stderr) == (f'{first}\n', '')
+  assert after.ru_utime - before.ru_utime < 2  # seconds of this process, on a busy machine too
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'program'),
+  [
+    (['-m', 'slim_inception', 'list'], 'slim-inception list'),
+    (['train_image_classifier.py', '--train_dir=run'], 'slim-inception train'),
+  ],
+)
+def test_ctrl_c_while_tensorflow_is_imported(arguments, program, fake_tensorflow, tmp_path):
+  fake_tensorflow(f'import time\nopen({str(tmp_path / "begun")!r}, "w").close()\ntime.sleep(300)\n')
+  command = [sys.executable, *arguments]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    deadline = time.monotonic() + 60
+    while not (tmp_path / 'begun').exists() and run.poll() is None:
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    output, errors = run.communicate(timeout=60)
+  assert (run.returncode, output, errors) == (130, '', f'{program}: interrupted\n')
+
+
+def test_a_full_disk_behind_standard_output():
+  command = f'{sys.executable} -m slim_inception --help > /dev/full'
+  done = subprocess.run(command, shell=True, capture_output=True, text=True)
+  assert done.returncode == 1
+  assert done.stderr == 'slim-inception: standard output: No space left on device\n'
+
+
+def test_names_that_help_lists_are_those_of_the_modules():
+  assert (tuple(nets_factory.NETS), choices.net_names()) == ((*names.NAMES, tiny.NAME),) * 2
+  assert tuple(optimizers.RULES) == train_config.OPTIMIZERS
+  assert tuple(views._LAYOUTS) == choices.CROPS
+  assert tuple(resizing._KERNELS) == values.INTERPOLATIONS
 
 
 def test_evaluation_without_a_checkpoint(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from slim_inception.preprocessing import inception_preprocessing as inception
-from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing import preprocessing_factory, values
 from slim_inception.preprocessing.sampling import uniform
 
 from tests.datasets import odd_images
@@ -360,13 +360,13 @@ def test_a_grey_image_is_each_channel_of_its_three(distortion, file_format):
         for seed in seeds(12)
       ]
     )
-    for channels in inception.CHANNELS
+    for channels in values.CHANNELS
   }
   assert batches[1].shape == (12, 40, 50, 1)
   np.testing.assert_array_equal(np.repeat(batches[1], 3, axis=3), batches[3])
   one, three = (
     inception.train_device(batches[channels], seeds(12), distortion).numpy()
-    for channels in inception.CHANNELS
+    for channels in values.CHANNELS
   )
   np.testing.assert_allclose(np.repeat(one, 3, axis=3), three, atol=1e-5)
   plain = batches[1] / 127.5 - 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 from PIL import Image
-from slim_inception.preprocessing import resizing
+from slim_inception.preprocessing import resizing, values
 
 from tests import pillow
 
@@ -27,7 +27,7 @@ def check(shape, size, interpolation):
 @hypothesis.given(
   shape=strategies.tuples(SIDES, SIDES),
   size=strategies.tuples(SIDES, SIDES),
-  interpolation=strategies.sampled_from(resizing.INTERPOLATIONS),
+  interpolation=strategies.sampled_from(values.INTERPOLATIONS),
 )
 @hypothesis.example((300, 200), (96, 75), 'bicubic')
 @hypothesis.example((75, 100), (117, 156), 'bilinear')
@@ -53,7 +53,7 @@ def test_both_orders_are_tried():
     assert vertically != horizontally
 
 
-@pytest.mark.parametrize('interpolation', resizing.INTERPOLATIONS)
+@pytest.mark.parametrize('interpolation', values.INTERPOLATIONS)
 @pytest.mark.parametrize(
   ('shape', 'size', 'windows'),
   [
