@@ -64,8 +64,9 @@ class Download:
       os.replace(incoming / self.name, path)
     except (OSError, ValueError) as error:
       reason = getattr(error.args[0] if error.args else None, 'reason', None) or error
+      in_one_line = files.printable(' '.join(str(reason).split()))
       raise OSError(
-        f'{self.url} cannot be downloaded: {reason}; --source takes a local copy'
+        f'{self.url} cannot be downloaded: {in_one_line}; --source takes a local copy'
       ) from error
     finally:
       shutil.rmtree(incoming, ignore_errors=True)

@@ -162,13 +162,18 @@ def fetch(url: str) -> bytes:
       length = int(response.headers.get('Content-Length') or 0)
   except urllib.error.HTTPError as error:
     error.close()
-    raise OSError(f'HTTP status {error.code} ({error.reason})') from error
+    raise OSError(f'HTTP status {error.code} ({_in_one_line(error.reason)})') from error
   except (OSError, http.client.HTTPException, ValueError) as error:
     reason = getattr(error, 'reason', None) or error
-    raise OSError(f'cannot be downloaded: {reason}') from error
+    raise OSError(f'cannot be downloaded: {_in_one_line(reason)}') from error
   if len(_checked(content)) < length:
     raise OSError(f'the connection broke off after {len(content):,} of {length:,} bytes')
   return content
+
+
+def _in_one_line(reason: object) -> str:
+  """Python's own reasons have several, servers write what they like."""
+  return files.printable(' '.join(str(reason).split()))
 
 
 def _standard_input(stdin: BinaryIO) -> Iterator[Source]:

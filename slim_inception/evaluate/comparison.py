@@ -174,7 +174,7 @@ def short_names(folders: Sequence[str]) -> list[str]:
   """The last parts of paths, as few as tell all of them apart."""
   parts = [Path(os.path.abspath(folder)).parts for folder in folders]
   for count in range(1, max(map(len, parts)) + 1):
-    names = [files.readable(os.path.join(*path[-count:])) for path in parts]
+    names = [files.printable(os.path.join(*path[-count:])) for path in parts]
     if len(set(names)) == len(names):
       break
   return names

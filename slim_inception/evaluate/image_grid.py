@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from slim_inception import files
-from slim_inception.evaluate.metrics import Predictions, name_of
+from slim_inception.evaluate.metrics import Predictions, distinct_names, name_of
 
 _TILE = 112  # pixels a side of an image on the sheet
 _CAPTION = 34  # pixels below it: two lines
@@ -31,6 +31,7 @@ def draw_predictions(
     thumbnails: {record_index: JPEG or PNG file} of those that are shown; b'' leaves the tile white.
     names: {label: name}; a label that has none is written as its number.
   """
+  names = distinct_names(names)
   record_indices = predictions.record_indices.tolist()
   shown = [i for i, record_index in enumerate(record_indices) if record_index in thumbnails]
   columns = min(_COLUMNS, len(shown))
@@ -54,7 +55,8 @@ def draw_predictions(
 
 
 def fit(text: str, font: Font, width: int) -> str:
-  """Shortens a line to `width` pixels."""
+  """Shortens a line to `width` pixels; control characters are written out."""
+  text = files.printable(text)
   while font.getlength(text) > width and len(text) > 2:
     text = text[:-2] + '…'
   return text

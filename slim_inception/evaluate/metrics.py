@@ -5,6 +5,7 @@ the predicted one, where the prediction is right, and the first otherwise. So th
 the confusion matrix adds up to top-1, and every image is counted once.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -111,6 +112,12 @@ def name_of(names: Mapping[int, str], label: int) -> str:
   return names.get(label) or str(label)
 
 
+def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
+  """Names for where no label stands beside them: ImageNet's are 'crane (135)' and 'crane (518)'."""
+  times = collections.Counter(names.values())
+  return {label: f'{n} ({label})' if times[n] > 1 else n for label, n in names.items()}
+
+
 def summary(
   predictions: Predictions, num_classes: int, names: Mapping[int, str]
 ) -> dict[str, object]:
@@ -140,14 +147,14 @@ def summary(
     figures[f'{name}_interval'] = list(wilson_interval(number, count))
     figures[f'{name}_error'] = (count - number) / count
     figures[f'{name}_error_interval'] = list(wilson_interval(count - number, count))
-  table = per_class(predictions, num_classes)
+  table, distinct = per_class(predictions, num_classes), distinct_names(names)
   present = table.count > 0
   bins = calibration_bins(predictions)
   return figures | {
     'mean_class_accuracy': float(table.recall[present].mean()),
     'num_classes_with_images': int(np.count_nonzero(present)),
     'never_predicted': [
-      name_of(names, int(label)) for label in np.flatnonzero(present & (table.predicted == 0))
+      name_of(distinct, int(label)) for label in np.flatnonzero(present & (table.predicted == 0))
     ],
     'expected_calibration_error': expected_calibration_error(bins, count),
     'calibration_bins': [entry._asdict() for entry in bins],

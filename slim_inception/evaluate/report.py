@@ -66,6 +66,7 @@ def write_report(
     OSError: the disk is full or not writable.
   """
   shown: dict[str, Any] = {key: results.plain(value) for key, value in metrics.items()}
+  names = figures.distinct_names(names)
   table = figures.per_class(predictions, num_classes)
   used = np.flatnonzero(table.count + table.predicted).tolist()
   confusion = figures.confusion(predictions, num_classes)

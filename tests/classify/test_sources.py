@@ -1,13 +1,16 @@
 """What the operands mean."""
 
+import contextlib
 import glob
 import io
 import itertools
 import os
+import socket
 import threading
 
 import pytest
 
+from slim_inception import files
 from slim_inception.classify import sources
 from tests.datasets.archives import Server
 from tests.datasets.odd_images import JPEG, encode
@@ -130,3 +133,35 @@ def test_addresses(tree):
     server.shutdown()
   assert reason(server.url('a.jpg')).startswith('cannot be downloaded: [Errno 111] Connection ref')
   assert reason('http://[::1/a.jpg').startswith('cannot be downloaded: ')
+
+
+@pytest.mark.parametrize(
+  ('answer', 'reasons'),
+  [
+    (b'HTTP/1.0 500 \x1b[31mevil\r\n\r\n', r'HTTP status 500 (\x1b[31mevil)'),
+    (b'no\x1b[2J HTTP\r\nat all', r'cannot be downloaded: no\x1b[2J HTTP'),
+    (b'HTTP/1.0 302 Found\r\nLocation: /again\r\n\r\n', 'HTTP status 302 (The HTTP server return'),
+  ],
+)
+def test_what_servers_say_is_one_line_of_text(answer, reasons, tree):
+  with socket.create_server(('127.0.0.1', 0)) as server:
+
+    def serve():
+      with contextlib.suppress(OSError):
+        while True:
+          client, _ = server.accept()
+          with client:
+            client.recv(4096)
+            client.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    text = reason(f'http://127.0.0.1:{server.getsockname()[1]}/a.jpg')
+    server.shutdown(socket.SHUT_RDWR)
+  assert text.startswith(reasons)
+  assert len(text.splitlines()) == 1 and files.printable(text) == text
+
+
+def test_addresses_of_stores_and_home(tree, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert names('-', stdin='\ufeff~/photos/b.jpg\n'.encode()) == [f'{tmp_path}/photos/b.jpg']
+  assert reason('gs://bucket/a.jpg').startswith('must be a path of the file system, not an address')

@@ -142,3 +142,8 @@ def test_nothing_evaluated_is_an_error():
   nothing = Predictions(*(a[:0] for a in vars(predictions()).values()))
   with pytest.raises(ValueError, match='no image was evaluated'):
     metrics.summary(nothing, 7, {})
+
+
+def test_names_that_classes_share_are_told_apart():
+  names = {0: 'crane', 1: 'dog', 2: 'crane'}
+  assert metrics.distinct_names(names) == {0: 'crane (0)', 1: 'dog', 2: 'crane (2)'}

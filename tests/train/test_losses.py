@@ -1,5 +1,7 @@
 """Losses against NumPy and TF1; --class_weights."""
 
+import codecs
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -113,6 +115,14 @@ def test_class_weights_of_a_run(data, tmp_path):
   assert load(data, class_weights=str(path), labels_offset=1) == [2.0, 3.0]
   with pytest.raises(FileNotFoundError):
     load(data, class_weights=str(tmp_path / 'nowhere'))
+  path.write_bytes(codecs.BOM_UTF8 + b'color 1:2\n')
+  assert load(data, class_weights=str(path)) == [1.0, 2.0, 1.0]
+  path.write_text('0:1\n1:0\n2:0\n')
+  with pytest.raises(ValueError, match='weights.txt: all weights are 0; expected some greater tha'):
+    load(data, class_weights=str(path), labels_offset=1)
+  path.write_bytes(b'\xff')
+  with pytest.raises(ValueError, match='weights.txt is no UTF-8 text'):
+    load(data, class_weights=str(path))
 
 
 def test_balanced_class_weights(data, tmp_path):
