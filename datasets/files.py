@@ -102,9 +102,9 @@ def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
     cause = system_error(error)
     if cause is None or cause.errno not in _FULL:
       raise
-    name = error.filename if isinstance(error, OSError) else None
     # Copying names its source first, which is not what lacks room.
-    if isinstance(name, (str, os.PathLike)) and not error.filename2 and not _is_temporary(name):
+    name = error.filename if isinstance(error, OSError) and not error.filename2 else None
+    if isinstance(name, (str, os.PathLike)) and not _is_temporary(name):
       raise
     raise OSError(cause.errno, os.strerror(cause.errno), os.fspath(path)) from error
 

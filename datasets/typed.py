@@ -56,8 +56,8 @@ def typed(value: Any, kind: Any, name: str = '') -> Any:
 
 def _of_fields(value: Mapping[str, Any], kind: Any, name: str) -> Any:
   """An object as a dataclass or a TypedDict."""
-  hints = typing.get_type_hints(kind)
-  if dataclasses.is_dataclass(kind):
+  hints, is_dataclass = typing.get_type_hints(kind), dataclasses.is_dataclass(kind)
+  if is_dataclass:
     required = {
       field.name
       for field in dataclasses.fields(kind)
@@ -73,7 +73,7 @@ def _of_fields(value: Mapping[str, Any], kind: Any, name: str) -> Any:
     for field, hint in hints.items()
     if field in value
   }
-  return kind(**content) if dataclasses.is_dataclass(kind) else {**value, **content}
+  return kind(**content) if is_dataclass else {**value, **content}
 
 
 def _check(holds: bool, value: Any, expected: str, name: str) -> Any:

@@ -181,8 +181,9 @@ def _read(name: str) -> str:
 
 def _printable(value: object) -> object:
   """Text without NUL and its like, which HTML does not allow."""
-  is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
-  return files.printable(value) if is_text else value
+  if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
+    return value
+  return files.printable(value)
 
 
 def _lines(value: object) -> list[str]:

@@ -1,5 +1,6 @@
 """The training and evaluation scripts as a user starts them: messages and exit statuses."""
 
+import functools
 import importlib
 import json
 import os
@@ -100,8 +101,14 @@ def test_help_needs_no_tensorflow_and_a_reader_may_stop(command, fake_tensorflow
 )
 def test_ctrl_c_while_tensorflow_is_imported(arguments, program, fake_tensorflow, tmp_path):
   fake_tensorflow(f'import time\nopen({str(tmp_path / "begun")!r}, "w").close()\ntime.sleep(300)\n')
-  command = [sys.executable, *arguments]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+  with subprocess.Popen(
+    [sys.executable, *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    # Tests that run in the background of a shell ignore SIGINT, and what they start does so too.
+    preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+  ) as run:
     deadline = time.monotonic() + 60
     while not (tmp_path / 'begun').exists() and run.poll() is None:
       assert time.monotonic() < deadline
