@@ -1,8 +1,10 @@
 """The REST server as it is started by users, over real connections."""
 
 import base64
+import contextlib
 import http.client
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -51,16 +53,24 @@ class Sizes(tf.Module):
 
 
 @pytest.fixture(scope='module')
-def port(tmp_path_factory):
+def port(server):
   """The port of a server in a process of its own."""
-  folder = tmp_path_factory.mktemp('models') / 'sizes'
+  return server[0]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+  """Port and process of a server."""
+  folder = tmp_path_factory.mktemp('models') / 'stored'
   model = Sizes()
   signatures = {'serving_default': model.sizes, 'images': model.total, 'busy': model.busy}
   tf.saved_model.save(model, str(folder / '10'), signatures)
   (folder / '9').mkdir()
   (folder / '9' / 'saved_model.pb').write_bytes(b'older')
   (folder / '11').mkdir()  # being copied: no saved_model.pb yet
-  command = [sys.executable, '-m', 'examples.serve', folder, '--port=0', f'--workers={WORKERS}']
+  linked = folder.parent / 'sizes'
+  linked.symlink_to(folder)  # a link is called by its own name
+  command = [sys.executable, '-m', 'examples.serve', linked, '--port=0', f'--workers={WORKERS}']
   with (folder / 'log').open('w+') as log:
     server = subprocess.Popen([*map(str, command)], stderr=log, stdout=log)
     try:
@@ -69,7 +79,7 @@ def port(tmp_path_factory):
           break
         assert server.poll() is None, (folder / 'log').read_text()
         time.sleep(0.1)
-      yield int(match[1])
+      yield int(match[1]), server.pid
     finally:
       server.send_signal(signal.SIGINT)
       server.wait(30)
@@ -180,3 +190,53 @@ def test_bodies_have_a_limit(port):
   assert raw(port, f'Content-Length: {40 << 20}\r\n\r\n', megabyte, 40) == 413
   chunk = b'100000\r\n%s\r\n' % megabyte
   assert raw(port, 'Transfer-Encoding: chunked\r\n\r\n', chunk, 40) == 413
+
+
+def statuses(port, request):
+  """The status lines of all that comes back on one connection in which bytes are sent."""
+  with socket.create_connection(('127.0.0.1', port), 60) as connection:
+    connection.sendall(request)
+    connection.settimeout(1)
+    answer = b''
+    try:
+      while received := connection.recv(65536):
+        answer += received
+    except TimeoutError:
+      pass
+  return [int(status) for status in re.findall(rb'^HTTP/1.1 (\d+)', answer, re.MULTILINE)]
+
+
+GET = b'GET /v1/models/sizes HTTP/1.1\r\nHost: a\r\n'
+HIDDEN = b'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n'
+BODY = b'{"instances": ["a"]}'
+POST = b'POST /v1/models/sizes:predict HTTP/1.1\r\nHost: a\r\n'
+
+
+@pytest.mark.parametrize(
+  ('request_bytes', 'expected'),
+  [
+    # A body that nobody reads is no request.
+    (GET + b'Content-Length: %d\r\n\r\n' % len(HIDDEN) + HIDDEN, [200]),
+    # Where a request ends must be beyond doubt (RFC 9112, 6.3).
+    (POST + b'Content-Length: 20\r\nContent-Length: 0\r\n\r\n' + BODY, [400]),
+    (POST + b'Content-Length: 20, 0\r\n\r\n' + BODY, [400]),
+    (
+      POST + b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n' + HIDDEN,
+      [400],
+    ),
+    (POST + b'Content-Length: ' + b'9' * 5000 + b'\r\n\r\n', [400]),
+  ],
+  ids=range(5),
+)
+def test_where_a_request_ends_is_beyond_doubt(port, request_bytes, expected):
+  assert statuses(port, request_bytes) == expected
+
+
+def test_idle_connections_take_no_threads(server):
+  port, process = server
+  with contextlib.ExitStack() as stack:
+    for _ in range(300):
+      stack.enter_context(socket.create_connection(('127.0.0.1', port), 60)).sendall(b'GET / HT')
+    assert ask(port, {'instances': ['a']})[0] == 200
+    status = pathlib.Path(f'/proc/{process}/status').read_text()
+  assert int(re.search(r'^Threads:\s+(\d+)', status, re.MULTILINE)[1]) < 100
