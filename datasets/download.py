@@ -80,10 +80,11 @@ def locate(source: str, expected: str, names: Iterable[str]) -> Path:
   """The source itself, or the first of the files and folders `names` that lies in it.
 
   Raises:
-    OSError: the source does not exist; says what was `expected`.
+    OSError: the source does not exist, or is neither a file nor a folder; says what was `expected`.
   """
   path = files.source_path(source, expected)
-  return next((path / name for name in names if (path / name).exists()), path)
+  present = next((path / name for name in names if (path / name).exists()), path)
+  return files.source_path(os.fspath(present), expected)
 
 
 def obtain(

@@ -173,7 +173,7 @@ def num_shards(split: str, items: list[conversion.Item]) -> int:
 
 def _paths(source: str | None) -> list[Path]:
   if source and Path(source).exists():  # a path may have a comma in it
-    return [Path(source).absolute()]
+    return [files.source_path(source, EXPECTED)]
   return [files.source_path(path, EXPECTED) for path in (source or '').split(',')]
 
 

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from slim_inception.datasets import files, images, sources, zips
+from slim_inception.datasets import conversion, flowers, imagenet, images, sources, zips
 
 from tests.datasets.archives import tgz
 from tests.datasets.odd_images import JPEG
@@ -108,8 +108,17 @@ def test_what_is_no_regular_file_is_listed_and_waits_for_nobody(tmp_path, monkey
     'itself.jpg': 'cannot be read: Too many levels of symbolic links',
     'nowhere.jpg': 'a link to nothing',
   }
-  with pytest.raises(OSError, match=r'fifo.jpg is neither a file nor a folder; expected images'):
-    files.source_path(str(tmp_path / 'fifo.jpg'), 'images')
+
+
+def test_a_source_that_is_no_file_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'flower_photos.tgz')
+  message = r'flower_photos.tgz is neither a file nor a folder; expected'
+  for make_plan, source in {
+    flowers.make_plan: tmp_path,
+    imagenet.make_plan: tmp_path / 'flower_photos.tgz',
+  }.items():
+    with pytest.raises(OSError, match=message):
+      make_plan(str(source), conversion.Options(), tmp_path / 'work')
 
 
 @contextlib.contextmanager
