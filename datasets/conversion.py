@@ -140,9 +140,7 @@ def convert(
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
     lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
-    for name, split in conversion.info.splits.items():
-      if not split.num_images:
-        raise ValueError(f'no usable image for {name!r}; see {dataset_dir / REPORT_FILE}')
+    conversion = _without_empty_splits(conversion, dataset_dir)
     dataset_info.write_info(dataset_dir, conversion.info)
     (work_dir / _FINGERPRINT).unlink()  # from here on this is a finished set
     shutil.rmtree(work_dir)
@@ -337,6 +335,24 @@ def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
   skipped = [entry for report in reports for entry in report.skipped]
   changed = [entry for report in reports for entry in report.changed]
   return Conversion(info, skipped, changed)
+
+
+def _without_empty_splits(conversion: Conversion, dataset_dir: Path) -> Conversion:
+  """Leaves out splits that have no image, and removes their empty shards.
+
+  Raises:
+    ValueError: nothing is left, or nothing to train on where there was.
+  """
+  splits = {name: split for name, split in conversion.info.splits.items() if split.num_images}
+  for name, split in conversion.info.splits.items():
+    if name in splits:
+      continue
+    if name == 'train' or not splits:
+      raise ValueError(f'no usable image for {name!r}; see {dataset_dir / REPORT_FILE}')
+    logging.warning('%s', f'no usable image for {name!r}: the split is left out')
+    for shard in split.shards:
+      (dataset_dir / shard.name).unlink()
+  return dataclasses.replace(conversion, info=dataclasses.replace(conversion.info, splits=splits))
 
 
 def _lost_classes(plan: Plan, conversion: Conversion) -> Iterator[str]:

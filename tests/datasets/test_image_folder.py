@@ -264,6 +264,18 @@ def test_a_class_whose_images_are_all_bad_is_said(tmp_path):
   assert "no usable image of 1 classes for 'train', all were skipped: c" in report['notes']
 
 
+def test_a_split_whose_images_are_all_bad_is_left_out(tmp_path, caplog):
+  root = tmp_path / 'root'
+  tree(root / 'train', 'ab', count=2)
+  tree(root / 'val', 'ab', count=2, content=b'no image')
+  with caplog.at_level('INFO', 'absl'):
+    info = image_folder.convert(str(root), tmp_path / 'out').info
+  assert list(info.splits) == ['train']
+  assert "no usable image for 'validation': the split is left out" in caplog.text
+  assert not list((tmp_path / 'out').glob('validation-*'))
+  assert dataset_factory.get_dataset('image_folder', 'train', tmp_path / 'out').num_samples == 4
+
+
 # Links
 
 
