@@ -2,14 +2,27 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from . import layers, slim
-from .blocks import AVG_POOL, CONV, MAX_POOL, Body, Branch, Cell, Unit
-from .geometry import check_size, rows_to
+from .blocks import (
+  AVG_POOL,
+  BATCH_NORM,
+  CEIL,
+  CONV,
+  MAX_POOL,
+  SEPARABLE,
+  ZEROS,
+  Body,
+  Branch,
+  Cell,
+  Unit,
+  depthwise_multiplier,
+)
+from .geometry import check_size, rows_to, spatial_size
 
 Activation = Callable[[tf.Tensor], tf.Tensor] | None
 EndPoints = dict[str, tf.Tensor]
@@ -37,12 +50,16 @@ def net_scope(
   default_scope: str,
   *,
   reuse: bool | None,
-  is_training: bool | tf.Tensor,
+  is_training: bool | tf.Tensor | None,
 ) -> Iterator[tf.compat.v1.VariableScope]:
-  """What a net function opens around body and head; gives the variable scope."""
+  """What a net function opens around body and head; gives the variable scope.
+
+  With `is_training` None the arg scope around the net says whether it trains.
+  """
+  modes = {} if is_training is None else {'is_training': is_training}
   with (
     tf.compat.v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as opened,
-    slim.arg_scope([layers.batch_norm, layers.dropout], is_training=is_training),
+    slim.arg_scope([layers.batch_norm, layers.dropout], **modes),
   ):
     yield opened
 
@@ -78,41 +95,64 @@ def run_body(
   net, stride = images, 1
   for unit in rows:
     dilate = max_stride is not None and stride * unit.reduction > max_stride
-    net = run_unit(net, unit, variant._replace(strided=not dilate))
+    net = run_unit(net, unit, variant._replace(strided=not dilate), end_points)
     if dilate:
       variant = variant._replace(rate=variant.rate * unit.reduction)
     else:
       stride *= unit.reduction
-    if unit.end_point is not None:
-      end_points[unit.end_point] = net
+    end_points |= dict.fromkeys(unit.end_points, net)
   return net, end_points
 
 
-def run_unit(net: tf.Tensor, unit: Unit, variant: Variant) -> tf.Tensor:
-  """Builds one row."""
+def run_unit(net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints) -> tf.Tensor:
+  """Builds one row; adds what is kept of its cells to `end_points`."""
   if unit.join == 'none':
-    return _run_branch(net, unit.branches[0], variant)
+    return _run_branch(net, unit.branches[0], variant, end_points)
   with tf.compat.v1.variable_scope(unit.scope):
-    return run_branches(net, unit, variant)
+    return run_branches(net, unit, variant, end_points)
 
 
-def run_branches(net: tf.Tensor, unit: Unit, variant: Variant) -> tf.Tensor:
+def run_branches(
+  inputs: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints | None = None
+) -> tf.Tensor:
   """Builds the branches of a unit, and joins them, in the variable scope that is open."""
+  end_points = {} if end_points is None else end_points
+  net, short_cut = inputs, inputs
+  if unit.preact:
+    net = run_cell(net, unit.preact, variant)
+  if unit.short_cut:
+    source = net if unit.short_cut.op == CONV else inputs
+    short_cut = _run_step(source, (unit.short_cut,), variant, end_points)
   outputs = []
   for branch in unit.branches:
-    with tf.compat.v1.variable_scope(branch.scope):
-      outputs.append(_run_branch(net, branch, variant))
-  mixed = tf.concat(outputs, axis=3)
-  return _add_residual(net, mixed, unit, variant) if unit.join == 'add' else mixed
+    with tf.compat.v1.variable_scope(branch.scope) if branch.scope else contextlib.nullcontext():
+      outputs.append(_run_branch(net, branch, variant, end_points))
+  mixed = _concat(outputs)
+  return _add_residual(short_cut, mixed, unit, variant) if unit.join == 'add' else mixed
 
 
-def _run_branch(net: tf.Tensor, branch: Branch, variant: Variant) -> tf.Tensor:
+def _concat(outputs: list[tf.Tensor]) -> tf.Tensor:
+  return outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=3)
+
+
+def _run_branch(
+  net: tf.Tensor, branch: Branch, variant: Variant, end_points: EndPoints
+) -> tf.Tensor:
   if _is_pooled_projection(branch):
     return _run_pooled_projection(net, branch, variant)
   for step in branch.steps:
-    outputs = [run_cell(net, cell, variant) for cell in step]
-    net = outputs[0] if len(step) == 1 else tf.concat(outputs, axis=3)
+    net = _run_step(net, step, variant, end_points)
   return net
+
+
+def _run_step(
+  net: tf.Tensor, step: Sequence[Cell], variant: Variant, end_points: EndPoints
+) -> tf.Tensor:
+  outputs = [run_cell(net, cell, variant) for cell in step]
+  end_points |= {
+    cell.end_point: output for cell, output in zip(step, outputs, strict=True) if cell.end_point
+  }
+  return _concat(outputs)
 
 
 def _is_pooled_projection(branch: Branch) -> bool:
@@ -128,55 +168,137 @@ def _run_pooled_projection(net: tf.Tensor, branch: Branch, variant: Variant) -> 
   """
   pool, projection = branch.cells
   with tf.name_scope(pool.scope) as pool_scope:  # where it would be if it came first
-    pool_fn = functools.partial(_run_pool, cell=pool, scope=pool_scope, variant=variant)
-  depth = variant.depth(projection.depth)
-  return layers.conv2d(net, depth, 1, rate=variant.rate, pool_fn=pool_fn, scope=projection.scope)
+    pool_fn = functools.partial(_run_pool, cell=pool, variant=variant, scope=pool_scope)
+  return _run_conv(net, projection, variant, pool_fn=pool_fn)
 
 
 def run_cell(net: tf.Tensor, cell: Cell, variant: Variant) -> tf.Tensor:
-  """Builds a convolution or a pooling."""
-  if cell.op != CONV:
-    return _run_pool(net, cell, cell.scope, variant)
+  """Builds a convolution, a pooling or a batch norm."""
+  return _RUN[cell.op](net, cell, variant)
+
+
+def _run_conv(net: tf.Tensor, cell: Cell, variant: Variant, **kwargs: Any) -> tf.Tensor:
+  net, padding = _pad(net, cell, variant)
   return layers.conv2d(
     net,
     variant.depth(cell.depth),
     cell.kernel,
-    cell.stride if variant.strided else 1,
-    _padding(cell, variant),
-    rate=variant.rate,
+    stride=_stride(cell, variant),
+    padding=padding,
+    rate=variant.rate if cell.kernel != (1, 1) else 1,  # a window of one pixel has no holes
     scope=cell.scope,
+    **_own_arguments(cell),
+    **kwargs,
   )
 
 
-def _padding(cell: Cell, variant: Variant) -> str:
-  return variant.valid_padding if cell.padding == 'VALID' else 'SAME'
+def _run_separable_conv(net: tf.Tensor, cell: Cell, variant: Variant) -> tf.Tensor:
+  net, padding = _pad(net, cell, variant)
+  depth = variant.depth(cell.depth)
+  return layers.separable_conv2d(
+    net,
+    depth,
+    cell.kernel,
+    depthwise_multiplier(depth),
+    stride=_stride(cell, variant),
+    padding=padding,
+    rate=variant.rate,
+    scope=cell.scope,
+    **_own_arguments(cell),
+  )
 
 
-def _run_pool(net: tf.Tensor, cell: Cell, scope: str, variant: Variant) -> tf.Tensor:
+def _own_arguments(cell: Cell) -> dict[str, Any]:
+  """What a cell says that the arg scope says otherwise."""
+  arguments: dict[str, Any] = {} if cell.norm else {'normalizer_fn': None}
+  if not cell.activate:
+    arguments['activation_fn'] = None
+  if cell.stddev is not None:
+    arguments['weights_initializer'] = tf.compat.v1.truncated_normal_initializer(0.0, cell.stddev)
+  return arguments
+
+
+def _run_batch_norm(net: tf.Tensor, cell: Cell, variant: Variant) -> tf.Tensor:
+  del variant
+  activation_fn = tf.nn.relu if cell.activate else None
+  return layers.batch_norm(net, activation_fn=activation_fn, scope=cell.scope)
+
+
+def _run_pool(net: tf.Tensor, cell: Cell, variant: Variant, scope: str | None = None) -> tf.Tensor:
+  stride = _stride(cell, variant)
+  if stride == 1 and cell.kernel == (1, 1):
+    return net
+  net, padding = _pad(net, cell, variant)
   pool = layers.max_pool2d if cell.op == MAX_POOL else layers.avg_pool2d
+  # By keyword: arg scopes around, as slim's for ResNets, may have another padding.
   return pool(
     net,
     cell.kernel,
-    cell.stride if variant.strided else 1,
-    _padding(cell, variant),
+    stride=stride,
+    padding=padding,
     rate=variant.rate,
-    scope=scope,
+    scope=scope or cell.scope,
   )
 
 
-def _add_residual(net: tf.Tensor, mixed: tf.Tensor, unit: Unit, variant: Variant) -> tf.Tensor:
-  """The tail of every residual block: a linear 1 x 1 convolution without batch norm, scaled."""
-  residual = layers.conv2d(
-    mixed,
-    net.shape[3],
-    1,
-    normalizer_fn=None,
-    activation_fn=None,
-    scope=unit.projection.rpartition('/')[2],
-    scale=unit.scale,  # of the weights: fewer than activations, and then TensorFlow fuses the sum
-  )
+_RUN: dict[str, Callable[[tf.Tensor, Cell, Variant], tf.Tensor]] = {
+  CONV: _run_conv,
+  SEPARABLE: _run_separable_conv,
+  MAX_POOL: _run_pool,
+  AVG_POOL: _run_pool,
+  BATCH_NORM: _run_batch_norm,
+}
+
+
+def _stride(cell: Cell, variant: Variant) -> int:
+  return cell.stride if variant.strided else 1
+
+
+def _pad(net: tf.Tensor, cell: Cell, variant: Variant) -> tuple[tf.Tensor, str]:
+  """What goes into a layer, and the padding that TensorFlow knows."""
+  if cell.padding in ('SAME', 'VALID'):
+    return net, variant.valid_padding if cell.padding == 'VALID' else 'SAME'
+  if _stride(cell, variant) == 1:
+    return net, 'SAME'
+  if cell.padding == CEIL:
+    sides = zip(spatial_size(net), tf.unstack(tf.shape(net)[1:3]), cell.kernel, strict=True)
+    around = [
+      (0, _lack(static if static is not None else dynamic, kernel, cell.stride))
+      for static, dynamic, kernel in sides
+    ]
+  else:
+    around = [((kernel - 1) // 2, kernel // 2) for kernel in cell.kernel]
+  outside = net.dtype.min if cell.op == MAX_POOL and cell.padding != ZEROS else 0
+  return tf.pad(net, ((0, 0), *around, (0, 0)), constant_values=outside), 'VALID'
+
+
+def _lack(side: int | tf.Tensor, kernel: int, stride: int) -> int | tf.Tensor:
+  """Pixels that the last window of a side lacks."""
+  lack = (kernel - side) % stride
+  return tf.maximum(kernel - side, lack) if tf.is_tensor(side) else max(kernel - side, lack)
+
+
+def _add_residual(
+  short_cut: tf.Tensor, mixed: tf.Tensor, unit: Unit, variant: Variant
+) -> tf.Tensor:
+  """The tail of every residual block: a linear 1 x 1 convolution without batch norm, scaled.
+
+  ResNet's units have no convolution there.
+  """
+  if unit.projection:
+    residual = layers.conv2d(
+      mixed,
+      short_cut.shape[3],
+      1,
+      normalizer_fn=None,
+      activation_fn=None,
+      scope=unit.projection.rpartition('/')[2],
+      scale=unit.scale,  # of the weights: fewer than activations, and then TensorFlow fuses the sum
+    )
+  else:
+    residual = mixed if unit.scale == 1 else unit.scale * mixed
   activation_fn = variant.activation_fn if unit.activate else None
   if activation_fn is tf.nn.relu6:
     residual = tf.clip_by_value(residual, -6.0, 6.0)  # for slim's quantized variant
-  net += residual
+  net = short_cut + residual
   return activation_fn(net) if activation_fn else net

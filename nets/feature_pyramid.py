@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from . import checkpoints, geometry, layers, slim
+from .blocks import move_strides_behind
 from .build import run_body
 from .model import NetModule
 from .net import ArgScope, Net
@@ -55,19 +56,20 @@ class FeaturePyramid(NetModule):
   ):
     if output_stride not in OUTPUT_STRIDES:
       raise ValueError(f'output_stride is {output_stride}; choose 8, 16 or 32')
-    levels = geometry.levels(net.body, output_stride)
+    body, variant = net.vary(**kwargs)
+    body = move_strides_behind(body)  # so that all of a block has the block's stride
+    levels = geometry.levels(body, output_stride)
     self.strides = tuple(sorted(set(levels if strides is None else strides)))
     if not self.strides or not set(self.strides) <= set(levels):
       raise ValueError(
         f'strides are {self.strides}; choose among {", ".join(map(str, levels))}'
         + (f' with output_stride={output_stride}' if output_stride < 32 else '')
       )
-    rows = net.body[: levels[self.strides[-1]].row + 1]
+    rows = body[: levels[self.strides[-1]].row + 1]
     # A row that is no end point of slim's can be the last of its stride: Inception-ResNet-v2's
     # end point of stride 8 is before its ten residual blocks.
     rows = tuple(unit._replace(end_point=unit.scope) for unit in rows)
     names = {stride: rows[levels[stride].row].scope for stride in self.strides}
-    variant = net.make_variant(**kwargs)
     if align_feature_maps:
       variant = variant._replace(valid_padding='SAME')
 
@@ -87,7 +89,8 @@ class FeaturePyramid(NetModule):
       name=net.name,
     )
     self._scope = net.scope
-    self._offsets = None if align_feature_maps else [levels[s].offset for s in self.strides]
+    is_fixed = not align_feature_maps and geometry.is_fixed(rows)
+    self._offsets = [levels[s].offset for s in self.strides] if is_fixed else None
 
   def __call__(self, images: tf.Tensor, training: bool | tf.Tensor = False) -> dict[int, tf.Tensor]:
     """{stride: [N, h, w, channels[stride]]} in the type of the images.
@@ -114,10 +117,14 @@ class FeaturePyramid(NetModule):
     """{stride: the pixel, counted from 0, around which the first feature lies, in both directions}.
 
     Raises:
-      ValueError: with `align_feature_maps` that depends on the size of the image.
+      ValueError: that depends on the size of the image, as with `align_feature_maps`, and in nets
+        whose strided layers have padding SAME: slim's ResNets, Inception-v1 and -v2.
     """
     if self._offsets is None:
-      raise ValueError('With align_feature_maps the places of features depend on the image size')
+      raise ValueError(
+        'With padding SAME in strided layers (align_feature_maps, or such a net) the places of '
+        'features depend on the image size'
+      )
     return dict(zip(self.strides, self._offsets, strict=True))
 
   def restore(self, path: str, **kwargs: Any) -> checkpoints.Restored:

@@ -33,11 +33,15 @@ def without_batch_norm(arg_scope: dict[str, Any]) -> dict[str, Any]:
     return scope
 
 
+def batch_norm_parameters(arg_scope: dict[str, Any]) -> dict[str, Any]:
+  """The arguments of the batch norm of a convolution in this arg scope."""
+  of_conv = arg_scope.get(slim.key_of(layers.conv2d), {}).get('normalizer_params') or {}
+  return arg_scope.get(slim.key_of(layers.batch_norm), {}) | of_conv
+
+
 def epsilon_of(arg_scope: dict[str, Any]) -> float:
   """What batch norm adds to the variance in this arg scope."""
-  of_conv = arg_scope.get(slim.key_of(layers.conv2d), {}).get('normalizer_params') or {}
-  of_batch_norm = arg_scope.get(slim.key_of(layers.batch_norm), {})
-  return of_conv.get('epsilon', of_batch_norm.get('epsilon', 0.001))
+  return batch_norm_parameters(arg_scope).get('epsilon', 0.001)
 
 
 def fold(variables: Mapping[str, tf.Variable], epsilon: float) -> dict[str, tf.Tensor]:

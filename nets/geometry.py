@@ -50,11 +50,10 @@ class Level(NamedTuple):
 
 
 def levels(body: Body, max_stride: int | None = None) -> dict[int, Level]:
-  """The last output at each stride: {2: ..., 4: ..., 8: ..., 16: ..., 32: ...} for the four nets.
+  """The last output at each stride: {2: ..., 4: ..., 8: ..., 16: ..., 32: ...} for most nets.
 
   Larger strides than `max_stride` are not there: see `build.run_body`. Feature i of a level lies
-  around pixel `offset + stride * i`, counted from 0, with VALID padding: with SAME that depends on
-  the size of the image.
+  around pixel `offset + stride * i`, counted from 0, where `is_fixed`.
   """
   by_stride, stride, rate, offset = {}, 1, 1, 0
   for number, unit in enumerate(body):
@@ -68,6 +67,17 @@ def levels(body: Body, max_stride: int | None = None) -> dict[int, Level]:
   return {stride: level for stride, level in by_stride.items() if stride > 1}
 
 
+def is_fixed(body: Body) -> bool:
+  """Whether features lie at the same pixels of images of any size.
+
+  They do not where a strided layer pads as much as its input lacks: by SAME.
+  """
+  cells = (
+    cell for unit in body for cell in unit.cells if cell.stride > 1 and cell.kernel != (1, 1)
+  )
+  return all(cell.padding != 'SAME' for cell in cells)
+
+
 def rows_to(body: Body, final_endpoint: str | None) -> Body:
   """The rows up to an end point; None is the end.
 
@@ -76,11 +86,11 @@ def rows_to(body: Body, final_endpoint: str | None) -> Body:
   """
   if final_endpoint is None:
     return body
-  names = [unit.end_point for unit in body]
-  if final_endpoint not in names:
-    choices = ', '.join(name for name in names if name)
+  ends = {name: number for number, unit in enumerate(body, 1) for name in unit.end_points}
+  if final_endpoint not in ends:
+    choices = ', '.join(ends)
     raise ValueError(f'Unknown final_endpoint {final_endpoint!r}; choose one of {choices}')
-  return body[: names.index(final_endpoint) + 1]
+  return body[: ends[final_endpoint]]
 
 
 def check_size(images: tf.Tensor, rows: Body) -> None:

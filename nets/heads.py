@@ -14,14 +14,14 @@ import tensorflow as tf
 from absl import logging
 
 from . import layers, slim
-from .blocks import CONV, Cell, Unit, avg_pool, chain, conv
+from .blocks import CONV, SEPARABLE, Cell, Unit, avg_pool, chain, conv
 from .build import EndPoints, Variant, run_cell
 from .geometry import spatial_size
 
 # What `Cell.op` can be in a head besides; FLATTEN makes [C] of [1, 1, C].
 DENSE, DROPOUT, FLATTEN, SOFTMAX = 'Dense', 'Dropout', 'Flatten', 'Softmax'
 
-# Variable scopes and end points, the same in all four nets.
+# Variable scopes and end points, the same in all Inception nets.
 LOGITS, AUX_LOGITS, PREDICTIONS, GLOBAL_POOL = 'Logits', 'AuxLogits', 'Predictions', 'global_pool'
 
 AUX_POOL = 5  # pixels a side: below that an auxiliary head has nothing to pool
@@ -37,7 +37,7 @@ def weighted(units: Sequence[Unit]) -> tuple[str, ...]:
   """Paths of the layers that have weights, in order of building."""
   paths: list[str] = []
   for unit in units:
-    paths += [cell.name for cell in unit.cells if cell.op in (CONV, DENSE)]
+    paths += [cell.name for cell in unit.cells if cell.op in (CONV, SEPARABLE, DENSE)]
     paths += [unit.projection] if unit.projection else []
   return tuple(paths)
 
@@ -157,13 +157,14 @@ class Head(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvolutionHead(Head):
-  """Means over windows, dropout, and logits by a 1 x 1 convolution: Inception-v3's."""
+  """Means over windows, dropout, and logits by a 1 x 1 convolution: Inception-v1's to -v3's."""
 
   window: int  # pixels a side; less where the features are smaller
+  stride: int = 2  # slim's default
   pool: str  # scopes in the scope Logits; '{}x{}' stands for the window
   pooled: str  # the end point of the pooling
   dropout: str
-  features: str  # the end point of what the logits are made of
+  features: str | None = None  # the end point of what the logits are made of
   logits: str
 
   @property
@@ -172,7 +173,7 @@ class ConvolutionHead(Head):
 
   def units(self, height: int | None, width: int | None, num_classes: int) -> tuple[Unit, ...]:
     window = min(height or self.window, self.window), min(width or self.window, self.window)
-    stride = 1 if window == (height, width) else 2
+    stride = 1 if window == (height, width) else self.stride
     pool = avg_pool(window, stride, 'VALID', f'{LOGITS}/{self.pool.format(*window)}')
     drop = cell(DROPOUT, f'{LOGITS}/{self.dropout}')
     logits = conv(num_classes, 1, name=self.logits_path), cell(FLATTEN, f'{LOGITS}/SpatialSqueeze')
@@ -190,12 +191,12 @@ class ConvolutionHead(Head):
     num_classes: int | None,
     is_training: bool | tf.Tensor,
     dropout_keep_prob: float,
-    create_aux_logits: bool,
+    create_aux_logits: bool = False,
     *,
     prediction_fn: Callable[..., tf.Tensor],
     spatial_squeeze: bool,
     global_pool: bool,
-    depth: Callable[[int], int],
+    depth: Callable[[int], int] = int,
   ) -> tuple[tf.Tensor, EndPoints]:
     """Logits, or features where there are no classes, and the end points.
 
@@ -211,18 +212,65 @@ class ConvolutionHead(Head):
         net = tf.reduce_mean(net, (1, 2), keepdims=True, name='GlobalPool')
         end_points[GLOBAL_POOL] = net
       else:
-        # The stride is slim's default, 2.
-        net = layers.avg_pool2d(net, pool.kernel, padding=pool.padding, scope=pool.scope)
+        net = layers.avg_pool2d(
+          net, pool.kernel, stride=self.stride, padding=pool.padding, scope=pool.scope
+        )
         end_points[self.pooled] = net
       if not num_classes:
         return net, end_points
       net = layers.dropout(net, keep_prob=dropout_keep_prob, scope=drop.scope)
-      end_points[self.features] = net
+      if self.features:
+        end_points[self.features] = net
       net = _linear(net, logits)
       if spatial_squeeze:
         net = _squeeze(net, flat, 'the logits: give global_pool=True or spatial_squeeze=False')
     end_points[LOGITS] = net
     end_points[PREDICTIONS] = prediction_fn(net, scope=predictions.scope)
+    return net, end_points
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanHead(Head):
+  """The mean over all places, and logits by a 1 x 1 convolution: slim's ResNets'."""
+
+  scope: str  # the net's: end points begin with it
+  logits_path = 'logits'
+
+  def units(self, height: int | None, width: int | None, num_classes: int) -> tuple[Unit, ...]:
+    pool = avg_pool((height or 1, width or 1), padding='VALID', name='pool5')
+    return (
+      chain(pool.name, [pool], GLOBAL_POOL),
+      chain('logits', [conv(num_classes, 1, name='logits')], f'{self.scope}/logits'),
+      chain('SpatialSqueeze', [cell(FLATTEN, 'SpatialSqueeze')], f'{self.scope}/spatial_squeeze'),
+      chain('predictions', [cell(SOFTMAX, 'predictions')], 'predictions'),
+    )
+
+  def build(
+    self,
+    net: tf.Tensor,
+    end_points: EndPoints,
+    num_classes: int | None,
+    *,
+    global_pool: bool,
+    spatial_squeeze: bool,
+  ) -> tuple[tf.Tensor, EndPoints]:
+    """Logits, or features where there are no classes, and the end points.
+
+    See `resnet_v1.resnet_v1` for the arguments.
+    """
+    units = self.units(None, None, num_classes or 0)
+    (pool,), (logits,), (flat,), (predictions,) = (unit.cells for unit in units)
+    if global_pool:
+      net = tf.reduce_mean(tf.cast(net, tf.float32), (1, 2), keepdims=True, name=pool.scope)
+      end_points[GLOBAL_POOL] = net
+    if not num_classes:
+      return net, end_points
+    net = _linear(tf.cast(net, tf.float32), logits)
+    end_points[units[1].end_points[0]] = net
+    if spatial_squeeze:
+      net = _squeeze(net, flat, 'the logits: give global_pool=True or spatial_squeeze=False')
+      end_points[units[2].end_points[0]] = net
+    end_points[predictions.name] = layers.softmax(net, scope=predictions.scope)
     return net, end_points
 
 

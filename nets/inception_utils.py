@@ -1,4 +1,4 @@
-"""The arg scopes of the four nets."""
+"""The arg scopes of the Inception nets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def inception_arg_scope(
   batch_norm_updates_collections: str | None = tf.compat.v1.GraphKeys.UPDATE_OPS,
   batch_norm_scale: bool = False,
 ) -> ArgScope:
-  """The default arguments of the layers of Inception-v3 and -v4, as slim's.
+  """The default arguments of the layers of Inception-v1 to -v4, as slim's.
 
   Args:
     weight_decay: factor of the L2 loss of convolution and fully connected weights.

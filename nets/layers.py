@@ -36,7 +36,7 @@ from .layer_support import (
 
 __all__ = [
   'avg_pool2d', 'batch_norm', 'conv2d', 'dropout', 'flatten', 'fully_connected', 'max_pool2d',
-  'softmax',
+  'separable_conv2d', 'softmax',
 ]  # fmt: skip
 
 _XAVIER = slim.xavier_initializer()
@@ -124,6 +124,93 @@ def conv2d(
       shape = (num_outputs,)
       biases = variable('biases', shape, biases_initializer, regularizer=biases_regularizer)
       outputs = add_biases(outputs, tf.cast(_scaled(biases, scale), inputs.dtype), data_format)
+    if activation_fn is not None:
+      outputs = activation_fn(outputs)
+    return collect(outputs, outputs_collections, sc.name)
+
+
+@slim.layer
+def separable_conv2d(
+  inputs: tf.Tensor,
+  num_outputs: int,
+  kernel_size: int | Sequence[int],
+  depth_multiplier: int = 1,
+  stride: int | Sequence[int] = 1,
+  padding: str = 'SAME',
+  data_format: str | None = None,
+  rate: int | Sequence[int] = 1,
+  activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+  normalizer_fn: Callable[..., tf.Tensor] | None = None,
+  normalizer_params: dict[str, Any] | None = None,
+  weights_initializer: Initializer = _XAVIER,
+  pointwise_initializer: Initializer | None = None,
+  weights_regularizer: Regularizer | None = None,
+  pointwise_regularizer: Regularizer | None = None,
+  biases_initializer: Initializer | None = ZEROS,
+  biases_regularizer: Regularizer | None = None,
+  reuse: bool | None = None,
+  variables_collections: Collections | dict[str, Collections] = None,
+  outputs_collections: Collections = None,
+  trainable: bool = True,
+  scope: str | None = None,
+) -> tf.Tensor:
+  """A convolution of each channel alone, then a 1 x 1 convolution; the rest as of `conv2d`.
+
+  Args:
+    inputs: [N, H, W, C].
+    num_outputs: the number of filters of the 1 x 1 convolution.
+    kernel_size: of the former: one number, or height and width.
+    depth_multiplier: how many filters of the former each channel has.
+    data_format: 'NHWC' alone.
+    pointwise_initializer: of the 1 x 1 weights; None is `weights_initializer`.
+    pointwise_regularizer: of the 1 x 1 weights, None is `weights_regularizer`.
+    scope: the variable scope: `scope/depthwise_weights` [h, w, C, depth_multiplier],
+      `scope/pointwise_weights` [1, 1, C * depth_multiplier, num_outputs], then as of `conv2d`.
+
+  Returns:
+    [N, h, w, num_outputs], the type of `inputs`.
+
+  Raises:
+    ValueError: stride and rate both differ from 1, the channels are unknown, or `data_format`.
+  """
+  inputs = tf.convert_to_tensor(inputs)
+  kernel, stride, rate = pair(kernel_size), pair(stride), pair(rate)
+  if check_data_format(data_format) != 'NHWC':
+    raise ValueError("separable_conv2d takes data_format 'NHWC' alone")
+  if stride != (1, 1) and rate != (1, 1):
+    raise ValueError(f'stride {stride} and rate {rate} cannot both differ from 1')
+  with tf.compat.v1.variable_scope(scope, 'SeparableConv2d', [inputs], reuse=reuse) as sc:
+    variable = functools.partial(
+      model_variable, variables_collections=variables_collections, trainable=trainable
+    )
+    channels = channels_of(inputs, 'NHWC')
+    depthwise = variable(
+      'depthwise_weights',
+      (*kernel, channels, depth_multiplier),
+      weights_initializer,
+      regularizer=weights_regularizer,
+    )
+    pointwise = variable(
+      'pointwise_weights',
+      (1, 1, channels * depth_multiplier, num_outputs),
+      pointwise_initializer or weights_initializer,
+      regularizer=pointwise_regularizer or weights_regularizer,
+    )
+    outputs = tf.nn.separable_conv2d(
+      inputs,
+      tf.cast(depthwise, inputs.dtype),
+      tf.cast(pointwise, inputs.dtype),
+      strides=(1, *stride, 1),
+      padding=padding,
+      dilations=rate,
+    )
+    if normalizer_fn is not None:
+      outputs = _normalize(outputs, normalizer_fn, normalizer_params)
+    elif biases_initializer is not None:
+      biases = variable(
+        'biases', (num_outputs,), biases_initializer, regularizer=biases_regularizer
+      )
+      outputs = add_biases(outputs, tf.cast(biases, inputs.dtype), 'NHWC')
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     return collect(outputs, outputs_collections, sc.name)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .blocks import Unit
+from .blocks import SEPARABLE, Body, Unit
 from .build import Variant
+from .folding import batch_norm_parameters
 from .heads import Head, weighted
 
 ArgScope = dict[str, Any]
@@ -30,9 +31,9 @@ class Paper(NamedTuple):
 
   title: str  # of the net, for people
   reference: str
-  one_crop: Errors  # 48,238 images: without the 1,762 of the exclude list
-  crops_12: Errors  # 50,000 images
-  crops_144: Errors  # 50,000 images
+  one_crop: Errors | None = None  # 48,238 images: without the 1,762 of the exclude list
+  crops_12: Errors | None = None  # 50,000 images
+  crops_144: Errors | None = None  # 50,000 images
   source: str = 'arXiv:1602.07261, tables 2 to 4'  # of the errors
 
 
@@ -47,10 +48,11 @@ class Net:
     head: what follows.
     arg_scope: makes the arg scope of its layers; takes `weight_decay` and `batch_norm_decay`.
     network_fn: builds body and head; slim's signature.
-    default_image_size: pixels a side; becomes slim's attribute of `network_fn` too.
+    default_image_size: pixels a side; becomes slim's attribute of `network_fn`, if it has none.
     num_classes: the number of logits where nobody says another.
     preprocessing: what images it is for, a name of `preprocessing_factory`.
-    make_variant: of those arguments of the body's function that change the body.
+    make_variant: of those arguments of the body's function that change how rows are built.
+    make_body: of those that change the rows; None: there are none.
     paper: where it comes from.
   """
 
@@ -64,10 +66,25 @@ class Net:
   num_classes: int = 1001
   preprocessing: str = 'inception'
   make_variant: Callable[..., Variant] = lambda: Variant()
+  make_body: Callable[..., Body] | None = None
   paper: Paper | None = None
 
   def __post_init__(self):
-    vars(self.network_fn)['default_image_size'] = self.default_image_size
+    vars(self.network_fn).setdefault('default_image_size', self.default_image_size)
+
+  def vary(self, **arguments: Any) -> tuple[Body, Variant]:
+    """Its rows and how they are built, with arguments of the body's function."""
+    if self.make_body is None:
+      return self.body, self.make_variant(**arguments)
+    of_variant = set(inspect.signature(self.make_variant).parameters)
+    variant = {name: value for name, value in arguments.items() if name in of_variant}
+    rest = {name: value for name, value in arguments.items() if name not in of_variant}
+    return self.make_body(**rest), self.make_variant(**variant)
+
+  @functools.cached_property
+  def has_gamma(self) -> bool:
+    """Whether its batch norm scales, with the registry's arg scope."""
+    return bool(batch_norm_parameters(self.arg_scope()).get('scale'))
 
   @property
   def head_scopes(self) -> tuple[str, ...]:
@@ -82,7 +99,8 @@ class Net:
   @property
   def first_weights(self) -> str:
     """The name of the weights that see the image, [3, 3, channels, 32]."""
-    return f'{self.scope}/{self.body[0].scope}/weights'
+    leaf = 'depthwise_weights' if self.body[0].cells[0].op == SEPARABLE else 'weights'
+    return f'{self.scope}/{self.body[0].scope}/{leaf}'
 
   @property
   def weighted(self) -> dict[str, tuple[str, ...]]:

@@ -12,8 +12,13 @@ from . import (
   inception_resnet_v1,
   inception_resnet_v2,
   inception_utils,
+  inception_v1,
+  inception_v2,
   inception_v3,
   inception_v4,
+  resnet_v1,
+  resnet_v1_5,
+  resnet_v2,
   slim,
 )
 from .feature_pyramid import FeaturePyramid
@@ -40,10 +45,14 @@ def register(net: Net) -> Net:
   return net
 
 
+register(inception_v1.NET)
+register(inception_v2.NET)
 register(inception_v3.NET)
 register(inception_v4.NET)
 register(inception_resnet_v1.NET)
 register(inception_resnet_v2.NET)
+for _net in (*resnet_v1.NETS, *resnet_v1_5.NETS, *resnet_v2.NETS):
+  register(_net)
 
 
 def get_net(name: str) -> Net:

@@ -1,9 +1,10 @@
 """Variables and outputs of the original code, and the weights and images that they belong to.
 
-tests/data/golden/<net>.json lists variables and end points of the original at 2 x 299 x 299 x 3;
-<net>_golden.npz holds its outputs for `weights` and `images` below: `logits`, `ep/AuxLogits`, and
-mean, standard deviation and largest magnitude of every end point under `sum/`. A value depends on
-nothing but the variable's name, its shape and a seed.
+tests/data/golden/<net>.json lists variables and end points of the original at the size of image
+that it names; <net>_golden.npz, which some of the deep ResNets lack, holds its outputs for the
+`weights` and `images` below: `logits`, `ep/AuxLogits`, and mean, standard deviation and largest
+magnitude of every end point under `sum/`. A value depends on nothing but the variable's name, its
+shape and a seed.
 """
 
 import json
@@ -15,19 +16,31 @@ import pytest
 
 DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
 NAMES = ('inception_v3', 'inception_v4', 'inception_resnet_v1', 'inception_resnet_v2')
+DEEP = ('resnet_v1_101', 'resnet_v1_152', 'resnet_v1_200',
+        'resnet_v2_101', 'resnet_v2_152', 'resnet_v2_200')  # fmt: skip
+# Nets at 224 x 224.
+SMALLER = ('inception_v1', 'inception_v2', 'resnet_v1_50', 'resnet_v2_50', *DEEP)
+ALL = (*NAMES, *SMALLER)
+ALL_OR_SLOW = tuple(
+  pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in ALL
+)
 # Where the code is the same for all: the first net, and in ./run test --all the others.
 FIRST_OR_SLOW = (NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]))
 # facenet's net, which the golden of Inception-ResNet-v1 is of, ends in an embedding.
 ARGUMENTS = {
   name: {'num_classes': None, 'bottleneck_layer_size': 128}
   if name == 'inception_resnet_v1'
-  else {'num_classes': 1001}
-  for name in NAMES
+  else {'num_classes': 1000 if name.startswith('resnet_v1') else 1001}
+  for name in ALL
 }
 
 
 def reference(name: str) -> dict:
   return json.loads((DATA / f'{name}.json').read_text())
+
+
+def has_outputs(name: str) -> bool:
+  return (DATA / f'{name}_golden.npz').exists()
 
 
 def outputs(name: str) -> dict[str, np.ndarray]:

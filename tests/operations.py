@@ -7,6 +7,10 @@ import tensorflow as tf
 # Operation -> a tensor with one element for each dot product, and the length of these.
 _DOT_PRODUCTS: dict[str, Callable[[tf.Operation], tuple[tf.Tensor, int | None]]] = {
   'Conv2D': lambda op: (op.outputs[0], _window(op.inputs[1])),
+  'DepthwiseConv2dNative': lambda op: (
+    op.outputs[0],
+    op.inputs[1].shape[:2].num_elements(),
+  ),
   'Conv2DBackpropInput': lambda op: (op.inputs[2], _window(op.inputs[1])),
   'Conv2DBackpropFilter': lambda op: (op.inputs[2], _window(op.outputs[0])),
   'MatMul': lambda op: (op.outputs[0], op.inputs[0].shape[0 if op.get_attr('transpose_a') else 1]),

@@ -78,7 +78,7 @@ def _net_rows() -> list[tuple[str, ...]]:
     cells = [''] * 4
     if paper:
       errors = paper.one_crop, paper.crops_12, paper.crops_144
-      cells = [paper.reference, *(f'{top_1} / {top_5}' for top_1, top_5 in errors)]
+      cells = [paper.reference, *(f'{e.top_1} / {e.top_5}' if e else '' for e in errors)]
     rows.append((name, str(net.image_size), *counts, *cells))
   return rows
 

@@ -37,7 +37,9 @@ class ShowConfig:
   image_size: int | None = flags.field(
     None, "Height and width of the image in pixels; the net's own by default.", at_least=1
   )
-  num_classes: int = flags.field(1001, 'Number of logits.', at_least=1)
+  num_classes: int | None = flags.field(
+    None, "Number of logits; the net's own by default.", at_least=1
+  )
   depth_multiplier: float = flags.field(
     1.0, 'Factor of the number of filters (inception_v3).', above=0
   )

@@ -1,7 +1,7 @@
 """One block of a net as shapes around the axis that the net flows along (y = 0).
 
 Branches lie under each other and flow to the right, into a concatenation where there are several; a
-residual block has its short cut above them.
+residual block has its short cut above them, and what both begin with before the fork.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,8 @@ WIRE = '#78909c'
 # Kind of layer -> fill and rim.
 COLORS = {
   summary.CONVOLUTION: ('#ffd180', '#e09a2b'),
+  summary.SEPARABLE_CONVOLUTION: ('#ffe7b8', '#e09a2b'),
+  summary.NORM: ('#b2dfdb', '#4f9d95'),
   summary.MAX_POOL: ('#a5d6a7', '#559e59'),
   summary.AVG_POOL: ('#90caf9', '#3f87c4'),
   summary.CONCAT: ('#ef8a80', '#c4483c'),
@@ -103,7 +105,12 @@ def _branched(block: Block, canvas: _Canvas) -> Part:
   pitch = height + style.row_gap
   rows = [max(len(step) for step in branch) for branch in block.branches]
   half = (sum(rows) * pitch - style.row_gap) / 2
-  bus = style.column_gap * 0.6
+  above = half + style.row_gap + 3  # where the short cut is
+  early = style.column_gap * 0.4  # where the short cut of what comes before `preact` begins
+  inlet = 0.0
+  for layer in block.preact:
+    inlet = canvas.box(layer, canvas.gap(inlet), 0)
+  bus = inlet + style.column_gap * 0.6
   ends, ys = [], []
   top = -half
   for branch, number in zip(block.branches, rows, strict=True):
@@ -119,19 +126,36 @@ def _branched(block: Block, canvas: _Canvas) -> Part:
     ends += outlets
     ys.append(y)
     top += number * pitch
-  join = max(x for x, _ in ends) + style.column_gap
-  for x, y in ends:
-    canvas.wire((x, y), (join, y))
-  concat, *residual = block.tail
-  canvas.boxes.append(_rectangle(concat, join, -half, style.concat, 2 * half))
-  x, above = join + style.concat, half
-  if residual:
-    above = half + style.row_gap + 3
-    x = _residual(residual, x, bus, above, canvas)
-    ys.append(-above)
-  canvas.wire((0, 0), (bus, 0))
+  x = max(x for x, _ in ends)
+  tail = list(block.tail)
+  if tail[0].kind == summary.CONCAT:
+    x += style.column_gap
+    for end in ends:
+      canvas.wire(end, (x, end[1]))
+    canvas.boxes.append(_rectangle(tail.pop(0), x, -half, style.concat, 2 * half))
+    x += style.concat
+  if tail:
+    *linear, total = tail
+    for layer in linear:
+      x = canvas.box(layer, canvas.gap(x), 0)
+    # The input forks off before the pre-activation, unless a convolution takes it from there.
+    is_after = not block.preact or any(
+      layer.kind == summary.CONVOLUTION for layer in block.short_cut
+    )
+    fork = bus if is_after else early
+    if block.short_cut:
+      above += height / 2
+    shows_scale = bool(linear) or total.scale != 1
+    x = canvas.gap(x)
+    x = _residual(total, block.short_cut, x, fork, above, canvas, shows_scale=shows_scale)
+    if is_after:
+      ys.append(-above)
+    else:
+      canvas.wire((fork, 0), (fork, -above))
+    above += height / 2 if block.short_cut else 0
+  canvas.wire((inlet, 0), (bus, 0))
   canvas.wire((bus, min(ys)), (bus, max(ys)))
-  return Part(x, above, half, (*canvas.wires, *canvas.boxes))
+  return Part(x, above if tail else half, half, (*canvas.wires, *canvas.boxes))
 
 
 def _step(step: Step, inlet: Point, x: float, pitch: float, canvas: _Canvas) -> list[Point]:
@@ -156,10 +180,17 @@ def _join(outlets: list[Point], x: float, y: float, canvas: _Canvas) -> float:
   return end
 
 
-def _residual(layers: list[Layer], x: float, bus: float, above: float, canvas: _Canvas) -> float:
-  """The 1 x 1 convolution and the sum with the short cut; returns where the block ends."""
-  linear, total = layers
-  x = canvas.gap(canvas.box(linear, canvas.gap(x), 0))
+def _residual(
+  total: Layer,
+  short_cut: Step,
+  x: float,
+  fork: float,
+  above: float,
+  canvas: _Canvas,
+  *,
+  shows_scale: bool,
+) -> float:
+  """The sum with the short cut from `fork`; returns where the block ends."""
   diameter, text = canvas.style.box[1] * 0.62, canvas.style.text
   middle, radius = x + diameter / 2, diameter / 2
   arm = radius * 0.55
@@ -167,9 +198,13 @@ def _residual(layers: list[Layer], x: float, bus: float, above: float, canvas: _
     _rectangle(total, x, -radius, diameter, diameter)._replace(radius=radius),
     Line(((middle - arm, 0), (middle + arm, 0)), '#ffffff', 1.4),
     Line(((middle, -arm), (middle, arm)), '#ffffff', 1.4),
-    Text(middle, radius + text * 1.15, f'x {total.scale:g}', text * 0.95, INK),
   ]
-  canvas.wire((bus, -above), (middle, -above), (middle, -radius))
+  if shows_scale:
+    scale = f'x {total.scale:g}'
+    canvas.boxes.append(Text(middle, radius + text * 1.15, scale, text * 0.95, INK))
+  canvas.wire((fork, -above), (middle, -above), (middle, -radius))
+  for layer in short_cut:
+    canvas.box(layer, (fork + middle - canvas.style.box[0]) / 2, -above)
   return x + diameter
 
 
@@ -182,6 +217,8 @@ def _lines(layer: Layer) -> list[str]:
   """What a box says: window, stride, padding; then filters."""
   if layer.kind == summary.DROPOUT:
     return ['dropout']
+  if layer.kind == summary.NORM:
+    return ['norm', 'ReLU']
   if layer.kind in (summary.FULLY_CONNECTED, summary.SOFTMAX):
     return ['softmax' if layer.kind == summary.SOFTMAX else 'full', str(layer.shape[-1])]
   height, width = layer.kernel or layer.shape[:2]
@@ -190,7 +227,7 @@ def _lines(layer: Layer) -> list[str]:
     window += f' /{layer.stride}'
   if layer.padding == 'VALID':
     window += ' V'
-  if layer.kind == summary.CONVOLUTION:
+  if layer.kind in (summary.CONVOLUTION, summary.SEPARABLE_CONVOLUTION):
     return [window, str(layer.shape[-1])]
   return ['max' if layer.kind == summary.MAX_POOL else 'average', window]
 

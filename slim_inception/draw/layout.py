@@ -1,5 +1,6 @@
 """A net as a drawing: its blocks in lines from left to right, as in the nets' announcement."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,11 +66,12 @@ def draw_net(net: Summary, title: str, *, compressed: bool = True) -> Drawing:
   """
   style = COMPRESSED if compressed else FULL
   groups = _groups(net.body, compressed)
+  head = [block for block in net.head if block.layers]
   slots = [_input_slot(net, style)]
   for group in groups:
     holds = any(net.auxiliary_input in block.end_points for block in (group.first, group.last))
     slots.append(_slot(group, style, net.auxiliary if holds else None))
-  slots += [_slot(_Group(block, block, 1), style, None) for block in net.head]
+  slots += [_slot(_Group(block, block, 1), style, None) for block in head]
   lines = _break(slots, style)
   subtitle = _subtitle(net, compressed)
   width = max(
@@ -104,7 +106,13 @@ def _input_slot(net: Summary, style: Style) -> _Slot:
 def _slot(group: _Group, style: Style, auxiliary: Block | None) -> _Slot:
   part = blocks.draw(group.first, style)
   names = [_name(group)]
-  names += [end for end in group.last.end_points if end != group.last.scope.split('/')[-1]]
+  scope = group.last.scope
+  # ResNets' end points are paths, that of a unit its scope's, that of a block another.
+  names += [
+    end.rpartition('/')[2]
+    for end in group.last.end_points
+    if end != scope.split('/')[-1] and not end.endswith(f'/{scope}')
+  ]
   lines = [(name, i == 0) for i, name in enumerate(names)] + [(_product(group.last.shape), False)]
   slot = _Slot(0, *_labelled(part, lines, group.number, style), None)
   if auxiliary is None:
@@ -136,8 +144,13 @@ def _labelled(
 
 
 def _name(group: _Group) -> str:
-  first = group.first.scope.removeprefix('Logits/')
-  return first if group.number == 1 else f'{first} to {group.last.scope.rpartition("_")[2]}'
+  first, last = (_short(block.scope) for block in (group.first, group.last))
+  return first if group.number == 1 else f'{first} to {last.rpartition("_")[2]}'
+
+
+def _short(scope: str) -> str:
+  """'Logits/AvgPool_1a' -> 'AvgPool_1a', 'block1/unit_2/bottleneck_v1' -> 'block1/unit_2'."""
+  return re.sub(r'^Logits/|/bottleneck_v\d$', '', scope)
 
 
 def _product(shape: summary.Shape) -> str:

@@ -12,20 +12,23 @@ DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'
 
 def test_errors_are_those_of_the_page_on_evaluation():
   page = (DOCS / 'evaluation.md').read_text('utf-8')
-  for paper in filter(None, (net.paper for net in nets_factory.NETS.values())):
+  papers = [net.paper for net in nets_factory.NETS.values() if net.paper and net.paper.one_crop]
+  assert len(papers) == 4
+  for paper in papers:
     errors = (paper.one_crop, paper.crops_12, paper.crops_144)
     cells = ' | '.join(f'{top_1} / {top_5}' for top_1, top_5 in errors)
     assert f'| {paper.title} | {cells} |' in page
 
 
 def test_checkpoints_are_whole():
-  assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 15
+  assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 41
   for checkpoint in catalogue.CHECKPOINTS:
     assert checkpoint.net in nets_factory.NETS
     assert checkpoint.source and checkpoint.images and checkpoint.outputs in (1000, 1001, 512)
-    assert (checkpoint.top_1 is None) == (checkpoint.by == 'facenet')
+    is_without_figures = checkpoint.by == 'facenet' or 'adv_imagenet_models' in checkpoint.source
+    assert (checkpoint.top_1 is None) == is_without_figures
     if checkpoint.top_1:
-      assert 77 < checkpoint.top_1 < 81 and 93 < checkpoint.top_5 < 96
+      assert 69 < checkpoint.top_1 < 83 and 89 < checkpoint.top_5 < 97
 
 
 def test_the_page_has_the_tables_as_they_are():
@@ -39,5 +42,7 @@ def test_the_page_has_the_tables_as_they_are():
 def test_json_names_the_sources():
   content = list_command.as_json()
   assert {'name', 'parameters', 'multiply_adds', 'paper'} <= content['nets'][0].keys()
-  assert content['nets'][0]['paper']['one_crop'] == {'top_1': 21.2, 'top_5': 5.6}
+  papers = {net['name']: net['paper'] for net in content['nets']}
+  assert papers['inception_v3']['one_crop'] == {'top_1': 21.2, 'top_5': 5.6}
+  assert papers['resnet_v1_50']['one_crop'] is None
   assert all(checkpoint['source'] for checkpoint in content['checkpoints'])

@@ -102,12 +102,15 @@ def test_table_of_the_test_size_net():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (('inception_v9',), "Unknown net 'inception_v9'; choose one of inception_v3, "),
+    (('inception_v9',), "Unknown net 'inception_v9'; choose one of inception_v1, "),
     (('inception_v4', 74), 'image_size is 74; the smallest that inception_v4 takes is 75'),
     (('inception_v3', 363), 'image_size is 363, too large for inception_v3: AuxLogits would have '),
     (('inception_v3', 299, 0), 'num_classes is 0; expected at least 1'),
     (('inception_v3', 299, 5, 0.0), 'depth_multiplier is 0.0; it must be greater than zero'),
-    (('inception_v4', 299, 5, 0.5), 'inception_v4 has no depth_multiplier; .*inception_v3 has'),
+    (
+      ('inception_v4', 299, 5, 0.5),
+      'inception_v4 has no depth_multiplier; these nets have: .*inception_v3',
+    ),
   ],
 )
 def test_what_it_refuses(arguments, message):
