@@ -184,6 +184,7 @@ def exhausted(message):
     (OSError(errno.ENOENT, 'No such file or directory', 'a\nb'), errno.ENOENT, None),
     (OSError('all is well'), None, 'all is well'),
     (ValueError(), None, 'ValueError'),
+    (MemoryError(), None, 'not enough memory'),
   ],
 )
 def test_the_cause_of_an_error_and_its_line(error, number, line):

@@ -273,6 +273,23 @@ def test_each_of_several_sources_knows_home(monkeypatch):
     flag.convert('a,gs://b')
 
 
+def test_outputs_of_the_commands():
+  """What `parse` tries before the work begins; the data command locks its folder at once."""
+  assert {each.id for each in ALL if 'OUTPUT' in str(each.values[0].place)} == {
+    'benchmark output_csv',
+    'benchmark output_json',
+    'classify csv',
+    'classify explain',
+    'classify json',
+    'compare output',
+    'convert output',
+    'eval eval_dir',
+    'export output',
+    'show output',
+    'train train_dir',
+  }
+
+
 @dataclasses.dataclass(frozen=True)
 class Outputs:
   """What is written."""

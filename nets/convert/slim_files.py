@@ -3,6 +3,7 @@
 facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside the net's scope.
 """
 
+import errno
 import os
 import shutil
 import tarfile
@@ -171,7 +172,12 @@ def _unpack(path: str | os.PathLike, folder: Path) -> list[str]:
   for name, source in _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path):
     names.append(Path(name).name)
     with source, open(folder / names[-1], 'wb') as target:
-      shutil.copyfileobj(source, target, 1 << 20)
+      try:
+        shutil.copyfileobj(source, target, 1 << 20)
+      except OSError as error:
+        if error.errno != errno.ENOSPC:
+          raise
+        raise OSError(error.errno, error.strerror, target.name) from error
   return names
 
 

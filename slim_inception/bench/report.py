@@ -121,6 +121,7 @@ def append_csv(path: str | os.PathLike, results: Sequence[Result]) -> None:
   mode = results[0]['mode']
   check_csv(path, mode)
   text = io.StringIO()
-  writer = csv.DictWriter(text, csv_header(mode).split(','), lineterminator='\n')
-  writer.writerows(timm_row(result) for result in results)
+  writer = csv.writer(text, lineterminator='\n')
+  rows = map(timm_row, results)
+  writer.writerows(files.csv_row(row[name] for name in csv_header(mode).split(',')) for row in rows)
   files.append_text(path, text.getvalue(), header=csv_header(mode) + '\n')

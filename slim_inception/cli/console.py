@@ -43,8 +43,8 @@ def run(
 ) -> NoReturn:
   """Defines and parses the flags of a command, runs its `main` and exits.
 
-  ValueError, OSError and TensorFlow's own errors become `<name>: <message>` on stderr; with
-  `--debug` their traceback is shown. Anything else is a bug and always shows it.
+  ValueError, OSError, MemoryError and TensorFlow's own errors become `<name>: <message>` on stderr;
+  with `--debug` their traceback is shown. Anything else is a bug and always shows it.
 
   Args:
     command: the module.
@@ -148,7 +148,7 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
 def _users_errors() -> tuple[type[Exception], ...]:
   """What a user can mend; TensorFlow's are among them where the script has imported it."""
   tensorflow = sys.modules.get('tensorflow')
-  return (ValueError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+  return (ValueError, OSError, MemoryError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 
 def show(program: str, text: str) -> NoReturn:
@@ -190,5 +190,6 @@ def one_line(error: BaseException | str) -> str:
     return error.strerror
   message = str(getattr(error, 'message', None) or error).strip()
   message = re.sub(r'^\{\{\w+ [^{}]*\}\} ', '', message)  # {{function_node ...}} of TensorFlow
-  lines = message.split('\n') if message else [type(error).__name__]
+  nothing = 'not enough memory' if isinstance(error, MemoryError) else type(error).__name__
+  lines = (message or nothing).split('\n')
   return lines[0].strip()

@@ -38,6 +38,12 @@ def run(script: str, *arguments: str) -> tuple[int, list[str], str]:
     (['--sync_replicas=true'], 2, '--sync_replicas is removed: training is always synchronous'),
     (['--train_dir='], 2, '--train_dir is empty: '),
     (
+      ['--train_dir=x', '--dataset_dir=y', '--data_service=z'],
+      2,
+      '--data_service=z: must be HOST:',
+    ),
+    (['--train_dir=/proc/x', '--dataset_dir=no/such/place'], 1, '--train_dir=/proc/x: /proc: '),
+    (
       ['--train_dir=no/such', '--dataset_dir=no/such/place'],
       1,
       f"dataset_dir '{pathlib.Path.cwd()}/no/such/place' is no folder",
