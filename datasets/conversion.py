@@ -21,6 +21,7 @@ from absl import logging
 
 from . import dataset_info, files, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
+from .progress_bar import ProgressBar
 from .shard_job import Item, ShardJob, ShardReport
 
 REPORT_FILE = 'conversion_report.json'
@@ -292,8 +293,6 @@ def _run(
   lock: FolderLock,
 ) -> list[ShardReport]:
   """Has the jobs done that are not; returns the reports of all, in order."""
-  from tqdm import tqdm  # here: reading records needs no progress bar
-
   reports = {job.name: report for job in jobs if (report := shard_job.finished(job))}
   rest = [job for job in jobs if job.name not in reports]
   if reports and rest:
@@ -304,7 +303,7 @@ def _run(
   else:
     done = runners.run(rest, processes, options.num_processes)
   try:
-    with contextlib.closing(done), tqdm(total=total, unit=' images', disable=None) as bar:
+    with contextlib.closing(done), ProgressBar('Converting', total, 'images') as bar:
       for report in done:
         lock.check()
         reports[report.shard.name] = report

@@ -13,9 +13,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from absl import logging
-
 from . import files
+from .progress_bar import waiting
 
 # Beside the records, and kept: another conversion into the same folder need not download again.
 FOLDER = 'downloads'
@@ -57,9 +56,9 @@ class Download:
     )  # fmt: skip
     receive = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=1 << 18, timeout=timeout)
     pooch.get_logger().setLevel('WARNING')
-    logging.info('Downloading %s to %s', self.url, path.parent)
     try:
-      store.fetch(self.name, downloader=receive)
+      with waiting(f'Downloading {self.url} to {path.parent}'):
+        store.fetch(self.name, downloader=receive)
       path.parent.mkdir(exist_ok=True)
       os.replace(incoming / self.name, path)
     except (OSError, ValueError) as error:

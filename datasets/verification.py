@@ -16,6 +16,7 @@ import google_crc32c
 
 from . import dataset_factory, dataset_info, imagenet, images, records, runners, shards
 from .dataset_info import INFO_FILE, DatasetInfo
+from .progress_bar import ProgressBar
 
 _SYNSET = 'image/class/synset'
 _MOST_PROBLEMS = 20  # of one shard: a shard that is overwritten with noise has thousands
@@ -90,11 +91,10 @@ def _inconsistencies(dataset_dir: str | os.PathLike, info: DatasetInfo) -> Itera
 
 
 def _run(checks: list[_Check], num_processes: int) -> list[_ShardFacts]:
-  from tqdm import tqdm
-
   with runners.pool(min(num_processes, len(checks))) as pool:
     facts = pool.map(_read, checks) if pool else map(_read, checks)
-    return list(tqdm(facts, total=len(checks), unit=' shards', disable=None))
+    with ProgressBar('Verifying', len(checks), 'shards') as bar:
+      return list(bar.track(facts))
 
 
 def _checks(dataset_dir: str | os.PathLike, info: DatasetInfo | None) -> dict[str, list[_Check]]:

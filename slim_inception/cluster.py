@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from absl import logging
 
+from slim_inception.datasets.runners import num_cores
 from slim_inception.flags import host_and_port
 
 # Size of what a worker tells the others of its start: flags and facts as JSON.
@@ -291,6 +292,20 @@ def lost_worker(error: tf.errors.OpError, checkpoint: str | None) -> Exception:
     f'{who} is gone (its own output may say why); start the same command on all workers again '
     f'to go on {last}'
   )
+
+
+def gpus_of(strategy: tf.distribute.Strategy) -> list[str]:
+  """The GPUs that a strategy computes on in this process."""
+  return [device for device in strategy.extended.worker_devices if 'GPU' in device]
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+  """What a strategy computes on in this process: 'CPU (2 cores)', '4 x NVIDIA H100'."""
+  gpus = gpus_of(strategy)
+  if not gpus:
+    return f'CPU ({num_cores()} cores)'
+  details = tf.config.experimental.get_device_details(tf.config.list_physical_devices('GPU')[0])
+  return f'{len(gpus)} x {details.get("device_name", "GPU")}'
 
 
 def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.Strategy:

@@ -6,6 +6,7 @@ from slim_inception.bench import timing
 from slim_inception.bench.common import Result, facts, figures, records, training_config
 from slim_inception.bench.config import Config
 from slim_inception.datasets import dataset_factory
+from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.input.pipeline import InputOptions, Source, record_batches
 from slim_inception.train.augmentation import make_augmentation
 
@@ -20,9 +21,10 @@ def input_rate(config: Config) -> Result:
     threads = config.num_preprocessing_threads
     options = InputOptions(config.side, config.batch_size, num_threads=threads)
     batches = record_batches(source, options)
-    whole = _iterate(batches, config)
+    whole = _iterate(batches, config, 'Measuring the input of training')
     peak_bytes = timing.peak_resident_bytes()
-    plain = _iterate(_decode_alone(dataset, config.batch_size), config)
+    decoded = _decode_alone(dataset, config.batch_size)
+    plain = _iterate(decoded, config, 'Measuring decoding alone')
     return {
       **facts(config, dataset=f'{dataset.name}, {dataset.num_samples} images'),
       'image_bytes': _mean_image_bytes(dataset),
@@ -34,14 +36,16 @@ def input_rate(config: Config) -> Result:
     }
 
 
-def _iterate(batches: tf.data.Dataset, config: Config) -> timing.Times:
+def _iterate(batches: tf.data.Dataset, config: Config, what: str) -> timing.Times:
   iterator = iter(batches)
-  return timing.measure(
-    lambda: next(iterator),
-    lambda batch: batch,
-    warmup_steps=config.warmup_steps,
-    num_rounds=config.rounds,
-  )
+  with ProgressBar(what, config.rounds, 'rounds') as bar:
+    return timing.measure(
+      lambda: next(iterator),
+      lambda batch: batch,
+      warmup_steps=config.warmup_steps,
+      num_rounds=config.rounds,
+      report=bar.update,
+    )
 
 
 def _decode_alone(dataset: dataset_factory.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -8,7 +8,8 @@ import tensorflow as tf
 from slim_inception.bench import roofline, timing
 from slim_inception.bench.common import NUM_CLASSES, Result, facts, figures, training_config
 from slim_inception.bench.config import Config
-from slim_inception.cluster import make_strategy
+from slim_inception.cluster import gpus_of, make_strategy
+from slim_inception.datasets.progress_bar import ProgressBar, waiting
 from slim_inception.input.pipeline import Batch
 from slim_inception.nets import nets_factory, summary
 from slim_inception.train import schedules
@@ -19,6 +20,7 @@ from slim_inception.train.train_step import TrainStep
 from slim_inception.train.trainer import make_model
 
 _IMAGENET = 1281167  # images an epoch, for the schedule
+_WARMING_UP = 'Tracing and compiling the step, and warming up: the first one takes longer'
 
 Measured = tuple[Result, list[timing.Times]]  # ours, and of those that took turns with it
 
@@ -43,11 +45,12 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     schedules.learning_rate(run.schedule, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
   step = TrainStep(strategy, state, run, make_augmentation(run))
-  program = timing.prepare(
-    lambda: step(next(batches), step_number, rate),
-    lambda result: float(result.metrics['loss']),
-    config.warmup_steps,
-  )
+  with waiting(_WARMING_UP):
+    program = timing.prepare(
+      lambda: step(next(batches), step_number, rate),
+      lambda result: float(result.metrics['loss']),
+      config.warmup_steps,
+    )
   return _measured(config, strategy, build_seconds, [program, *beside])
 
 
@@ -88,11 +91,12 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     return tf.cast(images, config.precision)
 
   images = strategy.experimental_distribute_values_from_function(images_of)
-  program = timing.prepare(
-    lambda: step(images),
-    lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
-    config.warmup_steps,
-  )
+  with waiting(_WARMING_UP):
+    program = timing.prepare(
+      lambda: step(images),
+      lambda logits: [x.numpy() for x in strategy.experimental_local_results(logits)],
+      config.warmup_steps,
+    )
   return _measured(config, strategy, build_seconds, [program, *beside])
 
 
@@ -105,7 +109,8 @@ def _measured(
   build_seconds: float,
   programs: Sequence[timing.Program],
 ) -> Measured:
-  times, *others = timing.take_turns(programs, config.rounds)
+  with ProgressBar('Measuring', config.rounds, 'rounds') as bar:
+    times, *others = timing.take_turns(programs, config.rounds, bar.update)
   peak_bytes = _peak_bytes(strategy)  # before anything else needs memory
   replicas = strategy.num_replicas_in_sync
   images = config.batch_size * replicas
@@ -113,7 +118,7 @@ def _measured(
   is_training = config.mode == 'train'
   per_image = net.training_multiply_adds if is_training else net.multiply_adds
   # Logical processors share the machine that the roofline is of, GPUs are one each.
-  devices = replicas if _gpus(strategy) else 1
+  devices = replicas if gpus_of(strategy) else 1
   convolution = roofline.convolution_rate(config.precision) * devices
   achieved = 2 * per_image * images / times.median
   ours = {
@@ -132,14 +137,9 @@ def _measured(
   return ours, others
 
 
-def _gpus(strategy: tf.distribute.Strategy) -> list[str]:
-  devices = strategy.extended.worker_devices
-  return [device for device in devices if 'GPU' in device]
-
-
 def _peak_bytes(strategy: tf.distribute.Strategy) -> int:
   """Of one GPU, the fullest; of the process where there is none."""
-  if gpus := _gpus(strategy):
+  if gpus := gpus_of(strategy):
     names = [f'GPU:{device.rpartition(":")[2]}' for device in gpus]
     return max(tf.config.experimental.get_memory_info(name)['peak'] for name in names)
   return timing.peak_resident_bytes()

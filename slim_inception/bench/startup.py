@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slim_inception.bench.common import Result, facts, gpus, records, training_flags
 from slim_inception.bench.config import Config
+from slim_inception.datasets.progress_bar import ProgressBar
 
 _ROOT = Path(__file__).parents[2]
 _IMPORT = 'from slim_inception.nets import inception, nets_factory'
@@ -16,9 +17,13 @@ _IMPORT = 'from slim_inception.nets import inception, nets_factory'
 
 def startup(config: Config) -> Result:
   """Seconds until the nets are imported, and until the first training step is done."""
-  imports = [_import_seconds() for _ in range(config.rounds)]
-  with records(config, num_images=256, num_distinct=16) as (name, directory):
-    runs = [_first_step_seconds(config, name, directory) for _ in range(config.rounds)]
+  rounds = range(config.rounds)
+  with (
+    records(config, num_images=256, num_distinct=16) as (name, directory),
+    ProgressBar('Measuring', 2 * config.rounds, 'starts') as bar,
+  ):
+    imports = [_import_seconds() for _ in bar.track(rounds)]
+    runs = [_first_step_seconds(config, name, directory) for _ in bar.track(rounds)]
   return {
     **facts(config, num_replicas=config.num_clones or max(1, len(gpus(config)))),
     'import_seconds': sorted(imports),

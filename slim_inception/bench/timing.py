@@ -85,9 +85,20 @@ def prepare(
   return Program(first, steps, lambda: timed(steps))
 
 
-def take_turns(programs: Sequence[Program], num_rounds: int) -> list[Times]:
-  """Rounds of each program, one after the other, so that none has quieter minutes than another."""
-  rounds = undisturbed(lambda: [program.run_round() for program in programs], num_rounds)
+def take_turns(
+  programs: Sequence[Program], num_rounds: int, report: Callable[[], object] = lambda: None
+) -> list[Times]:
+  """Rounds of each program, one after the other, so that none has quieter minutes than another.
+
+  `report` is called after each round of all.
+  """
+
+  def run_round() -> list[float]:
+    seconds = [program.run_round() for program in programs]
+    report()
+    return seconds
+
+  rounds = undisturbed(run_round, num_rounds)
   stolen = [share for _, share in rounds]
   seconds = zip(*(times for times, _ in rounds), strict=True)
   return [
@@ -102,9 +113,10 @@ def measure(
   *,
   warmup_steps: int,
   num_rounds: int,
+  report: Callable[[], object] = lambda: None,
 ) -> Times:
-  """Times rounds of a program alone, see `prepare`."""
-  return take_turns([prepare(start, finish, warmup_steps)], num_rounds)[0]
+  """Times rounds of a program alone, see `prepare` and `take_turns`."""
+  return take_turns([prepare(start, finish, warmup_steps)], num_rounds, report)[0]
 
 
 # A program in a process of its own: a line of JSON once it is warmed up, one for each round that a

@@ -6,12 +6,11 @@ The evaluation's own predictor does it, so that an image has the same probabilit
 import collections
 import concurrent.futures
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from slim_inception.classify import activation_maps, classes
 from slim_inception.classify.config import ClassifyRequest
@@ -109,13 +108,24 @@ class Classifier:
       logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
     )
     self._ensemble.load(prefixes)
-    for scorer in self._ensemble.scorers:
-      loaded, name, side = scorer.loaded, scorer.member.model_name, scorer.member.spec.image_size
-      text = '%s: %s, %s weights, %d x %d pixels'
-      logging.info(text, loaded.prefix, name, loaded.weights, side, side)
 
-  def classify(self, sources: Iterable[Source]) -> Iterator[Result]:
+  @property
+  def devices(self) -> str:
+    """What the nets compute on."""
+    return self._ensemble.devices
+
+  def num_views(self, num_images: int) -> int:
+    """How many views of so many images the nets look at, all together."""
+    return self._ensemble.num_views(num_images)
+
+  def classify(
+    self, sources: Iterable[Source], report: Callable[[int], object] = lambda count: None
+  ) -> Iterator[Result]:
     """Classifies images as they come; no more than a few batches of them are in memory.
+
+    Args:
+      sources: the images.
+      report: see `Ensemble.predict`.
 
     Yields:
       A result for each source, in the order of these.
@@ -134,7 +144,7 @@ class Classifier:
       },
     )
     # Tasks of one image: photos are large, and few of them should wait.
-    for prediction in self._ensemble.predict(dataset, task_size=1):
+    for prediction in self._ensemble.predict(dataset, task_size=1, report=report):
       while pending[0].record_index < prediction.record_index:
         yield pending.popleft().failed
       image = pending.popleft()

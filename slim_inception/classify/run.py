@@ -2,12 +2,15 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from absl import logging
 
 from slim_inception.classify import drawing, output, sources
 from slim_inception.classify.classifier import Classifier, Result
 from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.output import Prediction, Row
+from slim_inception.datasets.progress_bar import ProgressBar, hidden
 from slim_inception.evaluate.metrics import name_of, top_labels
 
 
@@ -31,6 +34,12 @@ def classify(
   classifier = Classifier(request)
   names, num_classes = classifier.classes.labels_to_names, classifier.classes.num_classes
   top_k = min(config.top_k, num_classes)
+  images: Iterable[sources.Source] = sources.expand(operands, sys.stdin.buffer)
+  number, total = 'images', None
+  if sources.STANDARD_INPUT not in operands:  # whose end nobody knows
+    images = list(images)
+    number, total = f'{len(images)} image(s)', classifier.num_views(len(images))
+  logging.info('Classifying %s on %s', number, classifier.devices)
   failed = 0
   with contextlib.ExitStack() as stack:
     writers = []
@@ -40,13 +49,15 @@ def classify(
       writers.append(stack.enter_context(output.json_writer(config.json)))
     if sources.STANDARD_INPUT not in (config.csv, config.json):
       writers.append(output.write_text)
-    for result in classifier.classify(sources.expand(operands, sys.stdin.buffer)):
+    bar = stack.enter_context(ProgressBar('Classifying', total, 'views'))
+    for result in classifier.classify(images, bar.update):
       row = _row(result, names, top_k, config.explain)
-      if row.error:
-        failed += 1
-        complain(f'{row.file}: {row.error}')
-      for write in writers:
-        write(row)
+      with hidden():
+        if row.error:
+          failed += 1
+          complain(f'{row.file}: {row.error}')
+        for write in writers:
+          write(row)
   return failed
 
 

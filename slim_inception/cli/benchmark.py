@@ -14,10 +14,13 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from absl import logging
+
 from slim_inception import files, flags
 from slim_inception.bench import peers, report, timing
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peers import PeerProcess
+from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
   from slim_inception.bench.common import Result
@@ -35,6 +38,14 @@ def benchmark(config: Config) -> 'list[Result]':
     report.check_csv(config.output_csv, config.mode)
   if config.timm_python:
     peers.check_timm(config.timm_python)
+  logging.info(
+    'Measuring %s: %s, %d x %d pixels, batches of %d, %s, on %s; %d rounds',
+    config.mode,
+    config.model_name,
+    *(config.side, config.side, config.batch_size, config.precision),
+    common.facts(config)['device'],
+    config.rounds,
+  )
   other_modes = {'input': input_rate.input_rate, 'startup': startup.startup}
   if config.mode in other_modes:
     return [{'mode': config.mode, **other_modes[config.mode](config)}]
@@ -43,7 +54,10 @@ def benchmark(config: Config) -> 'list[Result]':
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   with contextlib.ExitStack() as stack:
     commands = {name: peers.command(name, config, common.NUM_CLASSES) for name in names}
-    running = [stack.enter_context(PeerProcess(*each)) for each in commands.items()]
+    running = []
+    for name, command in commands.items():
+      with waiting(f'{name} starts and warms up'):
+        running.append(stack.enter_context(PeerProcess(name, command)))
     ours, others = net_rate.MODES[config.mode](config, [peer.program for peer in running])
     results = [{'mode': config.mode, **ours}]
     for name, peer, times in zip(names, running, others, strict=True):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from slim_inception import choices, files, flags
 from slim_inception.cli import console
+from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
   from slim_inception.nets.convert.conversion import Weights
@@ -97,22 +98,24 @@ def convert(config: ConvertConfig) -> list[str]:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, config.overwrite)
   trained_on = getattr(normalization, NORMALIZATIONS[config.source_preprocessing])
-  weights = conversion.read(
-    config.source,
-    config.model_name,
-    mean=trained_on.mean,
-    std=trained_on.std,
-    use_ema=choices.USE_EMA[config.use_ema],
-  )
+  with waiting(f'Reading {config.model_name} from {config.source}'):
+    weights = conversion.read(
+      config.source,
+      config.model_name,
+      mean=trained_on.mean,
+      std=trained_on.std,
+      use_ema=choices.USE_EMA[config.use_ema],
+    )
   files.make_folder_of(output)
   if not config.auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
-  if suffix:
-    with files.atomic_path(output) as temporary:
-      left_out = getattr(conversion, _WRITERS[suffix])(temporary, weights)
-    lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
-  else:
-    lines = _write_checkpoint(weights, config)
+  with waiting(f'Writing {output}'):
+    if suffix:
+      with files.atomic_path(output) as temporary:
+        left_out = getattr(conversion, _WRITERS[suffix])(temporary, weights)
+      lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
+    else:
+      lines = _write_checkpoint(weights, config)
   return [*lines, *_differences(weights, suffix), f'written to {output}']
 
 

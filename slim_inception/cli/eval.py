@@ -12,7 +12,9 @@ from typing import Any
 
 from slim_inception import flags
 from slim_inception.cli import console
+from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
+from slim_inception.evaluate.metrics import accuracies
 
 _PRINTED = (
   'num_images',
@@ -65,15 +67,17 @@ def _resolve_when_begun(flag_values: Mapping[str, Any]) -> Request:
 
 def show(metrics: Mapping[str, Any]) -> None:
   """Prints a line for each figure, and one for each net of an ensemble."""
+  shown = accuracies(metrics.get('num_classes'))
   for name in _PRINTED:
     value = metrics.get(name)
-    if value is not None:
-      console.say(f'{name} {value:.4f}' if isinstance(value, float) else f'{name} {value}')
-    if name in ('top_1', 'top_5') and value is not None:
+    if value is None or (name == 'top_5' and name not in shown):
+      continue
+    in_text = digits if name == 'images_per_second' else '{:.4f}'.format
+    console.say(f'{name} {in_text(value) if isinstance(value, float) else value}')
+    if name in shown:
       low, high = metrics[f'{name}_interval']
       console.say(f'{name}_interval {low:.4f} {high:.4f}')
   for member in metrics.get('members', ()):
-    console.say(
-      f'member {member["model_name"]} top_1 {member["top_1"]:.4f} top_5 {member["top_5"]:.4f} '
-      f'share {member["share"]:.3f} {member["checkpoint"]}'
-    )
+    figures = ' '.join(f'{name} {member[name]:.4f}' for name in shown)
+    share, checkpoint = member['share'], member['checkpoint']
+    console.say(f'member {member["model_name"]} {figures} share {share:.3f} {checkpoint}')

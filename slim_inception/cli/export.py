@@ -9,8 +9,6 @@ arrays and return the probabilities of all classes, whose names are in labels.tx
 folded in. What was written is read back and compared with the checkpoint before it gets its name.
 """
 
-from absl import logging
-
 from slim_inception import choices, flags
 from slim_inception.cli import console
 from slim_inception.export.config import ExportConfig, resolve
@@ -26,7 +24,6 @@ def main(_: list[str]) -> None:
   from slim_inception.export import export
 
   request = flags.parse(ExportConfig, resolve, _REMOVED)
-  logging.set_verbosity(logging.ERROR)  # TensorFlow tells which names it gives to what it saves
   comparison = export.export(request)
   console.say(
     f'written to {request.config.format.output}; read back, on {comparison.images} images '

@@ -3,9 +3,12 @@
 import contextlib
 import faulthandler
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
+
+from absl import logging as absl_logging
 
 
 def import_tensorflow() -> None:
@@ -21,6 +24,10 @@ def import_tensorflow() -> None:
     tensorflow = importlib.import_module('tensorflow')
     tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
   tensorflow.get_logger().setLevel('ERROR')  # e.g. a line for every reduction over replicas
+  folder = os.path.join(os.path.dirname(tensorflow.__file__), '')
+  absl_logging.get_absl_handler().addFilter(  # e.g. a line for every name in a SavedModel
+    lambda record: record.levelno >= logging.ERROR or not record.pathname.startswith(folder)
+  )
 
 
 @contextlib.contextmanager

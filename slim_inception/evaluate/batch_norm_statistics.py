@@ -9,6 +9,7 @@ import itertools
 import tensorflow as tf
 
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.inception_preprocessing import Distortion
@@ -61,8 +62,9 @@ def estimate(
     return {name: variable.read_value() for name, variable in statistics.items()}
 
   sums = {name: tf.zeros(variable.shape) for name, variable in statistics.items()}
-  for batch in itertools.islice(batches, num_batches):
-    measured = measure(batch['image'], batch['seed'])
-    sums = {name: total + measured[name] for name, total in sums.items()}
+  with ProgressBar('Estimating batch norm statistics', num_batches, 'batches') as bar:
+    for batch in bar.track(itertools.islice(batches, num_batches)):
+      measured = measure(batch['image'], batch['seed'])
+      sums = {name: total + measured[name] for name, total in sums.items()}
   for name, variable in statistics.items():
     variable.assign(sums[name] / num_batches)

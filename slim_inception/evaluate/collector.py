@@ -8,6 +8,7 @@ import numpy as np
 
 from slim_inception import files
 from slim_inception.cluster import Cluster
+from slim_inception.datasets.progress_bar import waiting
 from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions, top_labels
 
@@ -78,7 +79,8 @@ def gather(cluster: Cluster, directory: str, collected: Collected) -> Collected 
   os.makedirs(directory, exist_ok=True)
   if not cluster.is_chief:
     _leave(directory, cluster.index, collected)
-  cluster.wait_for_all()
+  with waiting('Waiting for the other workers'):
+    cluster.wait_for_all()
   if not cluster.is_chief:
     return None
   count = len(collected.predictions)

@@ -13,14 +13,20 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from slim_inception import constants, files
+from slim_inception.evaluate.metrics import accuracies
 
 METRICS = ('top_1', 'top_5')
+
+
+class _RunFacts(TypedDict, total=False):
+  num_classes: int
 
 
 class _RunConfig(TypedDict, total=False):
   """What is read of config.json."""
 
   model_name: str
+  run: _RunFacts
 
 
 class Evaluation(NamedTuple):
@@ -43,6 +49,7 @@ class Run(NamedTuple):
   epochs: float
   hours: float | None
   images_per_second: float | None  # median of what was logged
+  num_classes: int | None
   evaluations: tuple[Evaluation, ...]  # by step
 
 
@@ -104,12 +111,14 @@ def read_run(folder: str, name: str, eval_dir: str | None = None) -> Run:
       scores |= _evaluated(step, line)
   elif eval_dir is not None:
     raise FileNotFoundError(f'{path} is not there; --eval_dir is a folder in each run')
+  net, num_classes = _model(folder)
   return Run(
     folder,
     name,
-    _net(folder),
+    net,
     *clock(max(times, default=0)),
     statistics.median(rates) if rates else None,
+    num_classes,
     tuple(
       Evaluation(step, *clock(step), int(num_images), _error(top_1), _error(top_5))
       for step, (num_images, top_1, top_5) in sorted(scores.items())
@@ -165,9 +174,11 @@ def _error(accuracy: float) -> float:
   return round(100.0 * (1.0 - accuracy), 6)
 
 
-def _net(folder: str) -> str:
+def _model(folder: str) -> tuple[str, int | None]:
+  """Name of the net, and number of its classes."""
   path = os.path.join(folder, constants.CONFIG_FILE)
-  return (files.read_json(path, _RunConfig) or {}).get('model_name', 'unknown')
+  config = files.read_json(path, _RunConfig) or {}
+  return config.get('model_name', 'unknown'), config.get('run', {}).get('num_classes')
 
 
 def short_names(folders: Sequence[str]) -> list[str]:
@@ -204,6 +215,11 @@ def notes(runs: Sequence[Run]) -> list[str]:
   return lines
 
 
+def shown_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+  """Those of `METRICS` that say something of the runs that have evaluations."""
+  return max((accuracies(run.num_classes) for run in runs if run.evaluations), key=len, default=())
+
+
 def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
   """One row a run: the keys of `_COLUMNS`, None for what is not known.
 
@@ -212,12 +228,12 @@ def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
   """
   evaluated = [run for run in runs if run.evaluations]
   targets = {
-    metric: max((_best(run, metric)[1] for run in evaluated), default=None) for metric in METRICS
+    metric: max(_best(run, metric)[1] for run in evaluated) for metric in shown_metrics(runs)
   }
   return [_row(run, targets) for run in runs]
 
 
-def _row(run: Run, targets: Mapping[str, float | None]) -> dict[str, Any]:
+def _row(run: Run, targets: Mapping[str, float]) -> dict[str, Any]:
   row = {
     'run': run.name,
     'net': run.net,
@@ -225,14 +241,14 @@ def _row(run: Run, targets: Mapping[str, float | None]) -> dict[str, Any]:
     'hours': run.hours,
     'images_per_second': run.images_per_second and round(run.images_per_second, 2),
   }
-  for metric in METRICS if run.evaluations else ():
+  for metric, target in targets.items() if run.evaluations else ():
     best, error = _best(run, metric)
-    reached = next(e for e in run.evaluations if getattr(e, metric) <= targets[metric])
+    reached = next(e for e in run.evaluations if getattr(e, metric) <= target)
     row |= {
       f'best_{metric}_error': error,
       f'best_{metric}_epoch': best.epoch,
       f'last_{metric}_error': getattr(run.evaluations[-1], metric),
-      f'target_{metric}_error': targets[metric],
+      f'target_{metric}_error': target,
       f'epochs_to_{metric}_target': reached.epoch,
       f'hours_to_{metric}_target': reached.hours,
     }
@@ -282,7 +298,10 @@ _COLUMNS = (
 def text(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """The rows of `table` as aligned lines, under two of headers; '-' for what is not known."""
   target = next(row['target_top_1_error'] for row in rows if row['target_top_1_error'] is not None)
-  columns = [column for column in _COLUMNS if column.header]
+  no_top_5 = all(row['best_top_5_error'] is None for row in rows)
+  columns = [
+    column for column in _COLUMNS if column.header and not (no_top_5 and 'top_5' in column.key)
+  ]
   headers = zip(*(column.header.format(target).split('\n') for column in columns), strict=True)
   cells = [[_cell(column, row[column.key]) for column in columns] for row in rows]
   return files.text_table([*headers, *cells], left=(0, 1))

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from slim_inception import files
 from slim_inception.evaluate import comparison
-from slim_inception.evaluate.comparison import METRICS, Run
+from slim_inception.evaluate.comparison import Run
 
 _X_LABELS = {'epoch': 'epochs', 'hours': 'hours of training'}
 _Y_LABELS = {'top_1': 'top-1 error (%)', 'top_5': 'top-5 error (%)'}
@@ -46,7 +46,8 @@ def draw(runs: Sequence[Run], names: Sequence[str], output: str) -> list[str]:
   """Draws runs, all of which have evaluations, to `output`.png and `output`.svg, atomically.
 
   Four panels: top-1 and top-5 error against epochs and against hours, these only if a run has
-  hours. An error axis ends above where the curves flatten: their first epochs may leave it.
+  hours, and top-5 only of more than five classes. An error axis ends above where the curves
+  flatten: their first epochs may leave it.
 
   Args:
     runs: the curves.
@@ -57,13 +58,14 @@ def draw(runs: Sequence[Run], names: Sequence[str], output: str) -> list[str]:
     The paths of the files; the PNG is 1500 pixels wide.
   """
   x_keys = ['epoch', 'hours'] if any(run.hours is not None for run in runs) else ['epoch']
+  metrics = comparison.shown_metrics(runs)
   with style.context(['default', _STYLE]):
     columns = 2 if max(map(len, names)) <= _LONGEST_OF_TWO else 1
     legend_height = 0.22 * math.ceil(len(names) / columns)
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(10, 7.2 + legend_height), layout=layout)
-    panels = figure.subplots(len(METRICS), len(x_keys), sharex='col', sharey='row', squeeze=False)
-    for metric, row in zip(METRICS, panels, strict=True):
+    figure = Figure(figsize=(10, 0.4 + 3.4 * len(metrics) + legend_height), layout=layout)
+    panels = figure.subplots(len(metrics), len(x_keys), sharex='col', sharey='row', squeeze=False)
+    for metric, row in zip(metrics, panels, strict=True):
       for x, panel in zip(x_keys, row, strict=True):
         _draw_curves(panel, runs, x, metric)
       row[0].set_ylabel(_Y_LABELS[metric])

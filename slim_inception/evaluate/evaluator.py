@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.cluster import Cluster
+from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
 from slim_inception.evaluate.config import Request
@@ -80,21 +81,38 @@ class Evaluation:
     everything = collector.gather(self._cluster, self._config.results.eval_dir, collected)
     return everything and self._outcome(everything, time.monotonic() - started)
 
+  def describe(self) -> str:
+    """A line on what is evaluated, and on what."""
+    dataset, cluster = self.dataset, self._cluster
+    workers = f' of each of {cluster.count} workers' if cluster.count > 1 else ''
+    return (
+      f'Evaluating on {dataset.name} {dataset.split_name}: {self._num_records} images, '
+      f'{dataset.num_classes} classes; on {self._ensemble.devices}{workers}'
+    )
+
   @property
   def _num_records(self) -> int:
     """How many records of the split are evaluated, by all workers."""
     total = self.dataset.num_samples
     return min(total, self._config.images.max_images or total)
 
+  @property
+  def _share(self) -> range:
+    """The records of this worker."""
+    return examples.share_of(self._num_records, self._cluster.index, self._cluster.count)
+
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
     ensemble = Collector()
     members = [Collector() for _ in self._ensemble.scorers]
-    for prediction in self._ensemble.predict(self._records(excluded)):
-      image = _image(prediction.record_index, prediction.tags)
-      ensemble.add(image, prediction.probabilities)
-      for member, probabilities in zip(members, prediction.of_members, strict=True):
-        member.add(image, probabilities)
+    total = self._ensemble.num_views(len(self._share))
+    with ProgressBar('Evaluating', total, 'views') as bar:
+      records = self._records(excluded)
+      for prediction in self._ensemble.predict(records, report=bar.update):
+        image = _image(prediction.record_index, prediction.tags)
+        ensemble.add(image, prediction.probabilities)
+        for member, probabilities in zip(members, prediction.of_members, strict=True):
+          member.add(image, probabilities)
     everyone = [*members, ensemble] if len(members) > 1 else [ensemble]
     return Collected([each.predictions() for each in everyone], list(excluded.values()))
 
@@ -110,7 +128,7 @@ class Evaluation:
 
     return examples.read(
       self.dataset,
-      examples.share_of(self._num_records, self._cluster.index, self._cluster.count),
+      self._share,
       labels_offset=self._labels_offset,
       multi_label=self._config.records.loss == 'sigmoid',
       keep=keep if exclude_list else None,
@@ -142,14 +160,14 @@ class Evaluation:
         'excluded_images': len(collected.excluded),
         'unlabelled_images': num_predicted - len(predictions[-1].record_indices),
         'skipped_images': self._num_records - len(collected.excluded) - num_predicted,
-        'images_per_second': round(num_predicted / seconds, 2),
+        'images_per_second': float(f'{num_predicted / seconds:.6g}'),
         'dataset_name': dataset.name,
         'dataset_split_name': dataset.split_name,
         'exclude_list': config.images.exclude_list,
         'real_labels': config.images.real_labels,
         'max_images': config.images.max_images,
         'crops': spec.crops,
-        'crop_scales': list(spec.scales),
+        'crop_scales': list(spec.scales) if spec.resize == 'aspect' else [],
         'resize': spec.resize,
         'interpolation': spec.interpolation,
         'average': config.views.average,

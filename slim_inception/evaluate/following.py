@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ from slim_inception.constants import CONFIG_FILE, EVALUATIONS_FILE
 from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
+from slim_inception.evaluate.metrics import accuracies, accuracy_text
 from slim_inception.nets import checkpoints
 from slim_inception.train import config as train_config
 
@@ -64,6 +65,7 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
     return
   cluster = Cluster(make_strategy(devices.num_clones, devices.clone_on_cpu))
   evaluation = Evaluation(request, cluster)
+  logging.info('%s, each checkpoint of %s', evaluation.describe(), train_dir)
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)
   while True:
@@ -89,7 +91,7 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
       last = step if step in history else max(own)
       history = {s: each for s, each in history.items() if s <= last} | {step: line}
       files.write_json_lines(os.path.join(config.eval_dir, EVALUATIONS_FILE), history.values())
-      _show(writer, step, metrics)
+      _show(writer, step, metrics, accuracies(evaluation.dataset.num_classes))
       patience.renew()
       yield metrics
     if _has_ended(train_dir, last_step, history) or not patience.wait():
@@ -111,10 +113,12 @@ def read_history(eval_dir: str) -> list[Line]:
   return files.read_json_lines(os.path.join(eval_dir, EVALUATIONS_FILE), Line)
 
 
-def _show(writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any]) -> None:
-  logging.info('step %d: top-1 %.4f  top-5 %.4f', step, metrics['top_1'], metrics['top_5'])
+def _show(
+  writer: tf.summary.SummaryWriter, step: int, metrics: Mapping[str, Any], shown: Sequence[str]
+) -> None:
+  logging.info('step %d: %s', step, accuracy_text(metrics, shown))
   with writer.as_default():
-    for name in ('top_1', 'top_5'):
+    for name in shown:
       tf.summary.scalar(f'eval/{name}', metrics[name], step)
   writer.flush()
 

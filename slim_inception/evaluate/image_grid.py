@@ -48,10 +48,18 @@ def draw_predictions(
       sheet.paste(tile, (left, top))
     true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
     color = _RIGHT if predictions.right[i] else _WRONG
-    draw.text((left, top + _TILE + 2), fit(f'true {true}', font, _TILE), _TEXT, font)
-    draw.text((left, top + _TILE + 17), fit(f'predicted {predicted}', font, _TILE), color, font)
+    draw.text((left, top + _TILE + 2), caption('true', true, font, _TILE), _TEXT, font)
+    draw.text((left, top + _TILE + 17), caption('predicted', predicted, font, _TILE), color, font)
   with files.atomic_path(path) as temporary:
     sheet.save(temporary, 'PNG')
+
+
+def caption(role: str, name: str, font: Font, width: int) -> str:
+  """A line of at most `width` pixels: of a name that is longer, the first synonym of several."""
+  text = f'{role} {name}'
+  if font.getlength(text) > width:  # ImageNet's 'junco, snowbird'
+    text = f'{role} {name.partition(", ")[0]}'
+  return fit(text, font, width)
 
 
 def fit(text: str, font: Font, width: int) -> str:

@@ -8,7 +8,7 @@ the confusion matrix adds up to top-1, and every image is counted once.
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +102,19 @@ class Bin(NamedTuple):
     return abs((self.accuracy or 0.0) - (self.confidence or 0.0))
 
 
+def accuracies(num_classes: int | None) -> tuple[str, ...]:
+  """Which of 'top_1' and 'top_5' say something of so many classes; None: nobody knows how many.
+
+  Among five classes or fewer every label is one of the best five.
+  """
+  return ('top_1',) if num_classes is not None and num_classes <= 5 else ('top_1', 'top_5')
+
+
+def accuracy_text(figures: Mapping[str, float], names: Sequence[str]) -> str:
+  """The accuracies `names` of `summary` in a line: 'top-1 0.9944  top-5 1.0000'."""
+  return '  '.join(f'{name.replace("_", "-")} {figures[name]:.4f}' for name in names)
+
+
 def top_labels(probabilities: np.ndarray, count: int) -> np.ndarray:
   """The labels of the largest of [num_classes], best first; of equal ones the first leads."""
   return np.argsort(-probabilities, kind='stable')[:count]
@@ -129,17 +142,17 @@ def summary(
     names: {label: name}; classes are named that no image was taken for.
 
   Returns:
-    num_images; top_1 and top_5 (the first K where there are fewer than five classes), top_1_error
-    and top_5_error, all in [0, 1], each with `_interval` after its name for its 95 % interval
-    [low, high]; mean_class_accuracy over the classes that have images; num_classes_with_images;
-    never_predicted, the names of those that no image was taken for;
-    expected_calibration_error, None where a probability is not finite; calibration_bins, a `Bin`
-    as a dictionary each.
+    num_images; num_classes; top_1 and top_5 (the first K where there are fewer than five classes),
+    top_1_error and top_5_error, all in [0, 1], each with `_interval` after its name for its 95 %
+    interval [low, high]; mean_class_accuracy over the classes that have images;
+    num_classes_with_images; never_predicted, the names of those that no image was taken for;
+    expected_calibration_error, None where a probability is not finite; calibration_bins, a `Bin` as
+    a dictionary each.
   """
   count = len(predictions.record_indices)
   if not count:
     raise ValueError('no image was evaluated: there is nothing to sum up')
-  figures: dict[str, object] = {'num_images': count}
+  figures: dict[str, object] = {'num_images': count, 'num_classes': num_classes}
   hits = {'top_1': predictions.right, 'top_5': predictions.is_label.any(-1)}
   for name, hit in hits.items():
     number = int(np.count_nonzero(hit))

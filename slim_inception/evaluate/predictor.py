@@ -6,12 +6,14 @@ records in lockstep, so that no more than a few batches are in memory.
 
 import collections
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from slim_inception.cluster import describe_devices
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.config import EnsembleRequest
 from slim_inception.evaluate.scorer import LogitsFn, Scorer, plain_logits
@@ -85,12 +87,25 @@ class Ensemble:
     return len(self._passes)
 
   def load(self, prefixes: Sequence[str], train_set: Dataset | None = None) -> None:
-    """Loads a checkpoint of each net; see `Scorer.load`."""
+    """Loads a checkpoint of each net, and says what it is; see `Scorer.load`."""
     for scorer, prefix in zip(self.scorers, prefixes, strict=True):
       scorer.load(prefix, train_set)
+      logging.info('%s', scorer.describe())
+
+  @property
+  def devices(self) -> str:
+    """What the nets compute on."""
+    return describe_devices(self._strategy)
+
+  def num_views(self, num_images: int) -> int:
+    """How many views of so many images the nets look at, all together."""
+    return num_images * sum(scorer.member.spec.num_views or 1 for scorer in self.scorers)
 
   def predict(
-    self, records: tf.data.Dataset, task_size: int = input_pipeline.TASK
+    self,
+    records: tf.data.Dataset,
+    task_size: int = input_pipeline.TASK,
+    report: Callable[[int], object] = lambda count: None,
   ) -> Iterator[Prediction]:
     """Predicts one record after the other; those that cannot be decoded are left out.
 
@@ -98,13 +113,14 @@ class Ensemble:
       records: dictionaries of 'record_index', int64 and rising, 'encoded', the file of the image,
         and whatever else is to come back as tags.
       task_size: records that are decoded in one go, see `view_stream`.
+      report: gets the number of views whenever a net has looked at some more.
 
     Raises:
       ValueError: the outputs of a net are not finite numbers.
       tf.errors.OpError: one of `input_pipeline.READ_ERRORS`.
     """
     passes = [
-      self._score(spec, [self.scorers[i] for i in members], records, task_size)
+      self._score(spec, [self.scorers[i] for i in members], records, task_size, report)
       for spec, members in self._passes.items()
     ]
     order = np.argsort([i for members in self._passes.values() for i in members])
@@ -129,7 +145,12 @@ class Ensemble:
     return raised / raised.sum()
 
   def _score(
-    self, spec: ViewSpec, scorers: Sequence[Scorer], records: tf.data.Dataset, task_size: int
+    self,
+    spec: ViewSpec,
+    scorers: Sequence[Scorer],
+    records: tf.data.Dataset,
+    task_size: int,
+    report: Callable[[int], object],
   ) -> Iterator[_Scored]:
     """One pass: each record, scored by nets that see the same views."""
 
@@ -146,7 +167,10 @@ class Ensemble:
     last_index = -1
     for tags, parts in self._rounds(batches, spec):
       indices = tags['record_index']
-      outputs = [self._run(scorer, parts, len(indices)) for scorer in scorers]
+      outputs = []
+      for scorer in scorers:
+        outputs.append(self._run(scorer, parts, len(indices)))
+        report(len(indices))
       rows = [
         scorer.to_labels(of_net.pop('scores'))
         for scorer, of_net in zip(scorers, outputs, strict=True)
@@ -164,7 +188,8 @@ class Ensemble:
   ) -> Iterator[tuple[Values, list[tf.Tensor]]]:
     """What the replicas do at once: tags of the views, and [n, H, W, C] for each replica.
 
-    The last round is filled up with views that are there already; tags tell how many count.
+    Rounds are as large as the first: smaller ones are filled up with views that are there already,
+    rather than traced and compiled anew. Tags tell how many views count.
     """
     replicas = self._num_replicas
     if spec.num_views is None:  # whole images, each of its own size
@@ -174,9 +199,11 @@ class Ensemble:
         tags = {name: np.concatenate([batch[name] for batch in group]) for name in group[0]}
         yield tags, [*parts, *parts[:1] * (replicas - len(parts))]
       return
+    size = 0
     for batch in batches:
       images = batch.pop('image')
-      rest = -len(images) % replicas
+      size = max(size, len(images) + -len(images) % replicas)
+      rest = size - len(images)
       filled = tf.concat([images, tf.repeat(images[:1], rest, axis=0)], 0) if rest else images
       yield {name: value.numpy() for name, value in batch.items()}, tf.split(filled, replicas)
 

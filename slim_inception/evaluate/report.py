@@ -92,6 +92,7 @@ def write_report(
     gap=_gap(bins),
     num_wrong=int(np.count_nonzero(~predictions.right)),
     gallery=list(_gallery(predictions, names, thumbnails)),
+    shows_top_5='top_5' in figures.accuracies(num_classes),
     num_best=predictions.top.shape[1],
     results=results,
     zip=zip,

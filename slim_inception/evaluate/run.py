@@ -4,6 +4,8 @@ import contextlib
 import os
 from typing import Any
 
+from absl import logging
+
 from slim_inception import files
 from slim_inception.cluster import LOST_WORKER_ERRORS, make_cluster
 from slim_inception.evaluate import image_grid, report, results
@@ -30,11 +32,14 @@ def evaluate(request: Request) -> dict[str, Any] | None:
   """
   config, devices = request.config.results, request.config.devices
   cluster = make_cluster(devices.num_clones, devices.clone_on_cpu)
+  if not cluster.is_chief:
+    logging.set_verbosity(logging.WARNING)
   try:
     with contextlib.ExitStack() as stack:
       if cluster.is_chief:  # who alone writes
         lock = stack.enter_context(files.locked_folder(config.eval_dir, PURPOSE))
       evaluation = Evaluation(request, cluster)
+      logging.info('%s', evaluation.describe())
       members = request.ensemble.members
       outcome = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in members])
       return outcome and write(config, lock, evaluation, outcome)

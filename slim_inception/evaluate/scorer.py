@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces
@@ -109,6 +110,13 @@ class Scorer:
     self.loaded = Loaded(prefix, weights, self._labels_offset)
     return self.loaded
 
+  def describe(self) -> str:
+    """A line on what is loaded: the checkpoint, the net, its weights and what it looks at."""
+    name, spec, loaded = self.member.model_name, self.member.spec, self.loaded
+    views = {1: '', None: ', the whole image'}.get(spec.num_views, f', {spec.num_views} views')
+    side = spec.image_size
+    return f'{loaded.prefix}: {name}, {loaded.weights} weights, {side} x {side} pixels{views}'
+
   def to_labels(self, scores: np.ndarray) -> np.ndarray:
     """Scores [n, outputs] put in the order of the labels: [n, num_classes].
 
@@ -157,6 +165,8 @@ class Scorer:
 
     @tf.function(autograph=False, reduce_retracing=True)
     def score(images: tf.Tensor) -> dict[str, tf.Tensor]:
+      # This is Python's part: it runs when there is something to trace, not at every batch.
+      logging.info('Tracing and compiling %s: the first batch takes longer', net.name)
       return self._strategy.run(of_replica, args=(images,))
 
     return score

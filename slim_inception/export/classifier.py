@@ -1,6 +1,6 @@
 """A net with what is before and behind it, as every format has it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +84,14 @@ class Outputs(NamedTuple):
   best: list[str]  # the name of the most probable class of each
   probabilities: np.ndarray  # [n, classes], or the largest of each, best first
   ranked: bool  # the latter
+
+
+def joined(parts: Iterable[Outputs]) -> Outputs:
+  """What is said of several batches, as one."""
+  best, probabilities, ranked = zip(*parts, strict=True)
+  return Outputs(
+    [name for names in best for name in names], np.concatenate(probabilities), ranked[0]
+  )
 
 
 def name_outputs(folder: Path, probabilities: np.ndarray) -> Outputs:

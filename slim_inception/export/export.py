@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from slim_inception import files
 from slim_inception.constants import EXPORT_FILE
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.datasets.progress_bar import ProgressBar, waiting
 from slim_inception.evaluate import examples
 from slim_inception.evaluate.scorer import Loaded, Scorer
 from slim_inception.export import onnx, saved_model, tflite
-from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task
+from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task, joined
 from slim_inception.export.comparison import ACCEPTED, Comparison, compare
 from slim_inception.export.config import ExportRequest, FormatConfig
 from slim_inception.nets import checkpoints
@@ -50,7 +52,9 @@ def export(request: ExportRequest) -> Comparison:
   dataset = records.split(records.dataset_split_name)
   scorer = Scorer(member, request.ensemble, dataset, tf.distribute.get_strategy())
   prefix = checkpoints.resolve(member.checkpoint_path)
+  logging.info('Exporting %s to %s as %s', prefix, output, chosen.format)
   loaded = scorer.load(prefix, records.split('train') if records.batch_norm_batches else None)
+  logging.info('%s', scorer.describe())
   names = names_of_outputs(dataset, loaded.labels_offset)
   classifier, checkpoint = (
     Classifier(model, member.spec.preprocessing, names, records.loss)
@@ -58,9 +62,12 @@ def export(request: ExportRequest) -> Comparison:
   )
 
   def calibration() -> Iterator[np.ndarray]:
+    train_set = records.split('train')
     count = chosen.calibration_images or _CALIBRATION_IMAGES
-    for _, image in itertools.islice(views(records.split('train'), classifier), count):
-      yield image
+    images = itertools.islice(views(train_set, classifier), count)
+    with ProgressBar('Calibrating', min(count, train_set.num_samples), 'images') as bar:
+      for _, image in bar.track(images):
+        yield image
 
   if chosen.quantize == 'int8':
     records.split('train')  # says at once that there is none
@@ -69,7 +76,8 @@ def export(request: ExportRequest) -> Comparison:
   try:
     with files.naming_full_disk(output):
       task = Task(classifier, chosen.quantize, calibration)
-      described = FORMATS[chosen.format].write(task, temporary)
+      with waiting(f'Writing {chosen.format}'):
+        described = FORMATS[chosen.format].write(task, temporary)
       lines = [name.replace('\r', ' ').replace('\n', ' ') + '\n' for name in names]
       (temporary / LABELS_FILE).write_text(''.join(lines), 'utf-8', newline='')
       comparison = read_back(chosen, temporary, checkpoint, dataset)
@@ -116,14 +124,19 @@ def read_back(
   pairs = list(itertools.islice(views(dataset, checkpoint), _TRIED))
   if not pairs:
     raise ValueError(f'{dataset.name} {dataset.split_name} has no image to try the export on')
-  inputs = Inputs([file for file, _ in pairs], np.stack([image for _, image in pairs]))
-  batches = np.split(inputs.images, range(_BATCH, len(pairs), _BATCH))
-  expected = np.concatenate([checkpoint.probabilities(tf.constant(batch)) for batch in batches])
-  accepted = ACCEPTED[chosen.quantize]
-  each = [
-    compare(expected, checkpoint.names, outputs_of(inputs), accepted.tie)
-    for outputs_of in FORMATS[chosen.format].read(folder)
+  batches = [
+    Inputs([file for file, _ in some], np.stack([image for _, image in some]))
+    for some in (pairs[begin : begin + _BATCH] for begin in range(0, len(pairs), _BATCH))
   ]
+  readers, accepted = FORMATS[chosen.format].read(folder), ACCEPTED[chosen.quantize]
+  with ProgressBar('Comparing', len(batches) * (1 + len(readers)), 'batches') as bar:
+    expected = np.concatenate(
+      [checkpoint.probabilities(tf.constant(batch.images)) for batch in bar.track(batches)]
+    )
+    each = [
+      compare(expected, checkpoint.names, joined(map(outputs_of, bar.track(batches))), accepted.tie)
+      for outputs_of in readers
+    ]
   worst = Comparison(
     len(pairs), max(one.difference for one in each), min(one.agreement for one in each)
   )

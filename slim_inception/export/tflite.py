@@ -1,11 +1,17 @@
 """TFLite: a file for LiteRT, on phones and small devices; takes arrays, one image at a time."""
 
+import contextlib
+import faulthandler
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from slim_inception.export.classifier import Inputs, Outputs, Task, name_outputs
 from slim_inception.preprocessing.normalization import Normalization
@@ -36,7 +42,9 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
-  (folder / FILE).write_bytes(converter.convert())
+  with _quiet():
+    content = converter.convert()
+  (folder / FILE).write_bytes(content)
   runner = _runner(folder)
   return {
     'input': _describe(runner.get_input_details()),
@@ -52,7 +60,8 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
 
   def outputs(inputs: Inputs) -> Outputs:
     batches = (quantize(image[np.newaxis], input_details) for image in inputs.images)
-    rows = [dequantize(runner(images=batch)['probabilities'], output_details) for batch in batches]
+    with _quiet():
+      rows = [dequantize(runner(images=b)['probabilities'], output_details) for b in batches]
     return name_outputs(folder, np.concatenate(rows))
 
   return [outputs]
@@ -94,6 +103,35 @@ def _runner(folder: Path) -> Any:
   from ai_edge_litert.interpreter import Interpreter  # of the extra "tflite"
 
   return Interpreter(model_path=str(folder / FILE)).get_signature_runner('serving_default')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps what C++ says on stderr to itself, unless an error follows: then all of it is shown.
+
+  The converter prints the values of its enums, the interpreter which delegate it has made. Python's
+  own lines, those of progress among them, go where they always go.
+  """
+  handler = logging.get_absl_handler().python_handler
+  sys.stderr.flush()
+  with (
+    tempfile.TemporaryFile() as said,
+    os.fdopen(os.dup(2), 'w', errors='backslashreplace') as real,
+    contextlib.redirect_stderr(real),
+    contextlib.ExitStack() as stack,
+  ):
+    stack.callback(handler.setStream, handler.setStream(real))
+    if not faulthandler.is_enabled():  # says on the real stderr where the process was aborted
+      faulthandler.enable(real)
+      stack.callback(faulthandler.disable)
+    os.dup2(said.fileno(), 2)
+    stack.callback(os.dup2, real.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      said.seek(0)
+      real.write(said.read().decode(errors='replace'))
+      raise
 
 
 def _describe(tensors: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.cluster import Cluster
+from slim_inception.datasets import progress_bar
 from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
 from slim_inception.input.training_batches import TrainingBatches
@@ -27,6 +28,7 @@ from slim_inception.train.train_step import StepResult, TrainStep
 # A loss beyond this many times ln(classes), which is that of a net that knows nothing, is lost.
 _EXPLODED = 1000.0
 _MOST_ROLLBACKS = 3  # from one checkpoint
+_TRACING = 'Tracing and compiling the step: the first one takes longer'
 
 # Prefix of a checkpoint -> num_images, top_1, top_5.
 Evaluate = Callable[[str], dict[str, float]]
@@ -80,6 +82,7 @@ def train(run: Run) -> int:
     plan.total_steps,
     plan.global_batch_size,
     saving.save_summaries_secs,
+    plan.num_classes,
   )
   profile = Profile(train_dir, saving.profile_steps if cluster.is_chief else None)
   manager = CheckpointManager(train_dir, saving.max_to_keep, cluster, step)
@@ -87,15 +90,18 @@ def train(run: Run) -> int:
   recovery = Recovery(config.run, plan)
   history = EvaluationHistory.read(train_dir, step)
   batches = run.batches.start_at(first_index)
+  traced: TrainStep | None = None
   with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
       rate = schedules.learning_rate(config.schedule, step, plan.epoch(step), plan.steps_per_epoch)
-      batch = next(batches)
       train_step = run.step_after(step)
-      result = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
-      step += 1
-      if step == first_step + 1:
+      with contextlib.nullcontext() if train_step is traced else progress_bar.waiting(_TRACING):
+        batch = next(batches)
+        result = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
+      is_first = train_step is not traced or step == first_step
+      step, traced = step + 1, train_step
+      if is_first:
         progress.start_clock(step)
       decision = trigger.after(step, signal.received, step == plan.total_steps)
       due = what_is_due(config, plan, step, decision.save)
@@ -108,16 +114,16 @@ def train(run: Run) -> int:
         continue
       if any(due) and run.lock:
         run.lock.check()
-      if due.log:
-        if progress.is_summary_due():
-          progress.show_images(step, *run.preview(batch))
-          if saving.histograms:
-            progress.show_histograms(step, state.trained)
+      if due.log and progress.is_summary_due():
+        progress.show_images(step, *run.preview(batch))
+        if saving.histograms:
+          progress.show_histograms(step, state.trained)
+      if due.log or (cluster.is_chief and (is_first or progress.is_line_due())):
         values = {name: float(value) for name, value in result.metrics.items()}
         trained_on = (step - first_step) * plan.global_batch_size
         skipped = int(result.last_index) + 1 - first_index - trained_on
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
-        progress.log(step, plan.epoch(step), values)
+        (progress.log if due.log else progress.show)(step, plan.epoch(step), values)
       if saves:
         manager.save(state, Counters(step, _index_after(cluster, result), plan.images(step)))
       if decision.stop:

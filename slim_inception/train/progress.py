@@ -11,6 +11,8 @@ from absl import logging
 
 from slim_inception import files
 from slim_inception.constants import METRICS_FILE
+from slim_inception.datasets.progress_bar import EVERY_SECS, digits, duration
+from slim_inception.evaluate.metrics import accuracies, accuracy_text
 
 
 class Progress:
@@ -25,6 +27,7 @@ class Progress:
     total_steps: where it ends, if it does.
     images_per_step: the global batch.
     summary_secs: seconds until TensorBoard's file is brought up to date.
+    num_classes: of which accuracies are shown.
   """
 
   def __init__(
@@ -34,10 +37,13 @@ class Progress:
     total_steps: int | None,
     images_per_step: int,
     summary_secs: float,
+    num_classes: int | None = None,
   ):
+    self._accuracies = accuracies(num_classes)
     self._total_steps = total_steps
     self._images_per_step = images_per_step
     self._flushed = 0.0
+    self._shown = time.monotonic()
     if directory is None:
       self._path, self._summary_secs = os.devnull, math.inf
       self._writer = tf.summary.create_noop_writer()
@@ -72,10 +78,14 @@ class Progress:
     """Reports an evaluation, the time of which since `pause` does not count as training."""
     values = {f'eval_{name}': value for name, value in metrics.items()}
     self._write({**self._entry(step, epoch), **values})
-    shown = metrics['top_1'], metrics['top_5'], metrics['num_images']
-    logging.info('evaluation at step %d: top-1 %.4f  top-5 %.4f  (%d images)', step, *shown)
+    logging.info(
+      'evaluation at step %d: %s  (%d images)',
+      step,
+      accuracy_text(metrics, self._accuracies),
+      metrics['num_images'],
+    )
     with self._writer.as_default():
-      for name in ('top_1', 'top_5'):
+      for name in self._accuracies:
         tf.summary.scalar(f'eval/{name}', metrics[name], step)
     self._writer.flush()
     self.start_clock(step)
@@ -83,14 +93,11 @@ class Progress:
   def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Reports the values of a step, images/s since the last report among them."""
     seconds = self.pause()
-    entry = {**self._entry(step, epoch), **values}
-    if step > self._step:
-      rate = (step - self._step) * self._images_per_step / seconds
-      entry['images_per_second'] = round(rate, 2)
+    entry = {**self._entry(step, epoch), **values, **self._rate(step, seconds)}
     self._step = step
     # JSON has no infinity: the norm of gradients that overflowed float16.
     self._write({name: value if math.isfinite(value) else None for name, value in entry.items()})
-    logging.info('%s', self._line(entry))
+    self._show(entry)
     with self._writer.as_default():
       for name, value in entry.items():
         if name != 'step':
@@ -99,8 +106,28 @@ class Progress:
       self._writer.flush()
       self._flushed = time.monotonic()
 
+  def is_line_due(self) -> bool:
+    """Whether the last line is so long ago that one is due between the steps of `log`."""
+    return time.monotonic() - self._shown >= EVERY_SECS
+
+  def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+    """Shows the values of a step in a line, and nowhere else: of one between those of `log`."""
+    seconds = time.monotonic() - self._time
+    self._show({**self._entry(step, epoch), **values, **self._rate(step, seconds)})
+
   def _entry(self, step: int, epoch: float) -> dict[str, float]:
     return {'step': step, 'epoch': round(epoch, 4), 'hours': round(self._hours, 6)}
+
+  def _rate(self, step: int, seconds: float) -> dict[str, float]:
+    """Images/s of the steps since `log` or `start_clock`; {} where there was none."""
+    if step <= self._step:
+      return {}
+    rate = (step - self._step) * self._images_per_step / seconds
+    return {'images_per_second': float(f'{rate:.6g}')}
+
+  def _show(self, entry: Mapping[str, float]) -> None:
+    logging.info('%s', self._line(entry))
+    self._shown = time.monotonic()
 
   def _write(self, entry: Mapping[str, float | None]) -> None:
     with (
@@ -137,7 +164,7 @@ class Progress:
       f'top-1 {entry["top_1"]:.3f}  rate {entry["learning_rate"]:.3g}'
     )
     if 'images_per_second' in entry:
-      line += f'  {entry["images_per_second"]:.1f} images/s'
+      line += f'  {digits(entry["images_per_second"])} images/s'
       if self._total_steps:
         images = (self._total_steps - entry['step']) * self._images_per_step
         line += f'  {duration(images / entry["images_per_second"])} left'
@@ -147,15 +174,6 @@ class Progress:
 
   def close(self) -> None:
     self._writer.close()
-
-
-def duration(seconds: float) -> str:
-  """'42 s', '3 min 5 s', '2 h 10 min', '4 d 3 h'."""
-  for size, unit, below, smaller in ((86400, 'd', 3600, 'h'), (3600, 'h', 60, 'min')):
-    if seconds >= size:
-      return f'{int(seconds // size)} {unit} {int(seconds % size // below)} {smaller}'
-  minutes, rest = divmod(round(seconds), 60)
-  return f'{minutes} min {rest} s' if minutes else f'{rest} s'
 
 
 class MetricsLine(files.StepLine, total=False):

@@ -10,7 +10,13 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception import files
-from slim_inception.cluster import LOST_WORKER_ERRORS, Cluster, lost_worker, make_cluster
+from slim_inception.cluster import (
+  LOST_WORKER_ERRORS,
+  Cluster,
+  describe_devices,
+  lost_worker,
+  make_cluster,
+)
 from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.input import data_service, record_order
@@ -246,7 +252,8 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
   message = (
     f'{config.model.model_name} on {data.dataset_name} {data.dataset_split_name}: '
     f'{dataset.num_samples} images, {plan.num_classes} classes, {size} x {size} pixels; '
-    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images, '
+    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images on '
+    f'{describe_devices(cluster.strategy)}, '
     f'{plan.steps_per_epoch:.1f} steps an epoch, {end}; '
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )

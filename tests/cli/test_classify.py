@@ -45,8 +45,10 @@ def test_a_user_classifies(tmp_path, capsys):
     stdin=f'{photos}\n'.encode(),
   )  # fmt: skip
   assert code == 1
-  assert lines == [
-    f'{tmp_path}/model.ckpt: {tiny.NAME}, plain weights, 32 x 32 pixels',
+  assert lines[0] == f'{tmp_path}/model.ckpt: {tiny.NAME}, plain weights, 32 x 32 pixels'
+  assert lines[1].startswith('Classifying images on CPU (')  # how many, standard input knows
+  assert lines[2] == f'Tracing and compiling {tiny.NAME}: the first batch takes longer'
+  assert lines[3:] == [
     f'slim-inception classify: {photos}/b.jpg: empty file',
     f'slim-inception classify: {photos}/*.gif: no file matches',
   ]

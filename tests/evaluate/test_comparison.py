@@ -79,6 +79,25 @@ def run_script(*arguments, before='pass', after='pass'):
 
 
 @pytest.mark.usefixtures('draw')
+def test_top_5_of_few_classes_is_not_shown(plain, residual, tmp_path):
+  for folder, num_classes in ((plain, 5), (residual, 4)):
+    config = {'model_name': 'inception_v4', 'run': {'num_classes': num_classes}}
+    (Path(folder) / 'config.json').write_text(json.dumps(config))
+  runs = comparison.read_runs([plain, residual])
+  assert comparison.shown_metrics(runs) == ('top_1',)
+  rows = comparison.table(runs)
+  assert {row['best_top_5_error'] for row in rows} == {None}
+  text = '\n'.join(comparison.text(rows))
+  assert 'best top-1' in text and 'top-5' not in text
+  draw = pytest.importorskip('slim_inception.evaluate.comparison_plot').draw
+  draw(runs, ['a', 'b'], str(tmp_path / 'curves'))
+  ids = {e.get('id', '') for e in ElementTree.parse(tmp_path / 'curves.svg').iter()}
+  assert {each.split()[0] for each in ids if each.startswith('top_')} == {'top_1'}
+  more = [runs[0], runs[1]._replace(num_classes=6)]
+  assert comparison.shown_metrics(more) == ('top_1', 'top_5')
+
+
+@pytest.mark.usefixtures('draw')
 def test_table_and_csv(plain, residual, tmp_path):
   output = tmp_path / 'new' / 'v4.1'  # no folder yet, and a dot that is no suffix
   status, out, err = run_script(plain, residual, f'--output={output}')
@@ -160,7 +179,7 @@ def test_files_of_a_run_that_is_going_on(plain):
   Path(plain, 'metrics.jsonl').write_text('')
   evaluation = {'step': 9, 'num_images': 1, 'top_1': 1, 'top_5': 1}
   write_lines(Path(plain, 'eval', 'evaluations.jsonl'), [evaluation])
-  assert comparison.read_run(plain, 'plain')[3:] == (0, 0, None, ())
+  assert comparison.read_run(plain, 'plain')[3:] == (0, 0, None, None, ())
 
 
 def test_what_training_writes_is_read(tmp_path):

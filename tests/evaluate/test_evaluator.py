@@ -95,6 +95,37 @@ def test_one_net(data, nets):
   assert found.metrics['top_1'] == pytest.approx(np.mean(right))
 
 
+def test_views_are_counted_and_the_last_batch_is_traced_no_more(data, nets, caplog):
+  """23 images of twelve views are 276, in batches of 50: the last has 26."""
+  evaluation = Evaluation(request(data, *nets[:2], crops='12', batch_size=50))
+  reported = []
+  records = evaluation._records({})
+  with caplog.at_level('INFO', 'absl'):
+    evaluation._ensemble.load(nets[:2])
+    predictions = list(evaluation._ensemble.predict(records, report=reported.append))
+  assert reported == [50] * 10 + [26] * 2  # both nets look at each batch
+  assert sum(reported) == evaluation._ensemble.num_views(COUNT)
+  assert f'{nets[1]}: {tiny.NAME}, plain weights, 32 x 32 pixels, 12 views' in caplog.messages
+  assert [message for message in caplog.messages if message.startswith('Tracing')] == [
+    f'Tracing and compiling {tiny.NAME}: the first batch takes longer'
+  ] * 2
+  for scorer in evaluation._ensemble.scorers:
+    assert scorer.score.experimental_get_tracing_count() == 1
+  one_by_one = evaluate(data, *nets[:2], crops='12', batch_size=12).predictions
+  for prediction, top, expected in zip(
+    predictions, one_by_one.top, one_by_one.probabilities, strict=True
+  ):
+    np.testing.assert_allclose(prediction.probabilities[top], expected, rtol=1e-5)
+
+
+def test_what_is_evaluated_is_said(data, nets, caplog):
+  with caplog.at_level('INFO', 'absl'):
+    run.evaluate(request(data, nets[0], max_images=7, eval_dir=str(data / 'eval')))
+  first, second, *_ = caplog.messages
+  assert first.startswith('Evaluating on image_folder validation: 7 images, 3 classes; on CPU (')
+  assert second == f'{nets[0]}: {tiny.NAME}, plain weights, 32 x 32 pixels'
+
+
 @pytest.mark.parametrize('average', ['probabilities', 'logits'])
 def test_an_ensemble_of_one_is_the_net(data, nets, average):
   one = evaluate(data, nets[0], average=average)

@@ -16,7 +16,7 @@ from PIL import Image
 from slim_inception.datasets import imagenet, shards
 from slim_inception.datasets import records as record_format
 
-from slim_inception.evaluate import metrics, report
+from slim_inception.evaluate import image_grid, metrics, report
 from slim_inception.evaluate.metrics import Predictions
 from tests import records
 
@@ -236,6 +236,28 @@ def test_mistakes_are_the_most_confident_ones():
     record_index for _, record_index in sorted(wrong)[:20]
   ]
   assert len(report.worst_mistakes(given, 1000)) == len(wrong) + 1
+
+
+@pytest.mark.parametrize(('num_classes', 'is_shown'), [(5, False), (6, True)])
+def test_top_5_is_shown_where_it_says_something(tmp_path, num_classes, is_shown):
+  names = {label: f'class {label}' for label in range(num_classes)}
+  text = write(tmp_path / 'r.html', predictions(50, num_classes, 0.3), num_classes, names, {})
+  assert ('Top-5 accuracy' in text) == is_shown
+  assert 'Top-1 accuracy' in text
+
+
+def test_captions_have_the_first_synonym_before_they_are_cut():
+  font = image_grid.ImageFont.load_default(size=13)
+
+  def caption(name, width=112):
+    text = image_grid.caption('true', name, font, width)
+    assert font.getlength(text) <= width
+    return text
+
+  assert caption('cat') == 'true cat'
+  assert caption('cat, tom') == 'true cat, tom'
+  assert caption('junco, snowbird') == 'true junco'
+  assert caption('a cat that sat on a mat') == 'true a cat that sat…'
 
 
 def test_nothing_wrong_and_no_names(tmp_path):

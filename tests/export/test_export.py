@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from slim_inception.preprocessing.preprocessing_factory import INCEPTION
 
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.evaluator import Evaluation
-from slim_inception.export import comparison
+from slim_inception.export import comparison, tflite
 from slim_inception.export import config as export_config
 from slim_inception.export.comparison import Accepted
 from slim_inception.export.config import resolve
@@ -156,10 +158,14 @@ def seen(size, *pairs):
     ('int8', 0.05, {np.uint8, np.int8, np.int32}),
   ],
 )
-def test_tflite_says_what_the_net_says(data, checkpoint, tmp_path, quantize, tolerance, types):
+def test_tflite_says_what_the_net_says(
+  data, checkpoint, tmp_path, capfd, quantize, tolerance, types
+):
   interpreter = pytest.importorskip('ai_edge_litert.interpreter', reason='extra tflite')
   output = tmp_path / 'lite'
   assert run(data, checkpoint, output, format='tflite', quantize=quantize).images == 10
+  errors = capfd.readouterr().err
+  assert 'fully_quantize' not in errors and 'XNNPACK' not in errors
   names = {path.name for path in output.iterdir()}
   assert names == {'export.json', 'labels.txt', 'model.tflite'}
   assert (output / 'labels.txt').read_text() == 'color 0\ncolor 1\ncolor 2\n'
@@ -185,6 +191,17 @@ def test_tflite_says_what_the_net_says(data, checkpoint, tmp_path, quantize, tol
       assert (said['output']['scale'], said['output']['zero_point']) == (1 / 256, 0)
       found = found / 256
     np.testing.assert_allclose(found, wanted, atol=tolerance)
+
+
+def test_what_cpp_says_is_shown_with_an_error(capfd):
+  with tflite._quiet():
+    os.write(2, b'INFO: chatter\n')
+    print('progress', file=sys.stderr)
+  assert capfd.readouterr().err == 'progress\n'
+  with pytest.raises(RuntimeError), tflite._quiet():
+    os.write(2, b'error: this is why\n')
+    raise RuntimeError
+  assert capfd.readouterr().err == 'error: this is why\n'
 
 
 @pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])

@@ -2,23 +2,7 @@
 
 import json
 
-import pytest
-
 from slim_inception.train import progress
-
-
-@pytest.mark.parametrize(
-  ('seconds', 'text'),
-  [
-    (0.4, '0 s'),
-    (59.6, '1 min 0 s'),
-    (185, '3 min 5 s'),
-    (7800, '2 h 10 min'),
-    (86400 * 4 + 3 * 3600, '4 d 3 h'),
-  ],
-)
-def test_duration(seconds, text):
-  assert progress.duration(seconds) == text
 
 
 def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path):

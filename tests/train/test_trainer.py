@@ -15,7 +15,7 @@ from slim_inception.cluster import Cluster
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.evaluate.stored_weights import open_weights
-from slim_inception.train import checkpoint_manager, trainer
+from slim_inception.train import checkpoint_manager, progress, trainer
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
 from tests.train import processes
@@ -109,6 +109,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, data, tmp_path):
   assert [entry['step'] for entry in resumed] == [1, 2, 3, 4, 5, 6]
   for a, b in zip(expected, resumed, strict=True):
     assert a['loss'] == pytest.approx(b['loss'], rel=1e-3), a['step']
+
+
+@pytest.mark.parametrize(('every_secs', 'shown'), [(3600, [1, 4, 5]), (0, [1, 2, 3, 4, 5])])
+def test_lines_come_at_once_and_by_time_but_metrics_by_steps(
+  data, tmp_path, caplog, monkeypatch, every_secs, shown
+):
+  monkeypatch.setattr(progress, 'EVERY_SECS', every_secs)
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, tmp_path, max_number_of_steps=5, log_every_n_steps=4))
+  lines = [line for line in caplog.messages if line.startswith('step ')]
+  assert [line.split()[1] for line in lines] == [f'{step}/5' for step in shown]
+  assert 'images/s' not in lines[0] and 'images/s' in lines[1]
+  tracing = 'Tracing and compiling the step: the first one takes longer'
+  assert caplog.messages.count(tracing) == 1
+  assert caplog.messages.index(tracing) < caplog.messages.index(lines[0])
+  assert [entry['step'] for entry in processes.metrics(tmp_path)] == [4, 5]
 
 
 def test_a_finished_run_is_left_alone(run, data, caplog):
