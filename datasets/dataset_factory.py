@@ -77,6 +77,8 @@ class Dataset:
       `dataset.json`.
     schema: the keys of the records.
     shard_sizes: records in each shard; None where nobody has counted them yet.
+    label_offset: the first label that images can have: 1 where 0 is a background.
+    info_hash: of `dataset.json`; None where there is none.
   """
 
   name: str
@@ -88,6 +90,8 @@ class Dataset:
   label_range: tuple[int, int]
   schema: records.Schema = records.SLIM
   shard_sizes: tuple[int, ...] | None = None
+  label_offset: int = 0
+  info_hash: str | None = None
 
 
 def get_dataset(
@@ -130,7 +134,10 @@ def synthetic(split_name: str) -> Dataset:
   """No records, but the numbers of ImageNet: its epochs, its classes 1..1000 and a background."""
   classes = imagenet.NUM_CLASSES
   number = imagenet.SPLIT_SIZES['train']
-  return Dataset(SYNTHETIC, split_name, (), number, classes, {}, (1, classes - 1), shard_sizes=())
+  labels = 1, classes - 1
+  return Dataset(
+    SYNTHETIC, split_name, (), number, classes, {}, labels, shard_sizes=(), label_offset=1
+  )
 
 
 def classes_of(name: str | None, dataset_dir: str | os.PathLike | None) -> Dataset | None:
@@ -159,7 +166,8 @@ def without_records(
   name: str, num_classes: int, names: dict[int, str], first_label: int = 0
 ) -> Dataset:
   """A data set of classes alone."""
-  return Dataset(name, '', (), 0, num_classes, names, (first_label, num_classes - 1))
+  labels = first_label, num_classes - 1
+  return Dataset(name, '', (), 0, num_classes, names, labels, label_offset=first_label)
 
 
 def _names(name: str | None, dataset_dir: str | os.PathLike | None) -> dict[int, str]:
@@ -193,6 +201,8 @@ def _from_info(
     dict(enumerate(info.labels)),
     (labels[0], labels[-1]),
     shard_sizes=tuple(shard.num_images for shard in matching),
+    label_offset=info.label_offset,
+    info_hash=dataset_info.hash_of(dataset_dir),
   )
 
 
@@ -215,7 +225,16 @@ def _from_records(
     sizes = tuple(shards.count_records([path]) for path in paths)
     num_samples = sum(sizes)
   return Dataset(
-    name, split_name, tuple(paths), num_samples, num_classes, names, labels, schema, sizes
+    name,
+    split_name,
+    tuple(paths),
+    num_samples,
+    num_classes,
+    names,
+    labels,
+    schema,
+    sizes,
+    label_offset=int(names.get(0) == _BACKGROUND),
   )
 
 

@@ -1,6 +1,7 @@
 """`dataset.json`: what stands beside the shards and says what they are."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,12 @@ def read_info(dataset_dir: str | os.PathLike) -> DatasetInfo | None:
       if number < bound:
         raise ValueError(f'{path}: {field} must be at least {bound}, not {number}')
   return info
+
+
+def hash_of(dataset_dir: str | os.PathLike) -> str:
+  """A hash of `dataset.json`, which has the checksums of all shards: another one, other records."""
+  content = Path(dataset_dir, INFO_FILE).read_bytes()
+  return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def check_sizes(dataset_dir: str | os.PathLike, info: DatasetInfo, split_name: str) -> None:

@@ -2,6 +2,7 @@
 
 # In a train_dir.
 CONFIG_FILE = 'config.json'
+CONFIG_SUFFIX = '.json'  # of its copy that goes with a checkpoint: model.ckpt-1000.json
 METRICS_FILE = 'metrics.jsonl'
 BEST_FOLDER = 'best'
 EVAL_FOLDER = 'eval'

@@ -1,13 +1,19 @@
 """The names of a net's outputs, where no records are at hand to tell them."""
 
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
 from absl import logging
 
+from slim_inception import provenance
 from slim_inception.classify.config import ClassifyRequest
 from slim_inception.datasets import dataset_factory, imagenet, label_files
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import label_spaces
 from slim_inception.evaluate.config import Member
 from slim_inception.evaluate.stored_weights import open_weights
+from slim_inception.provenance import TrainedOn
 
 _IMAGENET = 'imagenet'
 _IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without background, and with
@@ -16,8 +22,9 @@ _IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without 
 def find(request: ClassifyRequest, prefix: str) -> Dataset:
   """The classes of an ensemble.
 
-  They are those of `--labels`; else of the runs' records; else ImageNet's, where the first net has
-  as many outputs and its run says of no other data set; else numbers.
+  They are those of `--labels`; else those that the runs were trained on; else, for older runs, of
+  their records; else ImageNet's, where the first net has as many outputs and its run says of no
+  other data set; else numbers.
 
   Args:
     request: what and how.
@@ -34,13 +41,13 @@ def find(request: ClassifyRequest, prefix: str) -> Dataset:
     return named
   known = {
     folder: dataset
-    for folder, run in zip(runs.folders, runs.configs, strict=True)
-    if (dataset := dataset_factory.classes_of(run.get('dataset_name'), run.get('dataset_dir')))
+    for folder, run, trained_on in zip(runs.folders, runs.configs, runs.trained_on, strict=True)
+    if (dataset := _of_run(run, trained_on))
   }
   if known:
     first, *others = known
     for other in others:
-      if known[other] != known[first]:
+      if _names(known[other]) != _names(known[first]):
         raise ValueError(
           f'{first} and {other} are of different classes: --labels=FILE names those of both'
         )
@@ -68,3 +75,19 @@ def _check_number(named: Dataset, outputs: int | None, member: Member) -> None:
       f'--labels={named.name}: {names} names for {outputs} outputs{more}; --labels_offset says '
       'which output is which (output = label - offset)'
     ) from error
+
+
+def _of_run(run: Mapping[str, Any], trained_on: TrainedOn | None) -> Dataset | None:
+  """The classes that a run says it was trained on, or else those that its records have today."""
+  name, folder = run.get('dataset_name'), run.get('dataset_dir')
+  if trained_on is None or not trained_on.labels:
+    return dataset_factory.classes_of(name, folder)
+  labels = trained_on.labels
+  with contextlib.suppress(OSError, ValueError):  # the records are not needed
+    if today := dataset_factory.classes_of(name, folder):
+      provenance.warn_of_other_names(trained_on, labels, today)
+  return dataset_factory.without_records(name or '', len(labels), labels, trained_on.label_offset)
+
+
+def _names(dataset: Dataset) -> tuple[dict[int, str], tuple[int, int]]:
+  return dataset.labels_to_names, dataset.label_range

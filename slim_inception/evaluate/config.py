@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import logging
 
-from slim_inception import choices, flags
+from slim_inception import choices, flags, provenance
 from slim_inception.constants import CONFIG_FILE, EVAL_FOLDER
 from slim_inception.datasets import dataset_factory
 from slim_inception.flags import PerMember, field
 from slim_inception.preprocessing.values import CHANNELS, INTERPOLATIONS
+from slim_inception.provenance import TrainedOn
 from slim_inception.train import config as train_config
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
@@ -233,6 +234,7 @@ class Member(NamedTuple):
   labels_offset: int | None = None  # None: the number of outputs tells
   use_ema: bool | None = None  # None: if there are averages
   weight: float = 1.0  # in the average, relative to the others'
+  trained_on: TrainedOn | None = None  # what its run says of that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +261,7 @@ class Runs(NamedTuple):
   paths: tuple[str, ...]  # of the flag
   folders: tuple[str, ...]  # that the checkpoints are in
   configs: tuple[Mapping[str, Any], ...]  # of config.json there; {} without one
+  trained_on: tuple[TrainedOn | None, ...]  # what these say of their data sets
 
 
 def resolve(flag_values: Mapping[str, Any]) -> Request:
@@ -305,11 +308,15 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
     raise ValueError('--checkpoint_path must be given: a checkpoint or a train_dir')
   if follow and (len(paths) > 1 or not os.path.isdir(paths[0])):
     raise ValueError('--follow is for one train_dir')
-  folders = [
-    path if follow else os.path.dirname(checkpoints.resolve(path)) or '.' for path in paths
-  ]
-  configs = [train_config.read(folder) or {} for folder in folders]
-  return Runs(paths, tuple(folders), tuple(configs))
+  # Of a run that is to be followed there may be no checkpoint yet.
+  prefixes = [os.path.join(p, 'model.ckpt') if follow else checkpoints.resolve(p) for p in paths]
+  beside = [train_config.read_beside(prefix) or ('', {}) for prefix in prefixes]
+  return Runs(
+    paths,
+    tuple(os.path.dirname(prefix) or '.' for prefix in prefixes),
+    tuple(config for _, config in beside),
+    tuple(provenance.trained_on(*each) for each in beside),
+  )
 
 
 def records_of_runs(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:
@@ -366,6 +373,7 @@ def _member(
   path: str,
   folder: str,
   run: Mapping[str, Any],
+  trained_on: TrainedOn | None,
   values: Mapping[str, Any],
   views_config: ViewsConfig,
 ) -> Member:
@@ -404,6 +412,7 @@ def _member(
     value('labels_offset', None),
     choices.USE_EMA[values['use_ema']],
     values['ensemble_weights'],
+    trained_on,
   )
 
 

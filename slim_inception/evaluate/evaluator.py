@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from slim_inception import provenance
 from slim_inception.cluster import Cluster
 from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.evaluate import collector, examples, ground_truth, metrics
@@ -48,6 +49,7 @@ class Evaluation:
     # The offset that leaves the fewest labels, where one was given.
     self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
+    self._is_checked = False
     self._exclude_list = self._real_labels = None
     if images.exclude_list:
       self._exclude_list = ground_truth.read_exclude_list(images.exclude_list)
@@ -73,6 +75,7 @@ class Evaluation:
     records = self._config.records
     train_set = records.split('train') if records.batch_norm_batches else None
     self._ensemble.load(prefixes, train_set)
+    self._check_classes()
     started = time.monotonic()
     try:
       collected = self._predict()
@@ -89,6 +92,15 @@ class Evaluation:
       f'Evaluating on {dataset.name} {dataset.split_name}: {self._num_records} images, '
       f'{dataset.num_classes} classes; on {self._ensemble.devices}{workers}'
     )
+
+  def _check_classes(self) -> None:
+    """Once: that outputs stand for the classes that the records have."""
+    if not self._is_checked:
+      for scorer in self._ensemble.scorers:
+        if known := scorer.member.trained_on:
+          folder, offset = self._config.records.dataset_dir, scorer.loaded.labels_offset
+          provenance.check_evaluated(known, self.dataset, folder, offset)
+    self._is_checked = True
 
   @property
   def _num_records(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import files
+from slim_inception import files, provenance
 from slim_inception.constants import EXPORT_FILE
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.datasets.progress_bar import ProgressBar, waiting
@@ -55,7 +55,7 @@ def export(request: ExportRequest) -> Comparison:
   logging.info('Exporting %s to %s as %s', prefix, output, chosen.format)
   loaded = scorer.load(prefix, records.split('train') if records.batch_norm_batches else None)
   logging.info('%s', scorer.describe())
-  names = names_of_outputs(dataset, loaded.labels_offset)
+  names = provenance.names_of_outputs(member.trained_on, dataset, loaded.labels_offset)
   classifier, checkpoint = (
     Classifier(model, member.spec.preprocessing, names, records.loss)
     for model in (scorer.model, scorer.unfolded)
@@ -87,12 +87,6 @@ def export(request: ExportRequest) -> Comparison:
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
   return comparison
-
-
-def names_of_outputs(dataset: Dataset, labels_offset: int) -> list[str]:
-  """The name of each output of a net; the number of its label where that has none."""
-  outputs = range(labels_offset, dataset.num_classes)
-  return [dataset.labels_to_names.get(label, str(label)) for label in outputs]
 
 
 def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.ndarray]]:

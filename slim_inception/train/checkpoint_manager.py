@@ -1,5 +1,6 @@
 """The checkpoints that a run keeps in its train_dir."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,14 +11,20 @@ from absl import logging
 
 from slim_inception import files
 from slim_inception.cluster import Cluster
-from slim_inception.constants import BEST_FOLDER, CONFIG_FILE, EVALUATION_METRICS_FILE, METRICS_FILE
+from slim_inception.constants import (
+  BEST_FOLDER,
+  CONFIG_FILE,
+  CONFIG_SUFFIX,
+  EVALUATION_METRICS_FILE,
+  METRICS_FILE,
+)
 from slim_inception.nets import checkpoints
 from slim_inception.train.train_state import Counters, TrainState
 
 # What is written into a train_dir by way of temporary files.
 _NAMES = '|'.join(
   [
-    rf'model\.ckpt-\d+({"|".join(map(re.escape, checkpoints.SUFFIXES))})?',
+    rf'model\.ckpt-\d+({"|".join(map(re.escape, (*checkpoints.SUFFIXES, CONFIG_SUFFIX)))})?',
     *map(re.escape, (checkpoints.STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)),
   ]
 )
@@ -63,7 +70,10 @@ class CheckpointManager:
     return os.path.join(self._directory, f'model.ckpt-{step}')
 
   def save(self, state: TrainState, counters: Counters) -> None:
-    """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest."""
+    """Writes model.ckpt-<step>, then the file that names it, then deletes the oldest.
+
+    A copy of config.json goes with each: it may be taken elsewhere alone.
+    """
     path = self.path(counters.step)
     if not self._cluster.is_chief:
       for variable in state.named_variables().values():
@@ -71,11 +81,16 @@ class CheckpointManager:
       self._cluster.wait_for_all()
       return
     state.save(path, counters)
+    config = os.path.join(self._directory, CONFIG_FILE)
+    if os.path.exists(config):
+      _copy(config, path + CONFIG_SUFFIX)
     before = [p for p in self._own if p != path and checkpoints.is_complete(p)]
     kept = [*before, path][-self._max_to_keep :]
     write_checkpoint_state(self._directory, kept)
     for prefix in set(self._own) - set(kept):
       checkpoints.remove(prefix)
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(prefix + CONFIG_SUFFIX)
     self._own = kept
     logging.info('Saved %s', path)
     self._cluster.wait_for_all()  # nobody goes on, or ends, before the checkpoint is there

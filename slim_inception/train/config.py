@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from slim_inception import choices, files, flags
-from slim_inception.constants import CONFIG_FILE
+from slim_inception.constants import CONFIG_FILE, CONFIG_SUFFIX
 from slim_inception.datasets import dataset_factory
 from slim_inception.flags import field
 
@@ -538,6 +538,9 @@ class Facts(TypedDict, total=False):
   num_replicas: int
   global_batch_size: int
   total_steps: int | None
+  label_offset: int
+  labels: list[str]
+  dataset_hashes: list[str]
 
 
 class _Written(TypedDict, total=False):
@@ -545,7 +548,24 @@ class _Written(TypedDict, total=False):
 
 
 def read(directory: str) -> dict[str, Any] | None:
-  """The content of a directory's config.json, each flag checked; None where there is none.
+  """The content of a directory's config.json, see `read_file`; None where there is none."""
+  return read_file(os.path.join(directory, CONFIG_FILE))
+
+
+def read_beside(prefix: str) -> tuple[str, dict[str, Any]] | None:
+  """What lies beside a checkpoint: a path and its content, see `read_file`; None if nothing.
+
+  It is the directory's config.json or, of a checkpoint that was copied alone, the copy of it that
+  has the checkpoint's name.
+  """
+  for path in (os.path.join(os.path.dirname(prefix), CONFIG_FILE), prefix + CONFIG_SUFFIX):
+    if content := read_file(path):
+      return path, content
+  return None
+
+
+def read_file(path: str) -> dict[str, Any] | None:
+  """The content of a config.json, each flag checked; None where there is none.
 
   Names that are no flags (of today) stay as they are, and so do names of nets and data sets: those
   of other programs are not registered here.
@@ -554,7 +574,6 @@ def read(directory: str) -> dict[str, Any] | None:
     ValueError: it is not JSON, or a value is not of its type or out of range; names the file and
       the field.
   """
-  path = os.path.join(directory, CONFIG_FILE)
   content = files.read_json(path, _Written)
   known = {
     name: dataclasses.replace(flag, choices=() if callable(flag.choices) else flag.choices)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import constants, files, flags
+from slim_inception import constants, files, flags, provenance
 from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
@@ -56,6 +56,7 @@ def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str
     'first shard': shards[:1],
     'number of shards': len(shards),
     'number of records': dataset.num_samples,
+    'hash of dataset.json': dataset.info_hash,
     'version of TensorFlow': tf.__version__,
   }
   check_same(cluster, facts, 'The ')
@@ -71,8 +72,8 @@ def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str
   return own
 
 
-def check_same_run(config: Config, plan: Plan) -> None:
-  """Refuses a train_dir that holds another net's run; says what else has changed."""
+def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
+  """Refuses a train_dir that holds a run of another net or other classes; says what has changed."""
   before = config_lib.read(config.run.train_dir)
   if before is None:  # slim's own train_dir: the checkpoint will tell
     return
@@ -84,6 +85,9 @@ def check_same_run(config: Config, plan: Plan) -> None:
         f'{config.run.train_dir} holds a run with {name} {then.get(name)}, not {now[name]}: choose '
         'another --train_dir'
       )
+  path = os.path.join(config.run.train_dir, constants.CONFIG_FILE)
+  if known := provenance.trained_on(path, before):
+    provenance.check_resumed(known, dataset, config.data.dataset_dir)
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
     message = (

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import files
+from slim_inception import files, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
@@ -101,7 +101,7 @@ def make_run(
   latest = start.agreed_checkpoint(config, dataset, cluster)
   if latest:
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
-    start.check_same_run(config, plan)
+    start.check_same_run(config, plan, dataset)
   elif config.finetune.checkpoint_path:
     checkpoints.resolve(config.finetune.checkpoint_path)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
@@ -121,7 +121,9 @@ def make_run(
   if dataset.paths:
     input_pipeline.check_images(source, plan.image_size)
   if cluster.is_chief:
-    facts = {**plan._asdict(), 'start': plan.start._asdict()}
+    before = config_lib.read(config.run.train_dir) if latest else None
+    of_data = provenance.facts(dataset, (before or {}).get('run', {}))
+    facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
     config_lib.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
