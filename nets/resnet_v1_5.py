@@ -88,7 +88,7 @@ def _net(layers: int, network_fn: NetworkFn) -> Net:
     network_fn,
     Paper(f'ResNet-v1.5-{layers}', 'arXiv:1512.03385, Table 1'),
     num_classes=1000,
-    preprocessing='vgg',
+    preprocessing='torch',
     padding='torch',
   )
 

@@ -108,6 +108,10 @@ def register(preprocessing: Preprocessing) -> Preprocessing:
 
 INCEPTION = register(Preprocessing('inception', inception_preprocessing, normalization.INCEPTION))
 VGG = register(Preprocessing('vgg', vgg_preprocessing, normalization.VGG, keeps_aspect_ratio=True))
+# torchvision's and timm's values of pixels; the views are VGG's.
+TORCH = register(
+  Preprocessing('torch', vgg_preprocessing, normalization.TORCHVISION, keeps_aspect_ratio=True)
+)
 
 
 def canonical_name(name: str) -> str:

@@ -276,7 +276,7 @@ class AugmentConfig:
 
   preprocessing_name: str | None = field(
     None,
-    "The preprocessing of the images, inception or vgg; the net's own by default.",
+    "The preprocessing of the images: inception, vgg or torch; the net's own by default.",
     check=choices.check_preprocessing,
   )
   min_crop_area: float = field(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing import vgg_preprocessing as vgg
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
@@ -85,3 +86,16 @@ def test_half_of_the_images_are_mirrored():
   assert 70 < mirrored.sum() < 130
   kept = vgg.train_device(images, seeds(200), Distortion(random_flip=False), tf.bfloat16)
   assert kept.dtype == tf.bfloat16
+
+
+def test_torch_is_what_torchvision_gives_of_the_same_pixels():
+  """transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]) of 0..1."""
+  image = resized(PIXELS, 32)
+  top, left = ((length - 28) // 2 for length in image.shape[:2])
+  window = image[top : top + 28, left : left + 28] / 255.0
+  expected = (window - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+  torch = preprocessing_factory.get('torch')
+  np.testing.assert_allclose(torch.eval_view(PIXELS, 28, 28), expected, atol=1e-4)
+  pixels = torch.denormalize(expected)
+  np.testing.assert_allclose(pixels, window * 255, atol=0.51)
+  assert preprocessing_factory.canonical_name('torch') == 'torch'
