@@ -125,9 +125,11 @@ class _Writer:
     """The value of a variable that the graph reads, scaled or in another shape perhaps.
 
     Raises:
-      ValueError: it is made of a variable in another way.
+      ValueError: it is made of a variable in another way, and no constant.
     """
     op = tensor.op
+    if op.type == 'Const':
+      return tf.get_static_value(tensor)
     if op.type == 'ReadVariableOp':
       return self._weights[op.inputs[0].name]
     if op.type == 'Mul' and (factor := tf.get_static_value(op.inputs[1])) is not None:
@@ -142,6 +144,37 @@ def _conv(writer: _Writer, op: tf.Operation) -> None:
   weights = writer.constant(op.inputs[1].name, kernel.transpose(3, 2, 0, 1))
   attributes = _window(op, kernel.shape[:2]) | {'dilations': list(op.get_attr('dilations')[1:3])}
   writer.add('Conv', op, weights, **attributes)
+
+
+def _depthwise_conv(writer: _Writer, op: tf.Operation) -> None:
+  kernel = writer.weight(op.inputs[1])  # [h, w, in, filters of each]
+  rows, columns, channels, _ = kernel.shape
+  filters = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, rows, columns)
+  weights = writer.constant(op.inputs[1].name, filters)
+  writer.add('Conv', op, weights, **_window(op, (rows, columns)), group=channels)
+
+
+def _pad(writer: _Writer, op: tf.Operation) -> None:
+  """With a constant: zeros, or what wins no maximum."""
+  rows, columns = tf.get_static_value(op.inputs[1])[1:3]
+  pads = np.array([0, 0, rows[0], columns[0], 0, 0, rows[1], columns[1]], np.int64)
+  values = [writer.constant(op.inputs[1].name, pads)]
+  if len(op.inputs) > 2:
+    values.append(writer.constant(op.inputs[2].name, tf.get_static_value(op.inputs[2])))
+  writer.add('Pad', op, *values)
+
+
+def _batch_norm(writer: _Writer, op: tf.Operation) -> None:
+  """One that stands behind no weights to be folded into."""
+  values = [writer.constant(tensor.name, writer.weight(tensor)) for tensor in op.inputs[1:]]
+  writer.add('BatchNormalization', op, *values, epsilon=op.get_attr('epsilon'))
+
+
+def _mean(writer: _Writer, op: tf.Operation) -> None:
+  axes = tf.get_static_value(op.inputs[1])
+  if sorted(np.ravel(axes)) != [1, 2] or not op.get_attr('keep_dims'):
+    raise ValueError(f'{op.name}: a mean over axes {axes}, expected one over all places')
+  writer.add('GlobalAveragePool', op)
 
 
 def _pool(kind: str, writer: _Writer, op: tf.Operation, **attributes: Any) -> None:
@@ -217,6 +250,11 @@ def _as(kind: str, count: int = 1) -> Callable[[_Writer, tf.Operation], None]:
 # TensorFlow's operations, and how each is written.
 _RULES: dict[str, Callable[[_Writer, tf.Operation], None]] = {
   'Conv2D': _conv,
+  'DepthwiseConv2dNative': _depthwise_conv,
+  'FusedBatchNormV3': _batch_norm,
+  'Pad': _pad,
+  'PadV2': _pad,
+  'Mean': _mean,
   'MatMul': _matmul,
   'BiasAdd': _bias_add,
   'Relu': _as('Relu'),
