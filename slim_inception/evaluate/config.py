@@ -41,7 +41,8 @@ class NetsConfig:
   )
   preprocessing_name: PerMember[str] | None = field(
     None,
-    "The preprocessing of the images: inception, vgg or torch; by default the run's, or the net's own.",
+    "The preprocessing of the images: inception, vgg or torch; by default the run's, or that of "
+    'the net.',
     check=choices.check_preprocessing,
   )
   eval_image_size: PerMember[int] | None = field(
