@@ -251,7 +251,7 @@ def _task(task: Any, cluster: Addresses) -> tuple[str, int]:
       'does not say the "index" of its "task"' if index is None else f'has no {kind!r} {index}'
     )
     raise ValueError(f'{missing}: the cluster has {len(tasks)} tasks {kind!r}')
-  return kind, int(index)
+  return kind, int(str(index))
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

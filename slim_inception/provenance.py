@@ -83,7 +83,7 @@ def check_resumed(known: TrainedOn, dataset: Dataset, dataset_dir: str) -> None:
   """
   labels = _named(dataset)
   if known.labels and labels:
-    difference = _difference(known.labels, labels)
+    difference = differences(known.labels, labels)
     if len(known.labels) != len(labels):
       difference = f'there were {len(known.labels)} labels and are {len(labels)}'
     elif known.label_offset != dataset.label_offset:
@@ -109,7 +109,7 @@ def check_evaluated(known: TrainedOn, dataset: Dataset, dataset_dir: str, offset
       run has another label.
   """
   labels, now = known.labels_with(offset), dataset.labels_to_names
-  if difference := _difference(labels, now):
+  if difference := differences(labels, now):
     is_replaced = os.path.realpath(dataset_dir) == os.path.realpath(known.dataset_dir)
     moved = [name for label, name in now.items() if labels.get(label, name) != name]
     if is_replaced or set(moved) & set(labels.values()):
@@ -137,7 +137,7 @@ def names_of_outputs(known: TrainedOn | None, dataset: Dataset, offset: int) -> 
 
 def warn_of_other_names(known: TrainedOn, labels: Mapping[int, str], dataset: Dataset) -> None:
   """Says it where names of a run, which are taken, are not those that its records have today."""
-  if difference := _difference(labels, dataset.labels_to_names):
+  if difference := differences(labels, dataset.labels_to_names):
     text = '%s: classes have the names that it was trained with; its records have others now: %s'
     logging.warning(text, known.folder, difference)
 
@@ -148,8 +148,8 @@ def _named(dataset: Dataset) -> dict[int, str]:
   return {label: names.get(label, str(label)) for label in range(dataset.num_classes) if names}
 
 
-def _difference(before: Mapping[int, str], now: Mapping[int, str]) -> str:
-  """How the names of labels differ that both have; '' where they do not."""
+def differences(before: Mapping[int, str], now: Mapping[int, str]) -> str:
+  """How the names {label: name} of labels that both have differ; '' where they do not."""
   return files.some(
     (
       f'{label} was {name!r} and is {now[label]!r}'

@@ -192,6 +192,19 @@ def test_a_run_of_0_1_0_takes_the_names_of_its_records(folder):
   assert facts_of(folder)['labels'] == list(SWAPPED)
 
 
+@pytest.mark.parametrize('other', [False, True])
+def test_heads_of_other_classes_are_not_taken_silently(folder, tmp_path, caplog, other):
+  data = convert(tmp_path, ('ant', 'bee', 'cow') if other else NAMES)
+  flags = {'max_number_of_steps': 1, 'checkpoint_path': str(folder / 'run')}
+  trainer.train(processes.config(tmp_path / 'run', data, **flags))
+  message = (
+    "run/model.ckpt-2 is of as many other classes: 0 was 'cat' and is 'ant', 1 was 'dog' and is "
+    "'bee' and 1 more; --checkpoint_exclude_scopes=InceptionTiny/Logits,InceptionTiny/AuxLogits"
+  )
+  assert (message in caplog.text) == other
+  assert ('other classes' in caplog.text) == other
+
+
 def test_classification_takes_the_names_that_it_is_given(folder, tmp_path):
   path = tmp_path / 'labels.txt'
   path.write_text('0:a\n1:b\n2:c\n')

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.cluster import Cluster
+from slim_inception.constants import BEST_FOLDER
 from slim_inception.datasets import progress_bar
 from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
@@ -210,23 +212,37 @@ class Recovery:
 
 
 class EvaluationHistory:
-  """The top-1 accuracies of a run so far, for the best and for stopping early."""
+  """The top-1 accuracies of a run so far, for the best and for stopping early.
 
-  def __init__(self, entries: Iterable[tuple[int, float]] = ()):
-    self._entries = list(entries)  # step, top-1
+  Args:
+    entries: (step, top-1).
+    is_best_kept: whether the best checkpoint of these is; if not, the best is one of those to come.
+  """
+
+  def __init__(self, entries: Iterable[tuple[int, float]] = (), is_best_kept: bool = True):
+    self._entries = list(entries)
+    self._first = 0 if is_best_kept else len(self._entries)
 
   @classmethod
   def read(cls, train_dir: str, step: int) -> 'EvaluationHistory':
-    """Of the evaluations that metrics.jsonl has up to a step: a resumed run goes on counting."""
+    """Of the evaluations that metrics.jsonl has up to a step: a resumed run goes on counting.
+
+    A best checkpoint of a later step is of a branch that was left, see `checkpoints.of_run`.
+    """
+    best = os.path.join(train_dir, BEST_FOLDER)
+    kept = checkpoints.of_run(best) if os.path.isdir(best) else []
     return cls(
-      (entry['step'], entry['eval_top_1'])
-      for entry in read_metrics(train_dir)
-      if 'eval_top_1' in entry and entry['step'] <= step
+      (
+        (entry['step'], entry['eval_top_1'])
+        for entry in read_metrics(train_dir)
+        if 'eval_top_1' in entry and entry['step'] <= step
+      ),
+      is_best_kept=all((checkpoints.step_of(prefix) or 0) <= step for prefix in kept),
     )
 
   def add(self, step: int, top_1: float) -> bool:
     """Whether this is the best so far."""
-    is_best = top_1 > max((value for _, value in self._entries), default=-1.0)
+    is_best = top_1 > max((value for _, value in self._entries[self._first :]), default=-1.0)
     self._entries.append((step, top_1))
     return is_best
 

@@ -1,5 +1,6 @@
 """Where a run starts: from its own latest checkpoint, from another one, or fresh."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -87,7 +88,7 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
       )
   path = os.path.join(config.run.train_dir, constants.CONFIG_FILE)
   if known := provenance.trained_on(path, before):
-    provenance.check_resumed(known, dataset, config.data.dataset_dir)
+    provenance.check_resumed(known, dataset, config.data.dataset_dir or '')
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
     message = (
@@ -100,6 +101,29 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
     if name in before and before[name] != value:
       old, new = flags.as_text(before[name]), flags.as_text(value)
       logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
+
+
+def warn_of_other_heads(config: Config, plan: Plan, dataset: Dataset) -> None:
+  """Says it where heads of --checkpoint_path will be taken that fit but are of other classes.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+  """
+  prefix = checkpoints.resolve(config.finetune.checkpoint_path or '')
+  beside = None
+  with contextlib.suppress(ValueError):  # somebody else's config.json
+    beside = config_lib.read_beside(prefix)
+  known = provenance.trained_on(*beside) if beside else None
+  heads = nets_factory.get_net(config.model.model_name).head_scopes
+  if known is None or set(heads) <= set(config.finetune.checkpoint_exclude_scopes):
+    return
+  labels = known.labels_with(config.data.labels_offset)
+  difference = provenance.differences(labels, dataset.labels_to_names)
+  if difference and sum(label >= config.data.labels_offset for label in labels) == plan.num_classes:
+    text = (
+      '%s is of as many other classes: %s; --checkpoint_exclude_scopes=%s begins with new heads'
+    )
+    logging.warning(text, prefix, difference, ','.join(heads))
 
 
 def restore_or_init(

@@ -103,7 +103,7 @@ def make_run(
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
     start.check_same_run(config, plan, dataset)
   elif config.finetune.checkpoint_path:
-    checkpoints.resolve(config.finetune.checkpoint_path)  # says at once that it is not there
+    start.warn_of_other_heads(config, plan, dataset)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
 
   tf.random.set_seed(config.run.seed)

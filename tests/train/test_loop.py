@@ -143,6 +143,20 @@ def test_patience_counts_on_after_a_restart(tmp_path):
   assert found.add(12, 0.6)
 
 
+def test_the_best_of_a_branch_that_was_left_is_replaced(tmp_path):
+  """By the first evaluation after going back: the best before has no files any more."""
+  lines = [{'step': 3, 'eval_top_1': 0.5}, {'step': 9, 'eval_top_1': 0.6}]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  best = tmp_path / 'best'
+  best.mkdir()
+  checkpoint_manager.write_checkpoint_state(str(best), [str(best / 'model.ckpt-9')])
+  assert not loop.EvaluationHistory.read(str(tmp_path), 9).add(10, 0.55)
+  history = loop.EvaluationHistory.read(str(tmp_path), 3)
+  assert [history.add(step, top_1) for step, top_1 in ((4, 0.3), (5, 0.2), (6, 0.4))] == [
+    True, False, True
+  ]  # fmt: skip
+
+
 def test_a_split_that_is_not_there_is_said_before_the_first_step(data, tmp_path):
   with pytest.raises(ValueError, match="no split 'test' in .*it has: train, validation"):
     train(config(data, tmp_path / 'never', eval_interval_epochs=1.0, eval_split_name='test'))
