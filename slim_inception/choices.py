@@ -32,7 +32,9 @@ def check_preprocessing(names: str | tuple[str, ...]) -> None:
   Raises:
     ValueError: there is none of such a name.
   """
-  from slim_inception.preprocessing import preprocessing_factory  # imports TensorFlow
+  if 'tensorflow' not in sys.modules:
+    return  # which ones there are needs its import: `flags.parse` checks twice
+  from slim_inception.preprocessing import preprocessing_factory
 
   for name in (names,) if isinstance(names, str) else names:
     preprocessing_factory.canonical_name(name)

@@ -289,6 +289,7 @@ def parse(
   config_class: type,
   resolve: Callable[[Mapping[str, Any]], T] | None = None,
   removed: Mapping[str, str] = types.MappingProxyType({}),
+  prepare: Callable[[], None] | None = None,
 ) -> T:
   """The configuration of the flags on the command line.
 
@@ -297,9 +298,11 @@ def parse(
     resolve: makes it, or something that has it as `config`, of {name: text, or a truth value};
       `build` by default. Its ValueError is an error of the flags.
     removed: as defined.
+    prepare: what `resolve` and all that follows need and what takes seconds; it is called when the
+      values of the flags are right by themselves and outputs can be written.
 
   Raises:
-    Error: a flag is wrong or removed.
+    Error: a flag is wrong, missing or removed.
     OSError: an output cannot be written.
   """
   texts = {n: v for n, v in absl_flags.FLAGS.flag_values_dict().items() if v is not None}
@@ -308,28 +311,34 @@ def parse(
       raise Error(f'--{name} is removed: {reason}')
   values = {name: texts[name] for name in fields(config_class) if name in texts}
   try:
+    try_outputs(config_class, convert(config_class, values))
+    if prepare:
+      prepare()
     result: Any = resolve(values) if resolve else build(config_class, values)
   except ValueError as error:
     raise Error(str(error)) from error
-  try_outputs(result if isinstance(result, config_class) else result.config)
+  config = result if isinstance(result, config_class) else result.config
+  try_outputs(config_class, flatten(config))  # those that nobody named too
   return result
 
 
-def try_outputs(config: Any) -> None:
+def try_outputs(config_class: type, values: Mapping[str, Any]) -> None:
   """Says before the work what would otherwise be said after it.
 
+  Args:
+    config_class: the configuration.
+    values: of some of its flags, or of all.
+
   Raises:
-    OSError: an output of a configuration is of another kind, or cannot be written or made; names
-      the flag.
+    OSError: an output is of another kind, or cannot be written or made; names the flag.
   """
-  values = flatten(config)
   tries = {
     Place.OUTPUT_FILE: files.try_file,
     Place.OUTPUT_PREFIX: lambda path: files.try_folder(os.path.dirname(path) or '.'),
     Place.OUTPUT_FOLDER: files.try_folder,
   }
-  for flag in fields(type(config)).values():
-    path = values[flag.name]
+  for flag in fields(config_class).values():
+    path = values.get(flag.name)
     if flag.place in tries and path not in (None, '', '-'):
       try:
         tries[flag.place](path)

@@ -305,12 +305,12 @@ def test_outputs_are_tried(tmp_path, full_disk):
   (tmp_path / 'dangling').symlink_to('nowhere')
   (tmp_path / 'there').mkdir()
   before = sorted(tmp_path.iterdir())
-  flags.try_outputs(Outputs())
+  flags.try_outputs(Outputs, {})
   for name in ('folder', 'prefix'):
-    flags.try_outputs(Outputs(**{name: f'{tmp_path}/there'}))
+    flags.try_outputs(Outputs, {name: f'{tmp_path}/there'})
   for name in ('folder', 'file', 'prefix'):
-    flags.try_outputs(Outputs(**{name: f'{tmp_path}/new/one'}))
-  flags.try_outputs(Outputs(file='-', source=f'{tmp_path}/missing'))
+    flags.try_outputs(Outputs, {name: f'{tmp_path}/new/one'})
+  flags.try_outputs(Outputs, {'file': '-', 'source': f'{tmp_path}/missing'})
   for name, path, reason in (
     ('folder', 'file', 'is no folder'),
     ('folder', 'file/below', f'{tmp_path}/file: is no folder'),
@@ -322,11 +322,11 @@ def test_outputs_are_tried(tmp_path, full_disk):
     ('file', 'disk/folder/new', f'{full_disk}: No space left on device'),
   ):
     with pytest.raises(OSError) as error:
-      flags.try_outputs(Outputs(**{name: f'{tmp_path}/{path}'}))
+      flags.try_outputs(Outputs, {name: f'{tmp_path}/{path}'})
     assert str(error.value) == f'--{name}={tmp_path}/{path}: {reason}'
   assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_output_that_may_not_be_written_is_told_by_its_flag():
   with pytest.raises(OSError, match='^--folder=/proc/new: /proc: '):
-    flags.try_outputs(Outputs(folder='/proc/new'))
+    flags.try_outputs(Outputs, {'folder': '/proc/new'})

@@ -14,25 +14,23 @@ class Command(NamedTuple):
   Attributes:
     module: file of this folder, with `define_flags`, `main` and a docstring, which is the help.
     summary: what it does, in one line.
-    uses_tensorflow: whether it imports TensorFlow, which takes seconds.
     operands: what the arguments without `--` are called, of which at least one is needed.
   """
 
   module: str
   summary: str
-  uses_tensorflow: bool = True
   operands: str | None = None
 
 
 COMMANDS = {
-  'data': Command('data', 'converts a data set to records, or verifies records', False),
+  'data': Command('data', 'converts a data set to records, or verifies records'),
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
-  'compare': Command('compare', 'compares runs: a table, their curves', False, 'RUN'),
-  'classify': Command('classify', 'says what is in images', True, 'IMAGE'),
+  'compare': Command('compare', 'compares runs: a table, their curves', 'RUN'),
+  'classify': Command('classify', 'says what is in images', 'IMAGE'),
   'export': Command('export', 'writes a SavedModel, TFLite or ONNX classifier'),
   'convert': Command('convert', 'converts weights from and to other libraries'),
-  'show': Command('show', 'draws a net, or prints its table', True, 'NET'),
+  'show': Command('show', 'draws a net, or prints its table', 'NET'),
   'list': Command('list', 'lists the nets and the released checkpoints'),
   'benchmark': Command('benchmark', 'measures training, inference, input and start'),
   'data-service': Command('data_service', 'runs a part of a tf.data service'),
@@ -48,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
   name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['--help']
   program = f'slim-inception {name}' if name in COMMANDS else 'slim-inception'
   with interrupts.ending_at_once(program):
-    from slim_inception.cli import console, quiet
+    from slim_inception.cli import console
 
     if name in ('--help', '-help', '-h', 'help'):
       console.show(program, _help())
@@ -58,8 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
       console.fail(program, f'no command {name!r}: {", ".join(COMMANDS)}', 2)
     command = COMMANDS[name]
     module = importlib.import_module(f'slim_inception.cli.{command.module}')
-    prepare = quiet.import_tensorflow if command.uses_tensorflow else None
-    console.run(module, [program, *rest], command.operands, prepare)
+    console.run(module, [program, *rest], command.operands)
 
 
 def _help() -> str:

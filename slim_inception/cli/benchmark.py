@@ -20,6 +20,7 @@ from slim_inception import files, flags
 from slim_inception.bench import peers, report, timing
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peers import PeerProcess
+from slim_inception.cli import quiet
 from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
@@ -84,7 +85,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  config = flags.parse(Config, resolve)
+  config = flags.parse(Config, resolve, prepare=quiet.import_tensorflow)
   results = benchmark(config)
   print(report.table(results))
   for path in filter(None, (config.output_json, config.output_csv)):

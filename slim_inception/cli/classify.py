@@ -14,7 +14,7 @@ import sys
 
 from slim_inception import choices, flags
 from slim_inception.classify.config import ClassifyConfig, resolve
-from slim_inception.cli import console
+from slim_inception.cli import console, quiet
 
 _REMOVED = choices.renamed('member_weights', 'weights')
 
@@ -24,9 +24,9 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  request = flags.parse(ClassifyConfig, resolve, _REMOVED, quiet.import_tensorflow)
   from slim_inception.classify import run
 
-  request = flags.parse(ClassifyConfig, resolve, _REMOVED)
   if run.classify(argv[1:], request, complain):
     sys.exit(1)
 

@@ -43,7 +43,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
-  config = flags.parse(CompareConfig, lambda values: flags.build(CompareConfig, values))
+  config = flags.parse(CompareConfig)
   output = _without_suffix(config.output)
   labels = config.labels
   _check_labels(labels, len(argv) - 1)

@@ -39,7 +39,6 @@ def run(
   command: Command,
   argv: list[str],
   operands: str | None = None,
-  prepare: Callable[[], None] | None = None,
 ) -> NoReturn:
   """Defines and parses the flags of a command, runs its `main` and exits.
 
@@ -51,7 +50,6 @@ def run(
     argv: the command's name, as errors show it, and its arguments.
     operands: what the arguments that are no flags are called, and then there must be at least one;
       without it there must be none.
-    prepare: called before `main`.
   """
   before = set(flags.FLAGS)
   command.define_flags()
@@ -65,8 +63,6 @@ def run(
     sys.stdout.reconfigure(errors='backslashreplace')  # whatever letters the terminal has
 
   def main(rest: list[str]) -> None:
-    if prepare:
-      prepare()
     with interrupts.raising():
       command.main(rest)
 

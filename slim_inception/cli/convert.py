@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 from slim_inception import choices, files, flags
-from slim_inception.cli import console
+from slim_inception.cli import console, quiet
 from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
@@ -76,7 +76,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  config = flags.parse(ConvertConfig, lambda values: flags.build(ConvertConfig, values), _REMOVED)
+  config = flags.parse(ConvertConfig, None, _REMOVED, quiet.import_tensorflow)
   console.say(*convert(config))
 
 

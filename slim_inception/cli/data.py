@@ -95,7 +95,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  config = flags.parse(Config, lambda values: flags.build(Config, values))
+  config = flags.parse(Config)
   num_processes = config.num_processes or runners.num_cores()
   if config.verify:
     _verify(config.dataset_dir, num_processes)

@@ -16,6 +16,7 @@ from typing import Any
 from absl import logging
 
 from slim_inception import flags
+from slim_inception.cli import quiet
 from slim_inception.flags import field
 
 
@@ -53,9 +54,9 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  config = flags.parse(Config, resolve, prepare=quiet.import_tensorflow)
   import tensorflow as tf
 
-  config = flags.parse(Config, resolve)
   try:
     server = start(config)
   except (tf.errors.OpError, RuntimeError) as error:

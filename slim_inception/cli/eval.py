@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slim_inception import flags
-from slim_inception.cli import console
+from slim_inception.cli import console, quiet
 from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
 from slim_inception.evaluate.metrics import accuracies
@@ -42,9 +42,9 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  request = flags.parse(EvalConfig, _resolve_when_begun, REMOVED, quiet.import_tensorflow)
   from slim_inception.evaluate import following, run
 
-  request = flags.parse(EvalConfig, _resolve_when_begun, REMOVED)
   results = request.config.results
   if results.follow:
     for metrics in following.follow(request):

@@ -10,7 +10,7 @@ folded in. What was written is read back and compared with the checkpoint before
 """
 
 from slim_inception import choices, flags
-from slim_inception.cli import console
+from slim_inception.cli import console, quiet
 from slim_inception.export.config import ExportConfig, resolve
 
 _REMOVED = choices.renamed('calibrate_batches', 'weights')
@@ -21,9 +21,9 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  request = flags.parse(ExportConfig, resolve, _REMOVED, quiet.import_tensorflow)
   from slim_inception.export import export
 
-  request = flags.parse(ExportConfig, resolve, _REMOVED)
   comparison = export.export(request)
   console.say(
     f'written to {request.config.format.output}; read back, on {comparison.images} images '

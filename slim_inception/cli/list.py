@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from slim_inception import files, flags
+from slim_inception.cli import quiet
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
   from slim_inception.nets.net import Net
@@ -32,7 +33,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  config = flags.parse(ListConfig, lambda values: flags.build(ListConfig, values))
+  config = flags.parse(ListConfig, prepare=quiet.import_tensorflow)
   if config.json:
     print(json.dumps(as_json(), indent=2))
   else:

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from slim_inception import files, flags
-from slim_inception.cli import console
+from slim_inception.cli import console, quiet
 from slim_inception.draw import svg
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
@@ -50,10 +50,10 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+  config = flags.parse(ShowConfig, prepare=quiet.import_tensorflow)
   from slim_inception.draw import layout
   from slim_inception.nets import catalogue, summary
 
-  config = flags.parse(ShowConfig, lambda values: flags.build(ShowConfig, values))
   if len(argv) > 2:
     raise flags.Error(f'unexpected argument {argv[2]!r}: one net at a time')
   name = argv[1]

@@ -9,6 +9,7 @@ where slim-inception eval reads it.
 """
 
 from slim_inception import flags
+from slim_inception.cli import quiet
 from slim_inception.train.config import REMOVED, Config, resolve
 
 
@@ -17,8 +18,8 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
+  config = flags.parse(Config, resolve, REMOVED, quiet.import_tensorflow)
   from slim_inception.evaluate import during_training
   from slim_inception.train import trainer
 
-  config = flags.parse(Config, resolve, REMOVED)
   trainer.train(config, during_training.evaluator_of(config))

@@ -99,14 +99,21 @@ def test_help_needs_no_tensorflow_and_a_reader_may_stop(command, fake_tensorflow
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'program'),
+  ('arguments', 'program', 'reaction'),
   [
-    (['-m', 'slim_inception', 'list'], 'slim-inception list'),
-    (['train_image_classifier.py', '--train_dir=run'], 'slim-inception train'),
+    (['-m', 'slim_inception', 'list'], 'slim-inception list', 'raise'),
+    # As modules of C do when their own imports fail.
+    (['-m', 'slim_inception', 'list'], 'slim-inception list', 'raise ImportError'),
+    (['train_image_classifier.py', '--train_dir=none'], 'slim-inception train', 'raise'),
   ],
 )
-def test_ctrl_c_while_tensorflow_is_imported(arguments, program, fake_tensorflow, tmp_path):
-  fake_tensorflow(f'import time\nopen({str(tmp_path / "begun")!r}, "w").close()\ntime.sleep(300)\n')
+def test_ctrl_c_while_tensorflow_is_imported(
+  arguments, program, reaction, fake_tensorflow, tmp_path
+):
+  fake_tensorflow(
+    f'import time\nopen({str(tmp_path / "begun")!r}, "w").close()\n'
+    f'try:\n  time.sleep(300)\nexcept BaseException:\n  {reaction}\n'
+  )
   with subprocess.Popen(
     [sys.executable, *arguments],
     stdout=subprocess.PIPE,
