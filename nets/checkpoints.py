@@ -166,7 +166,9 @@ def _state(directory: str) -> _State | None:
 
 def _moved(directory: str, path: str) -> str:
   """A checkpoint's path; in the directory itself, where that was moved and the path is absolute."""
-  return path if is_complete(path) else os.path.join(directory, os.path.basename(path))
+  folder, name = os.path.split(path)
+  is_elsewhere = os.path.realpath(folder) != os.path.realpath(directory) and is_complete(path)
+  return path if is_elsewhere else os.path.join(directory, name)
 
 
 def step_of(prefix: str) -> int | None:

@@ -54,7 +54,10 @@ class CheckpointManager:
       return
     for folder in (directory, os.path.join(directory, BEST_FOLDER)):
       files.sweep(folder, _NAMES)
-    self._own = [p for p in checkpoints.of_run(directory) if (checkpoints.step_of(p) or 0) <= step]
+    of_run = [p for p in checkpoints.of_run(directory) if (checkpoints.step_of(p) or 0) <= step]
+    # The file `checkpoint` may name one of another folder, which is not ours to delete.
+    here = os.path.realpath(directory)
+    self._own = [p for p in of_run if os.path.realpath(os.path.dirname(p)) == here]
     others = [p for p in checkpoints.numbered(directory) if p not in self._own]
     if others:
       logging.warning(

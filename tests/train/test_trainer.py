@@ -319,6 +319,19 @@ def test_a_damaged_checkpoint_does_not_push_out_the_one_before(tmp_path):
   assert checkpoints.latest_sound(tmp_path) == str(tmp_path / 'model.ckpt-2')
 
 
+def test_a_checkpoint_of_another_folder_is_not_deleted(tmp_path):
+  """Which somebody has named in the file `checkpoint`, to go on from."""
+  other, run = tmp_path / 'other', tmp_path / 'run'
+  for folder in (other, run):
+    folder.mkdir()
+  manager(other).save(State(), Counters(5))
+  tf.compat.v1.train.update_checkpoint_state(str(run), str(other / 'model.ckpt-5'))
+  assert checkpoints.latest(run) == str(other / 'model.ckpt-5')
+  for step in (6, 7, 8):
+    manager(run, step - 1).save(State(), Counters(step))
+  assert (steps_in(run), steps_in(other)) == ({7, 8}, {5})
+
+
 def test_a_folder_that_was_copied_by_its_absolute_names(tmp_path):
   """As TF1's Saver writes them."""
   old, new = tmp_path / 'old', tmp_path / 'new'
@@ -328,6 +341,9 @@ def test_a_folder_that_was_copied_by_its_absolute_names(tmp_path):
   paths = [str(old / f'model.ckpt-{step}') for step in (10, 20)]
   tf.compat.v1.train.update_checkpoint_state(str(old), paths[1], paths)
   assert checkpoints.latest(old) == paths[1]
+  linked = tmp_path / 'linked'
+  linked.symlink_to(old)
+  assert checkpoints.of_run(linked) == [str(linked / f'model.ckpt-{step}') for step in (10, 20)]
   old.rename(new)
   assert checkpoints.latest(new) == str(new / 'model.ckpt-20')
   assert checkpoints.of_run(new) == [str(new / f'model.ckpt-{step}') for step in (10, 20)]
