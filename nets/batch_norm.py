@@ -48,6 +48,7 @@ def batch_norm(
   adjustment: None = None,
   frozen: bool = False,
   synchronized: bool = False,
+  move_averages: bool = True,
 ) -> tf.Tensor:
   """Batch normalization (arXiv:1502.03167), moving averages included.
 
@@ -66,6 +67,7 @@ def batch_norm(
       neither `beta` nor `gamma`. (slim's `trainable=False` lets the averages move.)
     synchronized: training takes the statistics of the batches of all replicas together: R of N
       images are as one of R * N. For layers of a `Model`, in the replica context of a strategy.
+    move_averages: False leaves the averages where they are, in training too.
     scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
 
   Returns:
@@ -121,7 +123,7 @@ def batch_norm(
       decay = tf.where(is_training, decay, 1.0)
     else:
       outputs, mean, variance = normalize(bool(is_training))
-    if tf.is_tensor(is_training) or is_training:
+    if move_averages and (tf.is_tensor(is_training) or is_training):
       updates = [
         moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
         for moving, batch in ((own.moving_mean, mean), (own.moving_variance, variance))

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ def run_body(
   rows = rows_to(body, final_endpoint)
   variant = variant or Variant()
   if variant.valid_padding == 'VALID':
-    check_size(images, rows)
+    images = check_size(images, rows)
   end_points: EndPoints = {}
   net, stride = images, 1
   for unit in rows:
@@ -104,12 +105,54 @@ def run_body(
   return net, end_points
 
 
-def run_unit(net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints) -> tf.Tensor:
-  """Builds one row; adds what is kept of its cells to `end_points`."""
+@slim.layer
+def run_unit(
+  net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints, recompute: bool = False
+) -> tf.Tensor:
+  """Builds one row; adds what is kept of its cells to `end_points`.
+
+  With `recompute` nothing else of what lies within is kept for the gradient, which computes it
+  anew.
+  """
+  run = functools.partial(_run_unit, unit=unit, variant=variant)
+  net, kept = (_recomputed(run) if recompute else run)(net)
+  end_points |= kept
+  return net
+
+
+Run = Callable[[tf.Tensor], tuple[tf.Tensor, EndPoints]]
+
+
+def _recomputed(function: Run) -> Run:
+  """`tf.recompute_grad`, in whose second run scopes are as in the first, and no averages move."""
+  arg_scope, variable_scope = slim.current_arg_scope(), tf.compat.v1.get_variable_scope()
+  runs = itertools.count()
+  names: list[str] = []
+
+  def run(net: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    with (
+      slim.exclusively(),
+      slim.arg_scope(arg_scope),
+      slim.arg_scope([layers.batch_norm], move_averages=next(runs) == 0),
+      tf.compat.v1.variable_scope(variable_scope, auxiliary_name_scope=False),
+    ):
+      net, kept = function(net)
+    names[:] = kept
+    return net, *kept.values()
+
+  def recomputed(net: tf.Tensor) -> tuple[tf.Tensor, EndPoints]:
+    net, *kept = tf.recompute_grad(run)(net)
+    return net, dict(zip(names, kept, strict=True))
+
+  return recomputed
+
+
+def _run_unit(net: tf.Tensor, unit: Unit, variant: Variant) -> tuple[tf.Tensor, EndPoints]:
+  end_points: EndPoints = {}
   if unit.join == 'none':
-    return _run_branch(net, unit.branches[0], variant, end_points)
+    return _run_branch(net, unit.branches[0], variant, end_points), end_points
   with tf.compat.v1.variable_scope(unit.scope):
-    return run_branches(net, unit, variant, end_points)
+    return run_branches(net, unit, variant, end_points), end_points
 
 
 def run_branches(

@@ -1,16 +1,17 @@
 """The features of a net by stride, for detectors and whatever else looks at several sizes."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from . import checkpoints, geometry, layers, slim
+from . import checkpoints, geometry, layers, model_inputs, slim
 from .blocks import move_strides_behind
 from .build import run_body
 from .model import NetModule
-from .net import ArgScope, Net
+from .net import NetworkFn
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -26,52 +27,53 @@ class FeaturePyramid(NetModule):
   The nets' strided layers have no padding (VALID), so a map of stride s has somewhat less than
   H / s rows: 35, 17 and 8 of 299. Feature i lies around pixel `offsets[s] + s * i`.
 
+  See `NetModule` for what it shares with `Model`. These are arguments of `create_model`:
+
   Args:
-    net: whose body it is; no variables are made for what is above the largest of `strides`.
-    arg_scope: see `NetModule`.
-    strides: which to give; None is all, 2, 4, 8, 16 and 32.
+    strides: which to give; None is all, 2, 4, 8, 16 and 32. No variables are made for what is above
+      the largest.
     output_stride: no features get smaller than 1 / output_stride of the image: further strides
       become dilation (arXiv:1606.00915) with the same weights, and the features of the largest
       stride are those of the end of the net. Every so many-th is the classifier's own. 32 changes
       nothing.
     align_feature_maps: SAME padding everywhere: ceil(H / s) rows, and images as small as you
       like. Near the border features are others than the classifier's.
-    input_channels: of the images.
     **kwargs: of the function of the net's body (`depth_multiplier`, `activation_fn`, ...).
 
   Raises:
     ValueError: another `output_stride`, or a stride that there is not.
   """
 
-  def __init__(
+  def _make_network_fn(self) -> NetworkFn:
+    return self._choose(**self.config.arguments)
+
+  def _choose(
     self,
-    net: Net,
-    arg_scope: ArgScope,
     *,
     strides: Iterable[int] | None = None,
     output_stride: int = 32,
     align_feature_maps: bool = False,
-    input_channels: int = 3,
     **kwargs: Any,
-  ):
+  ) -> NetworkFn:
+    net = self.config.net
     if output_stride not in OUTPUT_STRIDES:
-      raise ValueError(f'output_stride is {output_stride}; choose 8, 16 or 32')
+      raise ValueError(f'output_stride is {output_stride!r}; choose 8, 16 or 32')
+    if not isinstance(align_feature_maps, bool):
+      raise ValueError(f'align_feature_maps is {align_feature_maps!r}; choose True or False')
     body, variant = net.vary(**kwargs)
     body = move_strides_behind(body)  # so that all of a block has the block's stride
     levels = geometry.levels(body, output_stride)
-    self.strides = tuple(sorted(set(levels if strides is None else strides)))
-    if not self.strides or not set(self.strides) <= set(levels):
-      raise ValueError(
-        f'strides are {self.strides}; choose among {", ".join(map(str, levels))}'
-        + (f' with output_stride={output_stride}' if output_stride < 32 else '')
-      )
-    rows = body[: levels[self.strides[-1]].row + 1]
+    self._strides = _sorted_strides(levels if strides is None else strides, levels, output_stride)
+    rows = body[: levels[self._strides[-1]].row + 1]
     # A row that is no end point of slim's can be the last of its stride: Inception-ResNet-v2's
     # end point of stride 8 is before its ten residual blocks.
     rows = tuple(unit._replace(end_point=unit.scope) for unit in rows)
-    names = {stride: rows[levels[stride].row].scope for stride in self.strides}
+    names = {stride: rows[levels[stride].row].scope for stride in self._strides}
     if align_feature_maps:
       variant = variant._replace(valid_padding='SAME')
+    is_fixed = not align_feature_maps and geometry.is_fixed(rows)
+    self._offsets = [levels[s].offset for s in self._strides] if is_fixed else None
+    self._smallest = geometry.smallest_input(rows)
 
     def network_fn(images: tf.Tensor, is_training: bool | tf.Tensor):
       with (
@@ -81,16 +83,12 @@ class FeaturePyramid(NetModule):
         _, outputs = run_body(images, rows, None, variant, output_stride)
       return {stride: outputs[name] for stride, name in names.items()}, outputs
 
-    super().__init__(
-      network_fn,
-      arg_scope,
-      image_size=geometry.smallest_input(rows),
-      input_channels=input_channels,
-      name=net.name,
-    )
-    self._scope = net.scope
-    is_fixed = not align_feature_maps and geometry.is_fixed(rows)
-    self._offsets = [levels[s].offset for s in self.strides] if is_fixed else None
+    return network_fn
+
+  @property
+  def image_size(self) -> int:
+    """Pixels a side of the smallest image that the net takes."""
+    return self._smallest
 
   def __call__(self, images: tf.Tensor, training: bool | tf.Tensor = False) -> dict[int, tf.Tensor]:
     """{stride: [N, h, w, channels[stride]]} in the type of the images.
@@ -103,13 +101,21 @@ class FeaturePyramid(NetModule):
     Raises:
       ValueError: the images are too small, or have other channels.
     """
-    self.build()
+    training = model_inputs.as_training(training)
     return self._run(self._as_images(images), is_training=training)[0]
+
+  def outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What a SavedModel of this gives: {'stride_8': [N, h, w, C], ...}."""
+    return {f'stride_{stride}': features for stride, features in self(images).items()}
+
+  @property
+  def strides(self) -> tuple[int, ...]:
+    """Those of the features, in rising order."""
+    return tuple(self._strides)
 
   @property
   def channels(self) -> dict[int, int]:
     """{stride: channels of its features}."""
-    self.build()
     return dict(zip(self.strides, self._output_channels, strict=True))
 
   @property
@@ -127,14 +133,16 @@ class FeaturePyramid(NetModule):
       )
     return dict(zip(self.strides, self._offsets, strict=True))
 
-  def restore(self, path: str, **kwargs: Any) -> checkpoints.Restored:
+  def restore(self, path: str | os.PathLike, **kwargs: Any) -> checkpoints.Restored:
     """Loads a checkpoint by slim's names, and logs which parts of it the pyramid has no use for.
 
     See `checkpoints.restore` for the arguments and what is raised.
     """
     done = super().restore(path, **kwargs)
     own = {_part(name) for name in self.variables_by_name}
-    others = {_part(name) for name in done.unused if name.startswith(f'{self._scope}/')} - own
+    others = {
+      _part(name) for name in done.unused if name.startswith(f'{self.config.net.scope}/')
+    } - own
     logging.info(
       '%s: %d variables restored; not in the pyramid: %s',
       done.path,
@@ -142,6 +150,22 @@ class FeaturePyramid(NetModule):
       ', '.join(sorted(others)) or 'nothing',
     )
     return done
+
+
+def _sorted_strides(
+  strides: Iterable[int], levels: Mapping[int, geometry.Level], output_stride: int
+) -> tuple[int, ...]:
+  """The strides in rising order; ValueError where the net does not have one."""
+  choices = ', '.join(map(str, levels))
+  limit = f' with output_stride={output_stride}' if output_stride < 32 else ''
+  if not isinstance(strides, Iterable) or isinstance(strides, str):
+    raise ValueError(
+      f'strides is {strides!r}; it must be a tuple, e.g. strides=(8,), of {choices}{limit}'
+    )
+  strides = tuple(strides)
+  if not strides or not all(stride in levels for stride in strides):
+    raise ValueError(f'strides are {strides}; choose among {choices}{limit}')
+  return tuple(sorted({int(stride) for stride in strides}))
 
 
 def _part(name: str) -> str:

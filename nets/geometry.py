@@ -93,15 +93,54 @@ def rows_to(body: Body, final_endpoint: str | None) -> Body:
   return body[: ends[final_endpoint]]
 
 
-def check_size(images: tf.Tensor, rows: Body) -> None:
-  """Raises ValueError where [N, H, W, C] images are known to be too small for the rows."""
+def check_size(images: tf.Tensor, rows: Body) -> tf.Tensor:
+  """The [N, H, W, C] images; an error where they are too small for the rows.
+
+  Raises:
+    ValueError: they are. A side that is unknown while tracing is checked when the function runs,
+      and raises tf.errors.InvalidArgumentError then.
+  """
   smallest = smallest_input(rows)
-  height, width = spatial_size(images)
-  if min(side for side in (height, width, smallest) if side is not None) < smallest:
-    raise ValueError(
-      f'Images of {height or "unknown"} x {width or "unknown"} pixels are too small for '
-      f'{rows[-1].end_point or rows[-1].scope}: the smallest that work are {smallest} x {smallest}'
-    )
+  what = rows[-1].end_point or rows[-1].scope
+  return check_sides(
+    images,
+    f'Images of {{}} x {{}} pixels are too small for {what}: the smallest that work are '
+    f'{smallest} x {smallest}',
+    least=(smallest, smallest),
+  )
+
+
+def check_sides(
+  features: tf.Tensor,
+  text: str,
+  *,
+  least: tuple[int, int] = (0, 0),
+  most: tuple[int, int] = (2**30, 2**30),
+) -> tf.Tensor:
+  """The [N, h, w, C] features; an error where a side is too small or too large.
+
+  Args:
+    features: N, h and w may be unknown.
+    text: of the error, with '{}' for height and for width.
+    least: height and width.
+    most: height and width.
+
+  Raises:
+    ValueError: a side is wrong. One that is unknown while tracing is checked when the function
+      runs, and raises tf.errors.InvalidArgumentError then.
+  """
+  sides = spatial_size(features)
+  limits = zip(least, most, sides, strict=True)
+  if not all(side is None or low <= side <= high for low, high, side in limits):
+    raise ValueError(text.format(*('unknown' if side is None else side for side in sides)))
+  if None not in sides:
+    return features
+  dynamic = tf.shape(features)[1:3]
+  is_right = tf.reduce_all((dynamic >= least) & (dynamic <= most))
+  before, between, after = text.split('{}')
+  parts = [before, dynamic[0], between, dynamic[1], after]
+  with tf.control_dependencies([tf.debugging.Assert(is_right, parts)]):
+    return tf.identity(features)
 
 
 def spatial_size(images: tf.Tensor) -> tuple[int | None, int | None]:

@@ -7,6 +7,7 @@ of the tensors that `build` and `add` make are those of `units` and `unit`.
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from absl import logging
 from . import layers, slim
 from .blocks import CONV, SEPARABLE, Cell, Unit, avg_pool, chain, conv
 from .build import EndPoints, Variant, run_cell
-from .geometry import spatial_size
+from .geometry import check_sides, spatial_size
 
 # What `Cell.op` can be in a head besides; FLATTEN makes [C] of [1, 1, C].
 DENSE, DROPOUT, FLATTEN, SOFTMAX = 'Dense', 'Dropout', 'Flatten', 'Softmax'
@@ -89,6 +90,12 @@ class AuxiliaryHead:
     if not has_room(net, is_training):
       return
     pool, reduce, *rest = self.unit(*spatial_size(net), num_classes, depth).cells
+    rows, columns = (AUX_POOL + pool.stride * (side - 1) for side in rest[0].kernel)
+    text = (
+      f'Features of {{}} x {{}} are too small for the auxiliary head, made for {rows} x {columns} '
+      'as the size of the images was unknown: set it (images.set_shape), or create_aux_logits=False'
+    )
+    net = check_sides(net, text, least=(rows, columns))
     with tf.compat.v1.variable_scope(AUX_LOGITS):
       net = run_cell(run_cell(net, pool, _PLAIN), reduce, _PLAIN)
       if self.window:
@@ -212,10 +219,11 @@ class ConvolutionHead(Head):
         net = tf.reduce_mean(net, (1, 2), keepdims=True, name='GlobalPool')
         end_points[GLOBAL_POOL] = net
       else:
+        net, factor = _filled_to(net, pool.kernel)
         net = layers.avg_pool2d(
           net, pool.kernel, stride=self.stride, padding=pool.padding, scope=pool.scope
         )
-        end_points[self.pooled] = net
+        net = end_points[self.pooled] = net if factor is None else net * factor
       if not num_classes:
         return net, end_points
       net = layers.dropout(net, keep_prob=dropout_keep_prob, scope=drop.scope)
@@ -360,11 +368,24 @@ def _global_pool(net: tf.Tensor, scope: str) -> tf.Tensor:
   return tf.reduce_mean(net, (1, 2), keepdims=True, name=GLOBAL_POOL)
 
 
+def _filled_to(net: tf.Tensor, window: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor | None]:
+  """Features as large as the window, for means over windows, and a factor of these means, or None.
+
+  Where a side is unknown while tracing, smaller features get zeros around, and the factor makes
+  up for them: as ever the mean is over what is there.
+  """
+  if None not in spatial_size(net):
+    return net, None
+  sides = tf.shape(net)[1:3]
+  rows, columns = tf.unstack(tf.maximum(tf.constant(window) - sides, 0))
+  factor = math.prod(window) / tf.cast(tf.reduce_prod(tf.minimum(sides, window)), net.dtype)
+  return tf.pad(net, ((0, 0), (0, rows), (0, columns), (0, 0))), factor
+
+
 def _squeeze(logits: tf.Tensor, cell: Cell, what: str) -> tf.Tensor:
   """[N, 1, 1, C] -> [N, C]; a clear error where the images are too large for that."""
-  height, width = spatial_size(logits)
-  if (height or 1, width or 1) != (1, 1):
-    raise ValueError(f'Images so large leave {height} x {width} places of {what}')
+  text = f'Images so large leave {{}} x {{}} places of {what}'
+  logits = check_sides(logits, text, most=(1, 1))
   return tf.squeeze(logits, (1, 2), name=cell.scope)
 
 

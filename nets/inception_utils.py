@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import layers, slim
+from . import build, layers, slim
 from .net import ArgScope
 
 
@@ -70,6 +70,16 @@ def with_synchronized_batch_norm(arg_scope: ArgScope) -> ArgScope:
 def with_counted_padding(arg_scope: ArgScope) -> ArgScope:
   """An arg scope whose average pools count the zeros around the image: see `layers.avg_pool2d`."""
   return _with(arg_scope, layers.avg_pool2d, count_padding=True)
+
+
+def with_recomputed_gradients(arg_scope: ArgScope) -> ArgScope:
+  """An arg scope in which training keeps the outputs of rows alone, and takes less memory.
+
+  What lies within a row is computed again for its gradient (gradient checkpointing,
+  arXiv:1604.06174), a third more time. Gradients are the same, and batch norm moves its averages
+  once. For models (`create_model`).
+  """
+  return _with(arg_scope, build.run_unit, recompute=True)
 
 
 def _with(arg_scope: ArgScope, layer: Callable, **arguments: bool) -> ArgScope:

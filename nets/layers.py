@@ -39,7 +39,7 @@ __all__ = [
   'separable_conv2d', 'softmax',
 ]  # fmt: skip
 
-_XAVIER = slim.xavier_initializer()
+_XAVIER: Initializer = slim.xavier_initializer()
 
 
 def _normalize(
@@ -395,7 +395,12 @@ def dropout(
 
   Returns:
     Shape and type of `inputs`.
+
+  Raises:
+    ValueError: `keep_prob` is a number outside of (0, 1].
   """
+  if not tf.is_tensor(keep_prob) and not 0 < keep_prob <= 1:
+    raise ValueError(f'keep_prob is {keep_prob}; it must be above 0 and at most 1')
   with tf.name_scope(scope or 'Dropout') as name:
 
     def drop() -> tf.Tensor:

@@ -16,7 +16,8 @@ from .heads import Head, weighted
 ArgScope = dict[str, Any]
 NetworkFn = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
-_SHARED = {'inputs', 'num_classes', 'is_training', 'reuse', 'scope'}  # arguments of all nets
+# Arguments of the functions of all nets.
+SHARED_ARGUMENTS = {'inputs', 'num_classes', 'is_training', 'reuse', 'scope'}
 
 
 class Errors(NamedTuple):
@@ -35,6 +36,11 @@ class Paper(NamedTuple):
   crops_12: Errors | None = None  # 50,000 images
   crops_144: Errors | None = None  # 50,000 images
   source: str = 'arXiv:1602.07261, tables 2 to 4'  # of the errors
+
+
+def no_variant() -> Variant:
+  """Of nets whose arguments do not change the body; with a name, so that a `Net` can be pickled."""
+  return Variant()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Net:
   default_image_size: int = 299
   num_classes: int = 1001
   preprocessing: str = 'inception'
-  make_variant: Callable[..., Variant] = lambda: Variant()
+  make_variant: Callable[..., Variant] = no_variant
   make_body: Callable[..., Body] | None = None
   paper: Paper | None = None
 
@@ -118,7 +124,7 @@ class Net:
   @functools.cached_property
   def arguments(self) -> frozenset[str]:
     """The arguments of `network_fn` that not every net has: 'depth_multiplier', ..."""
-    return frozenset(inspect.signature(self.network_fn).parameters) - _SHARED
+    return frozenset(inspect.signature(self.network_fn).parameters) - SHARED_ARGUMENTS
 
   def select(self, **arguments: Any) -> dict[str, Any]:
     """Those of the arguments that `network_fn` takes."""

@@ -2,8 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
 
 import tensorflow as tf
 from absl import logging
@@ -21,6 +21,7 @@ from . import (
   resnet_v2,
   slim,
 )
+from .config import ModelConfig
 from .feature_pyramid import FeaturePyramid
 from .model import Model
 from .net import ArgScope, Net, NetworkFn
@@ -98,9 +99,63 @@ def get_network_fn(
   return network_fn
 
 
+def _check_weights(weights: Any) -> None:
+  """Raises ValueError for what other libraries take: they know names of weights, and download."""
+  if not isinstance(weights, str | os.PathLike):
+    raise ValueError(f'weights is {weights!r}; it must be the path of a file or folder')
+  if os.fspath(weights) == 'imagenet' and not os.path.exists('imagenet'):
+    raise ValueError(
+      "weights is 'imagenet', which is no file here: nothing is downloaded; get one of "
+      'the checkpoints that `slim-inception list` names, and give its path'
+    )
+
+
+@overload
 def create_model(
   name: str,
-  num_classes: int | str | None = 'auto',
+  num_classes: int | Literal['auto'] | None = 'auto',
+  *,
+  weights: str | os.PathLike | None = None,
+  image_size: int | None = None,
+  input_channels: int = 3,
+  features_only: Literal[False] = False,
+  arg_scope: ArgScope | None = None,
+  count_padding: bool | None = None,
+  **kwargs: Any,
+) -> Model: ...
+
+
+@overload
+def create_model(
+  name: str,
+  num_classes: Literal['auto', 0] | None = 'auto',
+  *,
+  weights: str | os.PathLike | None = None,
+  image_size: None = None,
+  input_channels: int = 3,
+  features_only: Literal[True],
+  arg_scope: ArgScope | None = None,
+  count_padding: bool | None = None,
+  strides: Iterable[int] | None = None,
+  output_stride: int = 32,
+  align_feature_maps: bool = False,
+  **kwargs: Any,
+) -> FeaturePyramid: ...
+
+
+@overload
+def create_model(
+  name: str,
+  num_classes: int | Literal['auto'] | None = 'auto',
+  *,
+  features_only: bool,
+  **kwargs: Any,
+) -> Model | FeaturePyramid: ...
+
+
+def create_model(
+  name: str,
+  num_classes: int | Literal['auto'] | None = 'auto',
   *,
   weights: str | os.PathLike | None = None,
   image_size: int | None = None,
@@ -134,42 +189,40 @@ def create_model(
       `features_only` of the function of its body (`depth_multiplier`, `activation_fn`, ...).
 
   Returns:
-    The model; its variables are made by the first call, or `build()`.
+    The model with its variables, in the strategy whose scope is open.
 
   Raises:
-    ValueError: unknown name, or `weights` are of another net, damaged or of no known format.
+    ValueError: unknown name, or an argument that the net does not take, or a value that cannot be;
+      or `weights` are of another net, damaged or of no known format.
     OSError: there are no `weights`.
   """
   net = get_net(name)
-  if input_channels < 1:
-    raise ValueError(f'input_channels is {input_channels}; it must be at least 1')
-  if features_only and not (num_classes in ('auto', None, 0) and image_size is None):
-    raise ValueError('features_only takes no num_classes and no image_size: it has no head')
+  if not isinstance(features_only, bool):
+    raise ValueError(f'features_only is {features_only!r}; choose True or False')
   source = None
   if weights is not None:
     from .convert import conversion  # most programs never need it
 
+    _check_weights(weights)
     source = conversion.read(weights, name)
     kwargs = ({} if features_only else source.widths) | kwargs
     if count_padding is None:
       count_padding = source.counts_padding
   if num_classes == 'auto':
-    num_classes = source.num_classes if source else net.num_classes
+    num_classes = None if features_only else source.num_classes if source else net.num_classes
   arg_scope = net.arg_scope() if arg_scope is None else arg_scope
   if count_padding:
     arg_scope = inception_utils.with_counted_padding(arg_scope)
-  model: Model | FeaturePyramid
-  if features_only:
-    model = FeaturePyramid(net, arg_scope, input_channels=input_channels, **kwargs)
-  else:
-    model = Model(
-      functools.partial(net.network_fn, num_classes=num_classes, **kwargs),
-      arg_scope,
-      image_size=image_size or net.default_image_size,
-      input_channels=input_channels,
-      name=name,
-      without_auxiliary_head=net.select(create_aux_logits=False),
-    )
+  config = ModelConfig(
+    net=net,
+    num_classes=num_classes,
+    image_size=image_size,
+    input_channels=input_channels,
+    features_only=features_only,
+    arg_scope=arg_scope,
+    arguments=kwargs,
+  )
+  model = FeaturePyramid(config) if features_only else Model(config)
   if source:
     filled = conversion.fill(model.variables_by_name, source, net.head_scopes)
     for line in conversion.report(source, filled):

@@ -10,10 +10,13 @@ midst of a net puts the thread's scopes aside (`put_aside`), as a coroutine does
 """
 
 import contextlib
+import dataclasses
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import tensorflow as tf
 from absl import logging
 
 try:
@@ -27,19 +30,116 @@ except (ImportError, AttributeError) as error:
 arg_scope = tf_slim.arg_scope
 current_arg_scope = tf_slim.current_arg_scope
 key_of = tf_slim.arg_scope_func_key  # what a layer's arguments stand under in an arg scope
-l2_regularizer = tf_slim.l2_regularizer
 model_variable = tf_slim.model_variable
-variance_scaling_initializer = tf_slim.variance_scaling_initializer
-xavier_initializer = tf_slim.xavier_initializer
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """What a factory of tf_slim makes, which says how: a closure cannot be compared or pickled.
+
+  Args:
+    factory: a function of tf_slim, 'l2_regularizer'.
+    arguments: of the factory, as pairs.
+  """
+
+  factory: str
+  arguments: tuple[tuple[str, Any], ...] = ()
+
+  def __post_init__(self):
+    _closure(self.factory, self.arguments)  # complains of the arguments
+
+
+class MadeRegularizer(Made):
+  """A regularizer."""
+
+  def __call__(self, weights: tf.Tensor) -> tf.Tensor | None:
+    """The loss; None where it is switched off."""
+    return _closure(self.factory, self.arguments)(weights)
+
+
+class MadeInitializer(Made):
+  """An initializer."""
+
+  def __call__(self, shape, dtype=tf.float32, partition_info=None) -> tf.Tensor:
+    """Values of the shape."""
+    closure = _closure(self.factory, self.arguments)
+    return closure(shape, dtype=dtype, partition_info=partition_info)
+
+
+@functools.cache
+def _closure(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Callable:
+  return getattr(tf_slim, factory)(**dict(arguments))
+
+
+_FACTORIES = {
+  'l2_regularizer': MadeRegularizer,
+  'variance_scaling_initializer': MadeInitializer,
+  'xavier_initializer': MadeInitializer,
+}
+
+
+def make(factory: str, arguments: Mapping[str, Any]) -> Any:
+  """What a factory that the nets use makes.
+
+  Raises:
+    ValueError: another factory.
+  """
+  if factory not in _FACTORIES:
+    raise ValueError(f'{factory!r} is none of {", ".join(_FACTORIES)}')
+  return _FACTORIES[factory](factory, tuple(sorted(arguments.items())))
+
+
+def l2_regularizer(scale: float) -> MadeRegularizer:
+  """`scale` times half the sum of squares; None with a scale of 0."""
+  return make('l2_regularizer', {'scale': scale})
+
+
+def variance_scaling_initializer(**arguments: Any) -> MadeInitializer:
+  """tf_slim's, with its arguments."""
+  return make('variance_scaling_initializer', arguments)
+
+
+def xavier_initializer(**arguments: Any) -> MadeInitializer:
+  """tf_slim's, with its arguments."""
+  return make('xavier_initializer', arguments)
+
 
 _Layer = TypeVar('_Layer', bound=Callable[..., Any])
+# {name of a layer: its key}, by `layer`
+_KEYS: dict[str, str] = {'model_variable': key_of(model_variable)}
 
 
 def layer(function: _Layer) -> _Layer:
   """Decorator: arg scopes over slim's op of the same name reach the layer, and the reverse."""
   slims = getattr(tf_slim, function.__name__, function)
-  function._key_op = key_of(slims)  # type: ignore[attr-defined]
+  key = _KEYS[function.__name__] = key_of(slims)
+  function._key_op = key  # type: ignore[attr-defined]
   return tf_slim.add_arg_scope(function)
+
+
+def by_layer(scope: Mapping[str, Any]) -> dict[str, Any]:
+  """An arg scope by the names of the layers, for another process: keys have addresses in them.
+
+  Raises:
+    ValueError: it has arguments of something that is no layer.
+  """
+  names = {key: name for name, key in _KEYS.items()}
+  for key in scope:
+    if key not in names:
+      raise ValueError(f'The arg scope is over {key}, none of the layers {", ".join(_KEYS)}')
+  return {names[key]: arguments for key, arguments in scope.items()}
+
+
+def by_key(scope: Mapping[str, Any]) -> dict[str, Any]:
+  """The arg scope of which `by_layer` gave this.
+
+  Raises:
+    ValueError: there is no such layer.
+  """
+  for name in scope:
+    if name not in _KEYS:
+      raise ValueError(f'There is no layer {name!r}; there are {", ".join(_KEYS)}')
+  return {_KEYS[name]: arguments for name, arguments in scope.items()}
 
 
 _lock = threading.RLock()

@@ -10,6 +10,7 @@ import pytest
 from absl import flags
 
 from slim_inception.cli import COMMANDS
+from tests import zygote
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
@@ -73,6 +74,36 @@ def test_python_imports_what_exists(page):
           assert hasattr(module, name) or importlib.util.find_spec(path), path
   for path in re.findall(r'^::: (\S+)$', page.read_text('utf-8'), re.M):
     assert importlib.util.find_spec(path), path
+
+
+# What the snippets on nets have around them: files, images and a loss.
+AROUND = """
+import sys
+import numpy as np
+import tensorflow as tf
+from slim_inception.nets import inception, nets_factory
+def my_loss(logits):
+  return tf.reduce_sum(logits**2)
+my_images = np.zeros((1, 299, 299, 3), np.float32)
+for name in ('inception_v4', 'inception_resnet_v2'):
+  if 'tf_slim' not in sys.argv[1] and name + '.ckpt' in sys.argv[1]:
+    nets_factory.create_model(name).save(name + '.ckpt')
+images = np.random.default_rng(0).uniform(-1, 1, (2, 299, 299, 3)).astype(np.float32)
+graph = tf.Graph().as_default() if 'tf_slim' in sys.argv[1] else tf.init_scope()
+with graph:
+  exec(compile(sys.argv[1], sys.argv[2], 'exec'))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', ['README.md', 'docs/research.md'])
+def test_python_runs(page, tmp_path):
+  alone, together = [], []
+  for code in blocks(ROOT / page, 'python'):
+    (alone if 'tf_slim' in code else together).append(code)
+  for code in ['\n'.join(together), *alone]:  # the first writes the checkpoints
+    done = zygote.run(code, page, code=AROUND, cwd=tmp_path)
+    assert done.returncode == 0, f'{code}\n{done.stderr}'
 
 
 def anchors(page: Path) -> set[str]:

@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -113,6 +114,54 @@ def test_the_installed_command_helps(wheel, tmp_path):
   for command in ('data', 'train', 'list'):
     helped = run(tmp_path / 'env', 'slim-inception', command, '--help', cwd=tmp_path)
     assert '\nFlags:\n  --' in helped
+
+
+TYPED = """
+import pathlib
+from slim_inception.nets import nets_factory
+
+model = nets_factory.create_model('inception_v3', 10, image_size=107)
+reveal_type(model)
+reveal_type(model.fold_batch_norm().clone(num_classes=5))
+logits, end_points = model([])
+reveal_type(model.variables_by_name)
+pyramid = nets_factory.create_model('inception_v3', features_only=True, strides=(8,))
+reveal_type(pyramid)
+reveal_type(pyramid.channels)
+model.restore(pathlib.Path('a'))
+pyramid.restore(pathlib.Path('a'))
+model.save(pathlib.Path('b'))
+nets_factory.create_model('inception_v3', 10.0)
+nets_factory.create_model('inception_v3', weights=3)
+"""
+SEEN = """
+6: note: Revealed type is "slim_inception.nets.model.Model"
+7: note: Revealed type is "slim_inception.nets.model.Model"
+9: note: Revealed type is "typing.Mapping[str, Any]"
+11: note: Revealed type is "slim_inception.nets.feature_pyramid.FeaturePyramid"
+12: note: Revealed type is "dict[int, int]"
+16: error: No overload variant of "create_model" matches argument types "str", "float"
+17: error: No overload variant of "create_model" matches argument types "str", "int"
+"""
+
+
+@pytest.mark.slow
+def test_types_are_seen_from_outside(wheel, tmp_path):
+  """By mypy, of an installation."""
+  pytest.importorskip('mypy')
+  environment_with(tmp_path / 'env', wheel)
+  (tmp_path / 'user.py').write_text(TYPED)
+  done = subprocess.run(
+    [sys.executable, '-m', 'mypy', '--python-executable', tmp_path / 'env/bin/python', 'user.py'],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  lines = [line.removeprefix('user.py:') for line in done.stdout.splitlines()]
+  assert not any('py.typed' in line for line in lines)
+  seen = [re.sub(r'builtins\.|  \[[a-z-]+\]$', '', line) for line in lines]
+  for line in SEEN.strip().splitlines():
+    assert line in seen, done.stdout
 
 
 IN_A_CHECKOUT = """

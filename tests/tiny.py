@@ -7,7 +7,9 @@ import tensorflow as tf
 from slim_inception.nets import inception_utils, nets_factory
 from slim_inception.nets.blocks import Residual, avg_pool, conv, max_pool, row, split
 from slim_inception.nets.build import net_scope, run_body
+from slim_inception.nets.config import ModelConfig
 from slim_inception.nets.heads import AuxiliaryHead, DenseHead
+from slim_inception.nets.model import Model
 from slim_inception.nets.net import Net
 
 NAME, SCOPE = 'inception_tiny', 'InceptionTiny'
@@ -43,10 +45,31 @@ def inception_tiny(
     )
 
 
+def model_of(network_fn, arg_scope, image_size, input_channels=3):
+  """A model of any function of images and is_training."""
+
+  def with_classes(inputs, num_classes, is_training):
+    return network_fn(inputs, is_training=is_training)
+
+  net = Net(
+    'any', 'Any', (), HEAD, inception_utils.inception_arg_scope, with_classes, image_size, None
+  )
+  config = ModelConfig(
+    net=net,
+    num_classes=None,
+    image_size=None,
+    input_channels=input_channels,
+    features_only=False,
+    arg_scope=arg_scope,
+    arguments={},
+  )
+  return Model(config)
+
+
 def random_net(num_classes, seed):
   """A model whose weights are large enough to tell images apart."""
-  model = nets_factory.create_model(NAME, num_classes, create_aux_logits=False)
   tf.random.set_seed(seed)
+  model = nets_factory.create_model(NAME, num_classes, create_aux_logits=False)
   for name, variable in model.variables_by_name.items():
     if name.endswith('weights'):
       variable.assign(tf.random.normal(variable.shape, stddev=0.2))

@@ -148,7 +148,6 @@ class Scorer:
         input_channels=member.spec.preprocessing.channels,
         **arguments,
       )
-      model.build()
     return model, offset
 
   def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -47,7 +47,6 @@ class StoredWeights:
     Raises:
       ValueError: the weights do not fit, or have no moving averages.
     """
-    model.build()
     if self.converted:
       head_scopes = nets_factory.get_net(self.model_name).head_scopes
       filled = conversion.fill(model.variables_by_name, self.converted, head_scopes)

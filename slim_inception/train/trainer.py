@@ -148,7 +148,7 @@ def make_model(config: Config, plan: Plan) -> Model:
     arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
   if chosen.sync_batch_norm:
     arg_scope = inception_utils.with_synchronized_batch_norm(arg_scope)
-  model = nets_factory.create_model(
+  return nets_factory.create_model(
     chosen.model_name,
     plan.num_classes,
     image_size=plan.image_size,
@@ -158,8 +158,6 @@ def make_model(config: Config, plan: Plan) -> Model:
       dropout_keep_prob=chosen.dropout_keep_prob, depth_multiplier=chosen.depth_multiplier
     ),
   )
-  model.build()
-  return model
 
 
 def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -> TrainingBatches:

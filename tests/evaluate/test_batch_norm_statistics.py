@@ -28,9 +28,7 @@ def model():
   arg_scope = nets_factory.get_net(tiny.NAME).arg_scope(
     batch_norm_decay=batch_norm_statistics.BATCH_NORM_DECAY
   )
-  made = nets_factory.create_model(tiny.NAME, 3, arg_scope=arg_scope)
-  made.build()
-  return made
+  return nets_factory.create_model(tiny.NAME, 3, arg_scope=arg_scope)
 
 
 def statistics(model):

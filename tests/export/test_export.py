@@ -127,7 +127,6 @@ def test_batch_norm_is_folded_in(saved):
 )
 def test_weights_are_those_chosen(data, tmp_path, use_ema, taken):
   model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
-  model.build()
   values = dict(model.variables_by_name)
   biases = 'InceptionTiny/Logits/Logits/biases'
   averages = {f'{name}{checkpoints.EMA_SUFFIX}': value for name, value in values.items()}

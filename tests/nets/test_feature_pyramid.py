@@ -151,7 +151,7 @@ def test_aligned_maps_have_the_size_of_the_image_over_the_stride():
     ({'strides': (8, 64)}, r'strides are \(8, 64\); choose among 2, 4, 8, 16, 32$'),
     ({'strides': (16,), 'output_stride': 8}, 'among 2, 4, 8 with output_stride=8'),
     ({'num_classes': 10}, 'features_only takes no num_classes'),
-    ({'input_channels': 0}, 'input_channels is 0; it must be at least 1'),
+    ({'input_channels': 0}, 'input_channels is 0; it must be a whole number of at least 1'),
   ],
 )
 def test_impossible_arguments(kwargs, message):
@@ -172,5 +172,7 @@ def test_a_net_of_one_channel_gets_the_sum_of_three(checkpoint, caplog):
   images = golden.images(2, 107, 107)[..., :1]
   expected, _ = model(np.repeat(images, 3, axis=3))
   np.testing.assert_allclose(grey(images)[0], expected, rtol=1e-4, atol=1e-5)
-  with pytest.raises(ValueError, match=r'shape \(2, 107, 107, 3\) are given to a net of .* 1\]'):
+  with pytest.raises(
+    ValueError, match=r'shape \(2, 107, 107, 3\); .* input_channels=3\) takes these'
+  ):
     grey(np.repeat(images, 3, axis=3))

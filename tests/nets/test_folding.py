@@ -6,6 +6,8 @@ import tensorflow as tf
 from slim_inception.nets import inception, layers, nets_factory
 from slim_inception.nets.model import Model
 
+from tests import tiny
+
 pytestmark = pytest.mark.integration
 
 
@@ -56,6 +58,6 @@ def test_batch_norm_of_its_own_is_refused():
   def network_fn(images, is_training):
     return layers.batch_norm(images, is_training=is_training, scope='Norm/BatchNorm'), {}
 
-  model = Model(network_fn, inception.inception_v3_arg_scope(), image_size=8)
+  model = tiny.model_of(network_fn, inception.inception_v3_arg_scope(), 8)
   with pytest.raises(ValueError, match=r'there are no Norm/weights to fold it into'):
     model.fold_batch_norm()

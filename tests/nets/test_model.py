@@ -1,11 +1,15 @@
 """Model: nets in TF2, eager, in tf.function, mirrored; thin ones, or the one of test size."""
 
+import copy
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception, nets_factory, slim
+from slim_inception.nets import inception, inception_utils, nets_factory, slim
 
-from tests import golden, tiny
+from tests import golden, tiny, zygote
 
 pytestmark = pytest.mark.integration
 
@@ -109,3 +113,182 @@ def test_arg_scope_of_a_model():
   model = nets_factory.create_model(tiny.NAME, 5, arg_scope=scope)
   assert model.regularization_loss().numpy() == 0
   assert not any('BatchNorm' in name for name in model.variables_by_name)
+
+
+# What holds a model, freezes, saves or trains it with less memory
+
+
+def tiny_model(**kwargs):
+  return nets_factory.create_model(tiny.NAME, 5, **kwargs)
+
+
+def test_a_holder_sees_the_variables_at_once(tmp_path):
+  holder = tf.Module()
+  holder.model = tiny_model()
+  assert {id(v) for v in holder.trainable_variables} == set(
+    map(id, holder.model.trainable_variables)
+  )
+  assert {id(v) for v in holder.variables} == set(map(id, holder.model.variables))
+  prefix = tf.train.Checkpoint(holder=holder).write(str(tmp_path / 'checkpoint'))
+  value = holder.model.variables[0].numpy()
+  holder.model.variables[0].assign(value + 1)
+  tf.train.Checkpoint(holder=holder).read(prefix).assert_consumed()
+  np.testing.assert_array_equal(holder.model.variables[0], value)
+
+
+@pytest.mark.parametrize('trace', [lambda f: f, lambda f: tf.function(f, autograph=False)])
+def test_a_frozen_model_does_not_train(trace):
+  model, images = tiny_model(), golden.images(4, 32, 32)
+  model.trainable = False
+  assert model.trainable_variables == ()
+  assert {id(v) for v in model.non_trainable_variables} == set(map(id, model.variables))
+  assert model.regularization_loss().numpy() == 0
+  before = [v.numpy() for v in model.variables]
+  scale = tf.Variable(1.0)
+
+  def step():
+    with tf.GradientTape() as tape:
+      logits = model(images * scale, training=True, dropout_seed=tf.constant([0, 1]))[0]
+      loss = tf.reduce_sum(logits**2)
+    return tape.gradient(loss, [scale, *(v for v in model.variables if v.trainable)])
+
+  of_scale, *others = trace(step)()
+  assert of_scale.numpy() != 0  # gradients go through it
+  assert others == [None] * len(others)
+  for variable, value in zip(model.variables, before, strict=True):
+    np.testing.assert_array_equal(variable, value)
+  copied = copy.deepcopy(model)
+  assert copied.trainable is False
+  copied.trainable = True
+  assert len(copied.trainable_variables) == sum(v.trainable for v in model.variables)
+  assert copied.regularization_loss().numpy() > 0
+  with pytest.raises(ValueError, match="trainable is 'no'; it must be True or False"):
+    model.trainable = 'no'
+
+
+def test_a_frozen_model_takes_the_averages_in_training():
+  model, images = tiny_model(dropout_keep_prob=1.0), golden.images(4, 32, 32)
+  expected = model(images)[0]
+  assert np.abs(model(images, training=True)[0] - expected).max() > 1e-3
+  expected = model(images)[0]  # the averages have moved
+  model.trainable = False
+  np.testing.assert_allclose(model(images, training=True)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_saved_model_is_called_with_images_of_any_size(tmp_path):
+  model = tiny_model()
+  tf.saved_model.save(model, str(tmp_path / 'saved'))
+  code = """
+import sys
+import numpy as np
+import tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+signature = loaded.signatures['serving_default']
+for number in '01':
+  images = tf.constant(np.load(sys.argv[2] + number + '.npy'))
+  called, served = loaded(images), signature(images=images)
+  for name in called:
+    np.testing.assert_array_equal(called[name], served[name])
+  np.savez(sys.argv[2] + number + '.npz', **{n: v.numpy() for n, v in called.items()})
+"""
+  shapes = ((2, 32, 32), (3, 40, 51))
+  for number, shape in enumerate(shapes):
+    np.save(tmp_path / f'images{number}.npy', golden.images(*shape).astype(np.float32))
+  done = zygote.run(str(tmp_path / 'saved'), str(tmp_path / 'images'), code=code)
+  assert done.returncode == 0, done.stderr
+  for number, shape in enumerate(shapes):
+    outputs = np.load(tmp_path / f'images{number}.npz')
+    logits, end_points = model(golden.images(*shape))
+    np.testing.assert_allclose(outputs['logits'], logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs['predictions'], end_points['Predictions'], rtol=1e-4)
+
+
+def test_saved_models_of_features(tmp_path):
+  images = golden.images(2, 40, 40).astype(np.float32)
+  model = nets_factory.create_model(tiny.NAME, None)
+  tf.saved_model.save(model, str(tmp_path / 'model'))
+  outputs = tf.saved_model.load(str(tmp_path / 'model'))(images)
+  np.testing.assert_allclose(outputs['features'], model(images)[0], rtol=1e-4, atol=1e-5)
+  pyramid = nets_factory.create_model(tiny.NAME, features_only=True)
+  tf.saved_model.save(pyramid, str(tmp_path / 'pyramid'))
+  outputs = tf.saved_model.load(str(tmp_path / 'pyramid'))(images)
+  assert set(outputs) == {'stride_2', 'stride_4'}
+  for stride, features in pyramid(images).items():
+    np.testing.assert_allclose(outputs[f'stride_{stride}'], features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_gone_with_its_last_reference():
+  model = tiny_model()
+  model(golden.images(2, 32, 32))
+  reference = weakref.ref(model)
+  gc.collect()
+  gc.disable()
+  try:
+    del model
+    assert reference() is None
+  finally:
+    gc.enable()
+
+
+def convolutions(function) -> int:
+  graph = function.get_concrete_function().graph.as_graph_def()
+  return sum(node.op == 'Conv2D' for node in graph.node)
+
+
+def test_recomputed_gradients_are_the_same_and_move_the_averages_once():
+  images = golden.images(4, 32, 32).astype(np.float32)
+  scope = inception.inception_v3_arg_scope(batch_norm_decay=0.9)
+  plain = tiny_model(arg_scope=scope)
+  recomputed = plain.clone(arg_scope=inception_utils.with_recomputed_gradients(scope))
+
+  def step_of(model):
+    def step():
+      with tf.GradientTape() as tape:
+        logits, end_points = model(images, training=True, dropout_seed=tf.constant([0, 1]))
+        loss = tf.reduce_sum(logits**2) + tf.reduce_sum(end_points['AuxLogits'] ** 2)
+      return tape.gradient(loss, model.trainable_variables)
+
+    return step
+
+  traced = [tf.function(step_of(model), autograph=False) for model in (plain, recomputed)]
+  assert convolutions(traced[1]) > 1.5 * convolutions(traced[0])  # it does compute them anew
+  for steps in ([step_of(plain), step_of(recomputed)], traced):
+    for name, variable in plain.variables_by_name.items():
+      recomputed.variables_by_name[name].assign(variable)
+    gradients = [step() for step in steps]
+    for gradient, right in zip(*gradients, strict=True):
+      np.testing.assert_allclose(gradient, right, rtol=1e-4, atol=1e-4)
+    for variable, right in zip(recomputed.variables, plain.variables, strict=True):
+      np.testing.assert_allclose(variable, right, rtol=1e-5, atol=1e-6)
+    moved = plain.variables_by_name['InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_mean']
+    assert np.abs(moved).max() > 0.001
+
+
+@pytest.mark.parametrize('synchronized', [False, True])
+def test_recomputed_gradients_of_replicas(mirrored, synchronized):
+  images = golden.images(4, 40, 40).astype(np.float32)
+  scope = inception.inception_v3_arg_scope(batch_norm_decay=0.9)
+  if synchronized:
+    scope = inception_utils.with_synchronized_batch_norm(scope)
+  with mirrored.scope():
+    plain = tiny_model(arg_scope=scope, create_aux_logits=False)
+  recomputed = plain.clone(arg_scope=inception_utils.with_recomputed_gradients(scope))
+  for name, variable in plain.variables_by_name.items():
+    recomputed.variables_by_name[name].assign(variable)
+
+  def run(model):
+    def step():
+      replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+      with tf.GradientTape() as tape:
+        own = tf.gather(images, tf.range(2) + 2 * replica)
+        loss = tf.reduce_sum(model(own, training=True, dropout_seed=tf.constant([0, 1]))[0] ** 2)
+      return tape.gradient(loss, model.trainable_variables)
+
+    gradients = tf.function(lambda: mirrored.run(step), autograph=False)()
+    return [mirrored.experimental_local_results(gradient) for gradient in gradients]
+
+  for gradient, right in zip(run(recomputed), run(plain), strict=True):
+    for of_replica, expected in zip(gradient, right, strict=True):
+      np.testing.assert_allclose(of_replica, expected, rtol=1e-4, atol=1e-4)
+  for variable, expected in zip(recomputed.variables, plain.variables, strict=True):
+    np.testing.assert_allclose(variable.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)

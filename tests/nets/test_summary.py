@@ -53,7 +53,6 @@ def test_a_narrow_net_at_another_size_is_that_of_the_graph(size):
 
 def test_multiply_adds_of_a_training_step_are_those_of_its_graph():
   model = nets_factory.create_model(tiny.NAME)
-  model.build()
 
   @tf.function(autograph=False)
   def gradients(images):

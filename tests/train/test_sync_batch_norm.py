@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import inception_utils, layers, slim
-from slim_inception.nets.model import Model
 
 from slim_inception.train import trainer
 from slim_inception.train.config import resolve
@@ -21,9 +20,7 @@ DECAY = 0.5
 
 def model_of(network_fn, channels, image_size=3):
   scope = inception_utils.with_synchronized_batch_norm(inception_utils.inception_arg_scope())
-  model = Model(network_fn, scope, image_size=image_size, input_channels=channels)
-  model.build()
-  return model
+  return tiny.model_of(network_fn, scope, image_size, channels)
 
 
 def by_numpy(images, factors, gamma, beta):
