@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 import typing
@@ -330,3 +331,21 @@ def test_outputs_are_tried(tmp_path, full_disk):
 def test_an_output_that_may_not_be_written_is_told_by_its_flag():
   with pytest.raises(OSError, match='^--folder=/proc/new: /proc: '):
     flags.try_outputs(Outputs, {'folder': '/proc/new'})
+
+
+def test_help_texts_are_sentences_that_stand_alone(monkeypatch):
+  """Of the form of sentences; the flags that they name are there."""
+  configs = []
+  monkeypatch.setattr(flags, 'define', lambda config_class, *removed: configs.append(config_class))
+  for command in cli.COMMANDS.values():
+    importlib.import_module(f'slim_inception.cli.{command.module}').define_flags()
+  assert len(configs) == len(cli.COMMANDS)
+  known = {name for config_class in configs for name in flags.fields(config_class)}
+  for name, flag in (pair for each in configs for pair in flags.fields(each).items()):
+    text = flag.help
+    assert text[0].isupper() and text.endswith('.') and '  ' not in text, name
+    first = re.split(r'\. |[;:]', text)[0]
+    assert len(first.split()) >= 3, f'{name}: {first!r} is no sentence'
+    assert not first.startswith(('Number ', 'Seed ', 'Share ', 'Side ', 'Names ')), name
+    named = set(re.findall(r'--(\w+)', text)) - {'parallelism'}  # Apache Beam's
+    assert named <= known, f'{name} names {named - known}'

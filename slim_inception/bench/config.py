@@ -24,14 +24,14 @@ class Config:
     'training step (startup).',
     choices=MODES,
   )
-  model_name: str = field('inception_v3', 'The net to measure.', choices=net_names)
+  model_name: str = field('inception_v3', 'This net is measured.', choices=net_names)
   image_size: int | None = field(
-    None, "Side of the images in pixels; the net's own by default.", at_least=1
+    None, "Images have this side in pixels; by default the net's own.", at_least=1
   )
-  batch_size: int = field(32, 'Number of images that each replica takes in a step.', at_least=1)
+  batch_size: int = field(32, 'Each replica takes so many images in a step.', at_least=1)
   precision: str = field('float32', 'The net computes with this type.', choices=PRECISIONS)
   num_clones: int | None = field(
-    None, 'Number of replicas of the net; by default one on each GPU, or 1.', at_least=1
+    None, 'The net has so many replicas; by default one on each GPU, or 1.', at_least=1
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   jit_compile: bool = field(False, 'XLA compiles the net.')
@@ -41,22 +41,24 @@ class Config:
     choices=recipe_names,
   )
 
-  dataset_name: str = field('image_folder', 'The data set in --dataset_dir.', choices=dataset_names)
+  dataset_name: str = field(
+    'image_folder', 'This data set is in --dataset_dir.', choices=dataset_names
+  )
   dataset_dir: str | None = field(
     None,
-    'The folder of the records (split train); by default photographs are generated.',
+    'The records (split train) are in this folder; by default photographs are generated.',
     place=flags.Place.INPUT,
   )
   num_preprocessing_threads: int | None = field(
     None,
-    'Number of threads that decode images; by default tf.data finds out how many help.',
+    'So many threads decode images; by default tf.data finds out how many help.',
     at_least=1,
   )
 
-  warmup_steps: int = field(5, 'Number of steps before those that count.', at_least=2)
+  warmup_steps: int = field(5, 'So many steps are taken before those that count.', at_least=2)
   num_rounds: int | None = field(
     None,
-    'Number of rounds of half a second or more that count (10 by default), or of starts (3 by '
+    'So many rounds of half a second or more count (10 by default), or so many starts (3 by '
     'default).',
     at_least=1,
   )

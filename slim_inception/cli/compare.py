@@ -28,7 +28,9 @@ class CompareConfig:
     place=flags.Place.OUTPUT_PREFIX,
   )
   labels: tuple[str, ...] = flags.field(
-    (), 'Names of the runs in the table and the curves; by default their nets and folders.'
+    (),
+    'The runs have these names in the table and the curves; by default those of their nets and '
+    'folders.',
   )
   eval_dir: str | None = flags.field(
     None,

@@ -34,16 +34,17 @@ class ConvertConfig:
   """Conversion."""
 
   model_name: str = flags.field(
-    flags.REQUIRED, 'The net that the weights are of.', choices=choices.net_names
+    flags.REQUIRED, 'The weights are of this net.', choices=choices.net_names
   )
   source: str = flags.field(
     flags.REQUIRED,
-    'A file, a folder or the prefix of a checkpoint, to read the weights from.',
+    'The weights are read from this file, this folder or the checkpoint of this prefix.',
     place=flags.Place.INPUT,
   )
   output: str = flags.field(
     flags.REQUIRED,
-    'NAME.weights.h5, NAME.safetensors, or the prefix of a TensorFlow checkpoint.',
+    'The weights are written to this NAME.weights.h5, NAME.safetensors, or prefix of a '
+    'TensorFlow checkpoint.',
     place=flags.Place.OUTPUT_FILE,
   )
   overwrite: bool = flags.field(False, 'Replace the output if it exists.')

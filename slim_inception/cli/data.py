@@ -26,63 +26,65 @@ _CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() i
 class Config:
   dataset_dir: str = flags.field(
     flags.REQUIRED,
-    'Folder that the records are written to, or read in by --verify.',
+    'The records are written to this folder, or read in it by --verify.',
     place=flags.Place.INPUT,
   )
   dataset_name: str | None = flags.field(
-    None, 'Data set that is converted.', choices=tuple(sorted(_CONVERTERS))
+    None, 'This data set is converted.', choices=tuple(sorted(_CONVERTERS))
   )
   source: str | None = flags.field(
     None,
-    'Where the images are: a folder, an archive, or for imagenet several with commas between; '
+    'The images are in this folder or archive, or for imagenet in several with commas between; '
     'data sets that can be downloaded need none.',
     place=flags.Place.INPUTS,
   )
   train_shards: int | None = flags.field(
     None,
-    'Number of files for the split for training; by default as suits its images and bytes.',
+    'The split for training is written to so many files; by default to as many as suit the data'
+    ' set.',
     at_least=1,
     at_most=99999,
   )
   validation_shards: int | None = flags.field(
     None,
-    'Number of files for the split for validation; by default as suits its images and bytes.',
+    'The split for validation is written to so many files; by default to as many as suit the '
+    'data set.',
     at_least=1,
     at_most=99999,
   )
   validation_fraction: float | None = flags.field(
     None,
-    'Share of the images of each class, from 0 to below 1, that is held out for validation from '
-    'an image_folder without a folder of its own for that; by default 0.1.',
+    'This share of the images of each class, from 0 to below 1, is held out for validation from an '
+    'image_folder without a folder of its own for that; by default 0.1.',
     at_least=0,
     at_most=1,
   )
   seed: int = flags.field(
     0,
-    'Seed of the order of the records, and of the choice of images that are held out.',
+    'This number seeds the order of the records, and the choice of images that are held out.',
     at_least=0,
     at_most=2**63 - 1,
   )
   on_bad_image: str = flags.field(
     'skip',
-    'What a file that is no usable image does: it is skipped and listed in the report, or the '
-    'conversion fails.',
+    'A file that is no usable image is skipped and listed in the report, or the conversion fails.',
     choices=('skip', 'fail'),
   )
   num_processes: int | None = flags.field(
     None,
-    'Number of processes that write, or read in --verify; by default one for each core.',
+    'So many processes write, or read in --verify; by default one for each core.',
     at_least=1,
   )
   runner: str = flags.field(
     'processes',
-    'Who writes the shards: processes on this machine, or Apache Beam.',
+    'The shards are written by processes on this machine, or by Apache Beam.',
     choices=('processes', 'beam'),
   )
   beam_options: str | None = flags.field(
     None,
-    'Options of Apache Beam, e.g. "--runner=FlinkRunner --parallelism=64"; by default its local '
-    'runner. All workers must see the source and dataset_dir under the same paths.',
+    'Apache Beam gets these options, e.g. "--runner=FlinkRunner --parallelism=64"; by default '
+    'its local runner works. All workers must see the source and dataset_dir under the same '
+    'paths.',
   )
   overwrite: bool = flags.field(False, 'Replace the records that are in dataset_dir.')
   verify: bool = flags.field(

@@ -35,13 +35,13 @@ class ShowConfig:
   table: bool = flags.field(False, 'Print the table of the blocks.')
   json: bool = flags.field(False, 'Print the table as JSON, with every layer.')
   image_size: int | None = flags.field(
-    None, "Height and width of the image in pixels; the net's own by default.", at_least=1
+    None, "The image has this height and width in pixels; by default the net's own.", at_least=1
   )
   num_classes: int | None = flags.field(
-    None, "Number of logits; the net's own by default.", at_least=1
+    None, "The net has so many logits; by default the net's own number.", at_least=1
   )
   depth_multiplier: float = flags.field(
-    1.0, 'Factor of the number of filters (inception_v3).', above=0
+    1.0, 'The number of filters has this factor, in nets that have one, e.g. inception_v3.', above=0
   )
 
 

@@ -25,14 +25,15 @@ class NetsConfig:
 
   checkpoint_path: PerMember[str] = field(
     flags.REQUIRED,
-    'A checkpoint, a train_dir whose latest checkpoint is taken, or weights of another library.',
+    'The weights are those of this checkpoint, of the latest in this train_dir, or of a file of'
+    ' another library.',
     place=flags.Place.INPUT,
   )
   model_name: PerMember[str] | None = field(
-    None, "The net that the checkpoint is of; the run's by default.", choices=choices.net_names
+    None, "The checkpoint is of this net; by default the run's.", choices=choices.net_names
   )
   depth_multiplier: PerMember[float] | None = field(
-    None, "The number of filters has this factor; the run's by default, or 1.", above=0
+    None, "The number of filters has this factor; by default the run's, or 1.", above=0
   )
   input_channels: PerMember[int] | None = field(
     None,
@@ -41,8 +42,8 @@ class NetsConfig:
   )
   preprocessing_name: PerMember[str] | None = field(
     None,
-    "The preprocessing of the images: inception, vgg or torch; by default the run's, or that of "
-    'the net.',
+    "Images go through this preprocessing: inception, vgg or torch; by default the run's, or that "
+    'of the net.',
     check=choices.check_preprocessing,
   )
   eval_image_size: PerMember[int] | None = field(
@@ -109,12 +110,14 @@ class RecordsConfig:
   """Records."""
 
   dataset_name: str = field(
-    '', "The data set; the run's by default.", choices=choices.dataset_names
+    '',
+    "The images are those of this data set; by default the run's.",
+    choices=choices.dataset_names,
   )
-  dataset_split_name: str = field('validation', 'The split whose images are taken.')
+  dataset_split_name: str = field('validation', 'The images are those of this split.')
   dataset_dir: str = field(
     '',
-    "The folder of the records; the run's by default.",
+    "The records are in this folder; by default the run's.",
     place=flags.Place.INPUT,
   )
   loss: str = field(
@@ -148,7 +151,8 @@ class ImagesConfig:
   )
   real_labels: str | None = field(
     None,
-    "This JSON file has the right labels of each image, as ReaL's; images without are left out.",
+    "This JSON file has the right labels of each image, as ReaL's has; images without a label "
+    'are left out.',
     form='FILE',
     place=flags.Place.INPUT,
   )

@@ -67,7 +67,7 @@ class RunConfig:
   )
   seed: int = field(
     0,
-    'Seed of the initial weights, the record order, distortions and dropout.',
+    'This number seeds the initial weights, the record order, distortions and dropout.',
     at_least=0,
     at_most=2**63 - 1,
   )
@@ -87,32 +87,36 @@ class DataConfig:
   """Data."""
 
   dataset_name: str = field(
-    'imagenet', 'The data set; synthetic is noise, to try hardware.', choices=choices.dataset_names
+    'imagenet',
+    'The run trains on this data set; synthetic is noise, to try hardware.',
+    choices=choices.dataset_names,
   )
-  dataset_split_name: str = field('train', 'The split of the data set to train on.')
+  dataset_split_name: str = field('train', 'The run trains on this split of the data set.')
   dataset_dir: str | None = field(
     None,
-    'The folder of the records; synthetic needs none.',
+    'The records are in this folder; synthetic needs none.',
     place=flags.Place.INPUT,
   )
-  labels_offset: int = field(0, 'This is subtracted from every label; 1 drops a background class.')
+  labels_offset: int = field(
+    0, 'This number is subtracted from every label; 1 drops a background class.'
+  )
   shuffle_buffer: int = field(
     4096,
-    'Number of records that are shuffled together, within the shuffled shards, where '
+    'So many records are shuffled together, within the shuffled shards, where '
     '--shuffle_buffer_mb is enough for them.',
     at_least=1,
   )
   shuffle_buffer_mb: int = field(
     2000,
-    'Memory in MB that shuffling may hold on a worker; of larger records fewer are shuffled '
-    'together.',
+    'Shuffling holds at most so many MB of memory on a worker; of larger records fewer are '
+    'shuffled together.',
     at_least=1,
   )
   num_readers: int = field(
-    4, 'Number of readers that go through the records side by side, over all workers.', at_least=1
+    4, 'So many readers go through the records side by side, over all workers.', at_least=1
   )
   num_preprocessing_threads: int | None = field(
-    None, 'Number of threads that decode images; tf.data chooses by default.', at_least=1
+    None, 'So many threads decode images; by default tf.data chooses how many.', at_least=1
   )
   data_service: str | None = field(
     None,
@@ -133,13 +137,15 @@ class DataConfig:
 class ModelConfig:
   """The net."""
 
-  model_name: str = field('inception_v3', 'The net to train.', choices=choices.net_names)
-  depth_multiplier: float = field(1.0, 'This multiplies the filters of inception_v3.', above=0)
+  model_name: str = field('inception_v3', 'The run trains this net.', choices=choices.net_names)
+  depth_multiplier: float = field(
+    1.0, 'The number of filters has this factor, in nets that have one, e.g. inception_v3.', above=0
+  )
   train_image_size: int | None = field(
-    None, "Side of the training images in pixels; the net's own by default.", at_least=1
+    None, "Training images have this side in pixels; by default the net's own.", at_least=1
   )
   input_channels: int = field(
-    3, 'Number of channels that images are decoded to: 3 for RGB, 1 for grey.', choices=(1, 3)
+    3, 'Images are decoded to so many channels: 3 for RGB, 1 for grey.', choices=(1, 3)
   )
   dropout_keep_prob: float = field(
     0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
@@ -153,10 +159,12 @@ class ModelConfig:
     False, 'Batch norm takes the statistics of the global batch rather than of each replica.'
   )
   freeze_batch_norm: bool = field(
-    False, 'Batch norm keeps to the restored moving averages; for small batches.'
+    False, 'Batch norm keeps to the restored moving averages, which suits small batches.'
   )
   moving_average_decay: float | None = share(
-    None, 'Evaluation uses weights averaged with this decay, e.g. 0.9999.'
+    None,
+    'Evaluation uses weights that are averaged with this decay, e.g. 0.9999; by default there '
+    'are no averages.',
   )
 
 
@@ -165,13 +173,15 @@ class BatchConfig:
   """The batch."""
 
   batch_size: int = field(
-    32, 'Number of images that each replica takes in one forward and backward pass.', at_least=1
+    32, 'Each replica takes so many images in one forward and backward pass.', at_least=1
   )
   accumulate_steps: int = field(
-    1, 'Number of passes whose gradients each replica adds up for an update.', at_least=1
+    1, 'Each replica adds up the gradients of so many passes for an update.', at_least=1
   )
   global_batch_size: int | None = field(
-    None, 'Number of images of an update, over all replicas; overrides --batch_size.', at_least=1
+    None,
+    'An update takes so many images, over all replicas; this overrides --batch_size.',
+    at_least=1,
   )
 
 
@@ -180,7 +190,7 @@ class DevicesConfig:
   """Devices."""
 
   num_clones: int | None = field(
-    None, 'Number of replicas in this process; by default one on each GPU, or 1.', at_least=1
+    None, 'This process has so many replicas; by default one on each GPU, or 1.', at_least=1
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   precision: str = field(
@@ -193,11 +203,15 @@ class DevicesConfig:
 class ScheduleConfig:
   """Length and learning rate."""
 
-  num_epochs: float | None = field(None, 'The run ends after this number of epochs.', above=0)
-  max_number_of_steps: int | None = field(
-    None, 'Number of steps after which the run ends; it overrides --num_epochs.', at_least=1
+  num_epochs: float | None = field(
+    None, 'The run ends after so many epochs; by default it goes on until it is stopped.', above=0
   )
-  learning_rate: float = field(0.01, 'The initial learning rate; no batch scales it.', at_least=0)
+  max_number_of_steps: int | None = field(
+    None, 'The run ends after so many steps; this overrides --num_epochs.', at_least=1
+  )
+  learning_rate: float = field(
+    0.01, 'The learning rate begins with this value; no batch size scales it.', at_least=0
+  )
   learning_rate_decay_type: str = field(
     'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES
   )
@@ -205,7 +219,7 @@ class ScheduleConfig:
     0.94, 'Each stair of exponential and step multiplies the learning rate by this factor.', above=0
   )
   num_epochs_per_decay: float = field(
-    2.0, 'Number of epochs of a stair of exponential, or of the whole of polynomial.', above=0
+    2.0, 'A stair of exponential, or the whole of polynomial, takes so many epochs.', above=0
   )
   learning_rate_steps: tuple[float, ...] = field(
     (),
@@ -218,7 +232,7 @@ class ScheduleConfig:
     0.0001, 'The schedules polynomial and cosine end at this learning rate.', at_least=0
   )
   warmup_epochs: float = field(
-    0.0, 'Number of epochs in which the learning rate rises linearly from 0.', at_least=0
+    0.0, 'The learning rate rises linearly from 0 for so many epochs.', at_least=0
   )
 
 
@@ -227,7 +241,7 @@ class OptimizerConfig:
   """The optimizer."""
 
   optimizer: str = field(
-    'rmsprop', "The rule of the updates; slim's seven are in TF1's form.", choices=OPTIMIZERS
+    'rmsprop', "Updates follow this rule; slim's seven are in TF1's form.", choices=OPTIMIZERS
   )
   weight_decay: float = field(
     0.00004,
@@ -242,32 +256,34 @@ class OptimizerConfig:
     form='SCOPE:FACTOR,SCOPE:FACTOR,...',
   )
   clip_gradient_norm: float = field(
-    0.0, 'The norm of all gradients together is clipped to this; 0 does not clip.', at_least=0
+    0.0, 'The norm of all gradients together is clipped to this value; 0 does not clip.', at_least=0
   )
-  momentum: float = share(0.9, 'The momentum of momentum and lars.')
-  rmsprop_decay: float = share(0.9, 'The decay of the mean squared gradients of rmsprop.')
-  rmsprop_momentum: float = field(0.9, 'The momentum of rmsprop.', at_least=0)
-  opt_epsilon: float = field(1.0, 'The epsilon of rmsprop, adam and adadelta.', at_least=0)
-  adadelta_rho: float = share(0.95, 'The decay of adadelta.')
+  momentum: float = share(0.9, 'This is the momentum of momentum and lars.')
+  rmsprop_decay: float = share(0.9, 'This is the decay of the mean squared gradients of rmsprop.')
+  rmsprop_momentum: float = field(0.9, 'This is the momentum of rmsprop.', at_least=0)
+  opt_epsilon: float = field(1.0, 'This is the epsilon of rmsprop, adam and adadelta.', at_least=0)
+  adadelta_rho: float = share(0.95, 'This is the decay of the mean squares of adadelta.')
   adagrad_initial_accumulator_value: float = field(
-    0.1, 'Accumulators of adagrad start at this.', at_least=0
+    0.1, 'The accumulators of adagrad start at this value.', at_least=0
   )
-  adam_beta1: float = share(0.9, 'The decay of the first moment of adam, adamw and lamb.')
-  adam_beta2: float = share(0.999, 'The decay of the second moment of adam, adamw and lamb.')
+  adam_beta1: float = share(0.9, 'This is the decay of the first moment of adam, adamw and lamb.')
+  adam_beta2: float = share(
+    0.999, 'This is the decay of the second moment of adam, adamw and lamb.'
+  )
   adamw_epsilon: float = field(
-    1e-8, 'The epsilon of adamw and lamb, for which opt_epsilon is too large.', above=0
+    1e-8, 'This is the epsilon of adamw and lamb, for which --opt_epsilon is too large.', above=0
   )
   lars_trust_coefficient: float = field(
     0.001, 'An update of lars has this share of the norm of the weights.', above=0
   )
   ftrl_learning_rate_power: float = field(
-    -0.5, 'The power of the learning rate of ftrl.', at_most=0
+    -0.5, 'This is the power of the learning rate of ftrl.', at_most=0
   )
   ftrl_initial_accumulator_value: float = field(
-    0.1, 'Accumulators of ftrl start at this.', at_least=0
+    0.1, 'The accumulators of ftrl start at this value.', at_least=0
   )
-  ftrl_l1: float = field(0.0, 'The strength of the L1 regularization of ftrl.', at_least=0)
-  ftrl_l2: float = field(0.0, 'The strength of the L2 regularization of ftrl.', at_least=0)
+  ftrl_l1: float = field(0.0, 'This is the strength of the L1 regularization of ftrl.', at_least=0)
+  ftrl_l2: float = field(0.0, 'This is the strength of the L2 regularization of ftrl.', at_least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -276,7 +292,7 @@ class AugmentConfig:
 
   preprocessing_name: str | None = field(
     None,
-    "The preprocessing of the images: inception, vgg or torch; the net's own by default.",
+    "Images go through this preprocessing: inception, vgg or torch; by default the net's own.",
     check=choices.check_preprocessing,
   )
   min_crop_area: float = field(
@@ -285,7 +301,7 @@ class AugmentConfig:
   random_flip: bool = field(True, 'Half of the training images are mirrored.')
   distort_color: bool = field(True, 'The colours of training images are distorted.')
   fast_mode: bool = field(
-    True, 'Training images get two of the four colour distortions and bilinear resizing.'
+    True, 'Training images get two of the four colour distortions, and are resized bilinearly.'
   )
   mixup_alpha: float = field(
     0.0, 'Mixup mixes images in shares from Beta(alpha, alpha), e.g. 0.2; 0 does not.', at_least=0
@@ -297,7 +313,9 @@ class AugmentConfig:
     at_least=0,
   )
   random_erasing: float = share(0.0, 'In this share of the images a rectangle turns to noise.')
-  randaugment_layers: int = field(0, 'Number of RandAugment operations an image.', at_least=0)
+  randaugment_layers: int = field(
+    0, 'RandAugment does so many operations with an image; 0 does none.', at_least=0
+  )
   randaugment_magnitude: float = field(
     9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
   )
@@ -308,7 +326,9 @@ class LossConfig:
   """The loss."""
 
   loss: str = field(
-    'softmax', 'softmax is for one label an image, sigmoid for one or more.', choices=choices.LOSSES
+    'softmax',
+    'The loss is softmax for one label an image, or sigmoid for one or more.',
+    choices=choices.LOSSES,
   )
   class_weights: str | None = field(
     None,
@@ -333,12 +353,16 @@ class FinetuneConfig:
   checkpoint_exclude_scopes: tuple[str, ...] = field(
     (), 'Variables in these scopes are not taken from --checkpoint_path.', form='SCOPE,SCOPE,...'
   )
-  ignore_missing_vars: bool = field(False, 'Variables that --checkpoint_path lacks start fresh.')
+  ignore_missing_vars: bool = field(
+    False, 'Variables that --checkpoint_path lacks start with fresh values.'
+  )
   trainable_scopes: tuple[str, ...] = field(
-    (), 'The variables in these scopes are trained; all by default.', form='SCOPE,SCOPE,...'
+    (), 'The variables in these scopes are trained; by default all are.', form='SCOPE,SCOPE,...'
   )
   head_epochs: float = field(
-    0.0, 'Number of epochs after --checkpoint_path that train the heads alone.', at_least=0
+    0.0,
+    'After a start from --checkpoint_path the heads alone are trained for so many epochs.',
+    at_least=0,
   )
 
 
@@ -347,14 +371,17 @@ class EvaluationConfig:
   """Evaluation by the run itself."""
 
   eval_interval_epochs: float | None = field(
-    None, 'Number of epochs between evaluations; best/ keeps the best checkpoint.', above=0
+    None,
+    'The run evaluates itself every so many epochs, and best/ keeps the best checkpoint; by '
+    'default it does not.',
+    above=0,
   )
-  eval_split_name: str = field('validation', 'The split of these evaluations.')
+  eval_split_name: str = field('validation', 'The run evaluates itself on this split.')
   stop_at_top_1: float | None = share(
-    None, 'The run stops at this top-1 accuracy of an evaluation.'
+    None, 'The run stops when an evaluation reaches this top-1 accuracy, from 0 to 1.'
   )
   patience: int | None = field(
-    None, 'The run stops after this number of evaluations without a better top-1.', at_least=1
+    None, 'The run stops after so many evaluations without a better top-1.', at_least=1
   )
 
 
@@ -362,19 +389,26 @@ class EvaluationConfig:
 class SavingConfig:
   """Checkpoints and progress."""
 
-  save_interval_secs: float = field(600.0, 'Number of seconds between checkpoints.', at_least=0)
-  save_interval_steps: int | None = field(
-    None, 'Number of steps between checkpoints, in addition to --save_interval_secs.', at_least=1
+  save_interval_secs: float = field(
+    600.0, 'A checkpoint is saved every so many seconds.', at_least=0
   )
-  max_to_keep: int = field(5, 'Number of checkpoints that are kept, the latest ones.', at_least=1)
-  log_every_n_steps: int = field(10, 'Number of steps between lines of progress.', at_least=1)
+  save_interval_steps: int | None = field(
+    None, 'A checkpoint is saved every so many steps too; by default by time alone.', at_least=1
+  )
+  max_to_keep: int = field(5, 'So many checkpoints are kept, the latest ones.', at_least=1)
+  log_every_n_steps: int = field(
+    10,
+    'The log and metrics.jsonl get the figures of a step every so many steps; the log also '
+    'every 30 seconds.',
+    at_least=1,
+  )
   save_summaries_secs: float = field(
-    60.0, "Number of seconds between writes of TensorBoard's events.", at_least=0
+    60.0, "TensorBoard's events are written every so many seconds.", at_least=0
   )
   histograms: bool = field(False, 'TensorBoard shows histograms of the weights.')
   profile_steps: tuple[int, int] | None = field(
     None,
-    'The profiler of TensorBoard watches these steps, e.g. 10,20.',
+    'The profiler of TensorBoard watches these steps, from the first to the last, e.g. 10,20.',
     at_least=1,
     form='FIRST,LAST',
     check=_check_range,
@@ -444,7 +478,8 @@ def read_config_file(path: str) -> dict[str, Any]:
   are the facts under 'run'.
 
   Raises:
-    ValueError: it cannot be parsed, or has an unknown name or an impossible value.
+    ValueError: it cannot be parsed, has an unknown name or an impossible value, or names another
+      such file.
     OSError: there is no such file.
   """
   is_toml = path.endswith('.toml')
@@ -459,6 +494,11 @@ def read_config_file(path: str) -> dict[str, Any]:
     raise ValueError(f'{path}: must be an object of flags and values')
   if 'run' in values:
     values = {name: value for name, value in values.items() if name not in _OF_ONE_RUN}
+  if values.get('config'):
+    raise ValueError(
+      f'{path}: config={values["config"]}: a file names no other file; choose one for --config, or '
+      'copy the values of the other'
+    )
   return flags.convert(Config, values, f'{path}: ')
 
 

@@ -301,7 +301,11 @@ def test_the_command(tmp_path):
   flags = [f'--model_name={tiny.NAME}', '--batch_size=2', '--num_rounds=2', '--warmup_steps=2']
   files = [f'--output_json={tmp_path}/r.json', f'--output_csv={tmp_path}/r.csv']
   done = zygote.run('benchmark', '--mode=infer', *flags, *files)
-  assert (done.returncode, done.stderr) == (0, '')
+  assert done.returncode == 0
+  first, second = done.stderr.splitlines()
+  what = f'Measuring infer: {tiny.NAME}, 32 x 32 pixels, batches of 2, float32, on '
+  assert first.startswith(what) and first.endswith('; 2 rounds')
+  assert second == 'Tracing and compiling the step, and warming up: the first one takes longer'
   assert 'slim-inception' in done.stdout
   (result,) = map(json.loads, (tmp_path / 'r.json').read_text().splitlines())
   row = (tmp_path / 'r.csv').read_text().splitlines()[1]

@@ -201,14 +201,22 @@ def test_what_evaluation_and_export_print(tmp_path):
   assert code == 0, lines
   printed = dict(line.split(' ', 1) for line in text.splitlines())
   assert printed['num_images'] == '6'
-  assert 'top_5' not in printed  # of three classes it says nothing
+  assert 'top_1_interval' in printed and 'top_5' not in printed  # of three classes
   assert printed['member'].startswith(f'{tiny.NAME} top_1 {printed["top_1"]} share 0.5')
+  assert float(printed['images_per_second']) > 0
+  assert 'top_5' in json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+  assert lines[0].startswith('Evaluating on image_folder validation: 6 images, 3 classes; on CPU (')
   assert printed['written'] == f'to {tmp_path}/eval'
   code, lines, text = run(
     'export', *flags, f'--checkpoint_path={prefix}', f'--output={tmp_path}/exported'
   )
   assert code == 0, lines
   assert text.startswith(f'written to {tmp_path}/exported; read back, on ')
+  assert lines == [  # and none of TensorFlow's
+    f'Exporting {prefix} to {tmp_path}/exported as saved_model',
+    f'{prefix}: {tiny.NAME}, plain weights, 32 x 32 pixels',
+    'Writing saved_model',
+  ]
 
 
 def test_a_net_is_drawn_and_its_table_printed(tmp_path):

@@ -52,7 +52,7 @@ def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
   code, errors, text = run(
     'convert', f'--model_name={NAME}', f'--source={prefix}', f'--output={output}'
   )
-  assert (code, errors) == (0, [])
+  assert (code, errors) == (0, [f'Reading {NAME} from {prefix}', f'Writing {output}'])
   lines = text.splitlines()
   assert lines[0] == (
     f'{prefix}: a TensorFlow checkpoint, inception_v3, 1000 classes, no background among them; '

@@ -143,6 +143,7 @@ def test_configurations_of_older_versions_are_read(tmp_path):
     ('a.toml', 'learning_rat = 1', 'a.toml: learning_rat: there is no such flag; did you mean'),
     ('a.toml', 'optimizer = "lion"', 'a.toml: optimizer=lion: choose one of adadelta'),
     ('a.toml', 'batch_size = "many"', 'a.toml: batch_size=many: must be a whole number, at least'),
+    ('a.toml', 'config = "b.toml"', 'a.toml: config=b.toml: a file names no other file'),
     ('a.toml', 'batch_size', 'a.toml cannot be parsed as TOML'),
     ('a.json', '{', 'a.json cannot be parsed as JSON'),
     ('a.json', '[]', 'a.json: must be an object of flags and values'),
