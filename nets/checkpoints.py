@@ -17,6 +17,8 @@ import tensorflow as tf
 from absl import logging
 
 EMA_SUFFIX = '/ExponentialMovingAverage'
+# A tensor of names: variables that nobody has trained, which a conversion had no weights for.
+FRESH = 'fresh_variables'
 
 INDEX, DATA = '.index', '.data-00000-of-00001'
 # Of the files of a checkpoint as `save` writes it; the index last: without it there is none.
@@ -275,12 +277,28 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
   return dict(zip(names, values, strict=True))
 
 
-def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]) -> None:
+def read_fresh(path: str | os.PathLike) -> frozenset[str]:
+  """The variables of a checkpoint that a conversion has left at their random initial values.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read`.
+  """
+  if FRESH not in shapes(path):
+    return frozenset()
+  return frozenset(name.decode() for name in read(path, [FRESH])[FRESH].numpy().tolist())
+
+
+def save(
+  path: str | os.PathLike,
+  tensors: Mapping[str, tf.Tensor | tf.Variable],
+  fresh: Sequence[str] = (),
+) -> None:
   """Writes a checkpoint; until the end of it `path` is untouched.
 
   Args:
     path: the prefix, e.g. 'train_dir/model.ckpt-1000'; its directory exists.
     tensors: {name: value}.
+    fresh: those that have random values still; the tensor `FRESH` names them.
 
   Raises:
     OSError: the disk is full.
@@ -288,6 +306,8 @@ def save(path: str | os.PathLike, tensors: Mapping[str, tf.Tensor | tf.Variable]
   """
   path = os.path.abspath(path)
   directory, name = os.path.split(path)
+  if fresh:
+    tensors = {**tensors, FRESH: tf.constant(list(fresh))}
   # Named as by datasets/files.py, whose `sweep` removes what a killed process leaves. The dot at
   # the end tells the files of process 12 from those of process 123.
   host = platform.node().partition('.')[0] or 'localhost'
@@ -396,7 +416,10 @@ def restore(
       logging.info('%s: the sum over the %d input channels', name, value.shape[2])
       value = tf.reduce_sum(value, axis=2, keepdims=True)
     variable.assign(value)
-  unused = sorted(set(stored) - {sources[name] for name in fits} - set(mismatched))
+  fresh = sorted(read_fresh(prefix).intersection(fits))
+  if fresh:
+    logging.warning('%s: %s%s: random, never trained', prefix, fresh[0], _and_more(fresh))
+  unused = sorted(set(stored) - {FRESH} - {sources[name] for name in fits} - set(mismatched))
   return Restored(
     prefix, tuple(fits), tuple(excluded), tuple(missing), tuple(mismatched), tuple(unused)
   )

@@ -172,8 +172,9 @@ def create_model(
     num_classes: the number of logits; 0 or None gives features; 'auto' is as many as `weights`
       have, or the net's own number, 1001.
     weights: a file, folder or checkpoint of any kind that `nets.convert` reads: slim's checkpoints
-      and archives, Keras' .h5 and .keras, timm's .safetensors, ... A head for another number of
-      classes starts fresh, as does an auxiliary head that is not there; the log says so. A net of
+      and archives, Keras' .h5 and .keras, timm's .safetensors, ... Moving averages of the weights
+      are taken where the file has them beside these. A head for another number of classes starts
+      fresh, as does an auxiliary head that is not there; the log says so. A net of
       one input channel gets the sum over theirs: grey images give the same features.
     image_size: pixels a side to train at; the net's own by default. It matters for the auxiliary
       head alone, whose last convolution spans the image: at inference other sizes work too,
@@ -204,7 +205,8 @@ def create_model(
     from .convert import conversion  # most programs never need it
 
     _check_weights(weights)
-    source = conversion.read(weights, name)
+    has_classifier = not features_only and num_classes not in (None, 0)
+    source = conversion.read(weights, name, with_classifier=has_classifier)
     kwargs = ({} if features_only else source.widths) | kwargs
     if count_padding is None:
       count_padding = source.counts_padding

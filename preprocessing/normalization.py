@@ -79,6 +79,7 @@ def _text(values: Sequence[float]) -> str:
 
 
 INCEPTION = Normalization((127.5,), (127.5,))  # [-1, 1]
+ZERO_TO_ONE = Normalization((0.0,), (255.0,))
 VGG = Normalization((123.68, 116.78, 103.94))  # slim's, of ImageNet
 TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of ImageNet too
 FACENET = Normalization((127.5,), (128.0,))

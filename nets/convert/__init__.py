@@ -1,11 +1,13 @@
 """Weights of other libraries: one file a family, and what they have in common.
 
     layers.py              a layer as plain arrays; folds gamma and the images' normalization
+    stored.py              what a reader gives: arrays, and what the file says besides
     formats.py             which kind of file it is, by its content
     slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
     keras_applications.py  Keras Applications' InceptionV3 and InceptionResNetV2
-    torch_family.py        timm's nets and torchvision's inception_v3
+    torch_family.py        timm's, torchvision's and facenet-pytorch's nets
     conversion.py          reads any of them, fills a model, writes
 
 The way is always the same: file -> {the library's name: array} -> {our scope: Layer} -> variables.
+No array is dropped in silence: it is used, left out by a rule that is named, or an error.
 """

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from ..heads import AUX_LOGITS
 from ..nets_factory import get_net
 from . import formats, keras_applications, slim_files, torch_family
 from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
+from .stored import Images, Stored
 
 
 class Weights(NamedTuple):
@@ -21,7 +22,9 @@ class Weights(NamedTuple):
   format: str  # a key of `formats.SOURCES`
   net: str
   layers: dict[str, Layer]  # by our scopes, without the net's own
-  ignored: tuple[str, ...]  # what else was in the file, by its names there
+  left_out: Mapping[str, str]  # {what else is in the file, by its name there: why}
+  averages: bool  # whether they are moving averages of the weights
+  notes: tuple[str, ...]  # lines on what is to be known besides
 
   @property
   def num_classes(self) -> int | None:
@@ -64,34 +67,117 @@ def read(
   path: str | os.PathLike,
   net: str,
   *,
-  mean: Sequence[float] = (CENTER,),
-  std: Sequence[float] = (CENTER,),
+  mean: Sequence[float] | None = None,
+  std: Sequence[float] | None = None,
+  bgr: bool = False,
   use_ema: bool | None = None,
+  with_classifier: bool = True,
 ) -> Weights:
   """Reads weights of any format that `formats` knows.
 
+  Every array of the file is used, or left out by a rule that `Weights.left_out` names.
+
   Args:
-    path: a file, a folder with a checkpoint, or a checkpoint's prefix.
+    path: a file, a checkpoint's prefix, or a folder: see `formats.locate`.
     net: whose weights they are, e.g. 'inception_v4'.
-    mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std.
+    mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std. None
+      is what the file says (Keras' layers Rescaling and Normalization, timm's config.json), or else
+      127.5, as for images in [-1, 1].
     std: likewise. That is folded into the first layer, so that the result takes images in [-1, 1].
-    use_ema: whether to take the moving averages of a checkpoint's weights; None: if there are any.
+    bgr: whether they were trained on images whose channels are blue, green, red; `mean` and `std`
+      are red's first nevertheless.
+    use_ema: whether to take the moving averages of the weights that are stored beside them; None:
+      if there are any.
+    with_classifier: whether the classifier and the auxiliary head are read; a net with another
+      kind of head than slim's is read without.
 
   Raises:
     OSError: there is no such file.
-    ValueError: it is of no known format, damaged, or of another net.
+    ValueError: it is of no known format, damaged, or of another net; it has layers that are not
+      known; it has no moving averages, or nothing else.
   """
-  path = os.fspath(path)
-  first = get_net(net).body[0].scope
+  path = formats.locate(path)
   kind = formats.recognise(path)
   source = formats.SOURCES[kind]
-  tensors = source.read(path, net, use_ema)
+  stored = _read(source, path, net, use_ema)
+  if use_ema and not stored.averages:
+    raise ValueError(
+      f'{path} has no moving averages of the weights: use_ema=False takes the others'
+    )
+  if use_ema is False and stored.averages:
+    raise ValueError(
+      f'{path} has the moving averages of the weights alone: use_ema=True takes them'
+    )
   try:
-    layers, used = source.family.layers(tensors, net)
-    layers[first] = fold_normalization(layers[first], mean, std)
+    layers, left_out, unknown = source.family.layers(stored.arrays, net)
+    if with_classifier:
+      _refuse(unknown, stored.head_fault)
+    else:
+      layers = _without_heads(layers, net)
+      left_out = {**left_out, **dict.fromkeys(unknown, 'no layer of the net below its head')}
+    notes = list(stored.notes)
+    images = stored.images or Images((CENTER,), (CENTER,))
+    if mean is not None or std is not None:
+      stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
+      if stored.images and str(stated) != str(stored.images):
+        notes.append(f'taken as trained on {stated}, although the file says {stored.images}')
+      images = stated
+    elif stored.images_fault:
+      raise ValueError(f'{stored.images_fault}: give mean and std of the images')
+    elif stored.images:
+      notes.append(f'trained on {images}, as the file says')
+    layers = _for_our_images(layers, net, images, bgr)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
-  return Weights(path, kind, net, layers, tuple(sorted(set(tensors) - used)))
+  left_out = {**stored.left_out, **left_out}
+  return Weights(path, kind, net, layers, left_out, stored.averages, tuple(notes))
+
+
+def _read(source: formats.Source, path: str, net: str, use_ema: bool | None) -> Stored:
+  """What a reader gives; whatever it fails with is an error that names file and format."""
+  try:
+    return source.read(path, net, use_ema)
+  except Exception as error:
+    if isinstance(error, (ValueError, OSError)) and path in str(error):
+      raise
+    line = next(iter(str(error).splitlines()), '')
+    raise ValueError(
+      f'{path} is {source.text} that cannot be read: {type(error).__name__} {line}'
+    ) from error
+
+
+def _refuse(unknown: Iterable[str], head_fault: str) -> None:
+  """Refuses what slim's net would compute otherwise, or not at all."""
+  without = 'num_classes=None of create_model and --noclassifier take the net without its head'
+  if unknown:
+    layers = list(dict.fromkeys(re.split(r'[./](?=[^./]*$)', name)[0] for name in unknown))
+    more = f' and {len(layers) - 5} more' if len(layers) > 5 else ''
+    raise ValueError(f'it also has {", ".join(layers[:5])}{more}: {without}')
+  if head_fault:
+    raise ValueError(f'{head_fault}: {without}')
+
+
+def _without_heads(layers: Mapping[str, Layer], net: str) -> dict[str, Layer]:
+  """The layers below the heads, those of an embedding included."""
+  head = get_net(net).head
+  of_heads = {path for paths in head.weights.values() for path in paths} - set(head.optional)
+  return {path: layer for path, layer in layers.items() if path not in of_heads}
+
+
+def _for_our_images(
+  layers: Mapping[str, Layer], net: str, images: Images, bgr: bool
+) -> dict[str, Layer]:
+  """The layers for images in [-1, 1], red first."""
+  first = get_net(net).body[0]
+  layer = layers[first.scope]
+  if bgr:
+    layer = layer._replace(weights=layer.weights[:, :, ::-1])
+  folded = fold_normalization(layer, images.mean, images.std)
+  if first.cells[0].padding == 'SAME' and folded is not layer and set(images.mean) != {CENTER}:
+    raise ValueError(
+      f'it was trained on {images}, which cannot be folded into a first convolution with padding'
+    )
+  return {**layers, first.scope: folded}
 
 
 def fill(
@@ -106,7 +192,8 @@ def fill(
   Args:
     variables: {name: variable} of the model.
     weights: of the same net.
-    head_scopes: of variables that may stay as they are, if they are missing or of another shape.
+    head_scopes: of variables that may stay as they are, if they are missing or of another shape;
+      not the logits of as many classes.
 
   Raises:
     ValueError: another variable is missing or of another shape. Then none has changed.
@@ -121,8 +208,10 @@ def fill(
     summed = values[first].shape[2]
     values[first] = values[first].sum(axis=2, keepdims=True)
   fits = {n for n, shape in shapes.items() if n in values and list(values[n].shape) == shape}
+  logits = f'{get_net(weights.net).logits_scope}/weights'
   for name, shape in shapes.items():
-    if name not in fits and not name.startswith(head_scopes):
+    as_many_classes = name == logits in values and values[name].shape[-1] == shape[-1]
+    if name not in fits and (as_many_classes or not name.startswith(head_scopes)):
       theirs = f'shape {list(values[name].shape)}' if name in values else 'nothing'
       raise ValueError(
         f'{weights.path} has {theirs} for {name}, which has shape {shape} in this model'
@@ -144,6 +233,7 @@ def report(weights: Weights, filled: Filled) -> list[str]:
   lines = [
     about(weights),
     f'{len(filled.filled)} variables filled, left fresh: {", ".join(scopes) or "none"}',
+    *weights.notes,
   ]
   if filled.unused:
     lines.append(f'of no use here: {summarise(filled.unused)}')
@@ -161,14 +251,42 @@ def report(weights: Weights, filled: Filled) -> list[str]:
 
 def about(weights: Weights) -> str:
   """A line on what was read."""
-  ignored = f'; ignored: {summarise(weights.ignored)}' if weights.ignored else ''
+  by_rule: dict[str, list[str]] = defaultdict(list)
+  for name, rule in weights.left_out.items():
+    by_rule[rule].append(name)
+  rules = [f'{summarise(names)} ({rule})' for rule, names in by_rule.items()]
+  left_out = f'; left out: {", ".join(rules)}' if rules else ''
   classes = {
     None: 'no classifier',
     1000: '1000 classes, no background among them',
     1001: '1001 classes, 0 is the background',
   }.get(weights.num_classes, f'{weights.num_classes} classes')
+  averages = ', moving averages of the weights' if weights.averages else ''
   text = formats.SOURCES[weights.format].text
-  return f'{weights.path}: {text}, {weights.net}, {classes}{ignored}'
+  return f'{weights.path}: {text}, {weights.net}, {classes}{averages}{left_out}'
+
+
+def differences(weights: Weights, for_torch: bool) -> list[str]:
+  """Lines on what the numbers alone do not say.
+
+  Args:
+    weights: of a file.
+    for_torch: whether a net of PyTorch's libraries will have them, or one of slim's or Keras'.
+  """
+  lines = []
+  if weights.net in torch_family.COUNTING_PADDING and weights.counts_padding != for_torch:
+    lines.append(
+      f"average pools: timm's and torchvision's {weights.net} count the zeros around the image, "
+      "slim's and Keras' do not: logits differ a little; create_model(count_padding=True) does as "
+      'they do'
+    )
+  auxiliary = get_net(weights.net).head.weights.get(AUX_LOGITS, ())
+  if for_torch and weights.net == 'inception_v3' and set(auxiliary) & set(weights.layers):
+    lines.append(
+      "with the auxiliary head, as torchvision's net and timm's with aux_logits=True have it: for "
+      "timm's default give --noauxiliary_head"
+    )
+  return lines
 
 
 def without_gamma(layers: Mapping[str, Layer]) -> dict[str, Layer]:
@@ -199,13 +317,14 @@ def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
 
 
 def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
-  """Writes a .safetensors with timm's names.
+  """Writes a .safetensors with the names of timm, or of facenet-pytorch.
 
   Returns:
-    The scopes of the layers that the net of timm does not have.
+    The scopes of the layers that the net there does not have.
 
   Raises:
-    ValueError: timm does not have the net, or the package safetensors is not installed.
+    ValueError: no library of PyTorch that is known has the net, or the package safetensors is not
+      installed.
     OSError: the file cannot be written.
   """
   torch_family.write_safetensors(path, torch_family.tensors(weights.layers, weights.net))
@@ -213,6 +332,10 @@ def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
 
 
 def summarise(names: Iterable[str]) -> str:
-  """'378 x num_batches_tracked, global_step': names counted by their last part."""
-  counts = Counter(re.split(r'[./]', name)[-1] for name in names)
-  return ', '.join(f'{count} x {name}' if count > 1 else name for name, count in counts.items())
+  """'378 x num_batches_tracked, global_step': names, those with the same last part counted."""
+  by_last: dict[str, list[str]] = defaultdict(list)
+  for name in names:
+    by_last[re.split(r'[./]', name)[-1]].append(name)
+  return ', '.join(
+    f'{len(names)} x {last}' if len(names) > 1 else names[0] for last, names in by_last.items()
+  )

@@ -3,11 +3,14 @@
 import os
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from ..checkpoints import INDEX, SUFFIXES
+from .. import checkpoints
+from ..nets_factory import get_net
 from . import keras_applications, slim_files, torch_family
+from .stored import Stored
 
 
 class Source(NamedTuple):
@@ -15,7 +18,7 @@ class Source(NamedTuple):
 
   text: str  # what it is called
   family: ModuleType  # whose `layers` makes layers of what was read
-  read: Callable[[str, str, bool | None], slim_files.Tensors]  # path, net, use_ema
+  read: Callable[[str, str, bool | None], Stored]  # path, net, use_ema
 
 
 # fmt: off
@@ -40,7 +43,7 @@ SOURCES: dict[str, Source] = {
     lambda path, net, use_ema: torch_family.read_safetensors(path)),
   'pytorch': Source(
     'a file of PyTorch', torch_family,
-    lambda path, net, use_ema: torch_family.read_pytorch(path)),
+    lambda path, net, use_ema: torch_family.read_pytorch(path, use_ema)),
 }
 # fmt: on
 
@@ -51,21 +54,60 @@ _KNOWN = (
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _TABLE_END = bytes.fromhex('57fb808b247547db')  # of the single-file checkpoints
 _PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
+_SAVED_MODEL = 'saved_model.pb'
+# Endings of files with weights, in the order of preference where a folder has several.
+_ENDINGS = ('.safetensors', '.bin', '.pth', '.pt', '.keras', '.h5', '.pb', '.ckpt')
 
 
-def recognise(path: str) -> str:
-  """The key of `SOURCES` that a file or folder is.
+def locate(path: str | os.PathLike) -> str:
+  """The file, or the prefix of the checkpoint, that a path stands for.
+
+  Args:
+    path: a file; a file of a checkpoint, or its prefix; or a folder: of checkpoints, whose latest
+      is meant, or of one file with weights, as from the Hugging Face Hub.
 
   Raises:
     FileNotFoundError: there is nothing.
-    ValueError: it is of no known kind, or cut short.
+    ValueError: a folder has several checkpoints or files, and none is the latest; or a SavedModel.
   """
-  if os.path.isdir(path):
+  path = os.fspath(path)
+  if not os.path.isdir(path):
+    prefix = checkpoints.prefix_of(path)
+    if os.path.exists(prefix + checkpoints.INDEX):
+      return prefix
+    if os.path.exists(path):
+      return path
+    raise FileNotFoundError(f'{path} does not exist, neither a file nor a checkpoint of that name')
+  if os.path.exists(os.path.join(path, _SAVED_MODEL)):
+    raise _saved_model(path)
+  latest = checkpoints.latest(path)
+  if latest is not None:
+    return latest
+  files = sorted(entry for entry in Path(path).iterdir() if entry.is_file())
+  prefixes = [str(file.with_suffix('')) for file in files if file.suffix == checkpoints.INDEX]
+  if len(prefixes) > 1:
+    raise ValueError(f'{path} holds several checkpoints: name one of {", ".join(prefixes)}')
+  if prefixes:
+    return prefixes[0]
+  for ending in _ENDINGS:
+    of_kind = [str(file) for file in files if file.name.endswith(ending)]
+    if len(of_kind) > 1:
+      raise ValueError(f'{path} holds several files of weights: name one of {", ".join(of_kind)}')
+    if of_kind:
+      return of_kind[0]
+  endings = ', '.join(_ENDINGS)
+  raise FileNotFoundError(f'{path} holds no checkpoint, and no file that ends in {endings}')
+
+
+def recognise(path: str) -> str:
+  """The key of `SOURCES` that a file, or the prefix of a checkpoint, is.
+
+  Raises:
+    FileNotFoundError: there is nothing.
+    ValueError: it is of no known kind, or cut short, or no regular file.
+  """
+  if os.path.exists(path + checkpoints.INDEX):
     return 'checkpoint'
-  if not os.path.exists(path):
-    if os.path.exists(path + INDEX):
-      return 'checkpoint'
-    raise FileNotFoundError(f'{path} does not exist')
   if not os.path.isfile(path):  # a FIFO may wait for ever
     raise ValueError(f'{path} is neither a file nor a folder')
   with open(path, 'rb') as file:
@@ -76,6 +118,8 @@ def recognise(path: str) -> str:
   if not head:
     raise ValueError(f'{path} is empty')
   _refuse_text(path, head)
+  if os.path.basename(path) == _SAVED_MODEL:
+    raise _saved_model(os.path.dirname(path))
   if head.startswith(_HDF5):
     return 'h5'
   if head.startswith(b'PK\x03\x04'):
@@ -84,14 +128,25 @@ def recognise(path: str) -> str:
     return 'pytorch'
   if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 100 << 20:
     return 'safetensors'
-  is_part = path.endswith((*SUFFIXES, '.meta'))
-  if end == _TABLE_END or (is_part and os.path.exists(path.rsplit('.', 1)[0] + INDEX)):
+  if end == _TABLE_END:
     return 'checkpoint'
   if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')) or head[257:262] == b'ustar':
     return 'archive'
   if head[:1] == b'\x0a':  # the first field of a GraphDef: a node
     return 'frozen graph'
   raise ValueError(f'{path} is none of the known formats ({_KNOWN}), or is cut short')
+
+
+def needs_conversion(path: str, net: str) -> bool:
+  """Whether a file is more than a checkpoint to restore: another's, or a net in another scope.
+
+  Raises:
+    OSError, ValueError: as `recognise`, or a checkpoint cannot be read.
+  """
+  if recognise(path) != 'checkpoint':
+    return True
+  scope, names = f'{get_net(net).scope}/', slim_files.without_attributes(checkpoints.shapes(path))
+  return any(f'/{scope}' in n for n in names) and not any(n.startswith(scope) for n in names)
 
 
 def _refuse_text(path: str, head: bytes) -> None:
@@ -103,12 +158,26 @@ def _refuse_text(path: str, head: bytes) -> None:
     raise ValueError(f'{path} is a Git LFS pointer, not weights: fetch the file with git lfs pull')
 
 
+def _saved_model(folder: str) -> ValueError:
+  """The error; TensorFlow Hub's nets are such folders."""
+  variables = os.path.join(folder, 'variables', 'variables')
+  return ValueError(
+    f'{folder} is a SavedModel, a program with its weights: only these are read, as the '
+    f'checkpoint {variables}, if they have the names of a net'
+  )
+
+
 def _kind_of_zip(path: str) -> str:
   try:
     with zipfile.ZipFile(path) as file:
       names = file.namelist()
   except zipfile.BadZipFile as error:
     raise ValueError(f'{path} is a zip file that is cut short: {error}') from error
-  if 'model.weights.h5' in names:
+  if keras_applications.WEIGHTS_IN_ZIP in names:
     return 'keras'
+  if any(name.endswith(('/constants.pkl', '/archive_format')) for name in names):
+    raise ValueError(
+      f'{path} is a program of PyTorch (TorchScript, or torch.export), not weights alone: save '
+      "its model's state_dict()"
+    )
   return 'pytorch' if any(name.endswith('/data.pkl') for name in names) else 'archive'

@@ -1,8 +1,9 @@
 """Keras Applications' InceptionV3 and InceptionResNetV2: .h5, .weights.h5 and .keras files.
 
-Read with h5py alone: nothing that the file's configuration describes is built or run. Keras numbers
-its layers in the order of making them, which is slim's; whole models and weights, of Keras 2 and 3,
-with and without top, alone or within another model differ only in where the arrays lie.
+Read with h5py alone: nothing that the file's configuration describes is built or run; of a whole
+model it tells what the arrays do not, the layers without weights. Keras numbers its layers in the
+order of making them, which is slim's; whole models and weights, of Keras 2 and 3, with and without
+top, alone or within another model differ only in where the arrays lie.
 
 As in slim's nets batch norm has epsilon 0.001 and no gamma, images are in [-1, 1] and average
 pools do not count the padding. There is no auxiliary head.
@@ -10,19 +11,23 @@ pools do not count the padding. There is no auxiliary head.
 
 import contextlib
 import io
+import json
 import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from ..nets_factory import get_net
 from .layers import Layer, Norm
+from .stored import Arrays, Images, Sorted, Stored, check_size
 
 NETS = {'inception_v3': 'InceptionV3', 'inception_resnet_v2': 'InceptionResNetV2'}
-_WEIGHTS_IN_ZIP = 'model.weights.h5'
+WEIGHTS_IN_ZIP, _CONFIG_IN_ZIP = 'model.weights.h5', 'config.json'
 _AUTOMATIC = re.compile(r'(conv2d|batch_normalization)(?:_(\d+))?$')
 
 # Layers that have a name of their own: {our scope: the convolution}; its batch norm adds '_bn'.
@@ -33,6 +38,19 @@ _NAMED = {
   'Block8/Conv2d_1x1': 'block8_10_conv',
   'Conv2d_7b_1x1': 'conv_7b',
 }
+# Layers without weights that the nets and a plain head have, or that do nothing at inference.
+# fmt: off
+_HARMLESS = (
+  'Activation', 'ActivityRegularization', 'Add', 'AlphaDropout', 'AveragePooling2D',
+  'BatchNormalization', 'Concatenate', 'Conv2D', 'CustomScaleLayer', 'Dense', 'Dropout', 'Flatten',
+  'GaussianDropout', 'GaussianNoise', 'GlobalAveragePooling2D', 'InputLayer', 'Lambda',
+  'MaxPooling2D', 'Reshape', 'Softmax', 'SpatialDropout2D',
+)
+# fmt: on
+_BEFORE = ('InputLayer', 'Resizing', 'CenterCrop', 'Dropout', 'GaussianNoise')
+_RANDOM = 'Random'  # how augmentation's layers begin, RandomFlip, ...
+_MAX_POOLS = 4  # layers MaxPooling2D that both nets have
+_PIXEL_RANGE = 20.0  # pixels in 0..255 lie within such a range once normalized; else they were not
 _NORMS = {3: ('beta', 'mean', 'variance'), 4: ('gamma', 'beta', 'mean', 'variance')}
 
 
@@ -57,8 +75,8 @@ def names_for(net: str) -> dict[str, tuple[str, str]]:
   return names
 
 
-def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer], set[str]]:
-  """{our scope: layer} of what `read_h5` gives, and the names that were used.
+def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
+  """The layers of what `read_h5` gives, and what else is in it.
 
   Without top there is no layer 'Logits'; a head that is not called 'predictions' is taken to be the
   only dense layer there is.
@@ -67,7 +85,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
     ValueError: it is another net.
   """
   by_layer: dict[str, list[str]] = defaultdict(list)
-  for name in tensors:
+  for name in arrays:
     by_layer[name.rsplit('/', 1)[0]].append(name)
   by_layer = {new: by_layer[name] for name, new in _new_names(by_layer).items()}
   names = names_for(net)
@@ -81,14 +99,18 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
   used: set[str] = set()
   for scope, (main, norm) in names.items():
     if main == 'predictions' and main not in by_layer:
-      dense = _only_dense_layer(tensors, by_layer)
-      if dense is None:
+      dense = [name for name, layer in by_layer.items() if arrays[layer[0]].ndim == 2]
+      if len(dense) != 1:  # several are unknown, all of them
         continue
-      main = dense
+      main = dense[0]
     if main not in by_layer:
       raise ValueError(f'it has no {main}, which {NETS[net]} of Keras Applications has')
-    weights, *biases = (tensors[name] for name in by_layer[main])
-    values = [tensors[name] for name in by_layer.get(norm, ())]
+    weights, *biases = (arrays[name] for name in by_layer[main])
+    values = [arrays[name] for name in by_layer.get(norm, ())]
+    if len(biases) > 1:
+      raise ValueError(
+        f'{main} has {len(biases) + 1} arrays; a convolution or dense layer has 1 or 2'
+      )
     if values and len(values) not in _NORMS:
       raise ValueError(f'{norm} has {len(values)} arrays; a batch norm has 3, or 4 with gamma')
     read[scope] = Layer(
@@ -97,7 +119,7 @@ def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer
       norm=Norm(**dict(zip(_NORMS[len(values)], values, strict=True))) if values else None,
     )
     used.update(by_layer[main], by_layer.get(norm, ()))
-  return read, used
+  return Sorted(read, {}, tuple(name for name in arrays if name not in used))
 
 
 def _new_names(names: Collection[str]) -> dict[str, str]:
@@ -114,24 +136,16 @@ def _new_names(names: Collection[str]) -> dict[str, str]:
   return {name: new_names.get(name, name) for name in names}
 
 
-def _only_dense_layer(
-  tensors: Mapping[str, np.ndarray], by_layer: Mapping[str, list[str]]
-) -> str | None:
-  dense = [layer for layer, arrays in by_layer.items() if tensors[arrays[0]].ndim == 2]
-  if len(dense) > 1:
-    raise ValueError(f'it has several dense layers: {", ".join(dense)}; one head is expected')
-  return dense[0] if dense else None
-
-
 def read_h5(
-  path: str | os.PathLike | io.BytesIO, net: str, name: str = ''
-) -> dict[str, np.ndarray]:
-  """{layer/number: array} of a .h5 or .weights.h5 file of Keras 2 or 3.
+  path: str | os.PathLike | io.BytesIO, net: str, name: str = '', config: str | None = None
+) -> Stored:
+  """What a .h5 or .weights.h5 file of Keras 2 or 3 holds: arrays by 'layer/number'.
 
   Args:
     path: the file, or its content.
     net: whose layers are looked for.
     name: what to call the file in an error.
+    config: the model's configuration, JSON, if that is not in the file.
 
   Raises:
     ValueError: it is damaged, or no weights of Keras.
@@ -139,33 +153,53 @@ def read_h5(
   import h5py
 
   name = name or str(path)
+  size = path.getbuffer().nbytes if isinstance(path, io.BytesIO) else os.path.getsize(path)
+  left_out: dict[str, str] = {}
   try:
     with h5py.File(path, 'r') as file:
       root = file.get('model_weights', file)
       is_keras_2 = any(attribute.startswith('layer_names') for attribute in root.attrs)
-      arrays = _read_keras_2(root) if is_keras_2 else _read_keras_3(file, net)
+      datasets = dict(_keras_2(root) if is_keras_2 else _keras_3(file, net))
+      for key in [key for key in datasets if '/seed_generator' in datasets[key].name]:
+        del datasets[key]
+        left_out[key] = 'states of random numbers'
+      left_out |= {key: 'training' for key in ('optimizer', 'optimizer_weights') if key in file}
+      arrays = {key: _array(datasets[key], size, name) for key in datasets}
+      config = file.attrs.get('model_config', config)
   except (OSError, KeyError, RuntimeError) as error:
     raise ValueError(f'{name} is damaged: {error}') from error
   if not arrays:
     raise ValueError(f'{name} is an HDF5 file, but holds no weights of Keras')
-  return arrays
+  stored = Stored(arrays, left_out)
+  try:
+    return _with_config(stored, json.loads(config)) if config else stored
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f"{name}: the model's configuration is damaged: {error!r}") from error
 
 
-def _read_keras_2(root) -> dict[str, np.ndarray]:
-  """Groups of layers, whose attribute lists the arrays: 'conv2d_1/kernel:0', ..."""
-  arrays = {}
+def _array(dataset, size: int, name: str) -> np.ndarray:
+  """The numbers of a data set in a file of `size` bytes, float32."""
+  check_size(dataset.size * dataset.dtype.itemsize, size, f'{name}: {dataset.name}')
+  if dataset.attrs.get('dtype') == 'bfloat16':  # HDF5 has no such type: opaque bytes
+    return np.asarray(dataset[()]).view(tf.bfloat16.as_numpy_dtype).astype(np.float32)
+  if dataset.dtype.kind not in 'fiu':
+    raise ValueError(f'{name}: {dataset.name} holds {dataset.dtype}, not numbers')
+  return np.asarray(dataset, np.float32)
+
+
+def _keras_2(root) -> Iterator[tuple[str, Any]]:
+  """{layer/number: data set} of groups of layers that list them: 'conv2d_1/kernel:0', ..."""
+  numbers: dict[str, int] = defaultdict(int)
   for group_name, group in root.items():
-    numbers: dict[str, int] = defaultdict(int)
     for path in group.attrs.get('weight_names', ()):
       path = path.decode() if isinstance(path, bytes) else path
       layer = f'{group_name}/{path}'.split('/')[-2]  # of a model within the model too
-      arrays[f'{layer}/{numbers[layer]}'] = np.asarray(group[path], np.float32)
+      yield f'{layer}/{numbers[layer]}', group[path]
       numbers[layer] += 1
-  return arrays
 
 
-def _read_keras_3(file, net: str) -> dict[str, np.ndarray]:
-  """Groups 'layers/<class>_<i>/vars', with arrays '0', ... and the layer's name as attribute."""
+def _keras_3(file, net: str) -> Iterator[tuple[str, Any]]:
+  """{layer/number: data set} of groups 'layers/<class>_<i>/vars', which have the layer's name."""
   items = []
 
   def visit(path: str, item) -> None:
@@ -178,11 +212,83 @@ def _read_keras_3(file, net: str) -> dict[str, np.ndarray]:
     by_order = _names_by_order(net)
     groups = [item.parent.name.rsplit('/', 1)[-1] for item in items]
     names = [by_order.get(group, group) for group in groups]
-  return {
-    f'{name}/{i}': np.asarray(item[str(i)], np.float32)
-    for name, item in zip(names, items, strict=True)
-    for i in range(len(item))
-  }
+  for i, (name, item) in enumerate(zip(names, items, strict=True)):
+    layer = item.parent.name if name in names[:i] else name  # of two models with the same names
+    yield from ((f'{layer}/{j}', item[str(j)]) for j in range(len(item)))
+
+
+class _Config(NamedTuple):
+  """A layer of a model's configuration."""
+
+  kind: str  # its class
+  name: str
+  settings: Mapping[str, Any]
+
+  def __str__(self) -> str:
+    return f'{self.kind} {self.name}'
+
+
+def _flat(config: Mapping[str, Any]) -> Iterator[_Config]:
+  """The layers in their order, those of models within the model too."""
+  settings = config.get('config')
+  settings = settings if isinstance(settings, Mapping) else {}
+  if isinstance(settings.get('layers'), list):
+    for layer in settings['layers']:
+      yield from _flat(layer)
+  elif 'class_name' in config:
+    yield _Config(config['class_name'], str(settings.get('name', '')), settings)
+
+
+def _with_config(stored: Stored, config: Mapping[str, Any]) -> Stored:
+  """What layers without weights say of the images and of the head."""
+  layers = list(_flat(config))
+  first = next((i for i, layer in enumerate(layers) if layer.kind == 'Conv2D'), 0)
+  before = [layer for layer in layers[:first] if not _is_harmless_before(layer)]
+  odd = [layer for layer in layers[first:] if layer.kind not in _HARMLESS]
+  if sum(layer.kind == 'MaxPooling2D' for layer in layers) > _MAX_POOLS:
+    odd.append([layer for layer in layers if layer.kind == 'MaxPooling2D'][-1])
+  if odd:
+    names = ', '.join(map(str, odd))
+    stored = stored._replace(head_fault=f'its layers {names} do what no head of slim does')
+  known = [layer for layer in before if layer.kind in ('Rescaling', 'Normalization')]
+  used = [name for layer in known for name in stored.arrays if name.startswith(f'{layer.name}/')]
+  scale, shift = np.ones(1), np.zeros(1)
+  for layer in known:
+    a, b = _affine(layer, stored.arrays)
+    scale, shift = scale * a, shift * a + b
+  stored = stored._replace(
+    arrays={name: array for name, array in stored.arrays.items() if name not in used},
+    left_out={**stored.left_out, **dict.fromkeys(used, 'normalization of the images')},
+  )
+  names = ', '.join(map(str, before))
+  if len(known) < len(before):
+    note = f'its layers {names} change the images: what comes out is taken to be in [-1, 1]'
+    return stored._replace(notes=(*stored.notes, note))
+  if not known:
+    return stored
+  if not (np.abs(scale) * 255 < _PIXEL_RANGE).all() or not scale.all():
+    return stored._replace(images_fault=f'its layers {names} are not for pixels in 0..255')
+  mean, std = (
+    tuple((np.round(values, 6) + 0.0).tolist()) for values in (-shift / scale, 1 / scale)
+  )
+  return stored._replace(images=Images(mean, std))
+
+
+def _is_harmless_before(layer: _Config) -> bool:
+  return layer.kind in _BEFORE or layer.kind.startswith(_RANDOM)
+
+
+def _affine(layer: _Config, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+  """(a, b) of a layer that makes a x + b of images, one value or one a channel."""
+  if layer.kind == 'Rescaling':
+    scale, shift = (np.asarray(layer.settings[key], float) for key in ('scale', 'offset'))
+    return np.atleast_1d(scale), np.atleast_1d(shift)
+  mean, variance = (
+    np.ravel(layer.settings[key] if layer.settings.get(key) is not None else arrays[name])
+    for key, name in (('mean', f'{layer.name}/0'), ('variance', f'{layer.name}/1'))
+  )
+  deviation = np.maximum(np.sqrt(variance.astype(float)), 1e-7)  # Keras' smallest
+  return 1 / deviation, -mean / deviation
 
 
 def _names_by_order(net: str) -> dict[str, str]:
@@ -200,24 +306,25 @@ def _names_by_order(net: str) -> dict[str, str]:
 
 
 def _application(net: str, **kwargs):
-  import tensorflow as tf
-
   names_for(net)  # says so if there is none
   return getattr(tf.keras.applications, NETS[net])(weights=None, **kwargs)
 
 
-def read_keras(path: str | os.PathLike, net: str) -> dict[str, np.ndarray]:
-  """As `read_h5`, of a .keras file: a zip file with the weights in it.
+def read_keras(path: str | os.PathLike, net: str) -> Stored:
+  """As `read_h5`, of a .keras file: a zip file with the weights and a configuration in it.
 
   Raises:
     ValueError: it is damaged.
   """
+  size = os.path.getsize(path)
   try:
     with zipfile.ZipFile(path) as file:
-      content = file.read(_WEIGHTS_IN_ZIP)
+      for member in (WEIGHTS_IN_ZIP, _CONFIG_IN_ZIP):  # what is read of it ends at that size
+        check_size(file.getinfo(member).file_size, size, f'{path}: {member}')
+      content, config = file.read(WEIGHTS_IN_ZIP), file.read(_CONFIG_IN_ZIP)
   except (zipfile.BadZipFile, EOFError, KeyError) as error:
     raise ValueError(f'{path} is damaged: {error}') from error
-  return read_h5(io.BytesIO(content), net, f'{path}: {_WEIGHTS_IN_ZIP}')
+  return read_h5(io.BytesIO(content), net, f'{path}: {WEIGHTS_IN_ZIP}', config.decode())
 
 
 def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> None:

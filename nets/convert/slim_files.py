@@ -1,6 +1,8 @@
 """Files that have slim's names already: checkpoints, released archives, frozen graphs; facenet's.
 
-facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside the net's scope.
+facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside the net's scope. In
+other programs the scope lies within another ('FeatureExtractor/InceptionV3/...'), and
+tf.train.Checkpoint puts the names of Python's attributes around a variable's.
 """
 
 import errno
@@ -9,7 +11,9 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +23,7 @@ import tensorflow as tf
 from .. import checkpoints
 from ..nets_factory import NETS, get_net
 from .layers import Layer
-
-Tensors = dict[str, np.ndarray]
+from .stored import Arrays, Sorted, Stored, check_size
 
 _UNREAD = np.empty(0)  # in place of what is of no use to a net
 
@@ -32,38 +35,103 @@ _LEAVES = {
   'mean': 'BatchNorm/moving_mean',
   'variance': 'BatchNorm/moving_variance',
 }
+_LEAF_NAMES = tuple(_LEAVES.values())
 _FACENET_LOGITS = {'Logits/weights', 'Logits/biases'}
+# Names of other programs' nets of the same papers, whose layers have other names and shapes.
+_OTHERS = {
+  'conv0/weights': 'the Inception-v3 of tensorflow/models/inception (2016)',
+  'conv/conv2d_params': 'the Inception graph of December 2015',
+}
+_ATTRIBUTE = '/.ATTRIBUTES/VARIABLE_VALUE'  # the end of names of tf.train.Checkpoint
+_SLOT = '/.OPTIMIZER_SLOT/'
+_TRAINING, _NEVER_TRAINED = 'training', 'never trained: left fresh by a conversion'
+# {the last part of a name in the net's scope: why it is no array of the net}
+_LEFT_OUT = {
+  'biased': _TRAINING,  # of averages that start at 0
+  'local_step': _TRAINING,
+  'mean_rgb': 'the mean of the images',
+}
 
 
-def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer], set[str]]:
-  """{our scope: layer}, and the names that were used; heads that are not there are left out.
+def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
+  """The layers of a net, and what else is there; heads that are not there are left out.
 
   Raises:
     ValueError: a variable of the body is missing.
   """
   top = get_net(net).scope
-  if not any(name.startswith(f'{top}/') for name in tensors):
-    others = [
-      other.name for other in NETS.values() if any(n.startswith(f'{other.scope}/') for n in tensors)
-    ]
-    hint = f'is of {others[0]}' if others else f'holds {", ".join(sorted(tensors)[:3])}, ...'
-    raise ValueError(f'it has no {top}/... for {net}, but {hint}')
+  originals = _in_scope(arrays, top)
+  within = {name: arrays[original] for name, original in originals.items()}
+  if not within:
+    raise ValueError(f'it has no {top}/... for {net}, but {_looks_like(arrays)}')
+  within |= {name: arrays[name] for name in _FACENET_LOGITS if name in arrays}
   read: dict[str, Layer] = {}
   used: set[str] = set()
   for row, scopes in get_net(net).weighted.items():
-    of_row = {scope: _variables(scope, tensors, net) for scope in scopes}
-    missing = [name for names in of_row.values() for name in names.values() if name not in tensors]
+    of_row = {scope: _variables(scope, within, net) for scope in scopes}
+    missing = [name for names in of_row.values() for name in names.values() if name not in within]
     if missing and row in get_net(net).head.weights:
       continue
     if missing:
       raise ValueError(f'it has no {missing[0]}')
     for scope, names in of_row.items():
-      layer = Layer.of({leaf: tensors[name] for leaf, name in names.items()})
+      layer = Layer.of({leaf: within[name] for leaf, name in names.items()})
       if layer.norm is None and row in get_net(net).head.weights and layer.weights.ndim == 4:
         layer = layer._replace(weights=layer.weights[0, 0])  # Inception-v3's 1 x 1 convolutions
       read[scope] = layer
-      used.update(names.values())
-  return read, used
+      used.update(originals.get(name, name) for name in names.values())
+  short = {original: name for name, original in originals.items()}
+  left_out, unknown = {}, []
+  for name in sorted(set(arrays) - used):
+    rule = _rule(short[name], within) if name in short else f'not in {top}'
+    if rule:
+      left_out[name] = rule
+    else:
+      unknown.append(name)
+  return Sorted(read, left_out, tuple(unknown))
+
+
+def _in_scope(arrays: Mapping[str, np.ndarray], scope: str) -> dict[str, str]:
+  """{name from the scope on: name} of what lies in a net's scope, whatever that lies in.
+
+  Raises:
+    ValueError: there are several such scopes with the same weights.
+  """
+  top = f'{scope}/'
+  plain = {name: name for name in arrays if name.startswith(top)}
+  if any(name.endswith(_LEAF_NAMES) for name in plain):
+    return plain
+  by_name: dict[str, list[str]] = defaultdict(list)
+  for name in arrays:
+    _, within, rest = name.partition(f'/{top}')
+    if within:
+      by_name[top + rest].append(name)
+  for name, originals in by_name.items():
+    if name.endswith(_LEAF_NAMES) and len(originals) > 1:
+      scopes = ', '.join(original.removesuffix(name) for original in originals)
+      raise ValueError(f'it holds several such nets, under {scopes}')
+  return {name: originals[0] for name, originals in by_name.items()}
+
+
+def _looks_like(names: Collection[str]) -> str:
+  nets = [net.name for net in NETS.values() if _in_scope(dict.fromkeys(names, _UNREAD), net.scope)]
+  other = nets[0] if nets else _other_program(names)
+  return f'is of {other}' if other else f'holds {", ".join(sorted(names)[:3])}, ...'
+
+
+def _other_program(names: Iterable[str]) -> str:
+  """What names of other programs' nets are of; '' if they are not known either."""
+  first = {'/'.join(name.removeprefix('import/').split('/')[:2]) for name in names}
+  known = [text for marker, text in _OTHERS.items() if marker in first]
+  return f'{known[0]}, which is not read' if known else ''
+
+
+def _rule(name: str, names: Collection[str]) -> str:
+  """Why a name in the net's scope is no array of the net; '' if that is not known."""
+  parent, _, leaf = name.rpartition('/')
+  if _SLOT in name or parent in names:  # X/RMSProp, X/ExponentialMovingAverage of a variable X
+    return _TRAINING
+  return _LEFT_OUT.get(leaf, '')
 
 
 def _variables(scope: str, tensors: Collection[str], net: str) -> dict[str, str]:
@@ -79,67 +147,81 @@ def _variables(scope: str, tensors: Collection[str], net: str) -> dict[str, str]
   return {leaf: names[leaf] for leaf in leaves}
 
 
-def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:
-  """{name: array} of a checkpoint; slots of the optimizer and the like are empty, unread.
+def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Stored:
+  """What a checkpoint holds; slots of the optimizer and the like are empty, unread.
 
   Args:
-    path: a prefix, slim's single file of 2016, or a folder with one checkpoint.
+    path: a prefix, or slim's single file of 2016.
     use_ema: whether to take the moving averages of the weights; None where there are any.
 
   Raises:
-    OSError, ValueError: there is none, it is damaged, or `use_ema` and there are no averages.
+    OSError, ValueError: there is none, or it is damaged.
   """
-  prefix = _in_folder(path) if os.path.isdir(path) else checkpoints.resolve(path)
-  stored = checkpoints.shapes(prefix)
-  endings = tuple(_LEAVES.values())
-  sources = {name: name for name in stored if name.endswith(endings)}
-  ema = {name: average for name in sources if (average := name + checkpoints.EMA_SUFFIX) in stored}
-  if use_ema is not False:
-    sources |= ema
-  if use_ema and not ema:
-    raise ValueError(f'{prefix} has no moving averages of the weights: take the plain ones')
-  values = checkpoints.read(prefix, list(sources.values()))
-  others = dict.fromkeys(set(stored) - set(sources) - set(sources.values()), _UNREAD)
-  return {name: values[source].numpy() for name, source in sources.items()} | others
+  prefix = checkpoints.resolve(path)
+  stored = without_attributes(checkpoints.shapes(prefix))
+  weights = {name for name in stored if name.endswith(_LEAF_NAMES)}
+  average_of = {name: name + checkpoints.EMA_SUFFIX for name in weights}
+  averages = {name: average for name, average in average_of.items() if average in stored}
+  names = {name: name for name in weights} | ({} if use_ema is False else averages)
+  fresh = checkpoints.read_fresh(prefix)
+  values = checkpoints.read(prefix, [stored[name] for name in names.values()])
+  unread = set(stored) - set(names) - set(names.values()) - {checkpoints.FRESH}
+  arrays = {name: values[stored[source]].numpy() for name, source in names.items()}
+  return Stored(
+    {name: array for name, array in arrays.items() if name not in fresh}
+    | dict.fromkeys(unread, _UNREAD),
+    left_out=dict.fromkeys(fresh, _NEVER_TRAINED),
+    averages=any(name != source for name, source in names.items()),
+  )
 
 
-def _in_folder(folder: str | os.PathLike) -> str:
-  prefix = checkpoints.latest(folder)
-  if prefix is not None:
-    return prefix
-  prefixes = sorted({str(path.with_suffix('')) for path in Path(folder).glob('*.index')})
-  if not prefixes:
-    raise ValueError(f'{folder} holds no checkpoint')
-  if len(prefixes) > 1:
-    raise ValueError(f'{folder} holds several checkpoints: name one of {", ".join(prefixes)}')
-  return prefixes[0]
+def without_attributes(names: Iterable[str]) -> dict[str, str]:
+  """{variable: name in the checkpoint}: tf.train.Checkpoint's are attributes, '/' written '.S'."""
+  return {
+    name.removesuffix(_ATTRIBUTE).replace('.S', '/') if name.endswith(_ATTRIBUTE) else name: name
+    for name in names
+  }
 
 
-def read_frozen_graph(path: str | os.PathLike) -> Tensors:
-  """{name: array} of the float constants of a GraphDef; freezing keeps the variables' names.
+def read_frozen_graph(path: str | os.PathLike) -> Stored:
+  """The float constants of a GraphDef that are weights; freezing keeps the variables' names.
 
   Raises:
     ValueError: it is no GraphDef with constants.
   """
   graph = tf.compat.v1.GraphDef()
+  content = Path(path).read_bytes()
   try:
-    graph.ParseFromString(Path(path).read_bytes())
+    graph.ParseFromString(content)
   except Exception as error:  # protobuf's own error class
     raise ValueError(f'{path} is damaged: {error}') from error
+  if other := _other_program(node.name for node in graph.node):
+    raise ValueError(f'{path} is {other}')
   constants = {
-    node.name: tf.make_ndarray(node.attr['value'].tensor)
+    node.name: node.attr['value'].tensor
     for node in graph.node
-    if node.op == 'Const' and tf.as_dtype(node.attr['dtype'].type).is_floating
+    if node.op == 'Const' and node.name.endswith(_LEAF_NAMES)
   }
-  endings = tuple(_LEAVES.values())
-  constants = {name: value for name, value in constants.items() if name.endswith(endings)}
-  if not constants:
+  arrays = {}
+  for name, tensor in constants.items():
+    try:
+      dtype = tf.as_dtype(tensor.dtype)
+      check_size(
+        tf.TensorShape(tensor.tensor_shape).num_elements() * dtype.size,
+        len(content),
+        f'{path}: {name}',
+      )
+      if dtype.is_floating:
+        arrays[name] = tf.make_ndarray(tensor)
+    except TypeError as error:
+      raise ValueError(f'{path}: {name} has an unknown type: {error}') from error
+  if not arrays:
     raise ValueError(f'{path} is a graph without weights: freeze it first')
-  return constants
+  return Stored(arrays)
 
 
-def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Tensors:
-  """{name: array} of the checkpoint, or else the frozen graph, in a .tar.gz, .tar or .zip.
+def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Stored:
+  """What the checkpoint, or else the frozen graph, in a .tar.gz, .tar or .zip holds.
 
   It is unpacked into a temporary folder, by the base names of its files.
 
@@ -149,7 +231,7 @@ def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Tensor
   with tempfile.TemporaryDirectory() as folder:
     try:
       names = _unpack(path, Path(folder))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
       raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from error
     prefixes = sorted(name.removesuffix('.index') for name in names if name.endswith('.index'))
     prefixes += sorted(name for name in names if name.endswith('.ckpt'))
@@ -167,9 +249,16 @@ def read_archive(path: str | os.PathLike, use_ema: bool | None = None) -> Tensor
 
 
 def _unpack(path: str | os.PathLike, folder: Path) -> list[str]:
-  """The regular files of an archive; base names alone, so that none lands outside the folder."""
-  names = []
-  for name, source in _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path):
+  """The regular files of an archive; base names alone, so that none lands outside the folder.
+
+  Raises:
+    ValueError: unpacked they are far larger than the archive.
+  """
+  names, total = [], 0
+  members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
+  for name, size, source in members:  # what is read of a member ends at its size
+    total += size
+    check_size(total, os.path.getsize(path), f'{path}: {name}')
     names.append(Path(name).name)
     with source, open(folder / names[-1], 'wb') as target:
       try:
@@ -181,18 +270,18 @@ def _unpack(path: str | os.PathLike, folder: Path) -> list[str]:
   return names
 
 
-def _zip_members(path: str | os.PathLike) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_members(path: str | os.PathLike) -> Iterator[tuple[str, int, IO[bytes]]]:
   with zipfile.ZipFile(path) as file:
     for member in file.infolist():
       if not member.is_dir():
-        yield member.filename, file.open(member)
+        yield member.filename, member.file_size, file.open(member)
 
 
-def _tar_members(path: str | os.PathLike) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar_members(path: str | os.PathLike) -> Iterator[tuple[str, int, IO[bytes]]]:
   with tarfile.open(path) as file:
     for member in file:
       if member.isfile() and (content := file.extractfile(member)):
-        yield member.name, content
+        yield member.name, member.size, content
 
 
 def as_variables(
@@ -205,7 +294,7 @@ def as_variables(
     shapes: {variable: shape} of the model, which decides on gamma and on the shape of heads.
     net: its name.
   """
-  values: Tensors = {}
+  values: Arrays = {}
   for scope, layer in layers.items():
     names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
     leaves = layer.leaves()

@@ -1,20 +1,24 @@
-"""timm's inception_v3, inception_v4 and inception_resnet_v2, and torchvision's inception_v3.
+"""timm's nets, torchvision's inception_v3 and facenet-pytorch's inception_resnet_v1.
 
-timm took inception_v3 over from torchvision: both have the same names. timm's batch norm has gamma
-(1 in the weights that came from slim), kernels are [out, in, height, width].
+timm took inception_v3 over from torchvision: both have the same names. Batch norm has gamma (1 in
+the weights that came from slim), kernels are [out, in, height, width].
 """
 
+import argparse
+import json
 import os
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ..nets_factory import get_net
 from .layers import Layer
-
-Tensors = dict[str, np.ndarray]
+from .stored import Arrays, Images, Sorted, Stored
 
 
 def _under(prefix: str, layers: str) -> tuple[str, ...]:
@@ -50,7 +54,7 @@ _RESNET_35 = 'branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 conv2d'
 _RESNET_17_8 = 'branch0 branch1.0 branch1.1 branch1.2 conv2d'
 _RESNET_REDUCTION_B = 'branch0.0 branch0.1 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2'
 
-# {net: {our row: the layers of it in our order}}
+# {net: {our row: the layers of it in our order}}; 'a b': the weights of a, the batch norm b.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
   'inception_v3': {
     **{row: (row,) for row in _V3_STEM},
@@ -92,20 +96,57 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     'Conv2d_7b_1x1': ('conv2d_7b',),
     'Logits': ('classif',),
   },
+  'inception_resnet_v1': {
+    'Conv2d_1a_3x3': ('conv2d_1a',),
+    'Conv2d_2a_3x3': ('conv2d_2a',),
+    'Conv2d_2b_3x3': ('conv2d_2b',),
+    'Conv2d_3b_1x1': ('conv2d_3b',),
+    'Conv2d_4a_3x3': ('conv2d_4a',),
+    'Conv2d_4b_3x3': ('conv2d_4b',),
+    **{f'Repeat/block35_{i + 1}': _under(f'repeat_1.{i}', _RESNET_35) for i in range(5)},
+    'Mixed_6a': _under('mixed_6a', _V4_REDUCTION_A),
+    **{f'Repeat_1/block17_{i + 1}': _under(f'repeat_2.{i}', _RESNET_17_8) for i in range(10)},
+    'Mixed_7a': _under('mixed_7a', _RESNET_REDUCTION_B),
+    **{f'Repeat_2/block8_{i + 1}': _under(f'repeat_3.{i}', _RESNET_17_8) for i in range(5)},
+    'Block8': _under('block8', _RESNET_17_8),
+    'Bottleneck': ('last_linear last_bn',),
+    'Logits': ('logits',),
+  },
 }
-
+LIBRARIES = {net: 'facenet-pytorch' if net == 'inception_resnet_v1' else 'timm' for net in NAMES}
 
 COUNTING_PADDING = ('inception_v3',)  # nets whose average pools divide by the whole window
 
 
+# Other names of the same layers: Cadene's pretrained-models.
+_ALIASES = {'inception_resnet_v2': {'last_linear': 'classif'}}
+_FID_OUTPUTS = 1008  # of the Inception of December 2015; no net of ImageNet's classes has so many
+
+# What training scripts call the weights; timm's and torchvision's averages of them.
+_STATES = ('state_dict', 'model_state_dict', 'model', 'net')
+_AVERAGES = ('state_dict_ema', 'model_ema')
+_N_AVERAGED = 'n_averaged'  # of torch.optim.swa_utils.AveragedModel
+# {the last part of a name: why it is none of the net's arrays}
+_LEFT_OUT = {
+  'num_batches_tracked': "PyTorch's counters",
+  _N_AVERAGED: "PyTorch's counters",
+  'total_ops': "a profiler's counters",
+  'total_params': "a profiler's counters",
+}
+_NUMBERS = re.compile(
+  r'(F(16|32|64)|BF16|[IU](8|16|32|64)|BOOL)$'
+)  # of safetensors, that NumPy has
+
+
 def names_for(net: str) -> dict[str, str]:
-  """{our scope: timm's layer}.
+  """{our scope: the layer in PyTorch's libraries}.
 
   Raises:
-    ValueError: timm does not have the net.
+    ValueError: none of them has the net.
   """
   if net not in NAMES:
-    raise ValueError(f'timm has no {net}; it has {", ".join(NAMES)}')
+    known = ', '.join(f'{name} ({library})' for name, library in LIBRARIES.items())
+    raise ValueError(f"{net} is none of the nets of PyTorch's libraries that are known: {known}")
   theirs = NAMES[net]  # without heads that it does not have
   return {
     scope: layer
@@ -115,41 +156,82 @@ def names_for(net: str) -> dict[str, str]:
   }
 
 
-def layers(tensors: Mapping[str, np.ndarray], net: str) -> tuple[dict[str, Layer], set[str]]:
-  """{our scope: layer} of a state dict, and the names that were used.
+def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
+  """The layers of a state dict, and what else is in it.
 
-  A head that is not there is left out.
+  Wrappers put prefixes before all names ('module.', '_orig_mod.', 'model.'): they are taken off. A
+  head that is not there is left out.
 
   Raises:
-    ValueError: a layer of the body is missing.
+    ValueError: a layer of the body is missing, or it is the net of FID.
   """
+  theirs = names_for(net)
+  prefix, originals = _unwrapped(arrays, net)
+  within = {name: arrays[original] for name, original in originals.items()}
   read: dict[str, Layer] = {}
   used: set[str] = set()
-  heads = tuple(f'{row}/' for row in get_net(net).head.weights)
-  for scope, layer in names_for(net).items():
-    keys = _keys(layer, has_norm=f'{layer}.weight' not in tensors)
-    missing = [key for key in keys.values() if key not in tensors]
+  heads = tuple(f'{row}/' for row in get_net(net).head.weights) + tuple(get_net(net).head.optional)
+  for scope, layer in theirs.items():
+    keys = _keys(layer, has_norm=f'{layer}.weight' not in within)
+    missing = [key for key in keys.values() if key not in within]
     if missing and scope.startswith(heads):
       continue
     if missing:
-      raise ValueError(
-        f'it has no {missing[0]}, which timm has for {net}{_looks_like(tensors, net)}'
-      )
-    read[scope] = _from_torch({leaf: tensors[key] for leaf, key in keys.items()})
-    used.update(keys.values())
-  return read, used
+      library, others = LIBRARIES[net], _looks_like(within, net)
+      raise ValueError(f'it has no {missing[0]}, which {library} has for {net}{others}')
+    read[scope] = _from_torch({leaf: within[key] for leaf, key in keys.items()})
+    used.update(originals[key] for key in keys.values())
+  logits = read.get(get_net(net).head.logits_path)
+  if net == 'inception_v3' and logits and logits.weights.shape[1] == _FID_OUTPUTS:
+    raise ValueError(
+      f'its {_FID_OUTPUTS} outputs are those of the Inception of 2015 that the Frechet Inception '
+      'Distance is computed with: the same layers, but other pools (the last block takes the '
+      'maximum), so that its weights give other features here'
+    )
+  inside = set(originals.values())
+  left_out, unknown = {}, []
+  for name in sorted(set(arrays) - used):
+    rule = _LEFT_OUT.get(name.rpartition('.')[2])
+    if rule is None and name not in inside:
+      rule = f'not under {prefix}'
+    if rule:
+      left_out[name] = rule
+    else:
+      unknown.append(name)
+  return Sorted(read, left_out, tuple(unknown))
 
 
-def _looks_like(tensors: Mapping[str, np.ndarray], net: str) -> str:
-  for other, rows in NAMES.items():
-    if other != net and f'{rows["Conv2d_1a_3x3"][0]}.conv.weight' in tensors:
+def _unwrapped(names: Iterable[str], net: str) -> tuple[str, dict[str, str]]:
+  """The prefix of all names of the net, and {name without it: name}."""
+  first = _keys(names_for(net)[get_net(net).body[0].scope], has_norm=True)['weights']
+  clean = {name.replace('_orig_mod.', ''): name for name in names}  # torch.compile's, anywhere
+  prefixes = {name.removesuffix(first) for name in clean if f'.{name}'.endswith(f'.{first}')}
+  if len(prefixes) > 1 and '' not in prefixes:
+    raise ValueError(f'it holds several such nets, under {", ".join(sorted(prefixes))}')
+  prefix = '' if '' in prefixes else next(iter(prefixes), '')
+  aliases = _ALIASES.get(net, {})
+  originals = {}
+  for name, original in clean.items():
+    if name.startswith(prefix):
+      layer, dot, leaf = name.removeprefix(prefix).rpartition('.')
+      originals[f'{aliases.get(layer, layer)}{dot}{leaf}'] = original
+  return prefix, originals
+
+
+def _looks_like(names: Collection[str], net: str) -> str:
+  """What the names of a state dict are, that has not all of a net's."""
+  for other in NAMES:
+    firsts = {
+      row[0] for unit, row in NAMES[other].items() if unit not in get_net(other).head.weights
+    }
+    if other != net and all(_keys(first, has_norm=True)['weights'] in names for first in firsts):
       return f'; its names are those of {other}'
-  return f': its first names are {", ".join(list(tensors)[:3])}'
+  return f': its first names are {", ".join(list(names)[:3])}'
 
 
-def tensors(layers: Mapping[str, Layer], net: str) -> Tensors:
-  """The state dict for {our scope: layer}; layers that timm does not have are left out."""
-  state: Tensors = {}
+def tensors(layers: Mapping[str, Layer], net: str) -> Arrays:
+  """The state dict for {our scope: layer}; layers that the library does not have are left out."""
+  state: Arrays = {}
   for scope, name in names_for(net).items():
     if scope not in layers:
       continue
@@ -157,19 +239,22 @@ def tensors(layers: Mapping[str, Layer], net: str) -> Tensors:
     keys = _keys(name, has_norm=layer.norm is not None)
     state |= {keys[leaf]: value for leaf, value in _to_torch(layer).items()}
     if layer.norm is not None:
-      state[f'{name}.bn.num_batches_tracked'] = np.zeros((), np.int64)
+      counter = keys['mean'].replace('running_mean', 'num_batches_tracked')
+      state[counter] = np.zeros((), np.int64)
   return state
 
 
 def _keys(layer: str, *, has_norm: bool) -> dict[str, str]:
+  weights, _, norm = layer.partition(' ')
   if not has_norm:
-    return {'weights': f'{layer}.weight', 'biases': f'{layer}.bias'}
+    return {'weights': f'{weights}.weight', 'biases': f'{weights}.bias'}
+  weights, norm = (weights, norm) if norm else (f'{layer}.conv', f'{layer}.bn')
   return {
-    'weights': f'{layer}.conv.weight',
-    'gamma': f'{layer}.bn.weight',
-    'beta': f'{layer}.bn.bias',
-    'mean': f'{layer}.bn.running_mean',
-    'variance': f'{layer}.bn.running_var',
+    'weights': f'{weights}.weight',
+    'gamma': f'{norm}.weight',
+    'beta': f'{norm}.bias',
+    'mean': f'{norm}.running_mean',
+    'variance': f'{norm}.running_var',
   }
 
 
@@ -197,17 +282,27 @@ def _safetensors(path: str | os.PathLike) -> ModuleType:
   return safetensors
 
 
-def read_safetensors(path: str) -> Tensors:
-  """{name: array} of a .safetensors file; needs no PyTorch.
+def read_safetensors(path: str) -> Stored:
+  """What a .safetensors file holds; needs no PyTorch.
 
   Raises:
-    ValueError: it is damaged, or the package safetensors is not installed.
+    ValueError: it is damaged, has numbers of a type that NumPy does not have, or the package
+      safetensors is not installed.
   """
   safetensors = _safetensors(path)
   try:
-    return safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, framework='np') as file:  # compares sizes with the file's
+      types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+      odd = next((name for name, kind in types.items() if not _NUMBERS.match(kind)), None)
+      if odd is not None:
+        raise ValueError(
+          f'{path}: {odd} is of type {types[odd]}, which is not read: save float32, float16 or '
+          'bfloat16'
+        )
+      arrays = {name: file.get_tensor(name) for name in types}
   except safetensors.SafetensorError as error:
     raise ValueError(f'{path} is damaged: {error}') from error
+  return Stored(arrays, averages=_N_AVERAGED in arrays, images=_images_beside(path))
 
 
 def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
@@ -225,10 +320,15 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
     raise OSError(f'{path} cannot be written: {error}') from error
 
 
-def read_pytorch(path: str) -> Tensors:
-  """{name: array} of torch.save's file: a state dict, or one within a training checkpoint.
+def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
+  """What torch.save's file holds: a state dict, or one within a training checkpoint.
 
   Nothing in it is run: PyTorch's unpickler for weights alone reads it.
+
+  Args:
+    path: the file.
+    use_ema: whether to take the moving averages of the weights that timm's and torchvision's
+      scripts save beside them; None: if there are any, as timm does.
 
   Raises:
     ValueError: it holds something else than tensors, is damaged, or PyTorch is not installed.
@@ -240,25 +340,78 @@ def read_pytorch(path: str) -> Tensors:
       f'{path}: reading .pth needs PyTorch: pip install torch (or save the weights as .safetensors)'
     ) from error
   try:
-    content = torch.load(path, map_location='cpu', weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # flags: a bag of values
+      content = torch.load(path, map_location='cpu', weights_only=True)
   except pickle.UnpicklingError as error:
+    unsafe = re.search(r'GLOBAL ([\w.]+)', str(error))
+    if unsafe is None:
+      raise ValueError(f'{path} is damaged, or no weights: {_first_line(error)}') from error
     raise ValueError(
-      f'{path} holds Python objects besides tensors, and opening those can run code: save '
-      'model.state_dict() alone'
+      f'{path} holds Python objects besides tensors ({unsafe[1]}), and opening those can run code: '
+      'save model.state_dict() alone'
     ) from error
   except (RuntimeError, EOFError, OSError, ValueError) as error:
-    lines = str(error).splitlines() or [type(error).__name__]
-    raise ValueError(f'{path} is damaged: {lines[0]}') from error
-  for key in ('state_dict', 'model'):  # what training scripts save
-    if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-      content = content[key]
-  is_state = isinstance(content, Mapping) and any(torch.is_tensor(v) for v in content.values())
-  if not is_state:
-    raise ValueError(f'{path} holds no state dict, but {type(content).__name__}')
-  return {
-    str(name).removeprefix('module.'): (  # DataParallel's prefix
-      value.detach().to(torch.float32) if value.is_floating_point() else value
-    ).numpy()
-    for name, value in content.items()
-    if torch.is_tensor(value)
-  }
+    raise ValueError(f'{path} is damaged: {_first_line(error)}') from error
+  key, state = _state_in(content, use_ema)
+  if not any(torch.is_tensor(value) for value in state.values()):
+    raise ValueError(
+      f'{path} holds no state dict, but {type(content).__name__}{_some_keys(content)}'
+    )
+  try:
+    arrays = {
+      str(name): _as_array(str(name), value)
+      for name, value in state.items()
+      if torch.is_tensor(value)
+    }
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  averages = key in _AVERAGES or _N_AVERAGED in arrays
+  return Stored(arrays, averages=averages, images=_images_beside(path))
+
+
+def _state_in(content: Any, use_ema: bool | None) -> tuple[str, Mapping[str, Any]]:
+  """The state dict in what was loaded, and the key that it is under, '' at the top."""
+  order = (*_STATES, *_AVERAGES) if use_ema is False else (*_AVERAGES, *_STATES)
+  key, state = '', content if isinstance(content, Mapping) else {}
+  while inner := next((key for key in order if isinstance(state.get(key), Mapping)), ''):
+    key, state = key if key in _AVERAGES else inner, state[inner]
+  return key, state
+
+
+def _some_keys(content: Any) -> str:
+  keys = list(content) if isinstance(content, Mapping) else []
+  return f' of {", ".join(map(str, keys[:5]))}' if keys else ''
+
+
+def _as_array(name: str, tensor: Any) -> np.ndarray:
+  import torch
+
+  if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+    kind = f'{tensor.layout}, {tensor.dtype}'.replace('torch.', '')
+    raise ValueError(f'{name} is a tensor of {kind}; those of plain real numbers are read')
+  tensor = tensor.detach()
+  return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _images_beside(path: str) -> Images | None:
+  """What timm's config.json beside a file of the Hugging Face Hub says of the images.
+
+  Raises:
+    ValueError: the file is no JSON.
+  """
+  config = Path(path).with_name('config.json')
+  if Path(path).name not in ('model.safetensors', 'pytorch_model.bin') or not config.is_file():
+    return None
+  try:
+    content = json.loads(config.read_text('utf-8'))
+    values = content['pretrained_cfg']
+    mean, std = ([255.0 * float(x) for x in values[key]] for key in ('mean', 'std'))
+  except (KeyError, TypeError):  # not timm's
+    return None
+  except ValueError as error:
+    raise ValueError(f'{config} is damaged: {error}') from error
+  return Images(tuple(mean), tuple(std))

@@ -20,7 +20,7 @@ from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
 from slim_inception.evaluate.scorer import plain_logits
 from slim_inception.evaluate.views import single_window
-from slim_inception.nets import checkpoints
+from slim_inception.nets.convert import formats
 
 Record = dict[str, int | bytes]
 
@@ -99,7 +99,7 @@ class Classifier:
     ensemble, self._explain = request.ensemble, request.config.output.explain is not None
     self._num_threads = ensemble.compute.num_preprocessing_threads or 1
     members = ensemble.members
-    prefixes = [checkpoints.resolve(member.checkpoint_path) for member in members]
+    prefixes = [formats.locate(member.checkpoint_path) for member in members]
     self.classes = classes.find(request, prefixes[0])
     self._ensemble = Ensemble(
       ensemble,

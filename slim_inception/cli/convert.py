@@ -1,13 +1,13 @@
-"""Converts weights: from Keras, timm, torchvision, facenet and slim, to slim, Keras and timm.
+"""Converts weights: from Keras, PyTorch's libraries, facenet and slim, to slim, Keras and PyTorch.
 
   --model_name=inception_v4 --source=model.safetensors --output=inception_v4.ckpt
   --model_name=inception_v3 --source=inception_v3_2016_08_28.tar.gz --output=v3.weights.h5
   --model_name=inception_resnet_v2 --source=TRAIN_DIR --output=resnet.safetensors
 
 The source's format is told by its content: slim's and facenet's checkpoints, archives and frozen
-graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's and torchvision's
-.safetensors and .pth. The output's format is told by its name: .weights.h5 for Keras Applications,
-.safetensors for timm and torchvision, else a TensorFlow checkpoint with slim's names.
+graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's, torchvision's and
+facenet-pytorch's .safetensors and .pth. The output's format is told by its name: .weights.h5 for
+Keras Applications, .safetensors for PyTorch, else a TensorFlow checkpoint with slim's names.
 """
 
 import dataclasses
@@ -22,7 +22,15 @@ if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help
   from slim_inception.nets.convert.conversion import Weights
 
 # What images a source was trained on: names in `preprocessing.normalization`.
-NORMALIZATIONS = {'inception': 'INCEPTION', 'imagenet': 'TORCHVISION', 'facenet': 'FACENET'}
+NORMALIZATIONS = {
+  'inception': 'INCEPTION',
+  'zero_to_one': 'ZERO_TO_ONE',
+  'imagenet': 'TORCHVISION',
+  'caffe': 'VGG',
+  'facenet': 'FACENET',
+}
+_AUTO = 'auto'
+_BGR = ('caffe',)  # blue first
 
 # Functions of `conversion`, by the end of the output's name.
 _WRITERS = {'.weights.h5': 'write_keras', '.safetensors': 'write_timm'}
@@ -49,15 +57,23 @@ class ConvertConfig:
   )
   overwrite: bool = flags.field(False, 'Replace the output if it exists.')
   source_preprocessing: str = flags.field(
-    'inception',
-    'Images that the source was trained on: inception is [-1, 1], imagenet its mean and standard '
-    'deviation, facenet (pixel - 127.5) / 128. What is not [-1, 1] is folded into the first layer.',
-    choices=tuple(NORMALIZATIONS),
+    _AUTO,
+    'Images that the source was trained on: inception is [-1, 1], zero_to_one is [0, 1], imagenet '
+    'its mean and standard deviation, caffe blue, green and red without their mean, facenet '
+    "(pixel - 127.5) / 128. auto is what the file says (Keras' Rescaling and Normalization, timm's "
+    'config.json), or else [-1, 1]. What is not [-1, 1] is folded into the first layer.',
+    choices=(_AUTO, *NORMALIZATIONS),
   )
   use_ema: str = flags.field(
     'auto',
-    "Take the moving averages of a checkpoint's weights; auto takes them if there are any.",
+    "Take the moving averages of the weights that a checkpoint of TensorFlow, or of timm's or "
+    "torchvision's training, has beside them; auto takes them if there are any.",
     choices=tuple(choices.USE_EMA),
+  )
+  classifier: bool = flags.field(
+    True,
+    'Convert the heads too; --noclassifier takes the net below them alone, as of a file whose '
+    'head has layers that slim does not have.',
   )
   auxiliary_head: bool = flags.field(
     True, 'Write the auxiliary head too, where the net of the output has one.'
@@ -98,14 +114,17 @@ def convert(config: ConvertConfig) -> list[str]:
   if config.batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, config.overwrite)
-  trained_on = getattr(normalization, NORMALIZATIONS[config.source_preprocessing])
+  name = NORMALIZATIONS.get(config.source_preprocessing)
+  trained_on = None if name is None else getattr(normalization, name)
   with waiting(f'Reading {config.model_name} from {config.source}'):
     weights = conversion.read(
       config.source,
       config.model_name,
-      mean=trained_on.mean,
-      std=trained_on.std,
+      mean=trained_on and trained_on.mean,
+      std=trained_on and trained_on.std,
+      bgr=config.source_preprocessing in _BGR,
       use_ema=choices.USE_EMA[config.use_ema],
+      with_classifier=config.classifier,
     )
   files.make_folder_of(output)
   if not config.auxiliary_head:
@@ -114,14 +133,16 @@ def convert(config: ConvertConfig) -> list[str]:
     if suffix:
       with files.atomic_path(output) as temporary:
         left_out = getattr(conversion, _WRITERS[suffix])(temporary, weights)
-      lines = [conversion.about(weights), f'left out: {", ".join(left_out) or "none"}']
+      not_there = f'layers that the output has no place for: {", ".join(left_out) or "none"}'
+      lines = [conversion.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
-  return [*lines, *_differences(weights, suffix), f'written to {output}']
+  differences = conversion.differences(weights, suffix == '.safetensors')
+  return [*lines, *differences, f'written to {output}']
 
 
 def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
-  from slim_inception.nets import nets_factory
+  from slim_inception.nets import checkpoints, nets_factory
   from slim_inception.nets.convert import conversion
 
   net = nets_factory.get_net(weights.net)
@@ -133,7 +154,7 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
     **weights.arguments,
   )
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
-  model.save(config.output)
+  checkpoints.save(config.output, model.variables_by_name, fresh=filled.fresh)
   return conversion.report(weights, filled)
 
 
@@ -156,17 +177,3 @@ def _check_output(output: str, suffix: str, overwrite: bool) -> None:
   there = [output + end for end in suffixes if os.path.exists(output + end)]
   if there and not overwrite:
     raise ValueError(f'{there[0]} exists: --overwrite replaces it')
-
-
-def _differences(weights: 'Weights', suffix: str) -> list[str]:
-  """What the numbers alone do not say."""
-  from slim_inception.nets.convert import torch_family
-
-  is_of_net = weights.net in torch_family.COUNTING_PADDING
-  if is_of_net and weights.counts_padding != (suffix == '.safetensors'):
-    return [
-      f"average pools: timm's and torchvision's {weights.net} count the zeros around the image, "
-      "slim's and Keras' do not: logits differ a little; create_model(count_padding=True) does as "
-      'they do'
-    ]
-  return []

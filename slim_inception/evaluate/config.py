@@ -306,7 +306,7 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
     FileNotFoundError: there is no such checkpoint.
     ValueError: none is named, or a config.json is damaged.
   """
-  from slim_inception.nets import checkpoints
+  from slim_inception.nets.convert import formats
 
   paths, follow = tuple(values.get('checkpoint_path', ())), values.get('follow', False)
   if not paths:
@@ -314,7 +314,7 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
   if follow and (len(paths) > 1 or not os.path.isdir(paths[0])):
     raise ValueError('--follow is for one train_dir')
   # Of a run that is to be followed there may be no checkpoint yet.
-  prefixes = [os.path.join(p, 'model.ckpt') if follow else checkpoints.resolve(p) for p in paths]
+  prefixes = [os.path.join(p, 'model.ckpt') if follow else formats.locate(p) for p in paths]
   beside = [train_config.read_beside(prefix) or ('', {}) for prefix in prefixes]
   return Runs(
     paths,

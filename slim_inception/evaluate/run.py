@@ -12,7 +12,7 @@ from slim_inception.evaluate import image_grid, report, results
 from slim_inception.evaluate.config import Request, ResultsConfig
 from slim_inception.evaluate.evaluator import Evaluation, Outcome
 from slim_inception.files import FolderLock
-from slim_inception.nets import checkpoints
+from slim_inception.nets.convert import formats
 
 REPORT_FILE = 'report.html'
 IMAGE_FILE = 'predictions.png'
@@ -41,7 +41,7 @@ def evaluate(request: Request) -> dict[str, Any] | None:
       evaluation = Evaluation(request, cluster)
       logging.info('%s', evaluation.describe())
       members = request.ensemble.members
-      outcome = evaluation.evaluate([checkpoints.resolve(m.checkpoint_path) for m in members])
+      outcome = evaluation.evaluate([formats.locate(m.checkpoint_path) for m in members])
       return outcome and write(config, lock, evaluation, outcome)
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:

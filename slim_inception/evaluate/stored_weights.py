@@ -1,8 +1,9 @@
 """Weights of a net as they are stored: in a checkpoint, or in a file of another library."""
 
 import dataclasses
-import os
 from typing import Any
+
+from absl import logging
 
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
@@ -17,7 +18,8 @@ class StoredWeights:
     path: prefix of the checkpoint, or the file.
     model_name: the net.
     use_ema: whether to take the moving averages of the weights; None: if there are any.
-    converted: what another library's file holds; None for a checkpoint.
+    converted: what another library's file holds, or a checkpoint in which the net lies within
+      another scope; None for a checkpoint of slim's names.
   """
 
   path: str
@@ -55,7 +57,9 @@ class StoredWeights:
           f'{self.path} does not fit {filled.fresh[0]}; --model_name, --labels_offset and the data '
           'set decide what is looked for'
         )
-      return 'plain'
+      for note in self.converted.notes:
+        logging.info('%s: %s', self.path, note)
+      return 'ema' if self.converted.averages else 'plain'
     names = checkpoints.shapes(self.path)
     has_averages = any(name.endswith(checkpoints.EMA_SUFFIX) for name in names)
     if self.use_ema and not has_averages:
@@ -77,8 +81,8 @@ def open_weights(path: str, model_name: str, use_ema: bool | None = None) -> Sto
   Raises:
     ValueError: they are damaged, of no known kind, of another net or without a classifier.
   """
-  is_checkpoint = os.path.exists(f'{path}.index') or formats.recognise(path) == 'checkpoint'
-  converted = None if is_checkpoint else conversion.read(path, model_name, use_ema=use_ema)
+  needs_conversion = formats.needs_conversion(path, model_name)
+  converted = conversion.read(path, model_name, use_ema=use_ema) if needs_conversion else None
   if converted and converted.num_classes is None:
     raise ValueError(f'{path} has no classifier, only features of {model_name}')
   return StoredWeights(path, model_name, use_ema, converted)

@@ -21,7 +21,7 @@ from slim_inception.export import onnx, saved_model, tflite
 from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task, joined
 from slim_inception.export.comparison import ACCEPTED, Comparison, compare
 from slim_inception.export.config import ExportRequest, FormatConfig
-from slim_inception.nets import checkpoints
+from slim_inception.nets.convert import formats
 
 _TRIED = 32  # images that the export is compared on
 _BATCH = 8  # of them at once
@@ -51,7 +51,7 @@ def export(request: ExportRequest) -> Comparison:
 
   dataset = records.split(records.dataset_split_name)
   scorer = Scorer(member, request.ensemble, dataset, tf.distribute.get_strategy())
-  prefix = checkpoints.resolve(member.checkpoint_path)
+  prefix = formats.locate(member.checkpoint_path)
   logging.info('Exporting %s to %s as %s', prefix, output, chosen.format)
   loaded = scorer.load(prefix, records.split('train') if records.batch_norm_batches else None)
   logging.info('%s', scorer.describe())

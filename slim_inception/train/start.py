@@ -11,6 +11,7 @@ from slim_inception import constants, files, flags, provenance
 from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets.convert import conversion, formats
 from slim_inception.train import config as config_lib
 from slim_inception.train import optimizers
 from slim_inception.train.config import Config, FinetuneConfig
@@ -109,7 +110,7 @@ def warn_of_other_heads(config: Config, plan: Plan, dataset: Dataset) -> None:
   Raises:
     FileNotFoundError: there is no such checkpoint.
   """
-  prefix = checkpoints.resolve(config.finetune.checkpoint_path or '')
+  prefix = formats.locate(config.finetune.checkpoint_path or '')
   beside = None
   with contextlib.suppress(ValueError):  # somebody else's config.json
     beside = config_lib.read_beside(prefix)
@@ -141,17 +142,20 @@ def restore_or_init(
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
   elif config.checkpoint_path:
-    prefix = checkpoints.resolve(config.checkpoint_path)
-    _init_from(prefix, config, model_name, state.model.variables_by_name)
+    path = formats.locate(config.checkpoint_path)
+    needs_conversion = formats.needs_conversion(path, model_name)
+    init_from = _init_from_converted if needs_conversion else _init_from_checkpoint
+    init_from(path, config, model_name, state.model.variables_by_name)
     state.restart_averages()
 
 
-def _init_from(
+def _init_from_checkpoint(
   prefix: str, config: FinetuneConfig, model_name: str, variables: Mapping[str, tf.Variable]
 ) -> None:
   """Loads a checkpoint; heads whose shapes do not fit, or that it lacks, stay fresh."""
   net = nets_factory.get_net(model_name)
   stored = checkpoints.shapes(prefix)
+  untrained = checkpoints.read_fresh(prefix)
   excluded = config.checkpoint_exclude_scopes
   optimizers.check_scopes('--checkpoint_exclude_scopes', excluded, variables)
   unfit = [
@@ -159,7 +163,7 @@ def _init_from(
     for name, variable in variables.items()
     if name.startswith(net.head_scopes)
     and not name.startswith(excluded)
-    and stored.get(name) != variable.shape.as_list()
+    and (stored.get(name) != variable.shape.as_list() or name in untrained)
   ]
   try:
     restored = checkpoints.restore(
@@ -175,8 +179,9 @@ def _init_from(
       f'{error}; --checkpoint_exclude_scopes leaves scopes out, --ignore_missing_vars those that '
       'the checkpoint lacks'
     ) from error
+  reasons = {**stored, **dict.fromkeys(untrained, 'not trained')}
   fresh = {
-    name: 'excluded' if name.startswith(excluded) else stored.get(name, 'not there')
+    name: 'excluded' if name.startswith(excluded) else reasons.get(name, 'not there')
     for name in (*restored.excluded, *restored.missing)
   }
   unknown = [n for n in restored.unused if n not in variables and not n.endswith(_BOOKKEEPING)]
@@ -186,3 +191,22 @@ def _init_from(
     logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
   names = f': {files.some(unknown)}' if unknown else ''
   logging.info('  ignored: %d that the net does not have%s', len(unknown), names)
+
+
+def _init_from_converted(
+  path: str, config: FinetuneConfig, model_name: str, variables: Mapping[str, tf.Variable]
+) -> None:
+  """Loads another library's file; heads that it lacks, or that do not fit, stay fresh."""
+  net = nets_factory.get_net(model_name)
+  excluded = config.checkpoint_exclude_scopes
+  optimizers.check_scopes('--checkpoint_exclude_scopes', excluded, variables)
+  taken = {name: v for name, v in variables.items() if not name.startswith(excluded)}
+  has_head = any(name.startswith(net.head_scopes) for name in taken)
+  weights = conversion.read(path, model_name, with_classifier=has_head)
+  filled = conversion.fill(taken, weights, net.head_scopes)
+  logging.info('Starting from %s', path)
+  lines = conversion.report(weights, filled) + conversion.differences(weights, False)
+  for line in lines:
+    logging.info('  %s', line)
+  if len(taken) < len(variables):
+    logging.info('  fresh: %d variables in %s', len(variables) - len(taken), ', '.join(excluded))

@@ -151,7 +151,7 @@ def test_evaluation_without_a_checkpoint(tmp_path):
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.returncode == 1
   (line,) = done.stderr.splitlines()
-  assert line.startswith(f'slim-inception eval: No checkpoint {tmp_path}/none')
+  assert line.startswith(f'slim-inception eval: {tmp_path}/none does not exist, neither a file')
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import safetensors
 import tensorflow as tf
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, keras_applications
@@ -56,7 +57,7 @@ def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
   lines = text.splitlines()
   assert lines[0] == (
     f'{prefix}: a TensorFlow checkpoint, inception_v3, 1000 classes, no background among them; '
-    'ignored: global_step'
+    'left out: global_step (not in InceptionV3)'
   )
   assert lines[1] == (
     '378 variables filled, left fresh: InceptionV3/AuxLogits/Conv2d_1b_1x1, '
@@ -75,6 +76,40 @@ def test_a_checkpoint_becomes_a_checkpoint(source, tmp_path):
   np.testing.assert_array_equal(variance, tensors[names[2]])
   assert f'{scope}/BatchNorm/gamma' not in checkpoints.shapes(output)
   assert 'InceptionV3/AuxLogits/Conv2d_2b_1x1/biases' in checkpoints.shapes(output)
+
+  # The auxiliary head is random: it says so, and does not become timm's.
+  assert {name.split('/')[1] for name in checkpoints.read_fresh(output)} == {'AuxLogits'}
+  lines = convert(output, f'{tmp_path}/back.safetensors')
+  assert '; left out: ' in lines[0]
+  assert '(never trained: left fresh by a conversion)' in lines[0]
+  assert not [line for line in lines if 'auxiliary head' in line]
+  with safetensors.safe_open(f'{tmp_path}/back.safetensors', 'np') as file:
+    assert not [name for name in file.keys() if name.startswith('AuxLogits')]  # noqa: SIM118
+
+
+def test_other_images_and_no_classifier(source, tmp_path):
+  prefix, tensors = source
+  name = 'InceptionV3/Conv2d_1a_3x3'
+  output = str(tmp_path / 'out.ckpt')
+  lines = convert(
+    prefix, output, classifier=False, source_preprocessing='caffe', batch_norm_scale=True
+  )
+  assert ' no classifier; left out: global_step' in lines[0]
+  stored = checkpoints.shapes(output)
+  assert not [n for n in stored if 'Logits' in n]
+  weights, mean = checkpoints.read(
+    output, [f'{name}/weights', f'{name}/BatchNorm/moving_mean']
+  ).values()
+  pixels = np.random.default_rng(0).uniform(0, 255, (2, 3, 3, 3))
+  theirs = np.einsum(
+    'nhwi,hwio->no',
+    (pixels - [123.68, 116.779, 103.939])[..., ::-1],
+    tensors[f'{name}/weights'],
+  )
+  ours = np.einsum('nhwi,hwio->no', pixels / 127.5 - 1, weights)
+  np.testing.assert_allclose(
+    ours - mean, theirs - tensors[f'{name}/BatchNorm/moving_mean'], rtol=1e-4, atol=1e-2
+  )
 
 
 def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
@@ -134,7 +169,7 @@ def test_another_net_a_cut_checkpoint_and_no_file(source, tmp_path):
   prefix, _ = source
   with pytest.raises(ValueError, match='not of inception_v4: it has no InceptionV4/... .* but is '):
     convert(prefix, tmp_path / 'out.ckpt', 'inception_v4')
-  with pytest.raises(FileNotFoundError, match='none.ckpt does not exist'):
+  with pytest.raises(FileNotFoundError, match='none.ckpt does not exist, neither a file nor'):
     convert('none.ckpt', tmp_path / 'out.ckpt')
   for suffix in ('.index', '.data-00000-of-00001'):
     content = pathlib.Path(prefix + suffix).read_bytes()

@@ -1,23 +1,32 @@
-"""timm's names without PyTorch: against a digest of timm's own lists.
+"""PyTorch's names without PyTorch: against a digest of the libraries' own lists.
 
-`test_convert_torch.py` computes the same digests from timm itself, where it is installed.
+`test_convert_torch.py` computes the same digests from the libraries, where they are installed.
 """
 
+import json
+import struct
 import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import nets_factory
 from slim_inception.nets.convert import conversion, slim_files, torch_family
-from slim_inception.nets.convert.layers import Layer, Norm
+from slim_inception.nets.convert.layers import Layer, Norm, fold_normalization
 
 from tests import golden
 
 pytestmark = pytest.mark.integration
 
 # CRC-32 of the sorted lines 'name shape' of the state dicts of timm 1.0.31 with 1001 classes;
-# inception_v3 with aux_logits=True, which is torchvision 0.28's too.
-DIGESTS = {'inception_v3': 206519554, 'inception_v4': 1390875696, 'inception_resnet_v2': 1667985609}
+# inception_v3 with aux_logits=True, which is torchvision 0.29's too. inception_resnet_v1 is
+# facenet-pytorch 2.6.0's, with an embedding of 512 and no classes.
+DIGESTS = {
+  'inception_v3': 206519554,
+  'inception_v4': 1390875696,
+  'inception_resnet_v2': 1667985609,
+  'inception_resnet_v1': 1637916413,
+}
 
 
 def digest(shapes):
@@ -26,11 +35,139 @@ def digest(shapes):
 
 
 def golden_layers(name):
-  tensors = {
-    variable: golden.weights(variable, tuple(shape))
-    for variable, shape, *_ in golden.reference(name)['variables']
+  tensors = {}
+  for variable, shape, *_ in golden.reference(name)['variables']:
+    if 'Bottleneck' in variable:
+      shape[-1] = 512
+    tensors[variable] = golden.weights(variable, tuple(shape))
+  return slim_files.layers(tensors, name).layers
+
+
+def small_state(net, classes=3):
+  """A state dict with all names of a net, and arrays that are small: reading asks for no shapes."""
+  norm = Norm(*np.ones((3, 2), np.float32))
+  logits = Layer(np.ones((2, classes), np.float32), biases=np.zeros(classes, np.float32))
+  path = nets_factory.get_net(net).head.logits_path
+  layers = {
+    scope: logits if scope == path else Layer(np.ones((1, 1, 3, 2), np.float32), norm=norm)
+    for scope in torch_family.names_for(net)
+    if 'AuxLogits' not in scope
   }
-  return slim_files.layers(tensors, name)[0]
+  return torch_family.tensors(layers, net)
+
+
+@pytest.fixture
+def save(tmp_path):
+  """Writes a state dict, as the library does."""
+  library = pytest.importorskip('safetensors.numpy', reason='safetensors is not installed')
+
+  def write(state, name='model.safetensors'):
+    library.save_file(state, tmp_path / name)
+    return tmp_path / name
+
+  return write
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', 'model.', 'module._orig_mod.model.'])
+def test_prefixes_of_wrappers_are_taken_off(prefix, save):
+  state = {f'{prefix}{name}': array for name, array in small_state('inception_v4').items()}
+  compiled = {name.replace('features.', 'features._orig_mod.'): a for name, a in state.items()}
+  for variant in (state, compiled):
+    assert conversion.read(save(variant), 'inception_v4').num_classes == 3
+  state['criterion.weight'] = np.ones(3, np.float32)
+  outside = f'not under {prefix.replace("_orig_mod.", "")}'
+  if prefix:
+    weights = conversion.read(save(state), 'inception_v4')
+    assert weights.left_out['criterion.weight'] == outside
+  else:
+    with pytest.raises(ValueError, match='it also has criterion: num_classes=None of'):
+      conversion.read(save(state), 'inception_v4')
+  state |= {f'teacher.{name}': array for name, array in small_state('inception_v4').items()}
+  message = (
+    r'several such nets, under mod.*, teacher\.' if prefix else 'also has criterion, teacher'
+  )
+  with pytest.raises(ValueError, match=message):
+    conversion.read(save(state), 'inception_v4')
+
+
+def test_layers_that_are_not_known_are_an_error_or_left_out_with_the_head(save):
+  state = small_state('inception_v4')
+  del state['last_linear.weight'], state['last_linear.bias']
+  state |= {f'last_linear.{i}.weight': np.ones((2, 2), np.float32) for i in (0, 2)}
+  with pytest.raises(
+    ValueError, match=r'also has last_linear\.0, last_linear\.2: num_classes=None'
+  ):
+    conversion.read(save(state), 'inception_v4')
+  weights = conversion.read(save(state), 'inception_v4', with_classifier=False)
+  assert weights.num_classes is None
+  text = conversion.about(weights)
+  assert "149 x num_batches_tracked (PyTorch's counters), 2 x weight (no layer of the net" in text
+
+
+def test_cadenes_name_of_the_classifier(save):
+  state = small_state('inception_resnet_v2')
+  for leaf in ('weight', 'bias'):
+    state[f'last_linear.{leaf}'] = state.pop(f'classif.{leaf}')
+  assert conversion.read(save(state), 'inception_resnet_v2').num_classes == 3
+
+
+def test_the_net_of_fid_is_not_taken_for_inception_v3(save):
+  path = save(small_state('inception_v3', classes=1008))
+  with pytest.raises(ValueError, match='its 1008 outputs are those of the Inception of 2015'):
+    conversion.read(path, 'inception_v3')
+
+
+def test_averages_alone(save):
+  state = {f'module.{name}': array for name, array in small_state('inception_v4').items()}
+  path = save(state | {'n_averaged': np.array(5)})  # torch.optim.swa_utils.AveragedModel
+  for use_ema in (None, True):
+    weights = conversion.read(path, 'inception_v4', use_ema=use_ema)
+    assert weights.averages
+    assert ', moving averages of the weights; left out: ' in conversion.about(weights)
+  with pytest.raises(ValueError, match='has the moving averages of the weights alone'):
+    conversion.read(path, 'inception_v4', use_ema=False)
+  with pytest.raises(ValueError, match='has no moving averages of the weights'):
+    conversion.read(save(small_state('inception_v4')), 'inception_v4', use_ema=True)
+
+
+def test_what_the_hubs_configuration_says_of_images(save, tmp_path):
+  mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+  path = save(small_state('inception_v4'))
+  plain = conversion.read(path, 'inception_v4')
+  assert not plain.notes
+  config = {'architecture': 'inception_v4', 'pretrained_cfg': {'mean': mean, 'std': std}}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  weights = conversion.read(tmp_path, 'inception_v4')  # the folder
+  assert weights.path == str(path)
+  expected = fold_normalization(
+    plain.layers['Conv2d_1a_3x3'], 255 * np.array(mean), 255 * np.array(std)
+  )
+  first = weights.layers['Conv2d_1a_3x3']
+  np.testing.assert_allclose(first.weights, expected.weights, rtol=1e-6)
+  np.testing.assert_allclose(first.norm.mean, expected.norm.mean, rtol=1e-6)
+  assert weights.notes == (
+    'trained on (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), as the file says',
+  )
+  explicit = conversion.read(path, 'inception_v4', mean=(127.5,), std=(127.5,))
+  np.testing.assert_array_equal(
+    explicit.layers['Conv2d_1a_3x3'].weights, plain.layers['Conv2d_1a_3x3'].weights
+  )
+  assert explicit.notes[0].startswith(
+    'taken as trained on (pixel - 127.5) / 127.5, although the file'
+  )
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(ValueError, match='config.json is damaged'):
+    conversion.read(path, 'inception_v4')
+
+
+def test_types_that_numpy_does_not_have_are_named(tmp_path):
+  pytest.importorskip('safetensors', reason='safetensors is not installed')
+  header = {'fc.weight': {'dtype': 'F8_E4M3', 'shape': [2], 'data_offsets': [0, 2]}}
+  text = json.dumps(header).encode()
+  path = tmp_path / 'model.safetensors'
+  path.write_bytes(struct.pack('<Q', len(text)) + text + bytes(2))
+  with pytest.raises(ValueError, match='model.safetensors: fc.weight is of type F8_E4M3'):
+    conversion.read(path, 'inception_v3')
 
 
 @pytest.mark.parametrize('name', torch_family.NAMES)
@@ -38,8 +175,9 @@ def test_names_and_shapes_are_timms_and_the_way_back(name):
   layers = golden_layers(name)
   state = torch_family.tensors(layers, name)
   assert digest({key: value.shape for key, value in state.items()}) == DIGESTS[name]
-  back, used = torch_family.layers(state, name)
-  assert {key.rsplit('.', 1)[-1] for key in set(state) - used} == {'num_batches_tracked'}
+  back, left_out, unknown = torch_family.layers(state, name)
+  assert {key.rsplit('.', 1)[-1] for key in left_out} == {'num_batches_tracked'}
+  assert not unknown
   assert set(layers) - set(back) == {
     scope for scope in layers if name != 'inception_v3' and scope.startswith('AuxLogits/')
   }
@@ -73,7 +211,7 @@ def test_files_and_what_is_wrong_with_them(tmp_path):
   weights = conversion.read(path, 'inception_v4')
   assert weights.num_classes == 1001
   assert weights.layers['Conv2d_1a_3x3'].weights.dtype == np.float32
-  assert conversion.summarise(weights.ignored) == '149 x num_batches_tracked'
+  assert conversion.summarise(weights.left_out) == '149 x num_batches_tracked'
   with pytest.raises(ValueError, match='but not of inception_v3: .* those of inception_v4'):
     conversion.read(path, 'inception_v3')
 

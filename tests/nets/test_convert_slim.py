@@ -1,5 +1,6 @@
 """Checkpoints, archives and frozen graphs as TF1 wrote them; facenet's names."""
 
+import io
 import tarfile
 import zipfile
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints, inception, nets_factory, slim
-from slim_inception.nets.convert import conversion, slim_files
+from slim_inception.nets.convert import conversion, formats, slim_files
 
-from tests import golden
+from tests import golden, tiny
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +62,7 @@ def test_facenet(facenet, tmp_path):
   weights = conversion.read(folder, name)
   assert weights.num_classes == 5
   assert weights.arguments == {'bottleneck_layer_size': 16}
-  assert weights.ignored == ('global_step',)
+  assert weights.left_out == {'global_step': 'not in InceptionResnetV1'}
 
   frozen = conversion.read(folder / 'facenet.pb', name)
   assert_same(frozen, weights, without=['Logits/Logits'])
@@ -96,7 +97,7 @@ def test_a_released_archive(tmp_path):
   weights = conversion.read(archive, name)
   assert sorted(path.name for path in tmp_path.parent.iterdir()) == before
   assert weights.num_classes == 1001
-  assert not weights.ignored
+  assert not weights.left_out
   for scope, layer in weights.layers.items():
     expected = values[f'InceptionV3/{scope}/weights']
     np.testing.assert_array_equal(layer.weights.reshape(expected.shape), expected)
@@ -113,12 +114,10 @@ def test_averages_of_a_training_run(tmp_path):
     {name: tf.constant([1.0]), name + checkpoints.EMA_SUFFIX: tf.constant([2.0]), 'step': [3]},
   )
   for use_ema, expected in ((None, 2.0), (True, 2.0), (False, 1.0)):
-    tensors = slim_files.read_checkpoint(tmp_path / 'model.ckpt-1', use_ema)
-    assert tensors[name] == expected
-    assert tensors['step'].size == 0
-  checkpoints.save(tmp_path / 'model.ckpt-2', {name: tf.constant([1.0])})
-  with pytest.raises(ValueError, match='model.ckpt-2 has no moving averages'):
-    slim_files.read_checkpoint(tmp_path / 'model.ckpt-2', use_ema=True)
+    stored = slim_files.read_checkpoint(tmp_path / 'model.ckpt-1', use_ema)
+    assert stored.arrays[name] == expected
+    assert stored.averages == (expected == 2.0)
+    assert stored.arrays['step'].size == 0
 
 
 def test_constants_of_a_frozen_graph(tmp_path):
@@ -127,7 +126,7 @@ def test_constants_of_a_frozen_graph(tmp_path):
     tf.constant(weights, name='Net/Logits/weights')
     tf.constant(3, name='Net/Logits/biases')  # no weights: integers
   (tmp_path / 'net.pb').write_bytes(graph.as_graph_def().SerializeToString())
-  (tensors,) = slim_files.read_frozen_graph(tmp_path / 'net.pb').items()
+  (tensors,) = slim_files.read_frozen_graph(tmp_path / 'net.pb').arrays.items()
   assert tensors[0] == 'Net/Logits/weights'
   np.testing.assert_array_equal(tensors[1], weights)
   for content, message in ((b'', 'net.pb is a graph without weights'), (b'\xff', 'is damaged')):
@@ -136,11 +135,203 @@ def test_constants_of_a_frozen_graph(tmp_path):
       slim_files.read_frozen_graph(tmp_path / 'net.pb')
 
 
-def test_folders_without_a_state_file(tmp_path):
-  with pytest.raises(ValueError, match='holds no checkpoint'):
-    slim_files.read_checkpoint(tmp_path, None)
+def test_what_a_folder_stands_for(tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no checkpoint, and no file that ends in'):
+    formats.locate(tmp_path)
+  (tmp_path / 'model.safetensors').touch()
+  (tmp_path / 'config.json').touch()
+  assert formats.locate(tmp_path) == str(tmp_path / 'model.safetensors')
+  (tmp_path / 'other.safetensors').touch()
+  with pytest.raises(ValueError, match='several files of weights: name one of .*model.*, .*other'):
+    formats.locate(tmp_path)
   checkpoints.save(tmp_path / 'one.ckpt', {'Net/weights': tf.ones(2)})
-  assert list(slim_files.read_checkpoint(tmp_path, None)) == ['Net/weights']
+  assert formats.locate(tmp_path) == str(tmp_path / 'one.ckpt')
+  assert formats.locate(tmp_path / 'one.ckpt.index') == str(tmp_path / 'one.ckpt')
   checkpoints.save(tmp_path / 'other.ckpt', {'Net/weights': tf.ones(2)})
   with pytest.raises(ValueError, match='several checkpoints: name one of .*one.ckpt, .*other.ckpt'):
-    slim_files.read_checkpoint(tmp_path, None)
+    formats.locate(tmp_path)
+  module = tf.Module()
+  module.weights = tf.Variable(1.0)
+  tf.saved_model.save(module, str(tmp_path / 'hub'))
+  for path in (tmp_path / 'hub', tmp_path / 'hub' / 'saved_model.pb'):
+    with pytest.raises(ValueError, match=r'hub is a SavedModel.*hub/variables/variables'):
+      conversion.read(path, 'inception_v3')
+
+
+@pytest.fixture
+def net():
+  return tiny.random_net(5, seed=0)
+
+
+def assert_net(weights, net, classes=5):
+  """The weights are those of the net, all of them."""
+  assert weights.num_classes == classes
+  other = nets_factory.create_model(tiny.NAME, classes, create_aux_logits=False)
+  filled = conversion.fill(other.variables_by_name, weights, ())
+  assert not filled.fresh
+  for name, variable in net.variables_by_name.items():
+    np.testing.assert_array_equal(other.variables_by_name[name], variable)
+
+
+@pytest.mark.parametrize('prefix', ['model', 'FeatureExtractor', 'a/b'])
+def test_a_scope_within_another(prefix, net, tmp_path):
+  """As the Object Detection API has it, for example."""
+  tensors = {f'{prefix}/{name}': value for name, value in net.variables_by_name.items()}
+  first = next(iter(tensors))
+  others = {f'{first}/Momentum': tf.ones(3), 'BoxPredictor_0/weights': tf.ones(3)}
+  checkpoints.save(tmp_path / 'a.ckpt', {**tensors, **others})
+  weights = conversion.read(tmp_path / 'a.ckpt', tiny.NAME)
+  assert_net(weights, net)
+  assert weights.left_out == {
+    f'{first}/Momentum': 'training',
+    'BoxPredictor_0/weights': 'not in InceptionTiny',
+  }
+  assert '; left out: BoxPredictor_0/weights (not in InceptionTiny), ' in conversion.about(weights)
+  assert formats.needs_conversion(str(tmp_path / 'a.ckpt'), tiny.NAME)
+
+  checkpoints.save(tmp_path / 'b.ckpt', {**tensors, f'other/{first}': tf.ones(3)})
+  with pytest.raises(ValueError, match=rf'holds several such nets, under .*{prefix}/'):
+    # Of the same name from the scope on: which of them is meant?
+    conversion.read(tmp_path / 'b.ckpt', tiny.NAME)
+
+
+def test_two_halves_of_a_net(net, tmp_path):
+  """As Faster R-CNN has Inception-ResNet-v2: in the scopes of two stages."""
+  names = list(net.variables_by_name)
+  half = len(names) // 2
+  tensors = {
+    f'{"First" if names.index(name) < half else "Second"}Stage/{name}': value
+    for name, value in net.variables_by_name.items()
+  }
+  checkpoints.save(tmp_path / 'a.ckpt', tensors)
+  assert_net(conversion.read(tmp_path / 'a.ckpt', tiny.NAME), net)
+
+
+def test_checkpoints_of_pythons_objects(net, tmp_path):
+  optimizer = tf.keras.optimizers.Adam()
+  optimizer.build(net.trainable_variables)
+  path = tf.train.Checkpoint(model=net, optimizer=optimizer).save(str(tmp_path / 'objects'))
+  weights = conversion.read(path, tiny.NAME)
+  assert_net(weights, net)
+  assert set(weights.left_out.values()) == {'not in InceptionTiny'}
+  assert formats.needs_conversion(path, tiny.NAME)
+
+
+def test_variables_of_no_known_layer_are_an_error(net, tmp_path):
+  tensors = dict(net.variables_by_name)
+  extra = {f'{tiny.SCOPE}/Logits/Hidden/weights': tf.ones((2, 2))}
+  checkpoints.save(tmp_path / 'a.ckpt', {**tensors, **extra})
+  with pytest.raises(ValueError, match='it also has InceptionTiny/Logits/Hidden: num_classes=None'):
+    conversion.read(tmp_path / 'a.ckpt', tiny.NAME)
+  weights = conversion.read(tmp_path / 'a.ckpt', tiny.NAME, with_classifier=False)
+  assert weights.num_classes is None
+  assert list(weights.left_out) == list(extra)
+  model = nets_factory.create_model(tiny.NAME, None, weights=tmp_path / 'a.ckpt')
+  assert set(model.variables_by_name) < set(tensors)
+
+  known = {f'{tiny.SCOPE}/mean_rgb': tf.ones(3), f'{tiny.SCOPE}/Logits/weights': tf.ones(3)}
+  checkpoints.save(tmp_path / 'b.ckpt', {**tensors, **known})
+  with pytest.raises(ValueError, match='it also has InceptionTiny/Logits: num_classes=None'):
+    conversion.read(tmp_path / 'b.ckpt', tiny.NAME)
+
+
+def test_as_many_classes_of_another_shape_are_no_fresh_head(net, tmp_path):
+  tensors = dict(net.variables_by_name)
+  logits = f'{tiny.SCOPE}/Logits/Logits/weights'
+  tensors[logits] = tf.ones((7, 5))
+  checkpoints.save(tmp_path / 'a.ckpt', tensors)
+  with pytest.raises(ValueError, match=r'has shape \[7, 5\] for .*Logits/weights, which has shape'):
+    nets_factory.create_model(tiny.NAME, weights=tmp_path / 'a.ckpt')
+
+
+def test_averages_must_be_there_or_not_be_alone(net, tmp_path):
+  name = 'InceptionTiny/Conv2d_1a_3x3/weights'
+  tensors = dict(net.variables_by_name)
+  checkpoints.save(tmp_path / 'plain.ckpt', tensors)
+  with pytest.raises(ValueError, match='plain.ckpt has no moving averages of the weights'):
+    conversion.read(tmp_path / 'plain.ckpt', tiny.NAME, use_ema=True)
+  tensors[name + checkpoints.EMA_SUFFIX] = tensors[name] + 1
+  checkpoints.save(tmp_path / 'both.ckpt', tensors)
+  for use_ema in (None, True, False):
+    weights = conversion.read(tmp_path / 'both.ckpt', tiny.NAME, use_ema=use_ema)
+    assert weights.averages is (use_ema is not False)
+    expected = tensors[name].numpy() + (use_ema is not False)
+    np.testing.assert_array_equal(weights.layers['Conv2d_1a_3x3'].weights, expected)
+
+
+def test_what_was_left_fresh_is_not_taken_for_trained(net, tmp_path, caplog):
+  model = nets_factory.create_model(tiny.NAME, 5, image_size=107)
+  fresh = [name for name in model.variables_by_name if 'AuxLogits' in name]
+  checkpoints.save(tmp_path / 'a.ckpt', model.variables_by_name, fresh=fresh)
+  assert checkpoints.read_fresh(tmp_path / 'a.ckpt') == set(fresh)
+  weights = conversion.read(tmp_path / 'a.ckpt', tiny.NAME)
+  assert not [path for path in weights.layers if 'AuxLogits' in path]
+  assert weights.left_out == dict.fromkeys(fresh, 'never trained: left fresh by a conversion')
+  restored = model.restore(str(tmp_path / 'a.ckpt'))
+  assert set(restored.restored) == set(model.variables_by_name)
+  assert not restored.unused
+  assert f'{min(fresh)} (and {len(fresh) - 1} more like it): random, never trained' in caplog.text
+  with tf.Graph().as_default(), v1.Session() as session:  # slim's code opens it still
+    variables = [v1.get_variable(n, v.shape) for n, v in model.variables_by_name.items()]
+    v1.train.Saver(variables).restore(session, str(tmp_path / 'a.ckpt'))
+
+
+def test_images_of_other_values_and_blue_first(net, tmp_path):
+  checkpoints.save(tmp_path / 'a.ckpt', net.variables_by_name)
+  pixels = np.random.default_rng(0).uniform(0, 255, (4, 3, 3, 3))
+  mean, std = np.array([120.0, 110.0, 100.0]), np.array([60.0, 55.0, 50.0])
+
+  def first(images, **kwargs):
+    layer = conversion.read(tmp_path / 'a.ckpt', tiny.NAME, **kwargs).layers['Conv2d_1a_3x3']
+    return np.einsum('nhwi,hwio->no', images, layer.weights) - layer.norm.mean
+
+  ours = pixels / 127.5 - 1
+  for kwargs, theirs in [
+    ({'mean': mean, 'std': std}, (pixels - mean) / std),
+    ({'mean': mean, 'std': std, 'bgr': True}, ((pixels - mean) / std)[..., ::-1]),
+    ({'mean': (0.0,), 'std': (255.0,)}, pixels / 255),
+    ({'bgr': True}, ours[..., ::-1]),
+  ]:
+    np.testing.assert_allclose(first(ours, **kwargs), first(theirs), rtol=1e-4, atol=1e-3)
+
+
+def test_what_frozen_graphs_may_declare(tmp_path):
+  path = tmp_path / 'net.pb'
+  for dtype, side, message in [
+    (1, 1 << 40, 'net.pb: Net/weights is to have 4,398,046,511,104 bytes, in a file of'),
+    (99, 2, 'net.pb: Net/weights has an unknown type'),
+    (0, 2, 'net.pb: Net/weights has an unknown type'),
+  ]:
+    graph = v1.GraphDef()
+    node = graph.node.add(op='Const', name='Net/weights')
+    tensor = node.attr['value'].tensor
+    tensor.dtype = dtype
+    tensor.tensor_shape.dim.add(size=side)
+    tensor.float_val.append(1.0)
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ValueError, match=message):
+      conversion.read(path, 'inception_v3')
+  graph = v1.GraphDef()
+  graph.node.add(op='Const', name='conv/conv2d_params')
+  path.write_bytes(graph.SerializeToString())
+  with pytest.raises(
+    ValueError, match='net.pb is the Inception graph of December 2015, which is no'
+  ):
+    conversion.read(path, 'inception_v3')
+
+
+@pytest.mark.parametrize('kind', ['tar.gz', 'zip'])
+def test_archives_are_not_unpacked_without_limit(kind, tmp_path):
+  path, size = tmp_path / f'a.{kind}', 100 << 20
+  if kind == 'zip':
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+      file.writestr('a.ckpt', bytes(size))
+  else:
+    with tarfile.open(path, 'w:gz') as file:
+      member = tarfile.TarInfo('a.ckpt')
+      member.size = size
+      file.addfile(member, io.BytesIO(bytes(size)))
+  with pytest.raises(
+    ValueError, match=rf'a.{kind}: a.ckpt is to have 104,857,600 bytes, in a file'
+  ):
+    conversion.read(path, 'inception_v3')

@@ -1,22 +1,26 @@
-"""timm's and torchvision's own models give our logits, on random weights and statistics.
+"""timm's, torchvision's and facenet-pytorch's own models give our logits, on random weights.
 
 CI has neither PyTorch nor these: there `test_convert_safetensors.py` tests names, shapes and the
-turning of kernels alone.
+turning of kernels alone. With a CUDA build of PyTorch, uninstall triton: imported after TensorFlow
+it ends the process (both bring LLVM).
 """
 
+import argparse
+import functools
 import pathlib
 
 import numpy as np
 import pytest
-from slim_inception.nets import nets_factory
+from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion
 from slim_inception.nets.convert.layers import EPSILON
 
 from tests import golden
-from tests.nets.test_convert_safetensors import DIGESTS, digest
+from tests.nets.test_convert_safetensors import DIGESTS, digest, small_state
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 TORCHVISION = pytest.importorskip('torchvision', reason='torchvision is not installed')
+load_file = pytest.importorskip('safetensors.torch', reason='it is not installed').load_file
 TIMM = pytest.importorskip('timm', reason='timm is not installed')
 
 SIDE = 107
@@ -55,12 +59,12 @@ def test_timm_both_ways(name, tmp_path):
   ours = nets_factory.create_model(name, weights=tmp_path / 'theirs.pth')
   assert golden.relative_error(ours(images)[0], expected) < 1e-4
 
-  ours.save(str(tmp_path / 'ours.ckpt'))
-  weights = conversion.without_auxiliary_head(conversion.read(tmp_path / 'ours.ckpt', name))
+  # As the command does: the auxiliary head, which timm's net does not have, is fresh.
+  fresh = [name for name in ours.variables_by_name if '/AuxLogits/' in name]
+  checkpoints.save(tmp_path / 'ours.ckpt', ours.variables_by_name, fresh=fresh)
+  weights = conversion.read(tmp_path / 'ours.ckpt', name)
   conversion.write_timm(str(tmp_path / 'back.safetensors'), weights)
   back = TIMM.create_model(name, num_classes=7)
-  from safetensors.torch import load_file
-
   back.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
   assert golden.relative_error(their_logits(back.eval(), images), expected) < 1e-4
 
@@ -94,7 +98,7 @@ def test_torchvision_with_auxiliary_head_and_imagenet_images(tmp_path):
   assert golden.relative_error(logits, their_logits(theirs, theirs_images)) < 1e-4
   assert golden.relative_error(end_points['AuxLogits'], aux) < 1e-4
   assert not filled.fresh
-  assert conversion.summarise(weights.ignored) == '96 x num_batches_tracked'
+  assert conversion.summarise(weights.left_out) == '96 x num_batches_tracked'
 
   # transform_input takes images of ImageNet's statistics to [-1, 1]: nothing to fold.
   theirs.transform_input = True
@@ -102,8 +106,6 @@ def test_torchvision_with_auxiliary_head_and_imagenet_images(tmp_path):
   assert golden.relative_error(plain(images)[0], their_logits(theirs, theirs_images)) < 1e-4
 
   conversion.write_timm(str(tmp_path / 'back.safetensors'), weights)
-  from safetensors.torch import load_file
-
   theirs.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
   theirs.transform_input = False
   assert golden.relative_error(their_logits(theirs, images), logits) < 1e-4
@@ -115,6 +117,31 @@ def features(model, images):
   their_logits(model, images)
   handle.remove()
   return found[0].numpy()
+
+
+def test_facenet_pytorch_both_ways(tmp_path):
+  facenet = pytest.importorskip('facenet_pytorch', reason='facenet-pytorch is not installed')
+  name = 'inception_resnet_v1'
+  make = functools.partial(facenet.InceptionResnetV1, pretrained=None, classify=True, num_classes=7)
+  theirs, embeddings = randomize(make()), []
+  with torch.no_grad():
+    theirs.last_bn.weight.copy_(torch.linspace(-1, 1, 512))
+  theirs.last_bn.register_forward_hook(lambda _, __, output: embeddings.append(output.numpy()))
+  torch.save(theirs.state_dict(), tmp_path / 'theirs.pt')
+  images = golden.images(2, 160, 160)
+  expected = their_logits(theirs, (127.5 * images / 128).astype(np.float32))
+
+  weights = conversion.read(tmp_path / 'theirs.pt', name, mean=(127.5,), std=(128.0,))
+  assert weights.arguments == {'bottleneck_layer_size': 512}
+  for num_classes, values in ((7, expected), (None, embeddings[0])):
+    ours = nets_factory.create_model(name, num_classes, image_size=160, **weights.arguments)
+    assert not conversion.fill(ours.variables_by_name, weights, ()).fresh
+    assert golden.relative_error(ours(images)[0], values) < 1e-4
+
+  assert conversion.write_timm(tmp_path / 'back.safetensors', weights) == []
+  back = make()
+  back.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
+  assert golden.relative_error(their_logits(back.eval(), images), expected) < 1e-4
 
 
 def test_their_names_shapes_and_epsilon():
@@ -139,6 +166,13 @@ def test_what_pytorch_files_may_hold(tmp_path):
   for path in (tmp_path / 'a.pt', tmp_path / 'b.pt'):
     assert conversion.read(path, 'inception_v3').num_classes == 3
 
+  prefixed = {f'module._orig_mod.{key}': value for key, value in state.items()}
+  torch.save({'state_dict': prefixed, 'args': argparse.Namespace(lr=0.1)}, tmp_path / 'c.pt')
+  torch.save({'model_state_dict': state, 'epoch': 3}, tmp_path / 'd.pt')
+  torch.save({'state_dict': {f'model.{k}': v for k, v in state.items()}}, tmp_path / 'e.ckpt')
+  for path in ('c.pt', 'd.pt', 'e.ckpt'):
+    assert conversion.read(tmp_path / path, 'inception_v3').num_classes == 3
+
   ran = tmp_path / 'ran'
 
   class Evil:
@@ -146,7 +180,7 @@ def test_what_pytorch_files_may_hold(tmp_path):
       return pathlib.Path.touch, (ran,)
 
   torch.save({'state_dict': state, 'note': Evil()}, tmp_path / 'evil.pt')
-  with pytest.raises(ValueError, match='evil.pt holds Python objects besides tensors'):
+  with pytest.raises(ValueError, match=r'evil.pt holds Python objects besides tensors \(.+\), and'):
     conversion.read(tmp_path / 'evil.pt', 'inception_v3')
   assert not ran.exists()
   torch.save([1, 2], tmp_path / 'list.pt')
@@ -155,3 +189,66 @@ def test_what_pytorch_files_may_hold(tmp_path):
   (tmp_path / 'cut.pt').write_bytes((tmp_path / 'b.pt').read_bytes()[:100_000])
   with pytest.raises(ValueError, match=r'cut.pt (is damaged|holds)'):
     conversion.read(tmp_path / 'cut.pt', 'inception_v3')
+
+
+@pytest.fixture
+def small():
+  """State dicts of small arrays: of the weights, and of their averages."""
+  weights = {name: torch.from_numpy(array) for name, array in small_state('inception_v4').items()}
+  return weights, {name: value + 1 for name, value in weights.items()}
+
+
+def test_averages_of_training_scripts(small, tmp_path):
+  weights, averages = small
+  wrapped = {f'module.{name}': value for name, value in averages.items()}
+  contents = {
+    'timm.pth.tar': {'state_dict': weights, 'state_dict_ema': averages, 'epoch': 3},
+    'torchvision.pth': {'model': weights, 'model_ema': wrapped | {'n_averaged': torch.tensor(5)}},
+    'alone.pth': {'state_dict_ema': averages},
+    'plain.pth': {'state_dict': weights},
+  }
+  expected = {True: 2.0, False: 1.0}
+  for name, content in contents.items():
+    torch.save(content, tmp_path / name)
+    for use_ema in (None, True, False):
+      read = functools.partial(conversion.read, tmp_path / name, 'inception_v4', use_ema=use_ema)
+      if (name, use_ema) in (('alone.pth', False), ('plain.pth', True)):
+        with pytest.raises(
+          ValueError, match=rf'{name} has (the|no) moving averages of the weights'
+        ):
+          read()
+        continue
+      result = read()
+      assert result.averages is (name != 'plain.pth' and use_ema is not False)
+      assert (result.layers['Conv2d_1a_3x3'].weights == expected[result.averages]).all()
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda x: x.to_sparse(), 'is a tensor of sparse_coo, float32; those of plain real numbers'),
+    (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), 'is a tensor of .*qint8'),
+    (lambda x: x.to(torch.complex64), 'is a tensor of strided, complex64'),
+  ],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_tensors_that_are_no_plain_numbers_are_named(change, message, small, tmp_path):
+  weights, _ = small
+  name = 'features.0.conv.weight'
+  torch.save({**weights, name: change(weights[name])}, tmp_path / 'a.pth')
+  with pytest.raises(ValueError, match=f'a.pth: {name} {message}'):
+    conversion.read(tmp_path / 'a.pth', 'inception_v4')
+  torch.save({**weights, name: weights[name].to(torch.float8_e4m3fn)}, tmp_path / 'a.pth')
+  layers = conversion.read(tmp_path / 'a.pth', 'inception_v4').layers
+  assert layers['Conv2d_1a_3x3'].weights.dtype == np.float32
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_programs_are_named_as_such(tmp_path):
+  torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / 'script.pt')
+  torch.export.save(
+    torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),)), tmp_path / 'export.pt2'
+  )
+  for name in ('script.pt', 'export.pt2'):
+    with pytest.raises(ValueError, match=rf'{name} is a program of PyTorch .* state_dict\(\)'):
+      conversion.read(tmp_path / name, 'inception_v4')

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.datasets import dataset_factory
 from slim_inception.nets import checkpoints, inception, nets_factory, slim
+from slim_inception.nets.convert import conversion, torch_family
 
 from slim_inception.cluster import Cluster
 from slim_inception.evaluate.config import resolve as resolve_eval
@@ -170,6 +171,46 @@ def test_fine_tuning_leaves_the_head_fresh_and_says_so(run, tmp_path, caplog):
   (entry,) = processes.metrics(tmp_path / 'tuned')
   assert np.isfinite(entry['loss'])
   assert 'images_per_second' not in entry  # one step, which was spent on tracing
+
+
+@pytest.mark.parametrize(
+  'name', ['model.safetensors', pytest.param('wrapped.ckpt', marks=pytest.mark.slow)]
+)
+def test_a_run_starts_from_other_libraries_files(name, run, data, tmp_path, caplog, monkeypatch):
+  pytest.importorskip('safetensors', reason='safetensors is not installed')
+  scopes = nets_factory.get_net(tiny.NAME).weighted
+  rows = {row: tuple(path.replace('/', '_') for path in paths) for row, paths in scopes.items()}
+  monkeypatch.setitem(torch_family.NAMES, tiny.NAME, rows)
+  monkeypatch.setitem(torch_family.LIBRARIES, tiny.NAME, 'a library')
+  stored = checkpoints.read(run, list(checkpoints.shapes(run)))
+  if name == 'wrapped.ckpt':
+    checkpoints.save(tmp_path / name, {f'model/{n}': value for n, value in stored.items()})
+  else:
+    conversion.write_timm(tmp_path / name, conversion.read(run, tiny.NAME))
+  flags = {'checkpoint_path': str(tmp_path / name), 'max_number_of_steps': 1}
+  flags |= {'learning_rate': 0.0, 'weight_decay': 0.0, 'batch_norm_decay': 1.0}
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, tmp_path / 'from', **flags))
+  assert f'Starting from {tmp_path / name}' in caplog.text
+  assert 'variables filled, left fresh: none' in caplog.text
+  averages = {n: v for n, v in stored.items() if n.endswith(checkpoints.EMA_SUFFIX)}
+  now = checkpoints.read(
+    tmp_path / 'from', [n.removesuffix(checkpoints.EMA_SUFFIX) for n in averages]
+  )
+  for value, average in zip(now.values(), averages.values(), strict=True):
+    np.testing.assert_allclose(value, average, rtol=1e-5, atol=1e-6)
+
+
+def test_a_head_that_was_never_trained_starts_fresh(run, data, tmp_path, caplog):
+  values = checkpoints.read(run, list(checkpoints.shapes(run)))
+  fresh = [name for name in values if name.startswith('InceptionTiny/AuxLogits/')]
+  checkpoints.save(tmp_path / 'marked.ckpt', values, fresh=fresh)
+  flags = {'checkpoint_path': str(tmp_path / 'marked.ckpt'), 'max_number_of_steps': 1}
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, tmp_path / 'run', **flags))
+  said = 'fresh: InceptionTiny/AuxLogits/Logits/weights [768, 3] (checkpoint: not trained)'
+  assert said in caplog.text
+  assert 'ignored: 0 that the net does not have' in caplog.text
 
 
 def test_start_refuses_what_does_not_fit(run, data, tmp_path):
