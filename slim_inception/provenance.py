@@ -152,7 +152,7 @@ def differences(before: Mapping[int, str], now: Mapping[int, str]) -> str:
   """How the names {label: name} of labels that both have differ; '' where they do not."""
   return files.some(
     (
-      f'{label} was {name!r} and is {now[label]!r}'
+      f'label {label} was {name!r} and is {now[label]!r}'
       for label, name in before.items()
       if now.get(label, name) != name
     ),

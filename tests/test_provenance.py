@@ -92,9 +92,10 @@ def test_names_are_those_of_the_run(folder, caplog):
   convert(folder, SWAPPED)
   assert names_in_classification(folder / 'run') == NAMES
   assert names_in_export(folder) == NAMES
-  message = "its records have others now: 0 was 'cat' and is 'ant', 1 was 'dog' and is 'cat' and 1"
+  changes = "label 0 was 'cat' and is 'ant', label 1 was 'dog' and is 'cat' and 1 more"
+  message = f'its records have others now: {changes}'
   assert caplog.text.count(message) == 2
-  message = "was trained on other classes than .*: 0 was 'cat' and is 'ant', 1 was 'dog' and is"
+  message = f'was trained on other classes than .*: {changes}'
   with pytest.raises(ValueError, match=message):
     train(folder)
   with pytest.raises(ValueError, match=message):
@@ -109,7 +110,10 @@ def test_names_are_those_of_the_run(folder, caplog):
   [
     (NAMES[:2], 'num_classes 3, not 2'),
     ((*NAMES, 'zebra'), 'num_classes 3, not 4'),
-    (RENAMED, "2 was 'rabbit' and is 'zebra'. Give the records .* new names into run.labels of"),
+    (
+      RENAMED,
+      "label 2 was 'rabbit' and is 'zebra'. Give the records .* new names into run.labels of",
+    ),
   ],
 )
 def test_a_run_does_not_go_on_with_other_classes(folder, names, message):
@@ -198,8 +202,9 @@ def test_heads_of_other_classes_are_not_taken_silently(folder, tmp_path, caplog,
   flags = {'max_number_of_steps': 1, 'checkpoint_path': str(folder / 'run')}
   trainer.train(processes.config(tmp_path / 'run', data, **flags))
   message = (
-    "run/model.ckpt-2 is of as many other classes: 0 was 'cat' and is 'ant', 1 was 'dog' and is "
-    "'bee' and 1 more; --checkpoint_exclude_scopes=InceptionTiny/Logits,InceptionTiny/AuxLogits"
+    "run/model.ckpt-2 is of as many other classes: label 0 was 'cat' and is 'ant', label 1 was "
+    "'dog' and is 'bee' and 1 more; --checkpoint_exclude_scopes="
+    'InceptionTiny/Logits,InceptionTiny/AuxLogits'
   )
   assert (message in caplog.text) == other
   assert ('other classes' in caplog.text) == other
