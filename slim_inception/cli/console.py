@@ -3,6 +3,7 @@
 0 done, 1 an error that the user can mend, 2 a flag that is wrong, 130 interrupted.
 """
 
+import atexit
 import contextlib
 import io
 import logging as py_logging
@@ -128,7 +129,12 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     with _naming_stream():
       sys.stdout.flush()
   except KeyboardInterrupt as error:
-    fail(argv[0], str(error) or 'interrupted', 130)
+    with contextlib.suppress(SystemExit):
+      fail(argv[0], str(error) or 'interrupted', 130)
+    # An interpreter whose import of TensorFlow was broken off ended itself by SIGINT at last, after
+    # sys.exit(130): it is not asked.
+    atexit._run_exitfuncs()
+    os._exit(130)
   except BrokenPipeError:  # `| head` has seen enough
     _close_stdout()
     sys.exit(128 + signal.SIGPIPE)
