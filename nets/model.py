@@ -15,6 +15,7 @@ import tensorflow as tf
 from . import checkpoints, folding, layers, model_inputs, slim
 from .config import ModelConfig
 from .geometry import spatial_size
+from .heads import AUX_LOGITS
 from .net import NetworkFn
 
 _Self = TypeVar('_Self', bound='NetModule')
@@ -210,8 +211,17 @@ class NetModule(tf.Module, abc.ABC):
     return tf.add_n(losses) if losses else tf.constant(0.0)
 
   def restore(self, path: str | os.PathLike, **kwargs: Any) -> checkpoints.Restored:
-    """Loads a checkpoint by slim's names; see `checkpoints.restore` for the arguments."""
-    return checkpoints.restore(self.variables_by_name, path, **kwargs)
+    """Loads a checkpoint by slim's names; see `checkpoints.restore` for arguments and errors."""
+    try:
+      return checkpoints.restore(self.variables_by_name, path, **kwargs)
+    except ValueError as error:
+      if f'/{AUX_LOGITS}/' not in str(error):
+        raise
+      raise ValueError(
+        f'{error}: the auxiliary head depends on the size of the images; create the net with the '
+        f'image_size that the checkpoint was trained at (not {self.image_size}), or with '
+        'create_aux_logits=False, as it is for training alone'
+      ) from error
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the variables as a checkpoint that slim's code opens."""

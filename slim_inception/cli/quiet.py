@@ -24,7 +24,7 @@ def import_tensorflow() -> None:
     tensorflow = importlib.import_module('tensorflow')
     tensorflow.config.list_physical_devices('GPU')  # says on a machine without that it has none
   tensorflow.get_logger().setLevel('ERROR')  # e.g. a line for every reduction over replicas
-  folder = os.path.join(os.path.dirname(tensorflow.__file__), '')
+  folder = os.path.join(os.path.dirname(tensorflow.__file__ or ''), '')
   absl_logging.get_absl_handler().addFilter(  # e.g. a line for every name in a SavedModel
     lambda record: record.levelno >= logging.ERROR or not record.pathname.startswith(folder)
   )

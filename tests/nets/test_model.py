@@ -292,3 +292,15 @@ def test_recomputed_gradients_of_replicas(mirrored, synchronized):
       np.testing.assert_allclose(of_replica, expected, rtol=1e-4, atol=1e-4)
   for variable, expected in zip(recomputed.variables, plain.variables, strict=True):
     np.testing.assert_allclose(variable.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('side', [16, 48])  # no auxiliary head, and one of another size
+def test_a_checkpoint_of_another_image_size_says_so(tmp_path, side):
+  tiny_net = nets_factory.create_model(tiny.NAME, 3, image_size=side)
+  tiny_net.save(tmp_path / 'model.ckpt')
+  model = nets_factory.create_model(tiny.NAME, 3)
+  message = r'AuxLogits.*image_size that .* trained at \(not 32\), or with create_aux_logits=False'
+  with pytest.raises(ValueError, match=message):
+    model.restore(tmp_path / 'model.ckpt')
+  without = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
+  assert not without.restore(tmp_path / 'model.ckpt').missing
