@@ -340,7 +340,8 @@ def test_help_texts_are_sentences_that_stand_alone(monkeypatch):
   for command in cli.COMMANDS.values():
     importlib.import_module(f'slim_inception.cli.{command.module}').define_flags()
   assert len(configs) == len(cli.COMMANDS)
-  known = {name for config_class in configs for name in flags.fields(config_class)}
+  all_flags = {n: f for config_class in configs for n, f in flags.fields(config_class).items()}
+  known = {*all_flags, *(f'no{name}' for name, flag in all_flags.items() if flag.kind is bool)}
   for name, flag in (pair for each in configs for pair in flags.fields(each).items()):
     text = flag.help
     assert text[0].isupper() and text.endswith('.') and '  ' not in text, name
