@@ -69,8 +69,7 @@ class Plan:
     label_offset: 1 where label 0 is a background that no image has.
     synsets: WordNet id of every label, '' for the background; () where there are none.
     boxes: file name without extension -> boxes, packed by `imagenet_boxes`.
-    upright: turn images as their EXIF orientation says.
-    keep_png: False makes JPEGs of PNGs.
+    as_slim: images are stored as slim stored ImageNet's, see `images.read_image`.
     folders: whatever appears in them is taken as source, so no records may be written there.
     notes: what the user should know about the source.
   """
@@ -82,8 +81,7 @@ class Plan:
   label_offset: int = 0
   synsets: tuple[str, ...] = ()
   boxes: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-  upright: bool = False
-  keep_png: bool = True
+  as_slim: bool = False
   folders: tuple[Path, ...] = ()
   notes: tuple[str, ...] = ()
 
@@ -248,7 +246,7 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
 def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:
   """A hash of all that the shards depend on."""
   digest = hashlib.blake2b(digest_size=16)
-  facts = plan.name, plan.labels, plan.synsets, plan.upright, plan.keep_png
+  facts = plan.name, plan.labels, plan.synsets, plan.as_slim
   digest.update(repr(facts).encode())
   for job in jobs:
     digest.update(job.name.encode())
@@ -279,8 +277,7 @@ def _jobs(plan: Plan, split: str, dataset_dir: Path, options: Options) -> Iterat
       items=of_shard,
       classes={i.label: (plan.labels[i.label], synsets[i.label]) for i in of_shard},
       boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
-      upright=plan.upright,
-      keep_png=plan.keep_png,
+      as_slim=plan.as_slim,
       skip_bad=options.skip_bad,
     )
 

@@ -49,6 +49,7 @@ def make_plan(
     splits={'train': ordered[count:], 'validation': ordered[:count]},
     labels=CLASSES,
     num_shards=_SHARDS,
+    as_slim=True,
     folders=(path,) if path.is_dir() else (),
     notes=() if len(items) == total else (note,),
   )

@@ -73,7 +73,6 @@ def make_plan(
       split: conversion.num_shards(of_split, _IMAGES_PER_SHARD, 4 if split == 'train' else 1)
       for split, of_split in splits.items()
     },
-    upright=True,
     # Beside splits records may lie; beside a folder that is the only one they would be another.
     folders=tuple(layout.splits.values()) if are_splits_here else (root,),
     notes=tuple(notes),

@@ -160,7 +160,7 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
     label_offset=1,
     synsets=('', *synsets()),
     boxes=contents.boxes,
-    keep_png=False,
+    as_slim=True,
     notes=tuple(_notes(contents)),
   )
 

@@ -1,23 +1,53 @@
-"""Images: what a file is by its content, and what of it goes into a record.
+"""Images: the one reader of image files, and what of a file goes into a record.
 
-A JPEG is read up to its scan: size and colours stand in the header, and whether it ends is seen at
-its end. Nothing is decoded that need not be: that is 4 us an image of 110 kB where Pillow's lazy
-`open` takes 34, a tenth of a whole conversion, and decoding 5 ms.
+Conversion, `--verify`, classification and the report read with what is here, and an exported model
+does the same in its graph (`slim_inception/export/image_files.py`). The rule:
+
+- What a file is follows from its content; `FORMATS` are read, and no other: EPS would start another
+  program.
+- The first frame of an animation, the first image of several.
+- Turned upright as EXIF says. (XMP does not turn an image, and Pillow turns TIFFs by itself.)
+- What is transparent lies over white.
+- Of 16 bits a channel the upper eight; grey of 32 bits is refused, for nothing says what is white.
+- CMYK becomes RGB. In JPEGs it is inverted, as Adobe writes it, with Adobe's marker or without.
+- Of an image of more than `LARGE` pixels the sides are halved until it has no more; one of more
+  than `MAX_PIXELS` is refused.
+- Colour profiles are not applied.
+
+A JPEG is read up to its scan: size, colours and EXIF stand in its header, and whether it ends is
+seen at its end. Nothing is decoded that need not be: that is 4 us an image of 110 kB where Pillow's
+lazy `open` takes 34, a tenth of a whole conversion, and decoding 5 ms.
 """
 
+import contextlib
+import functools
 import io
+import struct
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
 
+LARGE = 1 << 24  # pixels: 4096 x 4096; a net looks at a tenth of a million
+MAX_PIXELS = 1 << 29  # 23,170 x 23,170
+MAX_JPEG_SIDE = 65_500  # pixels, libjpeg's
+
+# Pillow's others are rare, and EPS would start another program.
+FORMATS = {'AVIF', 'BMP', 'DIB', 'GIF', 'HEIF', 'ICO', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM'}
+FORMATS |= {'TGA', 'TIFF', 'WEBP'}
+# Of photos: a JPEG of these has a fraction of the bytes of a PNG, and training decodes of it no
+# more than it needs. Measured: docs/data.md, "Images".
+_LOSSY_FORMATS = frozenset(['AVIF', 'HEIF', 'JPEG', 'MPO'])
+JPEG_QUALITY = 98
+_SLIM_QUALITY = 100
+
 JPEG_MAGIC, PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
-_COLORSPACES = {  # Pillow's mode -> colour space and channels, RGB where not listed
-  '1': ('Grayscale', 1),
-  'L': ('Grayscale', 1),
-  'I;16': ('Grayscale', 1),
-  'LA': ('GrayscaleAlpha', 2),
-  'RGBA': ('RGBA', 4),
-}
+_TIFF_MAGICS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_HEIF_BRANDS = frozenset(b'heic heix heim heis hevc hevx hevm hevs mif1 msf1'.split())
+
+_GREY_MODES = ('1', 'L')
+_ALPHA, _WHITE = 'RGBA', (255, 255, 255, 255)
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, others than these mean nothing
 _TURNS = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,14 +60,26 @@ _TURNS = {
 }
 
 # JPEG markers (ITU-T T.81, table B.1).
-_FRAMES = frozenset([0xC0, 0xC1, 0xC2])  # baseline, extended, progressive: TensorFlow's
-_OTHER_FRAMES = frozenset([*range(0xC3, 0xD0)]) - _FRAMES - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
-_END_OF_IMAGE, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+FRAMES = frozenset([0xC0, 0xC1, 0xC2])  # baseline, extended, progressive: TensorFlow's
+OTHER_FRAMES = frozenset([*range(0xC3, 0xD0)]) - FRAMES - {0xC4, 0xC8, 0xCC}
+WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
+END_OF_IMAGE, SCAN, APP1 = 0xD9, 0xDA, 0xE1
+EXIF = b'Exif\0\0'
+
+# Reasons to refuse an image; exported models have the same words.
+EMPTY = 'empty file'
+UNKNOWN = 'not an image in any known format'
+JPEG_WITHOUT_SCAN = 'JPEG is truncated: it ends before its scan'
+JPEG_WITHOUT_IMAGE = 'JPEG without an image in it'
+JPEG_WITHOUT_END = 'JPEG is truncated: it has no end of image'
+UNUSUAL_JPEG = 'JPEG of an unusual kind'
+TOO_MANY_PIXELS = f'pixels are more than the {MAX_PIXELS:,} that are decoded'
+
+_large_one = threading.Lock()  # large images are decoded one at a time, for the memory
 
 
 class BadImageError(ValueError):
-  """The file is no image that can be trained on; the message says why."""
+  """The file is no image that can be read; the message says why."""
 
 
 class CheckedImage(NamedTuple):
@@ -58,43 +100,98 @@ class JpegHeader(NamedTuple):
   height: int
   width: int
   channels: int  # 1 for grey, 3 for colour, 4 for CMYK or YCCK
-  has_exif: bool  # whether there is an EXIF segment
+  exif: bytes  # the EXIF segment, b'' where there is none
 
 
-def read_image(content: bytes, *, upright: bool = False, keep_png: bool = True) -> CheckedImage:
-  """Checks an image; good JPEGs keep their bytes and are not decoded.
+class _Decoded(NamedTuple):
+  """An image, RGB or L, and what was done to it."""
 
-  CMYK JPEGs and every format that Pillow reads besides JPEG and PNG become RGB JPEGs of quality
-  100. PNGs, which are decoded to see that they are whole, keep their bytes if `keep_png`.
+  image: Image.Image
+  format: str  # Pillow's name
+  changes: tuple[str, ...]
+
+
+def read_image(content: bytes, *, as_slim: bool = False, lossless: str = 'PNG') -> CheckedImage:
+  """Reads an image by the rule above, and encodes it where that changes what TensorFlow decodes.
+
+  Plain JPEGs keep their bytes and are not decoded. PNGs are decoded, to see that they are whole,
+  and keep their bytes unless something is transparent, turned or large. Photos of other kinds
+  (turned JPEGs, CMYK, HEIC, AVIF) become JPEGs of quality 98 without subsampling of colours, all
+  else PNGs, which lose nothing.
 
   Args:
     content: of the file, whatever its name says.
-    upright: turn an image that is to be shown turned (EXIF orientation), which re-encodes it.
-      Decoders in TensorFlow ignore the tag, and ImageNet's published numbers ignore it too; photos
-      from phones are often stored lying down.
-    keep_png: False re-encodes PNGs too, as slim does in ImageNet.
+    as_slim: as in slim's records of ImageNet: EXIF and size do not matter, and all that is no plain
+      JPEG becomes an RGB JPEG of quality 100.
+    lossless: the format that takes the place of PNG where nothing is stored: 'BMP' is faster.
 
   Raises:
-    BadImageError: empty, truncated, or no image.
+    BadImageError: it is no image, or none that can be read.
   """
-  if not content:
-    raise BadImageError('empty file')
-  if not content.startswith(JPEG_MAGIC):
-    return _decoded(content, upright, keep_png)
-  header = read_jpeg_header(content)
-  if header.channels == 4 or (upright and header.has_exif and turn_of_file(content) is not None):
-    return _decoded(content, upright, keep_png)
-  colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
-  return CheckedImage(content, 'JPEG', header.height, header.width, colorspace, header.channels)
+  if content.startswith(JPEG_MAGIC):
+    header = read_jpeg_header(content)
+    if header.channels != 4 and (as_slim or _is_plain(header)):
+      colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
+      return CheckedImage(content, 'JPEG', header.height, header.width, colorspace, header.channels)
+  image, name, changes = _decode(content, MAX_PIXELS if as_slim else LARGE, upright=not as_slim)
+  if as_slim:
+    target, image = 'JPEG', image.convert('RGB')
+  else:
+    target = 'JPEG' if name in _LOSSY_FORMATS else 'PNG'
+  if name != target:
+    changes = (f'{name} to {target}', *changes)
+  if changes:
+    quality = _SLIM_QUALITY if as_slim else JPEG_QUALITY
+    content = _encode(image, target if target == 'JPEG' else lossless, quality)
+  colorspace, channels = ('Grayscale', 1) if image.mode == 'L' else ('RGB', 3)
+  size = image.height, image.width
+  return CheckedImage(content, target, *size, colorspace, channels, ', '.join(changes))
+
+
+def _is_plain(header: JpegHeader) -> bool:
+  is_large = header.width * header.height > LARGE
+  return not is_large and (not header.exif or _turn(header.exif) is None)
+
+
+def _encode(image: Image.Image, image_format: str, quality: int) -> bytes:
+  file = io.BytesIO()
+  try:
+    if image_format == 'JPEG':
+      image.save(file, image_format, quality=quality, subsampling=0)
+    else:
+      image.save(file, image_format)
+  except Exception as error:  # e.g. wider than 65,535 pixels
+    raise BadImageError(f'cannot be made a {image_format}: {error}') from error
+  return file.getvalue()
+
+
+def size_of_record(content: bytes) -> tuple[int, int]:
+  """Height and width in pixels of an image of a record: a JPEG, which is not decoded, or a PNG.
+
+  Raises:
+    BadImageError: training cannot read it, or would see other colours.
+  """
+  form = 'the image is not of the form that training reads: %s, expected JPEG (grey, RGB) or PNG'
+  if content.startswith(JPEG_MAGIC):
+    header = read_jpeg_header(content)
+    if header.channels == 4:
+      raise BadImageError(form % 'CMYK')
+    return header.height, header.width
+  with _opened(content) as image:
+    if image.format != 'PNG':
+      raise BadImageError(form % image.format)
+    image.load()
+    return image.height, image.width
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader:
   """Reads the segments before the scan, and looks whether the image ends.
 
   Raises:
-    BadImageError: no scan, no end of image, or a kind of JPEG that TensorFlow does not decode.
+    BadImageError: no scan, no end of image, too large, or a kind of JPEG that TensorFlow does not
+      decode.
   """
-  frame, has_exif, position = None, False, 2
+  frame, exif, position = None, b'', 2
   try:
     while True:
       if content[position] != 0xFF:  # decoders pass over bytes between segments
@@ -102,86 +199,212 @@ def read_jpeg_header(content: bytes) -> JpegHeader:
       while (marker := content[position]) == 0xFF:
         position += 1
       start = position + 1
-      if marker in _WITHOUT_LENGTH:
+      if marker in WITHOUT_LENGTH:
         position = start
         continue
-      if marker in (_SCAN, _END_OF_IMAGE):
+      if marker in (SCAN, END_OF_IMAGE):
         break
       position = start + (content[start] << 8) + content[start + 1]
-      if marker in _FRAMES:
+      if marker in FRAMES:
         frame = content[start + 2 : start + 8]
-      elif marker in _OTHER_FRAMES:
-        raise BadImageError(f'JPEG of an unusual kind (frame marker {marker:02X})')
-      elif marker == _APP1:
-        has_exif |= content[start + 2 : start + 6] == b'Exif'
+      elif marker in OTHER_FRAMES:
+        raise BadImageError(f'{UNUSUAL_JPEG} (frame marker {marker:02X})')
+      elif marker == APP1 and not exif and content[start + 2 : start + 8] == EXIF:
+        exif = content[start + 2 : position]
   except (ValueError, IndexError) as error:
     if isinstance(error, BadImageError):
       raise
-    raise BadImageError('JPEG is truncated: it ends before its scan') from error
-  if marker != _SCAN or frame is None or len(frame) < 6:
-    raise BadImageError('JPEG without an image in it')
+    raise BadImageError(JPEG_WITHOUT_SCAN) from error
+  if marker != SCAN or frame is None or len(frame) < 6:
+    raise BadImageError(JPEG_WITHOUT_IMAGE)
   if not content.endswith(b'\xff\xd9') and content.rfind(b'\xff\xd9', position) < 0:
-    raise BadImageError('JPEG is truncated: it has no end of image')
+    raise BadImageError(JPEG_WITHOUT_END)
   bits, channels = frame[0], frame[5]
   height, width = int.from_bytes(frame[1:3], 'big'), int.from_bytes(frame[3:5], 'big')
   if bits != 8 or channels not in (1, 3, 4) or not height or not width:
+    raise BadImageError(f'{UNUSUAL_JPEG} ({width} x {height}, {channels} channels of {bits} bits)')
+  _check_size(width, height, MAX_JPEG_SIDE)
+  return JpegHeader(height, width, channels, exif)
+
+
+def decode(content: bytes, most_pixels: int = LARGE, *, upright: bool = True) -> Image.Image:
+  """Decodes an image by the rule above, RGB or L.
+
+  Args:
+    content: of a file.
+    most_pixels: the sides of a larger image are halved until it has no more.
+    upright: turn it as EXIF says.
+
+  Raises:
+    BadImageError: it is no image, or none that can be read.
+  """
+  if content.startswith(JPEG_MAGIC):
+    read_jpeg_header(content)
+  return _decode(content, most_pixels, upright).image
+
+
+def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
+  with _opened(content) as image:
+    name = 'JPEG' if image.format == 'MPO' else image.format or ''
+    changes = ['CMYK to RGB'] if image.mode == 'CMYK' and name == 'JPEG' else []
+    divisor = _divisor(image, most_pixels)
+    if divisor > 1:  # of JPEGs a half, quarter or eighth is decoded, no more
+      image.draft(image.mode, tuple(max(1, side // divisor) for side in image.size))
+    image.load()
+    turn = turn_of(image) if upright else None
+    _scale_transparent_color(image, content)
+    is_large = divisor > 1
+    if image.mode.startswith(('I', 'F')):
+      image = _upper_bits(image)
+    opaque = 'L' if image.mode in _GREY_MODES else 'RGB'
+    mode = _ALPHA if image.has_transparency_data else opaque
+    if image.mode != mode:  # a copy of 400 million pixels takes 1.6 GB
+      image = image.convert(mode)
+    image = _reduce(image, most_pixels)
+    if image.mode == _ALPHA:
+      if image.getextrema()[3][0] < 255:
+        changes.append('laid on white')
+        image = Image.alpha_composite(Image.new(_ALPHA, image.size, _WHITE), image)
+      image = image.convert('RGB')
+    if turn is not None:
+      changes.append('turned upright')
+      image = image.transpose(turn)
+    if is_large:
+      changes.append(f'reduced to {image.width} x {image.height}')
+  return _Decoded(image, name, tuple(changes))
+
+
+def _divisor(image: Image.Image, most_pixels: int) -> int:
+  """The least power of two that leaves at most `most_pixels`, with sides rounded up."""
+  divisor = 1
+  while -(-image.width // divisor) * -(-image.height // divisor) > most_pixels:
+    divisor *= 2
+  return divisor
+
+
+def _reduce(image: Image.Image, most_pixels: int) -> Image.Image:
+  """The means of squares; what is left of a side at its end is cut off."""
+  divisor = _divisor(image, most_pixels)
+  if divisor == 1:
+    return image
+  factors = min(divisor, image.width), min(divisor, image.height)
+  width, height = (
+    side // factor * factor for side, factor in zip(image.size, factors, strict=True)
+  )
+  return image.reduce(factors, (0, 0, width, height))
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+  """Grey of 16 bits as eight, L or LA; Pillow's own conversion would clip."""
+  import numpy as np  # no conversion of JPEGs needs it
+
+  values = np.asarray(image)
+  is_deep = values.dtype.itemsize == 2 or image.format in ('PPM', 'PNG')  # in 32 bits, up to 65,535
+  if not is_deep:
     raise BadImageError(
-      f'JPEG of an unusual kind ({width} x {height}, {channels} channels of {bits} bits)'
+      f'{image.format} of 32 bits a channel, and nothing says which value is white: make it 8 or 16'
     )
-  return JpegHeader(height, width, channels, has_exif)
+  upper = Image.fromarray((values >> 8).astype(np.uint8))
+  if (transparent := image.info.get('transparency')) is None:
+    return upper
+  alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+  return Image.merge('LA', (upper, alpha))
 
 
-def turn_of_file(content: bytes) -> Image.Transpose | None:
-  """How EXIF wants an image turned; None for upright ones and for broken EXIF."""
-  try:
-    with Image.open(io.BytesIO(content)) as image:
-      return turn_of(image)
-  except Exception:  # Pillow raises nearly anything
-    return None
+def _scale_transparent_color(image: Image.Image, content: bytes) -> None:
+  """Pillow compares what a PNG of other depths than 8 says is transparent with values of 8 bits."""
+  color = image.info.get('transparency')
+  if image.format != 'PNG' or color is None:
+    return
+  bits = content[24]
+  if image.mode == 'L' and bits < 8:
+    image.info['transparency'] = color * 255 // (2**bits - 1)
+  elif image.mode == 'RGB' and bits == 16:
+    image.info['transparency'] = tuple(value >> 8 for value in color)
+
+
+# Orientation
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-  """`turn_of_file` of an open image."""
+  """How EXIF wants a loaded image turned; None for upright ones and for broken EXIF."""
+  if image.format == 'TIFF':  # turned by Pillow when it was loaded
+    return None
+  for key in ('xmp', 'XML:com.adobe.xmp'):  # where Pillow looks if EXIF does not say
+    image.info.pop(key, None)
   try:
     return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
   except Exception:  # Pillow raises nearly anything
     return None
 
 
-def _decoded(content: bytes, upright: bool, keep_png: bool) -> CheckedImage:
-  turn = turn_of_file(content) if upright else None
+def _turn(segment: bytes) -> Image.Transpose | None:
+  """`turn_of` an EXIF segment."""
+  exif = Image.Exif()
   try:
-    image: Image.Image = Image.open(io.BytesIO(content))
-    image.load()
+    exif.load(segment)
+    return _TURNS.get(exif.get(_ORIENTATION, 1))
+  except Exception:  # Pillow raises nearly anything
+    return None
+
+
+# Opening
+
+
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+  """An image that Pillow has opened; what goes wrong with it is a BadImageError."""
+  if not content:
+    raise BadImageError(EMPTY)
+  if content[4:8] == b'ftyp' and content[8:12] in _HEIF_BRANDS and b'avif' not in content[12:64]:
+    _learn_heif()
+  try:
+    with _open(content) as image:
+      _check_size(*image.size)
+      is_large = image.width * image.height > LARGE
+      with _large_one if is_large else contextlib.nullcontext():
+        yield image
+  except BadImageError:
+    raise
   except Image.UnidentifiedImageError:
-    raise BadImageError('not an image in any known format') from None
+    if content.startswith(_TIFF_MAGICS):
+      raise BadImageError('a TIFF of a kind that Pillow does not read') from None
+    raise BadImageError(UNKNOWN) from None
+  except MemoryError:
+    raise BadImageError('does not decode: there is not enough memory') from None
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
-    raise BadImageError(f'does not decode: {error}') from error
-
-  is_jpeg, is_png = content.startswith(JPEG_MAGIC), content.startswith(PNG_MAGIC)
-  change = (
-    (image.mode == 'CMYK' and 'CMYK to RGB')
-    or (not is_jpeg and not (is_png and keep_png) and f'{image.format} to JPEG')
-    or (turn is not None and 'turned upright')
-    or ''
-  )
-  image_format = 'JPEG' if is_jpeg or change else 'PNG'
-  if change:
-    if image.mode.startswith(('I', 'F')):
-      raise BadImageError(f'{image.format} of more than 8 bits a channel: convert it first')
-    try:
-      image, content = as_jpeg(image if turn is None else image.transpose(turn))
-    except Exception as error:  # e.g. wider than 65,535 pixels
-      raise BadImageError(f'cannot be made a JPEG: {error}') from error
-  colorspace, channels = _COLORSPACES.get(image.mode, ('RGB', 3))
-  return CheckedImage(
-    content, image_format, image.height, image.width, colorspace, channels, change
-  )
+    reason = str(error) or type(error).__name__
+    raise BadImageError(f'does not decode: {reason.splitlines()[0]}') from error
 
 
-def as_jpeg(image: Image.Image) -> tuple[Image.Image, bytes]:
-  """Encodes an image as RGB JPEG of quality 100, without subsampling of its colours."""
-  image = image.convert('RGB')
-  file = io.BytesIO()
-  image.save(file, 'JPEG', quality=100, subsampling=0)
-  return image, file.getvalue()
+def _open(content: bytes) -> Image.Image:
+  """`Image.open`, which knows one limit of pixels for the whole process; `_check_size` has ours."""
+  Image.init()
+  for name in Image.ID:
+    open_as, accepts = Image.OPEN[name]
+    if name not in FORMATS or (accepts and accepts(content[:16]) is not True):
+      continue
+    with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+      return open_as(io.BytesIO(content), '')
+  raise Image.UnidentifiedImageError
+
+
+def _check_size(width: int, height: int, longest: int | None = None) -> None:
+  if width * height > MAX_PIXELS:
+    raise BadImageError(f'{width} x {height} {TOO_MANY_PIXELS}')
+  if longest and max(width, height) > longest:
+    raise BadImageError(
+      f'{UNUSUAL_JPEG} ({width} x {height}: a side of more than {longest:,} pixels)'
+    )
+
+
+@functools.cache
+def _learn_heif() -> None:
+  """Has Pillow read HEIC; asked for by the first such image."""
+  try:
+    import pillow_heif
+  except ImportError:
+    raise BadImageError(
+      'HEIC is read with pillow-heif: pip install "slim-inception[heif]"'
+    ) from None
+  pillow_heif.register_heif_opener()

@@ -28,8 +28,7 @@ class ShardJob:
   items: list[Item]  # in order
   classes: Mapping[int, tuple[str, str]]  # label -> text and synset ('' where there are none)
   boxes: Mapping[str, bytes]  # file name without extension -> packed boxes
-  upright: bool  # this and the next: see `images.read_image`
-  keep_png: bool
+  as_slim: bool  # see `images.read_image`
   skip_bad: bool  # list images that cannot be used, and go on
 
   @property
@@ -70,7 +69,7 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
         raise StoppedError
       try:
         content = item.source.read()
-        image = images.read_image(content, upright=job.upright, keep_png=job.keep_png)
+        image = images.read_image(content, as_slim=job.as_slim)
       except images.BadImageError as error:
         if not job.skip_bad:
           raise ValueError(f'{item.filename}: {error} (--on_bad_image=fail)') from None

@@ -36,9 +36,9 @@ class Preprocessing:
   interpolation: str = 'bilinear'
   channels: int = 3
 
-  def decode(self, encoded: tf.Tensor) -> tf.Tensor:
-    """The file of an image to uint8 [h, w, channels]."""
-    return self.family.decode(encoded, self.channels)
+  def decode(self, encoded: tf.Tensor, accurate: bool = False) -> tf.Tensor:
+    """The file of an image to uint8 [h, w, channels]; `accurate`: JPEGs as Pillow decodes them."""
+    return self.family.decode(encoded, self.channels, accurate)
 
   def train_host(
     self,
@@ -83,7 +83,7 @@ class Preprocessing:
   def describe(self, image_size: int) -> str:
     """Slim's single view of `image_size` pixels a side in words."""
     square = f'{image_size} x {image_size}'
-    resized = 'bilinear, not antialiased'
+    resized = 'bilinear as TF1 (no half pixels, not antialiased)'
     if self.keeps_aspect_ratio:
       side = round(image_size / self.crop_fraction)
       view = f'the shorter side resized to {side}, {resized}; the central {square}'

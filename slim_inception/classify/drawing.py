@@ -67,7 +67,7 @@ def _free_path(folder: str, name: str) -> Path:
 def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Image:
   """The image, and one heat map for each net, side by side; arguments as `write`."""
   font = ImageFont.load_default(size=14)
-  with Image.open(io.BytesIO(explanation.thumbnail)) as thumbnail:
+  with Image.open(io.BytesIO(explanation.thumbnail), formats=['PNG']) as thumbnail:
     image = thumbnail.convert('RGB')
   panels = [(image, None), *((overlay(image, e), e) for e in explanation.evidence)]
   width = max(image.width, _LEAST_WIDTH)

@@ -11,6 +11,7 @@ image with a heat map of where its class was seen.
 """
 
 import sys
+import warnings
 
 from slim_inception import choices, flags
 from slim_inception.classify.config import ClassifyConfig, resolve
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> None:
   request = flags.parse(ClassifyConfig, resolve, _REMOVED, quiet.import_tensorflow)
   from slim_inception.classify import run
 
+  warnings.filterwarnings('ignore', module=r'PIL\.')  # on broken EXIF and the like
   if run.classify(argv[1:], request, complain):
     sys.exit(1)
 

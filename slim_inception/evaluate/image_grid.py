@@ -1,12 +1,12 @@
 """Images with their true and predicted labels on one sheet."""
 
-import io
 import os
 from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from slim_inception import files
+from slim_inception.datasets import images
 from slim_inception.evaluate.metrics import Predictions, distinct_names, name_of
 
 _TILE = 112  # pixels a side of an image on the sheet
@@ -43,8 +43,8 @@ def draw_predictions(
   for number, i in enumerate(shown):
     left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
     if encoded := thumbnails[record_indices[i]]:
-      with Image.open(io.BytesIO(encoded)) as image:
-        tile = ImageOps.fit(image.convert('RGB'), (_TILE, _TILE), Image.Resampling.BICUBIC)
+      image = images.decode(encoded, (4 * _TILE) ** 2, upright=False).convert('RGB')
+      tile = ImageOps.fit(image, (_TILE, _TILE), Image.Resampling.BICUBIC)
       sheet.paste(tile, (left, top))
     true, predicted = (name_of(names, int(n)) for n in (predictions.true[i], predictions.top[i, 0]))
     color = _RIGHT if predictions.right[i] else _WRONG

@@ -156,7 +156,7 @@ class Ensemble:
 
     def decode(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       tags = {name: value for name, value in record.items() if name != 'encoded'}
-      image = spec.preprocessing.decode(record['encoded'])
+      image = spec.decode(record['encoded'])
       return {**tags, 'size': tf.shape(image)[:2], 'image': image}
 
     batch_size = self._request.compute.batch_size * self._num_replicas

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from slim_inception import files
-from slim_inception.datasets import records, shards
+from slim_inception.datasets import images, records, shards
 from slim_inception.evaluate import metrics as figures
 from slim_inception.evaluate import results
 from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of, percent
@@ -150,14 +150,12 @@ def _thumbnail(encoded: bytes, size: int) -> bytes:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
-      image: Image.Image = Image.open(io.BytesIO(encoded))
-      if image.mode.startswith('I'):  # 16 bits a pixel
-        image = image.point(lambda value: value / 256).convert('L')
-      image.thumbnail((size, size))
-      file = io.BytesIO()
-      image.convert('RGB').save(file, 'JPEG', quality=_JPEG_QUALITY)
-  except Exception:  # Pillow's decoders raise nearly anything on broken input
+      image = images.decode(encoded, (4 * size) ** 2, upright=False)  # evaluation does not turn
+  except images.BadImageError:
     return b''
+  image.thumbnail((size, size))
+  file = io.BytesIO()
+  image.convert('RGB').save(file, 'JPEG', quality=_JPEG_QUALITY)
   return file.getvalue()
 
 

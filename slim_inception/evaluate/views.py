@@ -96,6 +96,13 @@ class ViewSpec:
     """Views an image; None for 'dense', where it depends on the image."""
     return _LAYOUTS[self.crops].num_views
 
+  def decode(self, encoded: tf.Tensor) -> tf.Tensor:
+    """The file of an image to uint8 [h, w, C]: as slim for slim's view, as Pillow for all others.
+
+    Those are resized as Pillow resizes: what they are compared with was decoded by it too.
+    """
+    return self.preprocessing.decode(encoded, accurate=self.resize != 'slim')
+
 
 def make_spec(
   preprocessing: Preprocessing,

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.evaluate.scorer import logits_to_scores
+from slim_inception.export import image_files
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
@@ -46,21 +47,36 @@ class Classifier(tf.Module):
     """Classifies images, [N, image_size, image_size, C], normalized.
 
     Returns:
-      Of the most probable five, best first: 'names' [N, 5] string, 'probabilities' [N, 5] float32.
+      Of the most probable five, best first: 'labels' [N, 5] int32, the numbers of the net's
+      outputs, 'names' [N, 5] string, 'probabilities' [N, 5] float32.
     """
     best = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
-    return {'names': tf.gather(self._names, best.indices), 'probabilities': best.values}
+    return {
+      'labels': best.indices,
+      'names': tf.gather(self._names, best.indices),
+      'probabilities': best.values,
+    }
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Classifies files, [N] string: JPEG, PNG, GIF or BMP of any size, by slim's central view."""
+    """Classifies files, [N] string, which `image_files` reads, by slim's central view."""
+    numbers = tf.strings.as_string(tf.range(tf.size(image_bytes)))
+    names = tf.strings.join(['image_bytes[', numbers, ']: '])
     images = tf.map_fn(
-      self.view, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32)
+      lambda image: self.view(*image),
+      (image_bytes, names),
+      fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32),
     )
     return self.classify(images)
 
-  def view(self, encoded: tf.Tensor) -> tf.Tensor:
-    """What the net sees of a file, string scalar: [image_size, image_size, C], normalized."""
-    return self.preprocessing.eval_image(encoded, self.image_size, self.image_size)
+  def view(self, encoded: tf.Tensor, name: str | tf.Tensor = '') -> tf.Tensor:
+    """What the net sees of a file: [image_size, image_size, C], normalized.
+
+    Args:
+      encoded: string scalar, the bytes of the file.
+      name: what an error calls it.
+    """
+    file = image_files.as_stored(encoded, name)
+    return self.preprocessing.eval_image(file, self.image_size, self.image_size)
 
 
 class Task(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from slim_inception.export import image_files
 from slim_inception.export.classifier import Inputs, Outputs, Task
 
 
@@ -21,10 +22,14 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   }
   tf.saved_model.save(classifier, str(folder), signatures)
   shape = ', '.join(map(str, classifier.image_shape))
-  outputs = {'names': '[N, 5] string', 'probabilities': '[N, 5] float32, best first'}
+  outputs = {
+    'labels': '[N, 5] int32, lines of labels.txt from 0',
+    'names': '[N, 5] string',
+    'probabilities': '[N, 5] float32, best first',
+  }
   return {
     'signatures': {
-      'serving_default': {'image_bytes': '[N] string, files of images', **outputs},
+      'serving_default': {'image_bytes': f'[N] string, files of {image_files.FORMATS}', **outputs},
       'images': {
         'images': f'[N, {shape}] float32, {classifier.preprocessing.normalization}',
         **outputs,

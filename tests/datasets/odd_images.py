@@ -25,6 +25,12 @@ def lying():
   return encode('JPEG', quality=95, exif=exif)
 
 
+def transparent():
+  file = io.BytesIO()
+  Image.new('RGBA', (32, 24), (255, 0, 255, 0)).save(file, 'PNG')
+  return file.getvalue()
+
+
 def deep():
   file = io.BytesIO()
   Image.fromarray(np.full([4, 4], 900, np.uint16)).save(file, 'TIFF')
@@ -41,13 +47,14 @@ ODD = {  # file name -> content, and what becomes of it: JPEG, PNG, a change, or
   'progressive.jpg': (encode('JPEG', progressive=True), 'JPEG'),
   'grey.jpg': (encode('JPEG', 'L'), 'JPEG'),
   'palette.png': (encode('PNG', 'P'), 'PNG'),
-  'transparent.png': (encode('PNG', 'RGBA'), 'PNG'),
+  'opaque.png': (encode('PNG', 'RGBA'), 'PNG'),
+  'transparent.png': (transparent(), 'laid on white'),
   'cmyk.jpg': (encode('JPEG', 'CMYK'), 'CMYK to RGB'),
   'lying.jpg': (lying(), 'turned upright'),
-  'a.gif': (encode('GIF'), 'GIF to JPEG'),
-  'a.bmp': (encode('BMP'), 'BMP to JPEG'),
-  'a.webp': (encode('WEBP'), 'WEBP to JPEG'),
-  'deep.tiff': (deep(), 'TIFF of more than 8 bits'),
+  'a.gif': (encode('GIF'), 'GIF to PNG'),
+  'a.bmp': (encode('BMP'), 'BMP to PNG'),
+  'a.webp': (encode('WEBP'), 'WEBP to PNG'),
+  'deep.tiff': (deep(), 'TIFF to PNG'),
   'empty.jpg': (b'', 'empty file'),
   'text.jpg': (b'Not found', 'not an image'),
   'cut.jpg': (JPEG[:-60], 'JPEG is truncated: it has no end of image'),

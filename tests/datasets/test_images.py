@@ -1,4 +1,7 @@
-"""Files that are images, nearly images, and none."""
+"""Files that are images, nearly images, and none: what a record holds of them.
+
+What every reader sees of every kind of file: tests/export/test_image_files.py.
+"""
 
 import contextlib
 import io
@@ -7,70 +10,108 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 from slim_inception.datasets import images
 
-from tests.datasets.odd_images import ODD, PIXELS, encode
+from tests.datasets.odd_images import JPEG, ODD, PIXELS, PNG, encode, lying
 
 
 @pytest.mark.parametrize('name', ODD)
 def test_odd_images(name):
   content, fate = ODD[name]
   if fate in ('JPEG', 'PNG'):
-    checked = images.read_image(content, upright=True)
+    checked = images.read_image(content)
     assert checked.encoded == content
     assert (checked.image_format, checked.change) == (fate, '')
-  elif ' to ' in fate or 'turned' in fate:
-    checked = images.read_image(content, upright=True)
-    assert (checked.image_format, checked.change) == ('JPEG', fate)
-    assert checked.encoded[:2] == b'\xff\xd8'
+  elif ' to ' in fate or 'turned' in fate or 'laid' in fate:
+    checked = images.read_image(content)
+    is_photo = content.startswith(images.JPEG_MAGIC)
+    assert (checked.image_format, checked.change) == ('JPEG' if is_photo else 'PNG', fate)
+    assert checked.encoded.startswith(images.JPEG_MAGIC if is_photo else images.PNG_MAGIC)
   else:
     with pytest.raises(images.BadImageError, match=fate):
-      images.read_image(content, upright=True)
+      images.read_image(content)
     return
   decoded = tf.io.decode_image(checked.encoded).numpy()
   assert decoded.shape == (checked.height, checked.width, decoded.shape[2])
-  if name != 'palette.png':
+  if name not in ('palette.png', 'opaque.png'):
     assert decoded.shape[2] == checked.channels
 
 
-def test_reencoded_pixels_are_those_that_pillow_shows():
-  checked = images.read_image(ODD['a.bmp'][0])
-  shown = tf.io.decode_image(checked.encoded).numpy().astype(int)
-  assert np.abs(shown - PIXELS).mean() < 1
-  # CMYK becomes what TensorFlow sees.
-  content = ODD['cmyk.jpg'][0]
-  ours = tf.io.decode_image(images.read_image(content).encoded).numpy().astype(int)
-  assert np.abs(ours - tf.io.decode_jpeg(content, channels=3).numpy()).mean() < 6
-
-
-@pytest.mark.parametrize('orientation', range(10))
-def test_turned_as_pillow_turns_on_request_only(orientation):
+def test_what_was_done_is_said_in_order():
   exif = Image.Exif()
-  exif[0x0112] = orientation
-  content = encode('JPEG', quality=95, exif=exif)
-  assert images.read_image(content).encoded == content
-  checked = images.read_image(content, upright=True)
-  assert images.read_image(checked.encoded, upright=True).change == ''
-  if 2 <= orientation <= 8:
-    with Image.open(io.BytesIO(content)) as image:
-      expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
-    assert (checked.change, checked.height) == ('turned upright', len(expected))
-    assert np.abs(tf.io.decode_jpeg(checked.encoded).numpy() - expected).mean() < 2
-  else:
-    assert checked.encoded == content
+  exif[0x0112] = 6
+  content = encode('WEBP', lossless=True, exif=exif)
+  assert images.read_image(content).change == 'WEBP to PNG, turned upright'
+  assert (
+    images.read_image(encode('JPEG', 'CMYK', exif=exif)).change == 'CMYK to RGB, turned upright'
+  )
+  assert images.read_image(encode('PNG', exif=exif)).change == 'turned upright'
+
+
+def test_as_slim_stores():
+  """JPEGs as they lie, whatever EXIF says; all else as JPEG of quality 100, RGB."""
+  for content in (JPEG, lying(), encode('JPEG', 'L')):
+    assert images.read_image(content, as_slim=True).encoded is content
+  table = Image.open(io.BytesIO(encode('JPEG', quality=100))).quantization
+  for content, change in (
+    (PNG, 'PNG to JPEG'),
+    (encode('PNG', 'L'), 'PNG to JPEG'),
+    (encode('JPEG', 'CMYK'), 'CMYK to RGB'),
+    (encode('BMP'), 'BMP to JPEG'),
+  ):
+    checked = images.read_image(content, as_slim=True)
+    with Image.open(io.BytesIO(checked.encoded)) as image:
+      assert (image.format, image.mode, image.quantization) == ('JPEG', 'RGB', table)
+    assert (checked.change, checked.channels) == (change, 3)
 
 
 def test_image_too_wide_for_a_jpeg():
   file = io.BytesIO()
   Image.new('1', (70_000, 1)).save(file, 'PNG')
   with pytest.raises(images.BadImageError, match='cannot be made a JPEG'):
-    images.read_image(file.getvalue(), keep_png=False)
+    images.read_image(file.getvalue(), as_slim=True)
+  assert images.read_image(file.getvalue()).encoded == file.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (encode('JPEG', 'CMYK'), 'not of the form that training reads: CMYK, expected JPEG .grey, RGB'),
+    (encode('BMP'), 'not of the form that training reads: BMP, expected JPEG .grey, RGB. or PNG'),
+    (PNG[:60], 'does not decode'),
+    (b'', 'empty file'),
+  ],
+)
+def test_what_no_record_may_hold(content, message):
+  with pytest.raises(images.BadImageError, match=message):
+    images.size_of_record(content)
+
+
+def test_records_made_elsewhere_may_lie_on_their_side():
+  """Slim's and TensorFlow Datasets' do, and are trained on as they lie."""
+  for content in (lying(), encode('JPEG', 'L'), encode('PNG', 'RGBA')):
+    assert images.size_of_record(content) == (24, 32)
+
+
+def test_no_warning_of_large_images():
+  """Pillow has one of 89 million pixels, and an error of 179; ours is one limit for all."""
+  file = io.BytesIO()
+  Image.new('1', (14_000, 14_000)).save(file, 'PNG')
+  assert images.size_of_record(file.getvalue()) == (14_000, 14_000)
+
+
+def test_decoding_to_few_pixels():
+  for content, limit in ((JPEG, 8), (PNG, 0.5)):
+    image = images.decode(content, 24 * 32 // 4)
+    assert image.size == (16, 12)
+    means = PIXELS.reshape(12, 2, 16, 2, 3).mean((1, 3))
+    assert np.abs(np.asarray(image) - means).mean() <= limit
 
 
 @pytest.mark.parametrize('name', ['plain.jpg', 'lying.jpg', 'cmyk.jpg', 'plain.png', 'a.gif'])
-@pytest.mark.parametrize('upright', [False, True])
-def test_damage_of_any_kind_is_a_bad_image(name, upright):
+@pytest.mark.parametrize('as_slim', [False, True])
+def test_damage_of_any_kind_is_a_bad_image(name, as_slim):
   """Flipped bytes give an image or BadImageError, nothing else."""
   rng = np.random.default_rng(0)
   for _ in range(200):
@@ -79,4 +120,4 @@ def test_damage_of_any_kind_is_a_bad_image(name, upright):
       content[place] = rng.integers(256)
     with contextlib.suppress(images.BadImageError), warnings.catch_warnings():
       warnings.simplefilter('ignore')
-      images.read_image(bytes(content[: rng.integers(1, len(content) + 1)]), upright=upright)
+      images.read_image(bytes(content[: rng.integers(1, len(content) + 1)]), as_slim=as_slim)

@@ -1,11 +1,14 @@
 """Views against a reading of the papers in NumPy and Pillow."""
 
+import dataclasses
+import io
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from slim_inception.preprocessing import preprocessing_factory
 from slim_inception.preprocessing.preprocessing_factory import INCEPTION, VGG
 
 from slim_inception.evaluate import views
@@ -118,6 +121,24 @@ def test_aspect_keeps_the_aspect_ratio():
   for name, photo, view in zip(SHAPES, photos, found, strict=True):
     expected = centered(resized(Image.fromarray(photo), 30, 'bicubic'), SIZE, SIZE)
     np.testing.assert_array_equal(view, expected, err_msg=name)
+
+
+@pytest.mark.parametrize('options', [{}, {'subsampling': 2, 'quality': 80}, {'progressive': True}])
+def test_jpegs_are_decoded_as_slim_does_for_slims_view_and_as_pillow_for_others(options):
+  encoded = encode('JPEG', pixels=noise(90, 120), **options)
+  with Image.open(io.BytesIO(encoded)) as image:
+    shown = np.asarray(image)
+  with Image.open(io.BytesIO(encoded)) as image:
+    image.draft('L', image.size)
+    grey = np.asarray(image)[..., np.newaxis]
+  slims = make_spec(INCEPTION, 40).decode(encoded).numpy()
+  np.testing.assert_array_equal(slims, tf.io.decode_image(encoded, channels=3))
+  assert -1 < slims.astype(float).mean() - shown.mean() < -0.5  # the fast decoder's
+  for crops, resize in (('1', 'aspect'), ('12', None), ('dense', None)):
+    spec = make_spec(INCEPTION, 40, crops, resize)
+    np.testing.assert_array_equal(spec.decode(encoded), shown)
+    grey_spec = dataclasses.replace(spec, preprocessing=preprocessing_factory.get('inception', 1))
+    np.testing.assert_array_equal(grey_spec.decode(encoded), grey)
 
 
 @pytest.mark.parametrize('preprocessing', [INCEPTION, VGG], ids=lambda way: way.name)

@@ -164,7 +164,8 @@ def metadata(train_dir, tmp_path_factory):
     assert described['preprocessing_name'] == 'vgg'
     np.testing.assert_allclose(described['mean'], MEANS)
     assert described['preprocessing'] == (
-      'RGB; the shorter side resized to 37, bilinear, not antialiased; the central 32 x 32; '
+      'RGB; the shorter side resized to 37, bilinear as TF1 (no half pixels, not antialiased); '
+      'the central 32 x 32; '
       'pixel - (123.68, 116.78, 103.94)'
     )
     return folder, described

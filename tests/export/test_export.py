@@ -86,6 +86,7 @@ def check_answers(loaded, expected):
     names, probabilities = expected[f'{i}.jpg']
     np.testing.assert_allclose(answers['probabilities'][row], probabilities, atol=1e-4)
     assert [name.decode() for name in answers['names'][row].numpy()] == names
+    assert [f'color {label}' for label in answers['labels'][row].numpy()] == names
 
 
 def test_says_what_the_evaluation_says(data, checkpoint, saved):
@@ -112,6 +113,32 @@ def test_takes_images_of_any_size_and_arrays(saved):
   red = np.broadcast_to(np.array([200, 10, 10], np.float32) / 127.5 - 1, (1, 32, 32, 3))
   same = saved.signatures['images'](tf.constant(red))
   np.testing.assert_allclose(same['probabilities'][0], found['probabilities'][1], atol=0.02)
+
+
+def test_an_error_says_which_image_it_is(saved):
+  good = records.image(0, 0)
+  for bad, message in (
+    (good[:-40], r'image_bytes\[1\]: JPEG is truncated: it has no end of image'),
+    (b'GIF', r'image_bytes\[1\]: not a JPEG, PNG, GIF or BMP file'),
+  ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+      saved.signatures['serving_default'](tf.constant([good, bad, good]))
+
+
+def test_turned_photos_are_classified_upright(saved):
+  """A photo that a phone has stored on its side, and transparency, as classification sees them."""
+  upright = Image.fromarray(np.arange(40 * 48 * 3).reshape(40, 48, 3).astype(np.uint8))
+  files = []
+  for image, options in (
+    (upright, {}),
+    (upright.transpose(Image.Transpose.ROTATE_90), {'exif': 6}),
+  ):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = options.pop('exif', 1)
+    image.save(file, 'PNG', exif=exif)
+    files.append(file.getvalue())
+  answers = saved.signatures['serving_default'](tf.constant(files))['probabilities']
+  np.testing.assert_array_equal(answers[0], answers[1])
 
 
 def test_batch_norm_is_folded_in(saved):

@@ -84,10 +84,10 @@ def test_every_way_gives_a_net_its_own_values(name, channels):
 
 def test_descriptions():
   assert preprocessing_factory.get('inception').describe(299) == (
-    'RGB; the central 0.875 of each side; resized to 299 x 299, bilinear, not antialiased; '
-    '(pixel - 127.5) / 127.5'
+    'RGB; the central 0.875 of each side; resized to 299 x 299, '
+    'bilinear as TF1 (no half pixels, not antialiased); (pixel - 127.5) / 127.5'
   )
   assert preprocessing_factory.get('vgg', 1).describe(224) == (
-    'grey; the shorter side resized to 256, bilinear, not antialiased; the central 224 x 224; '
-    'pixel - 117.3793'
+    'grey; the shorter side resized to 256, bilinear as TF1 (no half pixels, not antialiased); '
+    'the central 224 x 224; pixel - 117.3793'
   )
