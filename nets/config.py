@@ -3,10 +3,12 @@
 import dataclasses
 import difflib
 import inspect
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from . import geometry, layers, slim
@@ -66,7 +68,7 @@ class ModelConfig:
       raise ValueError(
         f'arg_scope is {self.arg_scope!r}; it must be what e.g. {self.net.name}_arg_scope() returns'
       )
-    _check_names(self.net, self.features_only, self.arguments)
+    _check_arguments(self.net, self.features_only, self.arguments)
 
   def replace(self, **changes: Any) -> 'ModelConfig':
     """The same but for `changes`, which are arguments of `create_model`."""
@@ -157,20 +159,34 @@ def _check_whole(name: str, value: Any, least: int, more: str = '') -> None:
     raise ValueError(f'{name} is {value!r}; it must be a whole number of at least {least}{more}')
 
 
-def _check_names(net: Net, features_only: bool, arguments: Mapping[str, Any]) -> None:
-  """Raises ValueError where the net, or a pyramid of it, does not take one of the arguments."""
+def _check_arguments(net: Net, features_only: bool, arguments: Mapping[str, Any]) -> None:
+  """Raises ValueError where the net, or a pyramid of it, does not take one of the arguments.
+
+  Where the default is a bool or a number the value must be one: 'no' would count as True.
+  """
   functions = [net.make_variant, net.make_body] if features_only else [net.network_fn]
   signatures = [inspect.signature(function) for function in functions if function]
   parameters = [p for signature in signatures for p in signature.parameters.values()]
-  more = PYRAMID_ARGUMENTS if features_only else ('scope',)
-  named = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-  known = {*named} - SHARED_ARGUMENTS | {*more}
-  if len(named) < len(parameters):  # some are not named there
+  defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+  known = {*defaults} - SHARED_ARGUMENTS | {*(PYRAMID_ARGUMENTS if features_only else ('scope',))}
+  if len(defaults) < len(parameters):  # some are not named there
     known |= net.arguments
   unknown = [name for name in arguments if name not in known]
-  if not unknown:
-    return
-  name = unknown[0]
+  if unknown:
+    raise ValueError(_unknown(unknown[0], net, features_only, known))
+  for name, value in arguments.items():
+    is_bool, default = isinstance(value, bool | np.bool_), defaults.get(name)
+    if isinstance(default, bool):
+      is_right, what = is_bool, 'True or False'
+    elif isinstance(default, int | float):
+      is_right, what = isinstance(value, numbers.Real) and not is_bool, 'a number'
+    else:
+      continue
+    if not is_right and not tf.is_tensor(value):
+      raise ValueError(f'{name} is {value!r}; it must be {what}')
+
+
+def _unknown(name: str, net: Net, features_only: bool, known: set[str]) -> str:
   close = difflib.get_close_matches(name, known, 1)
   if name in PYRAMID_ARGUMENTS:
     hint = 'it goes with features_only=True'
@@ -183,7 +199,7 @@ def _check_names(net: Net, features_only: bool, arguments: Mapping[str, Any]) ->
   else:
     hint = f'there are {", ".join(sorted(known - {"scope"}))}'
   what = f'features of {net.name}' if features_only else net.name
-  raise ValueError(f'create_model for {what} takes no argument {name!r}: {hint}')
+  return f'create_model for {what} takes no argument {name!r}: {hint}'
 
 
 # Values as JSON. Names stand for functions and initializers of a few modules alone: a configuration

@@ -60,7 +60,10 @@ class FeaturePyramid(NetModule):
       raise ValueError(f'output_stride is {output_stride!r}; choose 8, 16 or 32')
     if not isinstance(align_feature_maps, bool):
       raise ValueError(f'align_feature_maps is {align_feature_maps!r}; choose True or False')
-    body, variant = net.vary(**kwargs)
+    try:
+      body, variant = net.vary(**kwargs)
+    except TypeError as error:
+      raise ValueError(f'Features of {net.name} do not take all of {[*kwargs]}: {error}') from error
     body = move_strides_behind(body)  # so that all of a block has the block's stride
     levels = geometry.levels(body, output_stride)
     self._strides = _sorted_strides(levels if strides is None else strides, levels, output_stride)

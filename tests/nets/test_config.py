@@ -26,7 +26,7 @@ def tiny_model():
 
 def pyramid():
   return nets_factory.create_model(
-    'inception_v3', features_only=True, strides=(8, 4), output_stride=8, **THIN
+    tiny.NAME, features_only=True, strides=(4, 2), align_feature_maps=True
   )
 
 
@@ -208,6 +208,10 @@ def test_regularizers_and_initializers_are_values():
     ({'features_only': True, 'dropout_keep_prob': 0.5}, 'with features_only there is no head'),
     ({'features_only': True, 'align_feature_maps': 1}, 'align_feature_maps is 1; choose True'),
     ({'dropout_keep_prob': 1.5, **THIN}, 'keep_prob is 1.5; it must be above 0 and at most 1'),
+    ({'dropout_keep_prob': 'x'}, "dropout_keep_prob is 'x'; it must be a number"),
+    ({'depth_multiplier': True}, 'depth_multiplier is True; it must be a number'),
+    ({'create_aux_logits': 'no'}, "create_aux_logits is 'no'; it must be True or False"),
+    ({'features_only': True, 'depth_multiplier': '1'}, "depth_multiplier is '1'; it must be a num"),
     ({'depth_multiplier': 0}, 'depth_multiplier is 0; it must be greater than zero'),
     ({'weights': 'imagenet'}, "weights is 'imagenet', which is no file here: nothing is downloa"),
     ({'weights': True}, 'weights is True; it must be the path of a file or folder'),
@@ -217,6 +221,17 @@ def test_wrong_arguments_are_refused_when_the_model_is_made(arguments, message):
   with pytest.raises(ValueError, match=message) as error:
     nets_factory.create_model('inception_v3', **arguments)
   assert '\n' not in str(error.value)
+
+
+def test_features_of_nets_whose_bodies_have_arguments():
+  with pytest.raises(ValueError, match=r"Features of resnet_v1_50 do not take all of \['global_po"):
+    nets_factory.create_model('resnet_v1_50', features_only=True, global_pool=True)
+  with pytest.raises(ValueError, match="features of resnet_v1_50 takes no argument 'foo'"):
+    nets_factory.create_model('resnet_v1_50', features_only=True, foo=1)
+  net = nets_factory.create_model(
+    'resnet_v1_50', features_only=True, depth_multiplier=0.1, strides=(4,)
+  )
+  assert pickle.loads(pickle.dumps(net)).channels == net.channels
 
 
 def test_numpys_numbers_are_numbers():

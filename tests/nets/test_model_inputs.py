@@ -145,7 +145,10 @@ def test_the_auxiliary_head_at_unknown_sizes(inception_v3):
     spanning(images[:, :32, :32])
 
 
-@pytest.mark.parametrize('arguments', [{'output_stride': 8}, {'align_feature_maps': True}, {}])
+@pytest.mark.parametrize(
+  'arguments',
+  [{'output_stride': 8}, pytest.param({'align_feature_maps': True}, marks=pytest.mark.slow)],
+)
 def test_features_at_unknown_sizes(arguments):
   pyramid = nets_factory.create_model('inception_v3', features_only=True, **arguments, **THIN)
   for name, variable in pyramid.variables_by_name.items():
