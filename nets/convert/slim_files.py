@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import checkpoints
+from ..heads import AUX_LOGITS
 from ..nets_factory import NETS, get_net
 from .layers import Layer
 from .stored import Arrays, Sorted, Stored, check_size
@@ -45,6 +46,7 @@ _OTHERS = {
 _ATTRIBUTE = '/.ATTRIBUTES/VARIABLE_VALUE'  # the end of names of tf.train.Checkpoint
 _SLOT = '/.OPTIMIZER_SLOT/'
 _TRAINING, _NEVER_TRAINED = 'training', 'never trained: left fresh by a conversion'
+_OTHER_SIZE = 'the auxiliary head, made for images of another size'
 # {the last part of a name in the net's scope: why it is no array of the net}
 _LEFT_OUT = {
   'biased': _TRAINING,  # of averages that start at 0
@@ -81,9 +83,13 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       read[scope] = layer
       used.update(originals.get(name, name) for name in names.values())
   short = {original: name for name, original in originals.items()}
+  # The scope of its last convolution says how large the features are: Conv2d_2a_5x5 of 299 pixels.
+  auxiliary = get_net(net).head.auxiliary and not any(s.startswith(f'{AUX_LOGITS}/') for s in read)
   left_out, unknown = {}, []
   for name in sorted(set(arrays) - used):
     rule = _rule(short[name], within) if name in short else f'not in {top}'
+    if auxiliary and short.get(name, '').startswith(f'{top}/{AUX_LOGITS}/'):
+      rule = rule or _OTHER_SIZE
     if rule:
       left_out[name] = rule
     else:

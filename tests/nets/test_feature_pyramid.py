@@ -169,6 +169,7 @@ def test_a_net_of_one_channel_gets_the_sum_of_three(checkpoint, caplog):
     'inception_v3', 5, image_size=107, input_channels=1, weights=path, **THIN
   )
   assert 'first convolution summed over its 3 input channels: exact for grey' in caplog.text
+  assert 'the auxiliary head, made for images of another size' in caplog.text  # Conv2d_2a_1x1
   images = golden.images(2, 107, 107)[..., :1]
   expected, _ = model(np.repeat(images, 3, axis=3))
   np.testing.assert_allclose(grey(images)[0], expected, rtol=1e-4, atol=1e-5)
