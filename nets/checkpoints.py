@@ -6,7 +6,9 @@ with `tf.compat.v1.train.Saver`.
 
 import contextlib
 import errno
+import glob
 import hashlib
+import math
 import os
 import platform
 import re
@@ -24,6 +26,7 @@ INDEX, DATA = '.index', '.data-00000-of-00001'
 # Of the files of a checkpoint as `save` writes it; the index last: without it there is none.
 SUFFIXES = (DATA, INDEX)
 _SHARD = r'\.data-(\d{5})-of-(\d{5})'  # of one that several processes wrote
+_MAX_RATIO = 100  # blocks of the single-file format are compressed
 _OF_A_PART = re.compile(rf'(?:\.index|\.meta|{_SHARD})$')
 
 STATE_FILE = 'checkpoint'
@@ -257,12 +260,16 @@ def read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, tf.Tensor]:
     ValueError: it cannot be read, or a name is not in it.
   """
   prefix = resolve(path)
-  types = _reader(prefix).get_variable_to_dtype_map()
+  reader = _reader(prefix)
+  types, sizes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
   for name in names:
     if name not in types:
       raise ValueError(f'{prefix} has no {name}')
   if not names:
     return {}
+  declared, stored = sum(math.prod(sizes[n]) * types[n].size for n in names), _stored_bytes(prefix)
+  if declared > _MAX_RATIO * stored:  # or memory would be taken for it first
+    raise ValueError(f'{prefix} is damaged: it declares {declared:,} bytes, and has {stored:,}')
   try:
     # Not the reader's get_tensor: it knows no partitioned variables of the single-file format.
     with tf.device('/cpu:0'):
@@ -286,6 +293,13 @@ def read_fresh(path: str | os.PathLike) -> frozenset[str]:
   if FRESH not in shapes(path):
     return frozenset()
   return frozenset(name.decode() for name in read(path, [FRESH])[FRESH].numpy().tolist())
+
+
+def _stored_bytes(prefix: str) -> int:
+  """The size of a checkpoint's files."""
+  if not os.path.exists(prefix + INDEX):
+    return os.path.getsize(prefix)
+  return sum(os.path.getsize(path) for path in glob.glob(f'{glob.escape(prefix)}.*'))
 
 
 def save(

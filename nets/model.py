@@ -6,7 +6,8 @@ import copy
 import functools
 import os
 import weakref
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +48,7 @@ class NetModule(tf.Module, abc.ABC):
     self._strategy = tf.distribute.get_strategy()
     self._variables_by_name: dict[str, tf.Variable] = {}
     self._regularizers: dict[str, Callable[[tf.Tensor], tf.Tensor | None]] = {}
+    self.untrained: frozenset[tuple[str, int]] = frozenset()  # see `mark_untrained`
     self._is_trainable = True
     self._has_seen_images = False
     self._is_built = False
@@ -213,7 +215,7 @@ class NetModule(tf.Module, abc.ABC):
   def restore(self, path: str | os.PathLike, **kwargs: Any) -> checkpoints.Restored:
     """Loads a checkpoint by slim's names; see `checkpoints.restore` for arguments and errors."""
     try:
-      return checkpoints.restore(self.variables_by_name, path, **kwargs)
+      restored = checkpoints.restore(self.variables_by_name, path, **kwargs)
     except ValueError as error:
       if f'/{AUX_LOGITS}/' not in str(error):
         raise
@@ -222,10 +224,24 @@ class NetModule(tf.Module, abc.ABC):
         f'image_size that the checkpoint was trained at (not {self.image_size}), or with '
         'create_aux_logits=False, as it is for training alone'
       ) from error
+    self.mark_untrained(checkpoints.read_fresh(restored.path).intersection(restored.restored))
+    return restored
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the variables as a checkpoint that slim's code opens."""
-    checkpoints.save(path, self.variables_by_name)
+    fresh = [name for name, sum_then in self.untrained if self._checksum(name) == sum_then]
+    checkpoints.save(path, self.variables_by_name, fresh=sorted(fresh))
+
+  def mark_untrained(self, names: Iterable[str]) -> None:
+    """Remembers that variables are random, as long as they have the values that they have now.
+
+    `save` writes it down, so that no conversion takes them for trained. `create_model` marks what
+    its `weights` lack, and `restore` what a checkpoint says of itself.
+    """
+    self.untrained |= {(name, self._checksum(name)) for name in names}
+
+  def _checksum(self, name: str) -> int:
+    return zlib.crc32(self.variables_by_name[name].read_value().numpy().tobytes())
 
   def _get_variable(
     self,

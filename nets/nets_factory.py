@@ -227,6 +227,7 @@ def create_model(
   model = FeaturePyramid(config) if features_only else Model(config)
   if source:
     filled = conversion.fill(model.variables_by_name, source, net.head_scopes)
+    model.mark_untrained(filled.fresh)
     for line in conversion.report(source, filled):
       logging.info('%s', line)
   return model

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..nets_factory import get_net
 from .layers import Layer
-from .stored import Arrays, Images, Sorted, Stored
+from .stored import Arrays, Images, Sorted, Stored, check_size
 
 
 def _under(prefix: str, layers: str) -> tuple[str, ...]:
@@ -389,6 +389,9 @@ def _as_array(name: str, tensor: Any) -> np.ndarray:
   if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
     kind = f'{tensor.layout}, {tensor.dtype}'.replace('torch.', '')
     raise ValueError(f'{name} is a tensor of {kind}; those of plain real numbers are read')
+  # What is stored once can be declared many times over, by strides of 0.
+  stored = tensor.untyped_storage().nbytes()
+  check_size(tensor.numel() * tensor.element_size(), stored, name)
   tensor = tensor.detach()
   return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
 

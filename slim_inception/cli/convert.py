@@ -142,7 +142,7 @@ def convert(config: ConvertConfig) -> list[str]:
 
 
 def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
-  from slim_inception.nets import checkpoints, nets_factory
+  from slim_inception.nets import nets_factory
   from slim_inception.nets.convert import conversion
 
   net = nets_factory.get_net(weights.net)
@@ -154,7 +154,8 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
     **weights.arguments,
   )
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
-  checkpoints.save(config.output, model.variables_by_name, fresh=filled.fresh)
+  model.mark_untrained(filled.fresh)
+  model.save(config.output)
   return conversion.report(weights, filled)
 
 

@@ -347,7 +347,8 @@ class FinetuneConfig:
 
   checkpoint_path: str | None = field(
     None,
-    'A new run starts from this checkpoint, or from the latest in this folder.',
+    'A new run starts from this checkpoint, from the latest in this folder, or from a file of'
+    ' another library.',
     place=flags.Place.INPUT,
   )
   checkpoint_exclude_scopes: tuple[str, ...] = field(

@@ -241,3 +241,11 @@ def test_files_are_on_the_disk_before_they_get_their_names(variables, tmp_path, 
   monkeypatch.setattr(os, 'replace', rename)
   checkpoints.save(tmp_path / 'model.ckpt', variables)
   assert [path[-6:] for path in renamed] == ['-00001', '.index']
+
+
+def test_far_more_than_the_files_hold_is_refused_before_it_is_allocated(variables, tmp_path):
+  checkpoints.save(tmp_path / 'model.ckpt', {'Net/Conv/weights': tf.zeros((1000, 1000))})
+  data = tmp_path / 'model.ckpt.data-00000-of-00001'
+  data.write_bytes(data.read_bytes()[:100])
+  with pytest.raises(ValueError, match='it declares 4,000,000 bytes, and has 2'):
+    checkpoints.read(tmp_path / 'model.ckpt', ['Net/Conv/weights'])

@@ -1,6 +1,8 @@
 """Checkpoints, archives and frozen graphs as TF1 wrote them; facenet's names."""
 
+import copy
 import io
+import pickle
 import tarfile
 import zipfile
 
@@ -271,6 +273,22 @@ def test_what_was_left_fresh_is_not_taken_for_trained(net, tmp_path, caplog):
   assert set(restored.restored) == set(model.variables_by_name)
   assert not restored.unused
   assert f'{min(fresh)} (and {len(fresh) - 1} more like it): random, never trained' in caplog.text
+  model.save(tmp_path / 'b.ckpt')
+  assert checkpoints.read_fresh(tmp_path / 'b.ckpt') == set(fresh)
+
+  checkpoints.save(tmp_path / 'body.ckpt', net.variables_by_name)
+  begun = nets_factory.create_model(
+    tiny.NAME, 2, weights=tmp_path / 'body.ckpt', create_aux_logits=False
+  )
+  for copied in (copy.deepcopy(begun), pickle.loads(pickle.dumps(begun)), begun):
+    copied.save(tmp_path / 'c.ckpt')
+    heads = {f'{tiny.SCOPE}/Logits/Logits/{leaf}' for leaf in ('weights', 'biases')}
+    assert checkpoints.read_fresh(tmp_path / 'c.ckpt') == heads
+    for name in heads:
+      copied.variables_by_name[name].assign_add(tf.ones(copied.variables_by_name[name].shape))
+    copied.save(tmp_path / 'c.ckpt')  # as after a step of training
+    assert checkpoints.read_fresh(tmp_path / 'c.ckpt') == frozenset()
+
   with tf.Graph().as_default(), v1.Session() as session:  # slim's code opens it still
     variables = [v1.get_variable(n, v.shape) for n, v in model.variables_by_name.items()]
     v1.train.Saver(variables).restore(session, str(tmp_path / 'a.ckpt'))
