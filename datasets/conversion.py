@@ -21,7 +21,7 @@ from absl import logging
 
 from . import dataset_info, files, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
-from .progress_bar import ProgressBar
+from .progress_bar import ProgressBar, waiting
 from .shard_job import Item, ShardJob, ShardReport
 
 REPORT_FILE = 'conversion_report.json'
@@ -122,7 +122,8 @@ def convert(
     if not options.overwrite:
       _check_unused(dataset_dir)
     with runners.pool(1 if options.beam else options.num_processes) as processes:
-      plan = make_plan(source, options, work_dir)
+      with waiting(f'Looking through {source or "the source"}', at_once=False):
+        plan = make_plan(source, options, work_dir)
       _check_plan(plan, source, dataset_dir)
       for note in plan.notes:
         logging.info('%s', note)

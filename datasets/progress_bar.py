@@ -99,18 +99,20 @@ class ProgressBar(contextlib.ExitStack):
 
 
 @contextlib.contextmanager
-def waiting(what: str, every_secs: float = EVERY_SECS) -> Iterator[None]:
+def waiting(what: str, every_secs: float = EVERY_SECS, *, at_once: bool = True) -> Iterator[None]:
   """Says what is done while it is entered, at once and every 30 s that it still is.
 
   Args:
     what: a line; what stands behind a colon is said at once alone.
     every_secs: seconds between lines.
+    at_once: false says nothing of what takes less than that.
   """
   begin = time.monotonic()
-  logging.info('%s', what)
+  if at_once:
+    logging.info('%s', what)
 
   def say() -> None:
-    logging.info('%s: %s so far', what.partition(':')[0], duration(time.monotonic() - begin))
+    logging.info('%s: %s so far', what.partition(': ')[0], duration(time.monotonic() - begin))
 
   with _repeated(every_secs, say):
     yield

@@ -77,6 +77,9 @@ def test_what_takes_long_is_said_again(caplog):
   with caplog.at_level('INFO', 'absl'), waiting('Tracing: the first step takes longer', 0.05):
     first, second = messages_of(caplog)[:2]
   assert (first, second) == ('Tracing: the first step takes longer', 'Tracing: 0 s so far')
+  caplog.clear()
+  with caplog.at_level('INFO', 'absl'), waiting('Looking', 0.05, at_once=False):
+    assert messages_of(caplog)[0] == 'Looking: 0 s so far'
 
 
 def test_a_terminal_has_a_bar_with_lines_above_it(monkeypatch, caplog):

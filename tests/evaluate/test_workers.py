@@ -45,8 +45,13 @@ def test_two_workers_find_what_one_does(flags, tmp_path):
     for i in range(2)
   ]
   alone = processes.command('eval', eval_dir=tmp_path / 'one', **flags)
+  said = []
   for status, output in processes.finish(*workers, alone):
     assert status == 0, output
+    said.append(output)
+  speaks = ['Evaluating on image_folder' in output and 'Tracing' in output for output in said]
+  assert speaks == [True, False, True]  # of two workers the chief
+  assert 'of each of 2 workers' in said[0] and 'of each of' not in said[2]
   together, of_two = results(tmp_path / 'two')
   single, of_one = results(tmp_path / 'one')
   assert together['num_images'] == single['num_images'] == COUNT
