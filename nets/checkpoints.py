@@ -315,8 +315,7 @@ def save(
     fresh: those that have random values still; the tensor `FRESH` names them.
 
   Raises:
-    OSError: the disk is full.
-    tf.errors.OpError: the directory is not writable.
+    OSError: the disk is full, or the directory is gone or not writable.
   """
   path = os.path.abspath(path)
   directory, name = os.path.split(path)
@@ -342,15 +341,22 @@ def save(
       os.replace(temporary + suffix, path + suffix)
     with contextlib.suppress(OSError):  # a file system that cannot do so with a directory
       _flush(directory)
-  except (OSError, tf.errors.ResourceExhaustedError) as error:  # the disk, or e.g. memory
-    full_disk = os.strerror(errno.ENOSPC)
-    if full_disk not in str(error):
+  except (OSError, tf.errors.OpError) as error:
+    number = error.errno if isinstance(error, OSError) else _system_errno(error)
+    if number is None:
       raise
-    raise OSError(errno.ENOSPC, full_disk, path) from error
+    raise OSError(number, os.strerror(number), path) from error
   finally:
-    for entry in os.scandir(directory):
-      if entry.name.startswith(f'{os.path.basename(temporary)}.'):
-        os.remove(entry)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it has been removed
+      for entry in os.scandir(directory):
+        if entry.name.startswith(f'{os.path.basename(temporary)}.'):
+          os.remove(entry)
+
+
+def _system_errno(error: tf.errors.OpError) -> int | None:
+  """The operating system's number of TensorFlow's '{{...}} PATH; REASON'; None for other errors."""
+  reasons = {os.strerror(number): number for number in errno.errorcode}
+  return next((n for reason, n in reasons.items() if f'; {reason}' in error.message), None)
 
 
 def _flush(path: str) -> None:

@@ -285,12 +285,30 @@ def define(config_class: type, removed: Mapping[str, str] = types.MappingProxyTy
     absl_flags.DEFINE_string(name, None, f'Removed: {reason}.', absl_flags.FLAGS)
 
 
+@typing.overload
+def parse(
+  config_class: type[T],
+  resolve: None = None,
+  removed: Mapping[str, str] = ...,
+  prepare: Callable[[], None] | None = None,
+) -> T: ...
+
+
+@typing.overload
 def parse(
   config_class: type,
-  resolve: Callable[[Mapping[str, Any]], T] | None = None,
+  resolve: Callable[[Mapping[str, Any]], T],
+  removed: Mapping[str, str] = ...,
+  prepare: Callable[[], None] | None = None,
+) -> T: ...
+
+
+def parse(
+  config_class: type,
+  resolve: Callable[[Mapping[str, Any]], Any] | None = None,
   removed: Mapping[str, str] = types.MappingProxyType({}),
   prepare: Callable[[], None] | None = None,
-) -> T:
+) -> Any:
   """The configuration of the flags on the command line.
 
   Args:
@@ -314,7 +332,7 @@ def parse(
     try_outputs(config_class, convert(config_class, values))
     if prepare:
       prepare()
-    result: Any = resolve(values) if resolve else build(config_class, values)
+    result = resolve(values) if resolve else build(config_class, values)
   except ValueError as error:
     raise Error(str(error)) from error
   config = result if isinstance(result, config_class) else result.config

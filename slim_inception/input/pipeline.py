@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from slim_inception import files
 from slim_inception.datasets import records, shards
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.input import record_order
@@ -195,6 +196,9 @@ READ_ERRORS = (
 
 def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -> Exception:
   """An error that names the file and what is wrong with it, from TensorFlow's, which does not."""
+  cause = files.system_error(error)
+  if cause and cause.filename not in (None, *dataset.paths):  # e.g. of TensorBoard's events
+    return cause
   if isinstance(error, tf.errors.InvalidArgumentError):
     if f'Key: {dataset.schema.label}' in error.message:
       return ValueError(

@@ -256,3 +256,10 @@ def test_several_labels_name_the_loss_that_they_need(tmp_path):
   assert error_of(found, tf.errors.InvalidArgumentError, batch_size=2) == (
     'image_folder train has a record without a label or with several; several need --loss=sigmoid'
   )
+
+
+def test_a_file_that_is_no_shard_is_no_error_of_reading(data):
+  dataset = dataset_factory.get_dataset('image_folder', 'train', data)
+  message = '{{function_node __wrapped__FlushSummaryWriter}} /run/events; No such file or directory'
+  error = input_pipeline.read_error(dataset, 0, tf.errors.NotFoundError(None, None, message))
+  assert isinstance(error, FileNotFoundError) and error.filename == '/run/events'

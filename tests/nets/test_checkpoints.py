@@ -249,3 +249,11 @@ def test_far_more_than_the_files_hold_is_refused_before_it_is_allocated(variable
   data.write_bytes(data.read_bytes()[:100])
   with pytest.raises(ValueError, match='it declares 4,000,000 bytes, and has 2'):
     checkpoints.read(tmp_path / 'model.ckpt', ['Net/Conv/weights'])
+
+
+def test_a_save_that_the_system_refuses_names_the_checkpoint(tmp_path):
+  (tmp_path / 'file').write_text('')
+  prefix = tmp_path / 'file' / 'model.ckpt-1'
+  with pytest.raises(NotADirectoryError) as error:
+    checkpoints.save(prefix, {'a': tf.ones(3)})
+  assert error.value.filename == str(prefix)
