@@ -369,6 +369,17 @@ class Model(NetModule):
     kwargs = {**self._without_auxiliary_head, 'num_classes': None}
     return self._run(images, is_training=False, **kwargs)[1]
 
+  def features(self, images: tf.Tensor) -> tf.Tensor:
+    """What the head pools, [N, h, w, C], at inference; of ResNet-v2 no end point is that.
+
+    Args:
+      images: as of `end_points`.
+    """
+    net, images = self.config.net, self._as_images(images)
+    unpooled = {**self._without_auxiliary_head, **net.select(global_pool=False)}
+    output, end_points = self._run(images, is_training=False, num_classes=None, **unpooled)
+    return end_points.get(net.features, output)
+
   def outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """What a SavedModel of this gives for [N, H, W, C] images in [-1, 1], of any size.
 

@@ -118,7 +118,7 @@ class Net:
 
   @property
   def features(self) -> str:
-    """The end point of the body's last output."""
+    """The body's last output: an end point, unless slim does not keep it (`Model.features`)."""
     return self.body[-1].end_point or self.body[-1].scope
 
   @functools.cached_property

@@ -35,7 +35,8 @@ def logits_and_maps(
   """
   dense.check_head(model, net, '--explain')
   logits, end_points = model(images)
-  features = tf.cast(end_points[net.features], tf.float32)
+  features = end_points[net.features] if net.features in end_points else model.features(images)
+  features = tf.cast(features, tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   kernel = tf.reshape(weights, weights.shape[-2:])  # of a 1 x 1 convolution: 1, 1, before
   maps = tf.einsum('nhwc,ck->nhwk', features, kernel)

@@ -33,7 +33,7 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
       too small.
   """
   check_head(model, net, '--crops=dense')
-  features = tf.cast(model.end_points(images)[net.features], tf.float32)
+  features = tf.cast(model.features(images), tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   biases = model.variables_by_name[f'{net.logits_scope}/biases']
   window = geometry.output_size(net.body, model.image_size)
