@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from . import layers, slim
-from .blocks import CONV, SEPARABLE, Cell, Unit, avg_pool, chain, conv
+from .blocks import BATCH_NORM, CONV, SEPARABLE, Cell, Unit, avg_pool, chain, conv
 from .build import EndPoints, Variant, run_cell
 from .geometry import check_sides, spatial_size
 
@@ -35,10 +35,10 @@ def cell(op: str, name: str, depth: int = 0) -> Cell:
 
 
 def weighted(units: Sequence[Unit]) -> tuple[str, ...]:
-  """Paths of the layers that have weights, in order of building."""
+  """Paths of the layers that have variables, in order of building."""
   paths: list[str] = []
   for unit in units:
-    paths += [cell.name for cell in unit.cells if cell.op in (CONV, SEPARABLE, DENSE)]
+    paths += [c.name for c in unit.cells if c.op in (CONV, SEPARABLE, BATCH_NORM, DENSE)]
     paths += [unit.projection] if unit.projection else []
   return tuple(paths)
 

@@ -110,7 +110,7 @@ class Net:
 
   @property
   def weighted(self) -> dict[str, tuple[str, ...]]:
-    """{row: paths of its layers that have weights} in order of building, those of the head last.
+    """{row: paths of its layers that have variables} in order of building, those of the head last.
 
     Rows and paths are within the net's scope.
     """

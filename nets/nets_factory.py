@@ -175,7 +175,8 @@ def create_model(
       and archives, Keras' .h5 and .keras, timm's .safetensors, ... Moving averages of the weights
       are taken where the file has them beside these. A head for another number of classes starts
       fresh, as does an auxiliary head that is not there; the log says so. A net of
-      one input channel gets the sum over theirs: grey images give the same features.
+      one input channel gets the sum over theirs: grey images give the same features. Keras'
+      ResNet50 to 152 take blue, green, red, as they do there. `padding` is that of the library.
     image_size: pixels a side to train at; the net's own by default. It matters for the auxiliary
       head alone, whose last convolution spans the image: at inference other sizes work too,
       without that head.
@@ -206,8 +207,10 @@ def create_model(
 
     _check_weights(weights)
     has_classifier = not features_only and num_classes not in (None, 0)
-    source = conversion.read(weights, name, with_classifier=has_classifier)
+    source = conversion.read(weights, name, bgr=False, with_classifier=has_classifier)
     kwargs = ({} if features_only else source.widths) | kwargs
+    if source.padding:
+      kwargs = {'padding': source.padding} | kwargs
     if count_padding is None:
       count_padding = source.counts_padding
   if num_classes == 'auto':

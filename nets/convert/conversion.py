@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ..heads import AUX_LOGITS
@@ -13,6 +14,13 @@ from ..nets_factory import get_net
 from . import formats, keras_applications, slim_files, torch_family
 from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
 from .stored import Images, Stored
+
+# {preprocessing: the images of a net of that preprocessing}; of the others [-1, 1]
+_OWN_IMAGES = {
+  'vgg': Images((123.68, 116.78, 103.94), (1.0,)),
+  'torch': Images((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+_SAME_PIXELS = 0.01  # of 0..255: Caffe's and slim's means are as close
 
 
 class Weights(NamedTuple):
@@ -39,6 +47,12 @@ class Weights(NamedTuple):
     return is_torchs and self.net in torch_family.COUNTING_PADDING
 
   @property
+  def padding(self) -> str | None:
+    """What the argument `padding` must be for the net to be that library's; None: as it is."""
+    family = formats.SOURCES[self.format].family
+    return getattr(family, 'PADDINGS', {}).get(self.net)
+
+  @property
   def widths(self) -> dict[str, int]:
     """Arguments of the net function that make the layers of the file that not every net has."""
     return {
@@ -50,7 +64,8 @@ class Weights(NamedTuple):
   @property
   def arguments(self) -> dict[str, Any]:
     """What `create_model` must be told to give the outputs of the net that the file is of."""
-    return self.widths | ({'count_padding': True} if self.counts_padding else {})
+    counting = {'count_padding': True} if self.counts_padding else {}
+    return self.widths | counting | ({'padding': self.padding} if self.padding else {})
 
 
 class Filled(NamedTuple):
@@ -69,7 +84,7 @@ def read(
   *,
   mean: Sequence[float] | None = None,
   std: Sequence[float] | None = None,
-  bgr: bool = False,
+  bgr: bool | None = None,
   use_ema: bool | None = None,
   with_classifier: bool = True,
 ) -> Weights:
@@ -82,10 +97,11 @@ def read(
     net: whose weights they are, e.g. 'inception_v4'.
     mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std. None
       is what the file says (Keras' layers Rescaling and Normalization, timm's config.json), or else
-      127.5, as for images in [-1, 1].
-    std: likewise. That is folded into the first layer, so that the result takes images in [-1, 1].
+      those of the images that the net takes, 127.5 for [-1, 1].
+    std: likewise. What differs from the net's is folded into the first layer, where that has no
+      padding.
     bgr: whether they were trained on images whose channels are blue, green, red; `mean` and `std`
-      are red's first nevertheless.
+      are red's first nevertheless. None: as Keras' ResNet50, ResNet101 and ResNet152 were.
     use_ema: whether to take the moving averages of the weights that are stored beside them; None:
       if there are any.
     with_classifier: whether the classifier and the auxiliary head are read; a net with another
@@ -116,7 +132,8 @@ def read(
       layers = _without_heads(layers, net)
       left_out = {**left_out, **dict.fromkeys(unknown, 'no layer of the net below its head')}
     notes = list(stored.notes)
-    images = stored.images or Images((CENTER,), (CENTER,))
+    own = _OWN_IMAGES.get(get_net(net).preprocessing, Images((CENTER,), (CENTER,)))
+    images = stored.images or own
     if mean is not None or std is not None:
       stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
       if stored.images and str(stated) != str(stored.images):
@@ -126,7 +143,11 @@ def read(
       raise ValueError(f'{stored.images_fault}: give mean and std of the images')
     elif stored.images:
       notes.append(f'trained on {images}, as the file says')
-    layers = _for_our_images(layers, net, images, bgr)
+    if bgr is None:
+      bgr = net in getattr(source.family, 'BGR', ())
+    if bgr:
+      notes.append('trained on blue, green, red: the first layer now takes red, green, blue')
+    layers = _for_our_images(layers, net, images, own, bgr)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
   left_out = {**stored.left_out, **left_out}
@@ -165,19 +186,22 @@ def _without_heads(layers: Mapping[str, Layer], net: str) -> dict[str, Layer]:
 
 
 def _for_our_images(
-  layers: Mapping[str, Layer], net: str, images: Images, bgr: bool
+  layers: Mapping[str, Layer], net: str, images: Images, own: Images, bgr: bool
 ) -> dict[str, Layer]:
-  """The layers for images in [-1, 1], red first."""
+  """The layers for `own` images, red first."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])
-  folded = fold_normalization(layer, images.mean, images.std)
-  if first.cells[0].padding == 'SAME' and folded is not layer and set(images.mean) != {CENTER}:
-    raise ValueError(
-      f'it was trained on {images}, which cannot be folded into a first convolution with padding'
-    )
-  return {**layers, first.scope: folded}
+  if not all(np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, own, strict=True)):
+    folded = fold_normalization(layer, images.mean, images.std)
+    is_shifted = set(images.mean) != {CENTER}
+    if own.mean != (CENTER,) or (first.cells[0].padding != 'VALID' and is_shifted):
+      raise ValueError(
+        f'it was trained on {images}, which cannot be folded into a first convolution with padding'
+      )
+    layer = folded
+  return {**layers, first.scope: layer}
 
 
 def fill(
@@ -199,7 +223,7 @@ def fill(
     ValueError: another variable is missing or of another shape. Then none has changed.
   """
   shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
-  keeps_gamma = any(name.endswith('BatchNorm/gamma') for name in shapes)
+  keeps_gamma = any(name.endswith('/gamma') for name in shapes)
   layers = weights.layers if keeps_gamma else without_gamma(weights.layers)
   values = slim_files.as_variables(layers, shapes, weights.net)
   first = get_net(weights.net).first_weights
@@ -280,6 +304,11 @@ def differences(weights: Weights, for_torch: bool) -> list[str]:
       "slim's and Keras' do not: logits differ a little; create_model(count_padding=True) does as "
       'they do'
     )
+  if weights.padding:
+    lines.append(
+      f'padding: outputs are those of the library with create_model(padding={weights.padding!r}), '
+      'and differ a little with that of slim'
+    )
   auxiliary = get_net(weights.net).head.weights.get(AUX_LOGITS, ())
   if for_torch and weights.net == 'inception_v3' and set(auxiliary) & set(weights.layers):
     lines.append(
@@ -311,7 +340,8 @@ def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
     ValueError: Keras Applications does not have the net.
     OSError: the file cannot be written.
   """
-  layers = without_gamma(weights.layers)
+  has_gamma = get_net(weights.net).has_gamma
+  layers = weights.layers if has_gamma else without_gamma(weights.layers)
   keras_applications.write(path, layers, weights.net)
   return sorted(set(layers) - set(keras_applications.names_for(weights.net)))
 

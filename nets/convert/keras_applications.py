@@ -1,4 +1,4 @@
-"""Keras Applications' InceptionV3 and InceptionResNetV2: .h5, .weights.h5 and .keras files.
+"""Keras Applications' Inception nets and ResNets: .h5, .weights.h5 and .keras files.
 
 Read with h5py alone: nothing that the file's configuration describes is built or run; of a whole
 model it tells what the arrays do not, the layers without weights. Keras numbers its layers in the
@@ -6,7 +6,9 @@ order of making them, which is slim's; whole models and weights, of Keras 2 and 
 top, alone or within another model differ only in where the arrays lie.
 
 As in slim's nets batch norm has epsilon 0.001 and no gamma, images are in [-1, 1] and average
-pools do not count the padding. There is no auxiliary head.
+pools do not count the padding. There is no auxiliary head. The ResNets have biases before batch
+norm, an epsilon of 1.001e-5 where slim's have 1e-5, and pad the first pooling by zeros on all sides
+(`padding='keras'`); ResNet50 to 152 are for blue, green and red of 0..255 less their mean.
 """
 
 import contextlib
@@ -23,10 +25,19 @@ import numpy as np
 import tensorflow as tf
 
 from ..nets_factory import get_net
-from .layers import Layer, Norm
+from . import resnet_names
+from .layers import Layer, Norm, add_to_variance, fold_biases
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
-NETS = {'inception_v3': 'InceptionV3', 'inception_resnet_v2': 'InceptionResNetV2'}
+NETS = {
+  'inception_v3': 'InceptionV3',
+  'inception_resnet_v2': 'InceptionResNetV2',
+  **{f'resnet_v1_{layers}': f'ResNet{layers}' for layers in (50, 101, 152)},
+  **{f'resnet_v2_{layers}': f'ResNet{layers}V2' for layers in (50, 101, 152)},
+}
+PADDINGS = {net: 'keras' for net in NETS if net.startswith('resnet')}  # the argument `padding`
+BGR = tuple(net for net in NETS if net.startswith('resnet_v1'))
+_EPSILON = 1e-8  # by which that of the ResNets is greater than slim's
 WEIGHTS_IN_ZIP, _CONFIG_IN_ZIP = 'model.weights.h5', 'config.json'
 _AUTOMATIC = re.compile(r'(conv2d|batch_normalization)(?:_(\d+))?$')
 
@@ -44,24 +55,28 @@ _HARMLESS = (
   'Activation', 'ActivityRegularization', 'Add', 'AlphaDropout', 'AveragePooling2D',
   'BatchNormalization', 'Concatenate', 'Conv2D', 'CustomScaleLayer', 'Dense', 'Dropout', 'Flatten',
   'GaussianDropout', 'GaussianNoise', 'GlobalAveragePooling2D', 'InputLayer', 'Lambda',
-  'MaxPooling2D', 'Reshape', 'Softmax', 'SpatialDropout2D',
+  'MaxPooling2D', 'Reshape', 'Softmax', 'SpatialDropout2D', 'ZeroPadding2D',
 )
 # fmt: on
-_BEFORE = ('InputLayer', 'Resizing', 'CenterCrop', 'Dropout', 'GaussianNoise')
+_BEFORE = ('InputLayer', 'Resizing', 'CenterCrop', 'Dropout', 'GaussianNoise', 'ZeroPadding2D')
 _RANDOM = 'Random'  # how augmentation's layers begin, RandomFlip, ...
-_MAX_POOLS = 4  # layers MaxPooling2D that both nets have
+_MAX_POOLS = 4  # layers MaxPooling2D that the nets have at most
 _PIXEL_RANGE = 20.0  # pixels in 0..255 lie within such a range once normalized; else they were not
 _NORMS = {3: ('beta', 'mean', 'variance'), 4: ('gamma', 'beta', 'mean', 'variance')}
 
 
 def names_for(net: str) -> dict[str, tuple[str, str]]:
-  """{our scope: (convolution, batch norm)}, the automatic names numbered from 0.
+  """{our scope: (convolution, batch norm)}, '' for none, the automatic names numbered from 0.
 
   Raises:
     ValueError: Keras Applications does not have the net.
   """
   if net not in NETS:
     raise ValueError(f'Keras Applications has no {net}; it has {", ".join(NETS)}')
+  if net in PADDINGS:
+    return resnet_names.keras_resnet(
+      int(net.rpartition('_')[2]), preactivate=net.startswith('resnet_v2')
+    )
   head, names, number = get_net(net).head, {}, 0
   for row, scopes in get_net(net).weighted.items():
     for scope in scopes:
@@ -103,9 +118,9 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       if len(dense) != 1:  # several are unknown, all of them
         continue
       main = dense[0]
-    if main not in by_layer:
-      raise ValueError(f'it has no {main}, which {NETS[net]} of Keras Applications has')
-    weights, *biases = (arrays[name] for name in by_layer[main])
+    if (main or norm) not in by_layer:
+      raise ValueError(f'it has no {main or norm}, which {NETS[net]} of Keras Applications has')
+    weights, *biases = (arrays[name] for name in by_layer[main]) if main else (None,)
     values = [arrays[name] for name in by_layer.get(norm, ())]
     if len(biases) > 1:
       raise ValueError(
@@ -113,12 +128,13 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       )
     if values and len(values) not in _NORMS:
       raise ValueError(f'{norm} has {len(values)} arrays; a batch norm has 3, or 4 with gamma')
-    read[scope] = Layer(
+    layer = Layer(
       weights,
       biases=biases[0] if biases else None,
       norm=Norm(**dict(zip(_NORMS[len(values)], values, strict=True))) if values else None,
     )
-    used.update(by_layer[main], by_layer.get(norm, ()))
+    read[scope] = add_to_variance(fold_biases(layer), _EPSILON if net in PADDINGS else 0)
+    used.update(by_layer.get(main, ()), by_layer.get(norm, ()))
   return Sorted(read, {}, tuple(name for name in arrays if name not in used))
 
 
@@ -332,7 +348,8 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
 
   Args:
     path: the file, whatever it is called.
-    layers: without gamma; without 'Logits' the file is that of `include_top=False`.
+    layers: of the Inception nets without gamma; without logits the file is that of
+      `include_top=False`.
     net: its name.
   """
   names = names_for(net)
@@ -344,11 +361,15 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
   for scope, (main, norm) in names.items():
     if scope not in layers:
       continue
-    layer = layers[scope]
-    biases = [] if layer.biases is None else [layer.biases]
-    by_name[main].set_weights([layer.weights, *biases])
+    layer = add_to_variance(layers[scope], -_EPSILON if net in PADDINGS else 0)
+    if main:
+      # Zeros where there are biases before batch norm.
+      arrays = [layer.weights, layer.biases, np.zeros(layer.weights.shape[-1], np.float32)]
+      arrays = [array for array in arrays if array is not None]
+      by_name[main].set_weights(arrays[: len(by_name[main].weights)])
     if layer.norm is not None:
-      by_name[norm].set_weights([layer.norm.beta, layer.norm.mean, layer.norm.variance])
+      leaves = {'gamma': np.ones_like(layer.norm.beta), **layer.leaves()}
+      by_name[norm].set_weights([leaves[leaf] for leaf in _NORMS[len(by_name[norm].weights)]])
   named = f'{os.fspath(path)}.weights.h5'  # Keras wants names to end so
   try:
     model.save_weights(named)

@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-EPSILON = 0.001  # of batch norm: slim's, facenet's, Keras', torchvision's and timm's nets agree
+EPSILON = 0.001  # of batch norm in Inception nets: slim's, facenet's, Keras' and PyTorch's agree
 CENTER = 127.5  # our nets get (pixel - CENTER) / CENTER of pixels in 0..255
 
 
 class Norm(NamedTuple):
-  """Batch norm: gamma * (x - mean) / sqrt(variance + EPSILON) + beta; each [C] float32."""
+  """Batch norm: gamma * (x - mean) / sqrt(variance + epsilon) + beta; each [C] float32.
+
+  Epsilon is the net's: EPSILON, or 1e-5 in ResNets, but 1.001e-5 in Keras' (`add_to_variance`).
+  """
 
   beta: np.ndarray
   mean: np.ndarray
@@ -21,21 +24,23 @@ class Norm(NamedTuple):
 class Layer(NamedTuple):
   """A convolution [kh, kw, in, out] or product [in, out], then biases [out] or batch norm."""
 
-  weights: np.ndarray
+  weights: np.ndarray | None  # None: batch norm that stands alone
   biases: np.ndarray | None = None
   norm: Norm | None = None
+  pointwise: np.ndarray | None = None  # [1, 1, in * m, out]: `weights` are [kh, kw, in, m]
 
   @classmethod
   def of(cls, leaves: Mapping[str, np.ndarray]) -> 'Layer':
     """The layer of what `leaves` gives, in float32."""
     values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
-    weights, biases = values.pop('weights'), values.pop('biases', None)
-    return cls(weights, biases, Norm(**values) if values else None)
+    own = {leaf: values.pop(leaf, None) for leaf in ('weights', 'biases', 'pointwise')}
+    return cls(**own, norm=Norm(**values) if values else None)
 
   def leaves(self) -> dict[str, np.ndarray]:
-    """'weights', and 'biases' or 'beta', 'mean', 'variance' and, if it is not None, 'gamma'."""
+    """What is not None of 'weights', 'biases', 'pointwise', 'beta', 'mean', 'variance', 'gamma'."""
     norm = self.norm._asdict() if self.norm else {}
-    leaves = {'weights': self.weights, 'biases': self.biases, **norm}
+    own = {'weights': self.weights, 'biases': self.biases, 'pointwise': self.pointwise}
+    leaves = {**own, **norm}
     return {leaf: value for leaf, value in leaves.items() if value is not None}
 
 
@@ -60,12 +65,28 @@ def fold_gamma(layer: Layer) -> Layer:
   (`batch_norm_scale=True`), or freeze batch norm.
   """
   norm = layer.norm
-  if norm is None or norm.gamma is None:
+  if norm is None or norm.gamma is None or layer.weights is None:
     return layer
   return layer._replace(
     weights=layer.weights * norm.gamma,  # the last axis is that of the outputs
     norm=norm._replace(mean=norm.mean * norm.gamma, gamma=None),
   )
+
+
+def fold_biases(layer: Layer) -> Layer:
+  """The same layer without biases before batch norm, which takes them off the mean: exact."""
+  if layer.norm is None or layer.biases is None:
+    return layer
+  norm = layer.norm._replace(mean=layer.norm.mean - layer.biases)
+  return layer._replace(biases=None, norm=norm)
+
+
+def add_to_variance(layer: Layer, difference: float) -> Layer:
+  """The same layer for a net whose epsilon is less by `difference`: exact but for rounding."""
+  if layer.norm is None or not difference:
+    return layer
+  variance = np.maximum(layer.norm.variance + np.float32(difference), 0)
+  return layer._replace(norm=layer.norm._replace(variance=variance))
 
 
 def fold_normalization(layer: Layer, mean: Sequence[float], std: Sequence[float]) -> Layer:
@@ -76,8 +97,8 @@ def fold_normalization(layer: Layer, mean: Sequence[float], std: Sequence[float]
 
       W u - m  =  (a W) v - (m - sum(d W))    the sum over kernel and input channels
 
-  Exact, in training too, because the first convolution of all four nets is VALID: with padding the
-  zeros around the image would have been zeros of u.
+  Exact, in training too, where the first convolution is VALID: with padding the zeros around the
+  image would have been zeros of u.
 
   Args:
     layer: with [kh, kw, C, out] weights.

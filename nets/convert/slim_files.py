@@ -36,7 +36,10 @@ _LEAVES = {
   'mean': 'BatchNorm/moving_mean',
   'variance': 'BatchNorm/moving_variance',
 }
-_LEAF_NAMES = tuple(_LEAVES.values())
+# Of a batch norm that stands alone, in a scope of its own, and of separable convolutions.
+_ALONE = {leaf: name.removeprefix('BatchNorm/') for leaf, name in _LEAVES.items()}
+_SEPARABLE = {'weights': 'depthwise_weights', 'pointwise': 'pointwise_weights', 'biases': 'biases'}
+_LEAF_NAMES = ('weights', 'biases', '/beta', '/gamma', '/moving_mean', '/moving_variance')
 _FACENET_LOGITS = {'Logits/weights', 'Logits/biases'}
 # Names of other programs' nets of the same papers, whose layers have other names and shapes.
 _OTHERS = {
@@ -142,10 +145,16 @@ def _rule(name: str, names: Collection[str]) -> str:
 
 def _variables(scope: str, tensors: Collection[str], net: str) -> dict[str, str]:
   """{leaf: variable} of the leaves that a layer must have, and of gamma if it is there."""
-  names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+  top = f'{get_net(net).scope}/{scope}'
+  names = {leaf: f'{top}/{name}' for leaf, name in _LEAVES.items()}
   if scope == get_net(net).head.logits_path and set(tensors) >= _FACENET_LOGITS:
     names |= {'weights': 'Logits/weights', 'biases': 'Logits/biases'}
   leaves = ['weights', 'beta', 'mean', 'variance']
+  if f'{top}/{_SEPARABLE["weights"]}' in tensors:
+    return {leaf: f'{top}/{name}' for leaf, name in _SEPARABLE.items()}
+  if f'{top}/{_ALONE["mean"]}' in tensors:
+    names = {leaf: f'{top}/{name}' for leaf, name in _ALONE.items()}
+    leaves.remove('weights')
   if names['biases'] in tensors:
     leaves = ['weights', 'biases']
   elif names['gamma'] in tensors:
@@ -302,11 +311,17 @@ def as_variables(
   """
   values: Arrays = {}
   for scope, layer in layers.items():
-    names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in _LEAVES.items()}
+    kinds = _SEPARABLE if layer.pointwise is not None else _LEAVES
+    kinds = _ALONE if layer.weights is None else kinds
+    names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in kinds.items()}
     leaves = layer.leaves()
-    if layer.weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
+    if (
+      layer.weights is not None
+      and layer.weights.ndim == 2
+      and len(shapes.get(names['weights'], ())) == 4
+    ):
       leaves['weights'] = layer.weights[np.newaxis, np.newaxis]
-    if layer.norm is not None and names['gamma'] in shapes:
+    if layer.norm is not None and names.get('gamma') in shapes:
       leaves.setdefault('gamma', np.ones_like(layer.norm.beta))
     values |= {names[leaf]: value for leaf, value in leaves.items()}
   return values

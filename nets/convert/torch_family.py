@@ -1,4 +1,4 @@
-"""timm's nets, torchvision's inception_v3 and facenet-pytorch's inception_resnet_v1.
+"""timm's nets, torchvision's, and facenet-pytorch's inception_resnet_v1.
 
 timm took inception_v3 over from torchvision: both have the same names. Batch norm has gamma (1 in
 the weights that came from slim), kernels are [out, in, height, width].
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..nets_factory import get_net
+from . import resnet_names
 from .layers import Layer
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
@@ -113,7 +114,15 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     'Logits': ('logits',),
   },
 }
-LIBRARIES = {net: 'facenet-pytorch' if net == 'inception_resnet_v1' else 'timm' for net in NAMES}
+NAMES['inception_v1'] = resnet_names.torch_googlenet()
+NAMES |= {f'resnet_v1_5_{layers}': resnet_names.torch_resnet(layers) for layers in (50, 101, 152)}
+LIBRARIES = dict.fromkeys(NAMES, 'timm') | {
+  'inception_resnet_v1': 'facenet-pytorch',
+  'inception_v1': 'torchvision',
+}
+PADDINGS = {'inception_v1': 'torch'}  # nets that take the argument `padding`
+# {net: {what layers begin with: why slim's net does not have them}}
+_WITHOUT = {'inception_v1': {'aux': "auxiliary classifiers, which slim's net does not have"}}
 
 COUNTING_PADDING = ('inception_v3',)  # nets whose average pools divide by the whole window
 
@@ -170,7 +179,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   within = {name: arrays[original] for name, original in originals.items()}
   read: dict[str, Layer] = {}
   used: set[str] = set()
-  heads = tuple(f'{row}/' for row in get_net(net).head.weights) + tuple(get_net(net).head.optional)
+  heads = tuple(path for paths in get_net(net).head.weights.values() for path in paths)
   for scope, layer in theirs.items():
     keys = _keys(layer, has_norm=f'{layer}.weight' not in within)
     missing = [key for key in keys.values() if key not in within]
@@ -188,10 +197,12 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       'Distance is computed with: the same layers, but other pools (the last block takes the '
       'maximum), so that its weights give other features here'
     )
-  inside = set(originals.values())
+  inside, without = set(originals.values()), _WITHOUT.get(net, {})
   left_out, unknown = {}, []
   for name in sorted(set(arrays) - used):
-    rule = _LEFT_OUT.get(name.rpartition('.')[2])
+    rule = _LEFT_OUT.get(name.rpartition('.')[2]) or next(
+      (why for start, why in without.items() if name.startswith(f'{prefix}{start}')), None
+    )
     if rule is None and name not in inside:
       rule = f'not under {prefix}'
     if rule:

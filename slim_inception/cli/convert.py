@@ -122,7 +122,7 @@ def convert(config: ConvertConfig) -> list[str]:
       config.model_name,
       mean=trained_on and trained_on.mean,
       std=trained_on and trained_on.std,
-      bgr=config.source_preprocessing in _BGR,
+      bgr=None if trained_on is None else config.source_preprocessing in _BGR,
       use_ema=choices.USE_EMA[config.use_ema],
       with_classifier=config.classifier,
     )
@@ -149,7 +149,7 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
   model = nets_factory.create_model(
     weights.net,
     weights.num_classes,
-    arg_scope=net.arg_scope(batch_norm_scale=config.batch_norm_scale),
+    arg_scope=net.arg_scope(batch_norm_scale=config.batch_norm_scale or net.has_gamma),
     **net.select(create_aux_logits=config.auxiliary_head),
     **weights.arguments,
   )

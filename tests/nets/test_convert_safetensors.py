@@ -20,12 +20,17 @@ pytestmark = pytest.mark.integration
 
 # CRC-32 of the sorted lines 'name shape' of the state dicts of timm 1.0.31 with 1001 classes;
 # inception_v3 with aux_logits=True, which is torchvision 0.29's too. inception_resnet_v1 is
-# facenet-pytorch 2.6.0's, with an embedding of 512 and no classes.
+# facenet-pytorch 2.6.0's, with an embedding of 512 and no classes; inception_v1 is torchvision
+# 0.29's googlenet with aux_logits=False; the ResNets, of 1000 classes, are torchvision's too.
 DIGESTS = {
   'inception_v3': 206519554,
   'inception_v4': 1390875696,
   'inception_resnet_v2': 1667985609,
   'inception_resnet_v1': 1637916413,
+  'inception_v1': 4156245626,
+  'resnet_v1_5_50': 3021298538,
+  'resnet_v1_5_101': 3407425115,
+  'resnet_v1_5_152': 3904138026,
 }
 
 
@@ -36,7 +41,9 @@ def digest(shapes):
 
 def golden_layers(name):
   tensors = {}
-  for variable, shape, *_ in golden.reference(name)['variables']:
+  # ResNet-v1.5 has the layers of ResNet-v1.
+  for variable, shape, *_ in golden.reference(name.replace('v1_5', 'v1'))['variables']:
+    variable = variable.replace('resnet_v1_', 'resnet_v1_5_') if 'v1_5' in name else variable
     if 'Bottleneck' in variable:
       shape[-1] = 512
     tensors[variable] = golden.weights(variable, tuple(shape))
@@ -186,7 +193,8 @@ def test_names_and_shapes_are_timms_and_the_way_back(name):
     if layer.norm is None:
       np.testing.assert_array_equal(layer.biases, layers[scope].biases)
     else:
-      assert (layer.norm.gamma == 1).all()
+      gamma = layers[scope].norm.gamma
+      np.testing.assert_array_equal(layer.norm.gamma, 1 if gamma is None else gamma)
       np.testing.assert_array_equal(layer.norm.mean, layers[scope].norm.mean)
 
 

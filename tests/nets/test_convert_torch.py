@@ -151,10 +151,20 @@ def test_their_names_shapes_and_epsilon():
       'inception_v3',
       TORCHVISION.models.inception_v3(weights=None, init_weights=False, num_classes=1001),
     ),
+    (
+      'inception_v1',
+      TORCHVISION.models.googlenet(aux_logits=False, init_weights=False, num_classes=1001),
+    ),
   ]
   for name, model in models:
     assert digest({key: value.shape for key, value in model.state_dict().items()}) == DIGESTS[name]
     assert {m.eps for m in model.modules() if hasattr(m, 'running_var')} == {EPSILON}
+  for name in ('resnet50', 'resnet101', 'resnet152'):
+    for model in (TIMM.create_model(name), getattr(TORCHVISION.models, name)()):
+      ours = name.replace('resnet', 'resnet_v1_5_')
+      shapes = {key: value.shape for key, value in model.state_dict().items()}
+      assert digest(shapes) == DIGESTS[ours]
+      assert {m.eps for m in model.modules() if hasattr(m, 'running_var')} == {1e-5}
 
 
 def test_what_pytorch_files_may_hold(tmp_path):
