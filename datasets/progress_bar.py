@@ -57,8 +57,9 @@ class ProgressBar(contextlib.ExitStack):
     bar = self._bar = self.enter_context(
       tqdm(desc=self._what, total=self._total, unit=unit, **width)
     )
-    handler = logging.get_absl_handler().python_handler
-    self.callback(handler.setStream, handler.setStream(contrib.DummyTqdmFile(sys.stderr)))
+    handler, above = logging.get_absl_handler().python_handler, contrib.DummyTqdmFile(sys.stderr)
+    before = handler.setStream(above)
+    self.callback(lambda: handler.stream is above and handler.setStream(before))
     self.enter_context(_repeated(_REFRESH_SECS, bar.refresh))
     return self
 

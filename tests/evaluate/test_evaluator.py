@@ -91,6 +91,9 @@ def test_one_net(data, nets):
   assert_predicts(found.predictions, {name: softmax(row) for name, row in logits.items()})
   assert found.predictions.record_indices.tolist() == list(range(COUNT))
   assert found.metrics['num_images'] == COUNT
+  assert found.metrics['crop_scales'] == []  # slim's view is made of the whole image
+  aspect = evaluate(data, nets[0], resize='aspect', max_images=1)
+  assert aspect.metrics['crop_scales'] == [37]  # 32 / 0.875
   right = [row.argmax() == int(name[:-4]) % 3 for name, row in logits.items()]
   assert found.metrics['top_1'] == pytest.approx(np.mean(right))
 
