@@ -249,7 +249,8 @@ def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
     changes = ['CMYK to RGB'] if image.mode == 'CMYK' and name == 'JPEG' else []
     divisor = _divisor(image, most_pixels)
     if divisor > 1:  # of JPEGs a half, quarter or eighth is decoded, no more
-      image.draft(image.mode, tuple(max(1, side // divisor) for side in image.size))
+      size = max(1, image.width // divisor), max(1, image.height // divisor)
+      image.draft(image.mode, size)
     image.load()
     turn = turn_of(image) if upright else None
     _scale_transparent_color(image, content)
@@ -262,7 +263,7 @@ def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
       image = image.convert(mode)
     image = _reduce(image, most_pixels)
     if image.mode == _ALPHA:
-      if image.getextrema()[3][0] < 255:
+      if image.getchannel('A').getextrema()[0] < 255:
         changes.append('laid on white')
         image = Image.alpha_composite(Image.new(_ALPHA, image.size, _WHITE), image)
       image = image.convert('RGB')

@@ -67,7 +67,10 @@ def evaluate(folder, **flags):
 
 def names_in_classification(checkpoint, **flags):
   request = classify_config.resolve({'checkpoint_path': str(checkpoint), **flags})
-  dataset = classes.find(request, checkpoints.resolve(checkpoint))
+  member = request.ensemble.members[0]
+  dataset = classes.find(
+    request.config.classes.labels, request.runs, member, checkpoints.resolve(checkpoint)
+  )
   return tuple(dataset.labels_to_names.values())
 
 

@@ -7,11 +7,10 @@ from typing import Any
 from absl import logging
 
 from slim_inception import provenance
-from slim_inception.classify.config import ClassifyRequest
 from slim_inception.datasets import dataset_factory, imagenet, label_files
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import label_spaces
-from slim_inception.evaluate.config import Member
+from slim_inception.evaluate.config import Member, Runs
 from slim_inception.evaluate.stored_weights import open_weights
 from slim_inception.provenance import TrainedOn
 
@@ -19,7 +18,7 @@ _IMAGENET = 'imagenet'
 _IMAGENET_OUTPUTS = (imagenet.NUM_CLASSES - 1, imagenet.NUM_CLASSES)  # without background, and with
 
 
-def find(request: ClassifyRequest, prefix: str) -> Dataset:
+def find(labels_path: str | None, runs: Runs, member: Member, prefix: str) -> Dataset:
   """The classes of an ensemble.
 
   They are those of `--labels`; else those that the runs were trained on; else, for older runs, of
@@ -27,15 +26,16 @@ def find(request: ClassifyRequest, prefix: str) -> Dataset:
   other data set; else numbers.
 
   Args:
-    request: what and how.
-    prefix: of the first net's checkpoint.
+    labels_path: `--labels`, or None.
+    runs: of the checkpoints.
+    member: the first net.
+    prefix: of its checkpoint.
 
   Raises:
     OSError, ValueError: `--labels` cannot be read, a checkpoint is damaged, or the runs have
       different classes.
   """
-  runs, member = request.runs, request.ensemble.members[0]
-  if labels_path := request.config.classes.labels:
+  if labels_path:
     named = dataset_factory.with_names(labels_path, label_files.read_labels(labels_path))
     _check_number(named, open_weights(prefix, member.model_name).num_outputs, member)
     return named

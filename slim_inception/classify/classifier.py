@@ -100,7 +100,9 @@ class Classifier:
     self._num_threads = ensemble.compute.num_preprocessing_threads or 1
     members = ensemble.members
     prefixes = [formats.locate(member.checkpoint_path) for member in members]
-    self.classes = classes.find(request, prefixes[0])
+    self.classes = classes.find(
+      request.config.classes.labels, request.runs, members[0], prefixes[0]
+    )
     self._ensemble = Ensemble(
       ensemble,
       self.classes,

@@ -6,7 +6,8 @@ Signature serving_default takes image_bytes [N], files of images of any size; si
 takes arrays [N, image_size, image_size, C] of the values that export.json tells. Both return names
 and probabilities of the five most probable classes. --format=tflite and --format=onnx take such
 arrays and return the probabilities of all classes, whose names are in labels.txt. Batch norm is
-folded in. What was written is read back and compared with the checkpoint before it gets its name.
+folded in. What was written is read back and compared with the checkpoint before it gets its name:
+on images of the run's records or, where there are none, on generated ones.
 """
 
 from slim_inception import choices, flags
@@ -25,8 +26,9 @@ def main(_: list[str]) -> None:
   from slim_inception.export import export
 
   comparison = export.export(request)
+  images = 'images' if request.config.records.dataset_dir else 'generated images'
   console.say(
-    f'written to {request.config.format.output}; read back, on {comparison.images} images '
+    f'written to {request.config.format.output}; read back, on {comparison.images} {images} '
     f'probabilities differ by at most {comparison.difference:.1g} and the best class is the same '
     f'on {comparison.agreement:.0%}'
   )

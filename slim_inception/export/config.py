@@ -2,12 +2,19 @@
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from slim_inception import flags
 from slim_inception.evaluate import config as eval_config
-from slim_inception.evaluate.config import ComputeConfig, EnsembleRequest, NetsConfig, RecordsConfig
+from slim_inception.evaluate.config import (
+  ComputeConfig,
+  EnsembleRequest,
+  NetsConfig,
+  RecordsConfig,
+  Runs,
+)
 from slim_inception.flags import field
 
 QUANTIZATIONS = ('none', 'float16', 'int8')
@@ -49,11 +56,25 @@ class FormatConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+  """Classes."""
+
+  labels: str | None = field(
+    None,
+    'This file names the classes, as in slim-inception classify; by default the run and its '
+    "records do, or it is ImageNet's names for a net of 1000 or 1001 outputs.",
+    form='FILE',
+    place=flags.Place.INPUT,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
   """What is exported; the config.json of the run says what the flags do not."""
 
   nets: NetsConfig
   format: FormatConfig
+  classes: LabelsConfig
   records: RecordsConfig
 
 
@@ -62,6 +83,7 @@ class ExportRequest(NamedTuple):
 
   config: ExportConfig
   ensemble: EnsembleRequest  # of one net
+  runs: Runs  # of its checkpoint
 
 
 def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
@@ -74,7 +96,7 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
   """
   values = flags.convert(ExportConfig, flag_values)
   runs = eval_config.read_runs(values)
-  config = flags.build(ExportConfig, values | eval_config.records_of_runs(values, runs))
+  config = flags.build(ExportConfig, values | _records(values, runs))
   chosen = config.format
   if len(runs.paths) > 1:
     raise ValueError('--checkpoint_path must be one checkpoint: an ensemble is not exported')
@@ -82,6 +104,13 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
     raise ValueError(f'--quantize={chosen.quantize} is for --format=tflite, not {chosen.format}')
   if chosen.calibration_images is not None and chosen.quantize != 'int8':
     raise ValueError('--calibration_images is for --quantize=int8')
+  needs_records = {
+    '--quantize=int8 measures ranges on': chosen.quantize == 'int8',
+    '--batch_norm_batches takes': config.records.batch_norm_batches > 0,
+  }
+  for what in (what for what, is_so in needs_records.items() if is_so):
+    if not config.records.dataset_dir:
+      raise ValueError(f'{what} images of the training split: --dataset_dir must be given')
   if not all(importlib.util.find_spec(package) for package in PACKAGES[chosen.format]):
     raise ValueError(
       f"--format={chosen.format} needs packages: pip install 'slim-inception[{chosen.format}]'"
@@ -92,4 +121,16 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
     compute=ComputeConfig(batch_size=chosen.batch_size),
     batch_norm_batches=config.records.batch_norm_batches,
   )
-  return ExportRequest(config, ensemble)
+  return ExportRequest(config, ensemble, runs)
+
+
+def _records(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:
+  """As `eval_config.records_of_runs`; no `dataset_dir` where there are no records to compare on.
+
+  A released checkpoint has none, nor has one that was brought from where its run was.
+  """
+  folder = eval_config.agreed('dataset_dir', values, runs)
+  if folder is None or (not values.get('dataset_dir') and not os.path.isdir(folder)):
+    loss = eval_config.agreed('loss', values, runs) or 'softmax'
+    return {'dataset_name': values.get('dataset_name') or '', 'dataset_dir': '', 'loss': loss}
+  return eval_config.records_of_runs(values, runs)

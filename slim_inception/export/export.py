@@ -12,7 +12,10 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception import files, provenance
+from slim_inception.bench import photographs
+from slim_inception.classify.classes import find as find_classes
 from slim_inception.constants import EXPORT_FILE
+from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.datasets.progress_bar import ProgressBar, waiting
 from slim_inception.evaluate import examples
@@ -49,13 +52,20 @@ def export(request: ExportRequest) -> Comparison:
   if os.path.lexists(output):
     raise FileExistsError(f'--output={output} exists: choose another folder, or remove it')
 
-  dataset = records.split(records.dataset_split_name)
-  scorer = Scorer(member, request.ensemble, dataset, tf.distribute.get_strategy())
   prefix = formats.locate(member.checkpoint_path)
+  dataset = records.split(records.dataset_split_name) if records.dataset_dir else None
+  labels_path = request.config.classes.labels
+  if dataset is None or labels_path:
+    known = dataset_factory.classes_of(records.dataset_name, None) if not labels_path else None
+    classes = known or find_classes(labels_path, request.runs, member, prefix)
+  else:
+    classes = dataset
+  scorer = Scorer(member, request.ensemble, classes, tf.distribute.get_strategy())
   logging.info('Exporting %s to %s as %s', prefix, output, chosen.format)
   loaded = scorer.load(prefix, records.split('train') if records.batch_norm_batches else None)
   logging.info('%s', scorer.describe())
-  names = provenance.names_of_outputs(member.trained_on, dataset, loaded.labels_offset)
+  trained_on = None if labels_path else member.trained_on
+  names = provenance.names_of_outputs(trained_on, classes, loaded.labels_offset)
   classifier, checkpoint = (
     Classifier(model, member.spec.preprocessing, names, records.loss)
     for model in (scorer.model, scorer.unfolded)
@@ -104,10 +114,18 @@ def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.
   return records.flat_map(pair).as_numpy_iterator()
 
 
+def generated_views(classifier: Classifier) -> Iterator[tuple[bytes, np.ndarray]]:
+  """As `views`, of generated photographs, which are of no class; they do not end."""
+  for file in map(photographs.photograph, itertools.count()):
+    yield file, classifier.view(tf.constant(file)).numpy()
+
+
 def read_back(
-  chosen: FormatConfig, folder: Path, checkpoint: Classifier, dataset: Dataset
+  chosen: FormatConfig, folder: Path, checkpoint: Classifier, dataset: Dataset | None
 ) -> Comparison:
   """Compares what `folder` holds with the checkpoint, on the first images of the split.
+
+  Without a data set it is compared on generated images.
 
   Returns:
     The worst of its signatures.
@@ -115,8 +133,9 @@ def read_back(
   Raises:
     ValueError: it differs by more than `ACCEPTED`, or there is no image.
   """
-  pairs = list(itertools.islice(views(dataset, checkpoint), _TRIED))
-  if not pairs:
+  images = generated_views(checkpoint) if dataset is None else views(dataset, checkpoint)
+  pairs = list(itertools.islice(images, _TRIED))
+  if dataset is not None and not pairs:
     raise ValueError(f'{dataset.name} {dataset.split_name} has no image to try the export on')
   batches = [
     Inputs([file for file, _ in some], np.stack([image for _, image in some]))
@@ -166,8 +185,9 @@ def describe(
     'labels': list(classifier.names),
     'comparison': {
       **comparison._asdict(),
-      'dataset_name': records.dataset_name,
-      'dataset_split_name': records.dataset_split_name,
+      # None: on generated images.
+      'dataset_name': records.dataset_name if records.dataset_dir else None,
+      'dataset_split_name': records.dataset_split_name if records.dataset_dir else None,
     },
     'tensorflow': tf.__version__,
   }

@@ -337,5 +337,8 @@ def _orientation(data: tf.Tensor, base: tf.Tensor) -> tf.Tensor:
 
 def _text(*parts: str | tf.Tensor) -> tf.Tensor:
   return tf.strings.join(
-    [tf.as_string(part) if tf.is_tensor(part) and part.dtype.is_integer else part for part in parts]
+    [
+      part if isinstance(part, str) or part.dtype == tf.string else tf.as_string(part)
+      for part in parts
+    ]
   )

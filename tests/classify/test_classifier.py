@@ -65,7 +65,9 @@ def classify(paths, *checkpoints, **flags):
 
 def classes_of(*checkpoints, **flags):
   request = resolve({'checkpoint_path': ','.join(checkpoints), **flags})
-  return classes.find(request, f'{checkpoints[0]}/model.ckpt-1')
+  member = request.ensemble.members[0]
+  labels = request.config.classes.labels
+  return classes.find(labels, request.runs, member, f'{checkpoints[0]}/model.ckpt-1')
 
 
 @pytest.mark.parametrize(

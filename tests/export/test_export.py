@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -243,6 +245,54 @@ def test_onnx_says_what_the_net_says(data, checkpoint, tmp_path, loss):
   session = onnxruntime.InferenceSession(str(output / 'model.onnx'))
   (found,) = session.run(['probabilities'], {'images': images})
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def released(tmp_path_factory):
+  """A checkpoint without its run, as people release them."""
+  path = tmp_path_factory.mktemp('released') / 'tiny.ckpt'
+  nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False).save(str(path))
+  return str(path)
+
+
+@pytest.mark.parametrize('names', [['rose', 'a crane', 'a crane'], ['0', '1', '2']])
+def test_a_released_checkpoint_is_exported_without_records(released, tmp_path, names):
+  values = {'checkpoint_path': released, 'model_name': tiny.NAME, 'output': str(tmp_path / 'out')}
+  if names[0] == 'rose':
+    (tmp_path / 'names.txt').write_text('\n'.join(names))
+    values['labels'] = str(tmp_path / 'names.txt')
+  comparison = export(resolve(values))
+  assert (comparison.images, comparison.agreement) == (32, 1)
+  said = json.loads((tmp_path / 'out' / 'export.json').read_text())
+  assert said['labels'] == names
+  assert said['comparison']['dataset_name'] is None
+  model = nets_factory.create_model(tiny.NAME, 3)
+  model.restore(released)
+  images = seen(32, (0, 0), (1, 1))
+  answers = tf.saved_model.load(str(tmp_path / 'out')).signatures['images'](tf.constant(images))
+  labels = np.argsort(-tf.nn.softmax(model(images)[0]).numpy())
+  np.testing.assert_array_equal(answers['labels'], labels)  # of two of one name
+  assert [name.decode() for name in answers['names'][0].numpy()] == [names[i] for i in labels[0]]
+
+
+def test_a_run_whose_records_are_elsewhere_is_exported(released, tmp_path):
+  checkpoint = tmp_path / 'model.ckpt'
+  for path in pathlib.Path(released).parent.glob('tiny.ckpt*'):
+    shutil.copy(path, tmp_path / path.name.replace('tiny', 'model'))
+  run = {'model_name': tiny.NAME, 'dataset_name': 'image_folder', 'dataset_dir': '/nowhere/records'}
+  run['run'] = {'labels': ['ant', 'bee', 'cat'], 'label_offset': 0, 'dataset_hashes': []}
+  (tmp_path / 'config.json').write_text(json.dumps(run))
+  values = {'checkpoint_path': str(checkpoint), 'output': str(tmp_path / 'out')}
+  assert export(resolve(values)).images == 32
+  assert (tmp_path / 'out' / 'labels.txt').read_text() == 'ant\nbee\ncat\n'
+  with pytest.raises(OSError, match='/nowhere/other'):
+    export(resolve({**values, 'output': str(tmp_path / '2'), 'dataset_dir': '/nowhere/other'}))
+  for more, message in (
+    ({'format': 'tflite', 'quantize': 'int8'}, '--quantize=int8 measures ranges on images of'),
+    ({'batch_norm_batches': 1}, '--batch_norm_batches takes images of the training split'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      resolve({**values, **more})
 
 
 def test_what_is_there_is_not_overwritten(data, checkpoint, tmp_path):
