@@ -90,7 +90,7 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
     ('beam options', 2, ['--beam_options needs --runner=beam']),
     ('nothing to verify', 1, ['nowhere: No such file or directory']),
     ('flag', 2, ["'dataset_nam'", 'Did you mean: dataset_name']),
-    ('required', 2, ['--dataset_dir must be given: Folder that the records']),
+    ('required', 2, ['--dataset_dir must be given: The records are written to this']),
     ('number', 2, ['--seed=x']),
     ('argument', 2, ["unexpected argument 'digits'"]),
   ],
@@ -116,7 +116,7 @@ def test_help_lists_the_flags(results):
   status, out, _ = results['help']
   assert status == 0
   assert out.startswith('Converts a data set to records, or verifies records.')
-  assert '--validation_fraction: Share of the images of each class' in out
+  assert '--validation_fraction: This share of the images of each class' in out
 
 
 def test_start_up_is_silent(tmp_path):
