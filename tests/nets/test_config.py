@@ -49,11 +49,13 @@ def test_copies_have_the_values_and_variables_of_their_own(make):
   model = make()
   randomize(model)
   model.class_names = ['cat', 'dog']
+  model.mark_untrained(list(model.variables_by_name)[:1])
   expected = outputs_of(model)
   for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
     assert type(copied) is type(model)
     assert list(copied.variables_by_name) == list(model.variables_by_name)
     assert copied.class_names == ['cat', 'dog']
+    assert copied.untrained == model.untrained
     for value, right in zip(outputs_of(copied), expected, strict=True):
       np.testing.assert_array_equal(value, right)
     for variable in copied.variables:

@@ -189,7 +189,7 @@ def test_heads(kind):
       (2, 1, 1, 7),
       'predictions',
     ),
-    ({'num_classes': 7, 'spatial_squeeze': False}, (2, 3, 3, 7), 'predictions'),
+    ({'num_classes': 7, 'spatial_squeeze': False}, (2, 2, 3, 7), 'predictions'),
     ({'global_pool': True}, (2, 1, 1, 64), 'global_pool'),
   ):
     net, ends, _ = run(kind, images, **arguments)
