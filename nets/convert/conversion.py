@@ -126,6 +126,7 @@ def read(
     )
   try:
     layers, left_out, unknown = source.family.layers(stored.arrays, net)
+    _check_shapes(layers)
     if with_classifier:
       _refuse(unknown, stored.head_fault)
     else:
@@ -167,6 +168,17 @@ def _read(source: formats.Source, path: str, net: str, use_ema: bool | None) -> 
     ) from error
 
 
+def _check_shapes(layers: Mapping[str, Layer]) -> None:
+  """Raises ValueError for a layer whose arrays do not go together."""
+  for scope, layer in layers.items():
+    if layer.weights.ndim not in (2, 4):
+      raise ValueError(f'{scope} has weights of shape {list(layer.weights.shape)}')
+    for leaf, value in layer.leaves().items():
+      if leaf != 'weights' and value.shape != layer.weights.shape[-1:]:
+        shapes = f'{list(layer.weights.shape)}, but {leaf} of shape {list(value.shape)}'
+        raise ValueError(f'{scope} has weights of shape {shapes}')
+
+
 def _refuse(unknown: Iterable[str], head_fault: str) -> None:
   """Refuses what slim's net would compute otherwise, or not at all."""
   without = 'num_classes=None of create_model and --noclassifier take the net without its head'
@@ -191,6 +203,8 @@ def _for_our_images(
   """The layers for `own` images, red first."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
+  if layer.weights.ndim != 4:
+    raise ValueError(f'{first.scope} is no convolution: its weights are a matrix')
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])
   if not all(np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, own, strict=True)):

@@ -230,3 +230,20 @@ def test_files_and_what_is_wrong_with_them(tmp_path):
   path.write_bytes(path.read_bytes()[:100_000])
   with pytest.raises(ValueError, match='model.bin is damaged: '):
     conversion.read(path, 'inception_v4')
+
+
+@pytest.mark.parametrize(
+  ('name', 'shape', 'message'),
+  [
+    ('features.0.conv.weight', (), r'Conv2d_1a_3x3 has weights of shape \[\]'),
+    ('features.0.conv.weight', (2, 2, 2), r'Conv2d_1a_3x3 has weights of shape \[2, 2, 2\]'),
+    ('features.0.conv.weight', (2, 3), 'Conv2d_1a_3x3 is no convolution: its weights are a matri'),
+    ('features.0.bn.bias', (3,), r'weights of shape \[1, 1, 3, 2\], but beta of shape \[3\]'),
+    ('last_linear.bias', (4,), r'has weights of shape \[2, 3\], but biases of shape \[4\]'),
+  ],
+)
+def test_arrays_that_do_not_go_together(name, shape, message, save):
+  state = small_state('inception_v4')
+  path = save({**state, name: np.ones(shape, np.float32)})
+  with pytest.raises(ValueError, match=f'model.safetensors is .* not of inception_v4: .*{message}'):
+    conversion.read(path, 'inception_v4', mean=(0.0,), std=(255.0,))
