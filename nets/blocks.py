@@ -309,9 +309,9 @@ def move_strides_behind(body: Body) -> Body:
     if not (unit.block and unit.short_cut and unit.reduction > 1):
       moved.append(unit)
       continue
-    (branch,), short_cut = unit.branches, unit.short_cut
-    steps = tuple(tuple(cell._replace(stride=1) for cell in step) for step in branch.steps)
-    short_cut = short_cut._replace(stride=1) if short_cut.op == CONV else None
+    (branch,), cell = unit.branches, unit.short_cut
+    steps = tuple(tuple(c._replace(stride=1) for c in step) for step in branch.steps)
+    short_cut = cell._replace(stride=1) if cell.op == CONV else None
     moved.append(unit._replace(branches=(branch._replace(steps=steps),), short_cut=short_cut))
     moved.append(row(unit.block, max_pool(1, unit.reduction, 'SAME'), end_point=None))
   return tuple(moved)

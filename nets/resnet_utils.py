@@ -118,9 +118,9 @@ def subsample(inputs: tf.Tensor, factor: int, scope: str | None = None) -> tf.Te
 
 def root(*, preactivate: bool = False) -> Body:
   """conv1 and the pooling before conv2_x; `preactivate` leaves batch norm and ReLU to a unit."""
-  kind = {'norm': not preactivate, 'activate': not preactivate}
+  conv1 = conv(64, 7, stride=2, padding=FIXED, norm=not preactivate, activate=not preactivate)
   return (
-    row('conv1', conv(64, 7, stride=2, padding=FIXED, **kind)),  # 112 x 112 x 64
+    row('conv1', conv1),  # 112 x 112 x 64
     row('pool1', max_pool(3, stride=2, padding='SAME'), end_point=None),  # 56 x 56 x 64
   )
 
@@ -265,7 +265,7 @@ def make_net(
   return Net(
     name,
     name,
-    body(),
+    tuple(body()),
     MeanHead(scope=name),
     resnet_arg_scope,
     network_fn,

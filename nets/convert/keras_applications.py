@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from ..nets_factory import get_net
 from . import resnet_names
-from .layers import Layer, Norm, add_to_variance, fold_biases
+from .layers import NO_WEIGHTS, Layer, Norm, add_to_variance, fold_biases
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
 NETS = {
@@ -120,7 +120,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       main = dense[0]
     if (main or norm) not in by_layer:
       raise ValueError(f'it has no {main or norm}, which {NETS[net]} of Keras Applications has')
-    weights, *biases = (arrays[name] for name in by_layer[main]) if main else (None,)
+    weights, *biases = (arrays[name] for name in by_layer[main]) if main else (NO_WEIGHTS,)
     values = [arrays[name] for name in by_layer.get(norm, ())]
     if len(biases) > 1:
       raise ValueError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 EPSILON = 0.001  # of batch norm in Inception nets: slim's, facenet's, Keras' and PyTorch's agree
+NO_WEIGHTS = np.empty(0, np.float32)
 CENTER = 127.5  # our nets get (pixel - CENTER) / CENTER of pixels in 0..255
 
 
@@ -24,7 +25,7 @@ class Norm(NamedTuple):
 class Layer(NamedTuple):
   """A convolution [kh, kw, in, out] or product [in, out], then biases [out] or batch norm."""
 
-  weights: np.ndarray | None  # None: batch norm that stands alone
+  weights: np.ndarray  # NO_WEIGHTS: batch norm that stands alone
   biases: np.ndarray | None = None
   norm: Norm | None = None
   pointwise: np.ndarray | None = None  # [1, 1, in * m, out]: `weights` are [kh, kw, in, m]
@@ -33,13 +34,15 @@ class Layer(NamedTuple):
   def of(cls, leaves: Mapping[str, np.ndarray]) -> 'Layer':
     """The layer of what `leaves` gives, in float32."""
     values = {leaf: np.asarray(value, np.float32) for leaf, value in leaves.items()}
-    own = {leaf: values.pop(leaf, None) for leaf in ('weights', 'biases', 'pointwise')}
-    return cls(**own, norm=Norm(**values) if values else None)
+    weights = values.pop('weights', NO_WEIGHTS)
+    biases, pointwise = (values.pop(leaf, None) for leaf in ('biases', 'pointwise'))
+    return cls(weights, biases, Norm(**values) if values else None, pointwise)
 
   def leaves(self) -> dict[str, np.ndarray]:
-    """What is not None of 'weights', 'biases', 'pointwise', 'beta', 'mean', 'variance', 'gamma'."""
+    """What there is of 'weights', 'biases', 'pointwise', 'beta', 'mean', 'variance', 'gamma'."""
     norm = self.norm._asdict() if self.norm else {}
-    own = {'weights': self.weights, 'biases': self.biases, 'pointwise': self.pointwise}
+    weights = self.weights if self.weights.size else None
+    own = {'weights': weights, 'biases': self.biases, 'pointwise': self.pointwise}
     leaves = {**own, **norm}
     return {leaf: value for leaf, value in leaves.items() if value is not None}
 
@@ -65,7 +68,7 @@ def fold_gamma(layer: Layer) -> Layer:
   (`batch_norm_scale=True`), or freeze batch norm.
   """
   norm = layer.norm
-  if norm is None or norm.gamma is None or layer.weights is None:
+  if norm is None or norm.gamma is None or not layer.weights.size:
     return layer
   return layer._replace(
     weights=layer.weights * norm.gamma,  # the last axis is that of the outputs

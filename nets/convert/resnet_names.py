@@ -15,7 +15,7 @@ def _units(layers: int) -> list[tuple[int, int]]:
 
 def torch_resnet(layers: int) -> Rows:
   """torchvision's and timm's resnet50, resnet101 and resnet152."""
-  rows = {'conv1': ('conv1 bn1',)}
+  rows: Rows = {'conv1': ('conv1 bn1',)}
   for block, unit in _units(layers):
     top = f'layer{block}.{unit - 1}'
     names = [f'{top}.conv{i} {top}.bn{i}' for i in (1, 2, 3)]
@@ -27,7 +27,8 @@ def torch_resnet(layers: int) -> Rows:
 def torch_googlenet() -> Rows:
   """torchvision's googlenet, but for its auxiliary classifiers."""
   layers = ('branch1', 'branch2.0', 'branch2.1', 'branch3.0', 'branch3.1', 'branch4.1')
-  rows = {'Conv2d_1a_7x7': ('conv1',), 'Conv2d_2b_1x1': ('conv2',), 'Conv2d_2c_3x3': ('conv3',)}
+  stem = {'Conv2d_1a_7x7': 'conv1', 'Conv2d_2b_1x1': 'conv2', 'Conv2d_2c_3x3': 'conv3'}
+  rows: Rows = {ours: (theirs,) for ours, theirs in stem.items()}
   for stage, letters in ((3, 'ab'), (4, 'abcde'), (5, 'ab')):
     for theirs, ours in zip(letters, 'bcdef', strict=False):
       top = f'inception{stage}{theirs}'

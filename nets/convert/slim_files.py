@@ -312,14 +312,10 @@ def as_variables(
   values: Arrays = {}
   for scope, layer in layers.items():
     kinds = _SEPARABLE if layer.pointwise is not None else _LEAVES
-    kinds = _ALONE if layer.weights is None else kinds
+    kinds = kinds if layer.weights.size else _ALONE
     names = {leaf: f'{get_net(net).scope}/{scope}/{name}' for leaf, name in kinds.items()}
     leaves = layer.leaves()
-    if (
-      layer.weights is not None
-      and layer.weights.ndim == 2
-      and len(shapes.get(names['weights'], ())) == 4
-    ):
+    if layer.weights.ndim == 2 and len(shapes.get(names['weights'], ())) == 4:
       leaves['weights'] = layer.weights[np.newaxis, np.newaxis]
     if layer.norm is not None and names.get('gamma') in shapes:
       leaves.setdefault('gamma', np.ones_like(layer.norm.beta))

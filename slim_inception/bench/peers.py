@@ -28,8 +28,21 @@ class Peer(NamedTuple):
   interpreter: str | None  # None: --timm_python
 
 
-_KERAS_NETS = {'inception_v3': 'InceptionV3', 'inception_resnet_v2': 'InceptionResNetV2'}
-_TIMM_NETS = {name: name for name in ('inception_v3', 'inception_v4', 'inception_resnet_v2')}
+_KERAS_NETS = {
+  'inception_v3': 'InceptionV3',
+  'inception_resnet_v2': 'InceptionResNetV2',
+  **{f'resnet_v1_{layers}': f'ResNet{layers}' for layers in (50, 101, 152)},
+  **{f'resnet_v2_{layers}': f'ResNet{layers}V2' for layers in (50, 101, 152)},
+}
+# timm's resnet50 is ResNet-v1.5, with 4.1 billion multiply-adds where slim's ResNet-v1-50 has 3.5.
+_TIMM_NETS = {
+  **{name: name for name in ('inception_v3', 'inception_v4', 'inception_resnet_v2')},
+  **{
+    f'resnet_{version}_{layers}': f'resnet{layers}'
+    for version in ('v1', 'v1_5', 'v2')
+    for layers in (50, 101, 152)
+  },
+}
 _ALL = ('bfloat16', 'float16', 'float32')
 _FLOAT32_AND_BFLOAT16 = ('bfloat16', 'float32')  # float16 of torch wants a loss scale and a GPU
 

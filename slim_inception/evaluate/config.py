@@ -394,6 +394,7 @@ def _member(
   if model_name is None:
     raise ValueError(f'--model_name must be given: {folder} has no {CONFIG_FILE} that says it')
   net = nets_factory.get_net(model_name)
+  is_released = not run  # as far as is known
   if model_name != run.get('model_name'):
     run = {**run, 'depth_multiplier': None}  # of the run's own net
   depth_multiplier = value('depth_multiplier', 1.0)
@@ -402,10 +403,14 @@ def _member(
     raise ValueError(f'--depth_multiplier is for {", ".join(takers)}; {model_name} has none')
   preprocessing_name = value('preprocessing_name', net.preprocessing)
   preprocessing = preprocessing_factory.get(preprocessing_name, value('input_channels', 3))
-  trained_with = run and (run.get('preprocessing_name') or net.preprocessing)
-  if trained_with and preprocessing.name != preprocessing_factory.canonical_name(trained_with):
-    text = '--preprocessing_name=%s, but %s was trained with %s'
-    logging.warning(text, preprocessing.name, folder, trained_with)
+  trained_with = run.get('preprocessing_name') or net.preprocessing
+  if preprocessing.name != preprocessing_factory.canonical_name(trained_with):
+    if is_released:
+      text = '--preprocessing_name=%s, but released weights of %s take %s, its default'
+    else:
+      text = '--preprocessing_name=%s, but %s was trained with %s'
+    who = model_name if is_released else folder
+    logging.warning(text, preprocessing.name, who, trained_with)
   image_size = values['eval_image_size'] or run.get('run', {}).get('image_size')
   looks = flags.flatten(views_config)
   del looks['average']  # of what the net says

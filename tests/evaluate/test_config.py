@@ -76,6 +76,26 @@ def test_another_preprocessing_than_the_runs_is_told(run_of, caplog):
   ]
 
 
+def test_another_preprocessing_than_that_of_released_weights_is_told(tmp_path, caplog):
+  """A checkpoint without a run is taken for a released one: of ResNet-v1, for VGG's images."""
+  checkpoints.save(tmp_path / 'model.ckpt', {'a': tf.ones(1)})
+  flags = {'checkpoint_path': str(tmp_path / 'model.ckpt'), 'dataset_name': 'digits'}
+  flags |= {'dataset_dir': 'data', 'eval_dir': str(tmp_path)}
+  with caplog.at_level('WARNING', 'absl'):
+    for name, flag, taken, size in (
+      ('resnet_v1_50', None, 'vgg', 224),
+      ('resnet_v2_50', None, 'inception', 299),
+      ('resnet_v1_5_50', None, 'torch', 224),
+      ('resnet_v1_50', 'inception', 'inception', 224),
+    ):
+      _, ensemble = resolve({**flags, 'model_name': name, 'preprocessing_name': flag})
+      spec = ensemble.members[0].spec
+      assert (spec.preprocessing.name, spec.image_size) == (taken, size)
+  assert [line for line in caplog.messages if line.startswith('--')] == [
+    '--preprocessing_name=inception, but released weights of resnet_v1_50 take vgg, its default'
+  ]
+
+
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
