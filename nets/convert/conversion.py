@@ -171,11 +171,15 @@ def _read(source: formats.Source, path: str, net: str, use_ema: bool | None) -> 
 def _check_shapes(layers: Mapping[str, Layer]) -> None:
   """Raises ValueError for a layer whose arrays do not go together."""
   for scope, layer in layers.items():
-    if layer.weights.ndim not in (2, 4):
-      raise ValueError(f'{scope} has weights of shape {list(layer.weights.shape)}')
-    for leaf, value in layer.leaves().items():
-      if leaf != 'weights' and value.shape != layer.weights.shape[-1:]:
-        shapes = f'{list(layer.weights.shape)}, but {leaf} of shape {list(value.shape)}'
+    leaves = layer.leaves()
+    kernels = {leaf: leaves.pop(leaf) for leaf in ('weights', 'pointwise') if leaf in leaves}
+    for kernel in kernels.values():
+      if kernel.ndim not in (2, 4):
+        raise ValueError(f'{scope} has weights of shape {list(kernel.shape)}')
+    *_, last = [*leaves.values(), *kernels.values()]  # the outputs are its last axis
+    for leaf, value in leaves.items():
+      if value.shape != last.shape[-1:]:
+        shapes = f'{list(last.shape)}, but {leaf} of shape {list(value.shape)}'
         raise ValueError(f'{scope} has weights of shape {shapes}')
 
 
@@ -203,7 +207,7 @@ def _for_our_images(
   """The layers for `own` images, red first."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
-  if layer.weights.ndim != 4:
+  if layer.weights is None or layer.weights.ndim != 4:
     raise ValueError(f'{first.scope} is no convolution: its weights are a matrix')
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])
