@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from slim_inception import files
+from slim_inception.datasets.progress_bar import digits
 
 Result = Mapping[str, Any]
 
 _MB = 1e6
 # Heading, width of the column, how a value is made of a result.
 _NET_COLUMNS = (
-  ('images/s', lambda r: f'{r["images_per_second"]:.2f}'),
+  ('images/s', lambda r: digits(r['images_per_second'])),
   ('slowest..fastest', lambda r: _spread(r)),
   ('stolen', lambda r: _stolen(r)),
   ('step', lambda r: f'{1e3 * r["step_seconds"]:.1f} ms'),
@@ -25,10 +26,10 @@ _NET_COLUMNS = (
   ('parameters', lambda r: f'{r["num_parameters"] / 1e6:.2f} M'),
 )
 _INPUT_COLUMNS = (
-  ('images/s', lambda r: f'{r["images_per_second"]:.0f}'),
+  ('images/s', lambda r: digits(r['images_per_second'])),
   ('slowest..fastest', lambda r: _spread(r)),
   ('stolen', lambda r: _stolen(r)),
-  ('decoding alone', lambda r: f'{r["decode_images_per_second"]:.0f}'),
+  ('decoding alone', lambda r: digits(r['decode_images_per_second'])),
   ('of decoding', lambda r: f'{r["decode_share"]:.0%}'),
   ('image', lambda r: f'{r["image_bytes"] / 1e3:.0f} kB'),
   ('peak memory', lambda r: f'{r["peak_bytes"] / _MB:.0f} MB'),
@@ -49,7 +50,7 @@ _COLUMNS = {
 
 def _spread(result: Result) -> str:
   slowest, fastest = result['slowest_images_per_second'], result['fastest_images_per_second']
-  return f'{slowest:.2f}..{fastest:.2f}'
+  return f'{digits(slowest)}..{digits(fastest)}'
 
 
 def _stolen(result: Result) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from slim_inception import constants, files
+from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.metrics import accuracies
 
 METRICS = ('top_1', 'top_5')
@@ -239,7 +240,7 @@ def _row(run: Run, targets: Mapping[str, float]) -> dict[str, Any]:
     'net': run.net,
     'epochs': run.epochs,
     'hours': run.hours,
-    'images_per_second': run.images_per_second and round(run.images_per_second, 2),
+    'images_per_second': run.images_per_second and float(f'{run.images_per_second:.6g}'),
   }
   for metric, target in targets.items() if run.evaluations else ():
     best, error = _best(run, metric)
@@ -279,7 +280,7 @@ _COLUMNS = (
   _Column('net', 'net\n'),
   _Column('epochs', 'epochs\n', _decimals(1)),
   _Column('hours', 'hours\n', _hours),
-  _Column('images_per_second', 'images/s\n', _decimals(1)),
+  _Column('images_per_second', 'images/s\n', digits),
   _Column('best_top_1_error', 'best top-1\nerror %', _decimals(2)),
   _Column('best_top_1_epoch', 'at\nepoch', _decimals(1)),
   _Column('best_top_5_error', 'best top-5\nerror %', _decimals(2)),
