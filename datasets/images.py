@@ -75,7 +75,7 @@ JPEG_WITHOUT_END = 'JPEG is truncated: it has no end of image'
 UNUSUAL_JPEG = 'JPEG of an unusual kind'
 TOO_MANY_PIXELS = f'pixels are more than the {MAX_PIXELS:,} that are decoded'
 
-_large_one = threading.Lock()  # large images are decoded one at a time, for the memory
+_large_one = threading.Lock()
 
 
 class BadImageError(ValueError):
@@ -263,7 +263,7 @@ def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
       image = image.convert(mode)
     image = _reduce(image, most_pixels)
     if image.mode == _ALPHA:
-      if image.getchannel('A').getextrema()[0] < 255:
+      if image.getchannel('A').histogram()[255] < image.width * image.height:
         changes.append('laid on white')
         image = Image.alpha_composite(Image.new(_ALPHA, image.size, _WHITE), image)
       image = image.convert('RGB')
@@ -363,7 +363,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
     with _open(content) as image:
       _check_size(*image.size)
       is_large = image.width * image.height > LARGE
-      with _large_one if is_large else contextlib.nullcontext():
+      with _large() if is_large else contextlib.nullcontext():
         yield image
   except BadImageError:
     raise
@@ -376,6 +376,18 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input
     reason = str(error) or type(error).__name__
     raise BadImageError(f'does not decode: {reason.splitlines()[0]}') from error
+
+
+@contextlib.contextmanager
+def _large() -> Iterator[None]:
+  """One large image at a time, for the memory; Pillow's limit, which is the process', is ours."""
+  with _large_one:
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+      yield
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
 
 
 def _open(content: bytes) -> Image.Image:

@@ -131,6 +131,5 @@ def _records(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:
   """
   folder = eval_config.agreed('dataset_dir', values, runs)
   if folder is None or (not values.get('dataset_dir') and not os.path.isdir(folder)):
-    loss = eval_config.agreed('loss', values, runs) or 'softmax'
-    return {'dataset_name': values.get('dataset_name') or '', 'dataset_dir': '', 'loss': loss}
+    return {'loss': eval_config.agreed('loss', values, runs) or 'softmax'}
   return eval_config.records_of_runs(values, runs)

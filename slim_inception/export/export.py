@@ -116,8 +116,9 @@ def views(dataset: Dataset, classifier: Classifier) -> Iterator[tuple[bytes, np.
 
 def generated_views(classifier: Classifier) -> Iterator[tuple[bytes, np.ndarray]]:
   """As `views`, of generated photographs, which are of no class; they do not end."""
+  view = tf.function(classifier.view, [tf.TensorSpec([], tf.string)], autograph=False)
   for file in map(photographs.photograph, itertools.count()):
-    yield file, classifier.view(tf.constant(file)).numpy()
+    yield file, view(file).numpy()
 
 
 def read_back(

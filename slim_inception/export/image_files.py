@@ -110,11 +110,11 @@ def _jpeg(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
     )
 
   position, frame, other, exif, adobe, end = tf.while_loop(
-    goes_on, step, [tf.constant(2), *[tf.constant(0)] * 5], maximum_iterations=_MAX_SEGMENTS
+    goes_on, step, (tf.constant(2), *[tf.constant(0)] * 5), maximum_iterations=_MAX_SEGMENTS
   )
   has_end = tf.cond(
     _is_at(data, size - 2, b'\xff\xd9'),
-    lambda: True,
+    lambda: tf.constant(True),
     lambda: _find(data[tf.minimum(position, size) :], b'\xff\xd9') >= 0,
   )
   bits, channels = _number(data, frame, 1), _number(data, frame + 5, 1)
@@ -205,7 +205,7 @@ def _gif(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
     )
 
   _, _, clear, frame = tf.while_loop(
-    goes_on, step, [13 + colors, *[tf.constant(0)] * 3], maximum_iterations=_MAX_SEGMENTS
+    goes_on, step, (13 + colors, *[tf.constant(0)] * 3), maximum_iterations=_MAX_SEGMENTS
   )
   left, top, across, down = (_number(data, frame + at, 2, big=False) for at in (1, 3, 5, 7))
   is_all = (left == 0) & (top == 0) & (across == width) & (down == height)

@@ -96,9 +96,15 @@ def test_records_made_elsewhere_may_lie_on_their_side():
 
 def test_no_warning_of_large_images():
   """Pillow has one of 89 million pixels, and an error of 179; ours is one limit for all."""
-  file = io.BytesIO()
-  Image.new('1', (14_000, 14_000)).save(file, 'PNG')
-  assert images.size_of_record(file.getvalue()) == (14_000, 14_000)
+  image, limit = Image.new('1', (14_000, 14_000), 1), Image.MAX_IMAGE_PIXELS
+  for file_format, options in (('PNG', {}), ('TIFF', {'compression': 'group4'}), ('GIF', {})):
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    checked = images.read_image(file.getvalue())
+    assert (checked.height, checked.width, checked.image_format) == (3500, 3500, 'PNG')
+    if file_format == 'PNG':
+      assert images.size_of_record(file.getvalue()) == (14_000, 14_000)
+  assert limit == Image.MAX_IMAGE_PIXELS  # holds for everybody else
 
 
 def test_decoding_to_few_pixels():

@@ -266,7 +266,7 @@ def test_a_released_checkpoint_is_exported_without_records(released, tmp_path, n
   said = json.loads((tmp_path / 'out' / 'export.json').read_text())
   assert said['labels'] == names
   assert said['comparison']['dataset_name'] is None
-  model = nets_factory.create_model(tiny.NAME, 3)
+  model = nets_factory.create_model(tiny.NAME, 3, create_aux_logits=False)
   model.restore(released)
   images = seen(32, (0, 0), (1, 1))
   answers = tf.saved_model.load(str(tmp_path / 'out')).signatures['images'](tf.constant(images))

@@ -485,6 +485,12 @@ def test_damage_of_any_kind_is_an_error_of_the_image(as_stored):
       as_stored(content)
 
 
+def test_without_a_graph_it_is_the_same(as_stored):
+  for kind in ('JPEG turned 6 >', 'PNG RGBA, turned', 'GIF', 'BMP of 24 bits'):
+    content = READ[kind][0]
+    assert image_files.as_stored(tf.constant(content)).numpy() == as_stored(content).numpy()
+
+
 def test_many_segments_come_to_an_end(as_stored):
   for content in (b'\xff\xd8\xff' + bytes(300_000), b'GIF89a' + bytes(7) + b'!\xff' * 150_000):
     with pytest.raises(tf.errors.InvalidArgumentError):
