@@ -60,7 +60,7 @@ _HARMLESS = (
 # fmt: on
 _BEFORE = ('InputLayer', 'Resizing', 'CenterCrop', 'Dropout', 'GaussianNoise', 'ZeroPadding2D')
 _RANDOM = 'Random'  # how augmentation's layers begin, RandomFlip, ...
-_MAX_POOLS = 4  # layers MaxPooling2D that the nets have at most
+_MAX_POOLS = {net: 1 if net.startswith('resnet_v1_') else 4 for net in NETS}  # MaxPooling2D
 _PIXEL_RANGE = 20.0  # pixels in 0..255 lie within such a range once normalized; else they were not
 _NORMS = {3: ('beta', 'mean', 'variance'), 4: ('gamma', 'beta', 'mean', 'variance')}
 
@@ -188,7 +188,7 @@ def read_h5(
     raise ValueError(f'{name} is an HDF5 file, but holds no weights of Keras')
   stored = Stored(arrays, left_out)
   try:
-    return _with_config(stored, json.loads(config)) if config else stored
+    return _with_config(stored, json.loads(config), net) if config else stored
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(f"{name}: the model's configuration is damaged: {error!r}") from error
 
@@ -255,13 +255,13 @@ def _flat(config: Mapping[str, Any]) -> Iterator[_Config]:
     yield _Config(config['class_name'], str(settings.get('name', '')), settings)
 
 
-def _with_config(stored: Stored, config: Mapping[str, Any]) -> Stored:
+def _with_config(stored: Stored, config: Mapping[str, Any], net: str) -> Stored:
   """What layers without weights say of the images and of the head."""
   layers = list(_flat(config))
   first = next((i for i, layer in enumerate(layers) if layer.kind == 'Conv2D'), 0)
   before = [layer for layer in layers[:first] if not _is_harmless_before(layer)]
   odd = [layer for layer in layers[first:] if layer.kind not in _HARMLESS]
-  if sum(layer.kind == 'MaxPooling2D' for layer in layers) > _MAX_POOLS:
+  if sum(layer.kind == 'MaxPooling2D' for layer in layers) > _MAX_POOLS.get(net, 0):
     odd.append([layer for layer in layers if layer.kind == 'MaxPooling2D'][-1])
   if odd:
     names = ', '.join(map(str, odd))

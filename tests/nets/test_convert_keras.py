@@ -178,10 +178,14 @@ def test_heads_of_more_than_one_dense_layer_are_refused(head, message, ending, s
   assert 'no layer of the net below its head' in weights.left_out.values()
 
 
-@pytest.mark.parametrize(('kind', 'ending'), [('GlobalMaxPooling2D', '.h5'), ('ReLU', '.keras')])
-def test_layers_without_weights_that_change_the_logits_are_refused(kind, ending, save_head):
-  layer = getattr(tf.keras.layers, kind)(name='mine')
-  path = save_head(layer, tf.keras.layers.Flatten(), _dense(5), ending=ending)
+@pytest.mark.parametrize(
+  ('kind', 'count', 'ending'),
+  [('GlobalMaxPooling2D', 1, '.h5'), ('ReLU', 1, '.keras'), ('MaxPooling2D', 5, '.h5')],
+)
+def test_layers_without_weights_that_change_the_logits_are_refused(kind, count, ending, save_head):
+  make = getattr(tf.keras.layers, kind)
+  others = [make(pool_size=1) for _ in range(1, count)]  # Inception-v3 has four of its own
+  path = save_head(*others, make(name='mine'), tf.keras.layers.Flatten(), _dense(5), ending=ending)
   with pytest.raises(ValueError, match=f'its layers {kind} mine do what no head of slim does'):
     conversion.read(path, 'inception_v3')
   assert conversion.read(path, 'inception_v3', with_classifier=False).num_classes is None
