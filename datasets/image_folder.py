@@ -56,6 +56,8 @@ def make_plan(
     fraction = DEFAULT_VALIDATION_FRACTION if fraction is None else fraction
     train, held_out = _hold_out(items['train'], fraction, options.seed, copies)
     items |= {'train': train, 'validation': held_out}
+    if fraction and not any(held_out.values()):
+      notes.append('nothing is held out for validation: no class has two different images')
   elif options.validation_fraction is not None:
     name = layout.names['validation']
     raise ValueError(f'{source} has its own {name}/ folder: leave out --validation_fraction')

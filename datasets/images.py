@@ -5,6 +5,7 @@ does the same in its graph (`slim_inception/export/image_files.py`). The rule:
 
 - What a file is follows from its content; `FORMATS` are read, and no other: EPS would start another
   program.
+- A file of more than `MAX_BYTES` is refused before it is read.
 - The first frame of an animation, the first image of several.
 - Turned upright as EXIF says. (XMP does not turn an image, and Pillow turns TIFFs by itself.)
 - What is transparent lies over white.
@@ -32,6 +33,7 @@ from PIL import Image
 LARGE = 1 << 24  # pixels: 4096 x 4096; a net looks at a tenth of a million
 MAX_PIXELS = 1 << 29  # 23,170 x 23,170
 MAX_JPEG_SIDE = 65_500  # pixels, libjpeg's
+MAX_BYTES = 256 << 20  # of a file, and of a member of an archive, unpacked
 
 # Pillow's others are rare, and EPS would start another program.
 FORMATS = {'AVIF', 'BMP', 'DIB', 'GIF', 'HEIF', 'ICO', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM'}
@@ -68,6 +70,7 @@ EXIF = b'Exif\0\0'
 
 # Reasons to refuse an image; exported models have the same words.
 EMPTY = 'empty file'
+TOO_LARGE = f'larger than {MAX_BYTES >> 20} MB'
 UNKNOWN = 'not an image in any known format'
 JPEG_WITHOUT_SCAN = 'JPEG is truncated: it ends before its scan'
 JPEG_WITHOUT_IMAGE = 'JPEG without an image in it'

@@ -68,6 +68,8 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
       if is_stopped():
         raise StoppedError
       try:
+        if item.source.size > images.MAX_BYTES:
+          raise images.BadImageError(images.TOO_LARGE)
         content = item.source.read()
         image = images.read_image(content, as_slim=job.as_slim)
       except images.BadImageError as error:

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from PIL import Image
 
-from . import files, parquet, zips
+from . import files, images, parquet, zips
 from .images import BadImageError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
@@ -287,8 +287,8 @@ def _walk_tar(file: BinaryIO, path: str, prefix: str, mode: str = 'r:') -> Itera
         inner = f'{prefix}/{files.readable(member.name)}'
         if is_link:
           yield Entry(inner, Unreadable('a link within its tar'))
-        elif mode != 'r:' and member.size > zips.MAX_BYTES:
-          yield Entry(inner, Unreadable(zips.TOO_LARGE))
+        elif mode != 'r:' and member.size > images.MAX_BYTES:
+          yield Entry(inner, Unreadable(images.TOO_LARGE))
         elif mode != 'r:':
           yield Entry(inner, Content(tar.extractfile(member).read()), path)
         elif inner.endswith(TAR):

@@ -10,15 +10,13 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from . import files
+from . import files, images
 from .images import BadImageError
 
 _LOCAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 22, 20
 _CENTRAL = struct.Struct('<8x2H4x3I3H8xI')
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
-MAX_BYTES = 256 << 20  # of a member, unpacked; the classifier takes no larger files either
-TOO_LARGE = f'larger than {MAX_BYTES >> 20} MB'
 _UNKNOWN = 0xFFFFFFFF  # the value stands in the zip64 field
 
 
@@ -39,8 +37,8 @@ class ZipMember(NamedTuple):
   def read(self) -> bytes:
     if self.flags & _ENCRYPTED or self.method not in (_STORED, _DEFLATED):
       raise BadImageError('encrypted or compressed in an unusual way in its zip')
-    if self.full_size > MAX_BYTES:
-      raise BadImageError(TOO_LARGE)
+    if self.full_size > images.MAX_BYTES:
+      raise BadImageError(images.TOO_LARGE)
     try:
       content = self._unpack(self._stored_bytes())
     except (files.EndsEarlyError, ValueError):

@@ -104,7 +104,7 @@ def make_variant(min_depth: int = 16, depth_multiplier: float = 1.0) -> Variant:
   Raises:
     ValueError: `depth_multiplier` <= 0.
   """
-  if depth_multiplier <= 0:
+  if not depth_multiplier > 0:  # NaN too
     raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
   return Variant(depth=lambda depth: max(int(depth * depth_multiplier), min_depth))
 

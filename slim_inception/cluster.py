@@ -283,10 +283,20 @@ def _slurm_cluster(environment: Mapping[str, str]) -> tuple[Addresses, str, int]
   return cluster, *resolver.get_task_info()
 
 
-def lost_worker(error: tf.errors.OpError, checkpoint: str | None) -> Exception:
-  """An error of one line for the death of another worker, from TensorFlow's of many."""
-  task = re.search(r'/job:(\w+)/(?:replica:\d+/)?task:(\d+)', error.message)
-  who = f'{task[1]} {task[2]}' if task else 'another worker'
+def lost_worker(
+  error: tf.errors.OpError, checkpoint: str | None, strategy: tf.distribute.Strategy
+) -> Exception:
+  """An error of one line for the death of another worker, from TensorFlow's of many.
+
+  Args:
+    error: of a computation with the others.
+    checkpoint: the latest one.
+    strategy: of this worker, which the message names too.
+  """
+  own = strategy.cluster_resolver.task_type, str(strategy.cluster_resolver.task_id)
+  tasks = re.findall(r'/job:(\w+)/(?:replica:\d+/)?task:(\d+)', error.message)
+  who = next((f'{kind} {number}' for kind, number in tasks if (kind, number) != own), None)
+  who = who or 'another worker'
   last = f'from {checkpoint}' if checkpoint else 'from the beginning: there is no checkpoint yet'
   return ConnectionError(
     f'{who} is gone (its own output may say why); start the same command on all workers again '

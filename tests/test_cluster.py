@@ -75,6 +75,7 @@ def test_a_dead_worker_ends_the_others_with_a_line(data, tmp_path, dead):
   assert status == 1
   (line,) = [line for line in output.splitlines() if line.startswith('slim-inception train: ')]
   assert 'is gone (its own output may say why); start the same command on all' in line
+  assert f'worker {1 - dead} is gone' not in line
   assert f'go on from {tmp_path}/model.ckpt-' in line
   assert 'Traceback' not in output
 

@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 from absl import logging
 
 from slim_inception import __version__, files
+from slim_inception.datasets.images import MAX_BYTES, TOO_LARGE
 from slim_inception.datasets.sources import (
   IMAGE_SUFFIX,
   NOT_FOLLOWED,
@@ -30,7 +31,6 @@ from slim_inception.datasets.sources import (
 
 STANDARD_INPUT = '-'
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
-MAX_BYTES = 256 << 20  # of a file
 _URL = re.compile(r'https?://', re.IGNORECASE)
 _GLOB = re.compile(r'[*?[]')
 _NETPBM = re.compile(rb'P[1-7]\s')  # the one kind of image that begins as text
@@ -125,6 +125,7 @@ def _folder(folder: str) -> Iterator[Source]:
 def _file(path: str) -> Source:
   def read() -> bytes:
     with open(path, 'rb') as file:
+      _check_size(os.fstat(file.fileno()).st_size)  # 0 of a pipe, whose end nobody knows
       return _read(file)
 
   return Source(path, read)
@@ -142,9 +143,13 @@ def _read(file: BinaryIO, head: bytes = b'') -> bytes:
 
 
 def _checked(content: bytes) -> bytes:
-  if len(content) > MAX_BYTES:
-    raise ValueError(f'larger than {MAX_BYTES >> 20} MB')
+  _check_size(len(content))
   return content
+
+
+def _check_size(num_bytes: int) -> None:
+  if num_bytes > MAX_BYTES:
+    raise ValueError(TOO_LARGE)
 
 
 def fetch(url: str) -> bytes:

@@ -66,7 +66,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
-    raise lost_worker(error, checkpoints.latest(train_dir)) from error
+    raise lost_worker(error, checkpoints.latest(train_dir), cluster.strategy) from error
   except tf.errors.ResourceExhaustedError as error:
     raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
   except input_pipeline.READ_ERRORS as error:

@@ -7,8 +7,10 @@ import itertools
 import os
 import socket
 import threading
+import tracemalloc
 
 import pytest
+from slim_inception.datasets.images import MAX_BYTES
 
 from slim_inception import files
 from slim_inception.classify import sources
@@ -92,14 +94,19 @@ def test_patterns_are_the_shells_but_go_round_no_links(tree, tmp_path):
   assert names('ring/**/*.jpg') == ['ring/a/1.jpg']
 
 
-def test_nothing_there(tree, tmp_path, monkeypatch):
+def test_nothing_there(tree, tmp_path):
   (tmp_path / 'empty').mkdir()
   assert reason('empty') == 'no image in this folder'
   assert reason('photos/*.gif') == 'no file matches'
   assert 'No such file' in reason('none.jpg')
-  monkeypatch.setattr(sources, 'MAX_BYTES', 1 << 20)
-  (tmp_path / 'large.jpg').write_bytes(bytes((1 << 20) + 1))
-  assert reason('large.jpg') == 'larger than 1 MB'
+  with open(tmp_path / 'large.jpg', 'wb') as file:
+    file.truncate(MAX_BYTES + 1)  # takes no room
+  tracemalloc.start()
+  try:
+    assert reason('large.jpg') == 'larger than 256 MB'
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+  finally:
+    tracemalloc.stop()
 
 
 def test_standard_input_is_a_image_or_a_list(tree):

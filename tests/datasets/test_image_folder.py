@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from slim_inception.datasets import conversion, dataset_factory, image_folder, sources
+from slim_inception.datasets import conversion, dataset_factory, image_folder, images, sources
 
 from tests.datasets.odd_images import JPEG, ODD, commented, digest, read_records, tree
 
@@ -337,6 +337,24 @@ def test_copies_are_on_one_side_and_said(tmp_path):
   )
   assert '1 images are in more than one class, such as cat/0 (1).jpg = dog/99.jpg' in notes
   assert len(notes) == 2
+
+
+def test_images_that_nothing_can_be_held_out_of_are_said(tmp_path):
+  root = tree(tmp_path / 'root', 'ab', count=1)
+  note = 'nothing is held out for validation: no class has two different images'
+  assert note in notes_of(root)
+  assert sizes(plan_of(root)) == {'train': 2}
+  assert note not in notes_of(root, validation_fraction=0.0)  # as it was asked
+  (root / 'a' / 'other.jpg').write_bytes(commented('other'))
+  assert note not in notes_of(root)
+
+
+def test_files_that_classification_does_not_take_are_not_read(tmp_path):
+  root = tree(tmp_path / 'root', 'ab')
+  with open(root / 'a' / 'film.jpg', 'wb') as file:
+    file.truncate(images.MAX_BYTES + 1)  # takes no room
+  result = image_folder.convert(str(root), tmp_path / 'out')
+  assert result.skipped == [{'file': 'a/film.jpg', 'reason': 'larger than 256 MB'}]
 
 
 def test_copies_of_training_images_in_own_splits_are_said(tmp_path):

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from slim_inception.datasets import conversion, flowers, imagenet, images, sources, zips
+from slim_inception.datasets import conversion, flowers, imagenet, images, sources
 
 from tests.datasets.archives import tgz
 from tests.datasets.odd_images import JPEG
@@ -250,7 +250,7 @@ def test_a_member_that_is_encrypted_or_compressed_otherwise_is_listed(tmp_path, 
 
 
 def test_members_of_compressed_tars_are_limited(tmp_path, monkeypatch):
-  monkeypatch.setattr(zips, 'MAX_BYTES', 1000)
+  monkeypatch.setattr(images, 'MAX_BYTES', 1000)
   members = {'1.xml': b'<a/>', 'large.xml': bytes(1001)}
   path = tmp_path / 'a.tgz'
   path.write_bytes(tgz(members))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import multiprocessing
 import pickle
 
@@ -215,6 +216,7 @@ def test_regularizers_and_initializers_are_values():
     ({'create_aux_logits': 'no'}, "create_aux_logits is 'no'; it must be True or False"),
     ({'features_only': True, 'depth_multiplier': '1'}, "depth_multiplier is '1'; it must be a num"),
     ({'depth_multiplier': 0}, 'depth_multiplier is 0; it must be greater than zero'),
+    ({'depth_multiplier': math.nan}, 'depth_multiplier is nan; it must be greater than zero'),
     ({'weights': 'imagenet'}, "weights is 'imagenet', which is no file here: nothing is downloa"),
     ({'weights': True}, 'weights is True; it must be the path of a file or folder'),
   ],
