@@ -64,17 +64,20 @@ def find(labels_path: str | None, runs: Runs, member: Member, prefix: str) -> Da
 
 def _check_number(named: Dataset, outputs: int | None, member: Member) -> None:
   """Raises ValueError where there are names for another number of outputs than a net has."""
-  if outputs is None or member.labels_offset is not None:
+  if outputs is None:
     return
-  try:
-    label_spaces.find_offset(outputs, named)
-  except ValueError as error:
+  offset = member.labels_offset
+  if offset is None:
+    with contextlib.suppress(ValueError):
+      offset = label_spaces.find_offset(outputs, named)
+  if offset is None or named.num_classes - offset != outputs:
     last, names = max(named.labels_to_names), len(named.labels_to_names)
     more = f', of classes up to {last}' if last != names - 1 else ''
+    more += f', with --labels_offset={offset}' if offset else ''
     raise ValueError(
       f'--labels={named.name}: {names} names for {outputs} outputs{more}; --labels_offset says '
       'which output is which (output = label - offset)'
-    ) from error
+    )
 
 
 def _of_run(run: Mapping[str, Any], trained_on: TrainedOn | None) -> Dataset | None:

@@ -149,7 +149,7 @@ def test_names_of_a_run(runs):
   assert classes_of(*runs).labels_to_names == COLORS
 
 
-def test_names_of_a_file(photos, runs, tmp_path):
+def test_names_of_a_file(photos, runs, make_run, tmp_path):
   path = tmp_path / 'labels.txt'
   path.write_text('0:background\n1:cat\n2:dog\n3:a: b\n')
   found = classes_of(runs[0], labels=str(path))
@@ -164,8 +164,13 @@ def test_names_of_a_file(photos, runs, tmp_path):
     (b'', 'is empty: lines index:name'),
   ):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-      classes_of(runs[0], labels=str(path))
+    for run in runs[0], make_run(labels_offset=0):  # a run of the training says its offset
+      with pytest.raises(ValueError, match=message):
+        classes_of(run, labels=str(path))
+  path.write_text('cat\ndog\nrabbit\n')
+  assert classes_of(make_run(labels_offset=0), labels=str(path)).num_classes == 3
+  with pytest.raises(ValueError, match='3 names for 3 outputs, with --labels_offset=1; '):
+    classes_of(runs[0], labels=str(path), labels_offset=1)
   with pytest.raises(FileNotFoundError):
     classes_of(runs[0], labels=str(tmp_path / 'none.txt'))
   path.write_text(''.join(f'{i}:{i}\n' for i in range(7)))
