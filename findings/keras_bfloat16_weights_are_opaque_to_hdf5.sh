@@ -8,12 +8,14 @@
 # Seen:
 #     float16: type <f2, attribute None, as float32: equal
 #     bfloat16: type |V2, attribute bfloat16, as float32: OSError, viewed as bfloat16: equal
-# nets/convert/keras_applications.py goes by the attribute. Needs Keras with TensorFlow in $PYTHON
-# (python3). Ends with 0 while all is as seen, otherwise with 1.
+# nets/convert/keras_applications.py goes by the attribute. Needs Python 3.11 to 3.13 and a package
+# index. Ends with 0 while all is as seen, otherwise with 1.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export TF_CPP_MIN_LOG_LEVEL=3 PYTHONDONTWRITEBYTECODE=1 KERAS_BACKEND=tensorflow
+"${PYTHON:-python3}" -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet tensorflow==2.21.0 numpy==2.4.6 keras==3.15.1 h5py==3.14.0
 
 cat >"$folder/read.py" <<'PYTHON'
 import sys
@@ -42,7 +44,8 @@ for kind in ('float16', 'bfloat16'):
     print(text)
 PYTHON
 
-"${PYTHON:-python3}" "$folder/read.py" "$folder" 2>/dev/null | tee "$folder/found"
+"$folder/venv/bin/python" "$folder/read.py" "$folder" 2>"$folder/errors" | tee "$folder/found" ||
+  { cat "$folder/errors" >&2; exit 1; }
 # The header's lines are what is expected.
 sed -n '/^# Seen/,/^# nets/s/^#     //p' "$0" | diff - "$folder/found" ||
   { echo 'This is not what was seen before' >&2; exit 1; }

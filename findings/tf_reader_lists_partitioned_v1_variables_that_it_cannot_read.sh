@@ -8,12 +8,14 @@
 # Seen:
 #     V1 [7, 2] get_tensor: UnimplementedError; RestoreV2: equal
 #     V2 [7, 2] get_tensor: equal; RestoreV2: equal
-# nets/checkpoints.py reads with RestoreV2. Needs TensorFlow in $PYTHON (python3). Ends with 0 while
-# all is as seen, otherwise with 1.
+# nets/checkpoints.py reads with RestoreV2. Needs Python 3.11 to 3.13 and a package
+# index. Ends with 0 while all is as seen, otherwise with 1.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export TF_CPP_MIN_LOG_LEVEL=3 PYTHONDONTWRITEBYTECODE=1
+"${PYTHON:-python3}" -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet tensorflow==2.21.0 numpy==2.4.6
 
 cat >"$folder/read.py" <<'PYTHON'
 import sys
@@ -52,7 +54,8 @@ for version in ('V1', 'V2'):
   print(f'{version} {shape} get_tensor: {by_reader}; RestoreV2: {by_operation}')
 PYTHON
 
-"${PYTHON:-python3}" "$folder/read.py" "$folder" 2>/dev/null | tee "$folder/found"
+"$folder/venv/bin/python" "$folder/read.py" "$folder" 2>"$folder/errors" | tee "$folder/found" ||
+  { cat "$folder/errors" >&2; exit 1; }
 # The header's lines are what is expected.
 sed -n '/^# Seen/,/^# nets/s/^#     //p' "$0" | diff - "$folder/found" ||
   { echo 'This is not what was seen before' >&2; exit 1; }
