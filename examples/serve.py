@@ -21,11 +21,22 @@ from starlette.responses import Response
 ERRORS = HTTPException, ValueError, TypeError, OverflowError, RecursionError, tf.errors.OpError
 
 
+def decoded(value: dict) -> dict | bytes:
+  """The bytes of {"b64": ...}; whatever else as it is."""
+  if set(value) != {'b64'}:
+    return value
+  try:
+    return b64decode(value['b64'], validate=True)
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      'expected {"b64": "<base64>"}: with + and /, padded, without line breaks or a prefix such as '
+      'data:'
+    ) from error
+
+
 def compute(signatures: dict, body: bytes) -> dict:
   """The answer to {"instances": [...], "signature_name": ...}; one of `ERRORS` if it is wrong."""
-  request = json.loads(
-    body, object_hook=lambda d: b64decode(d['b64'], validate=True) if set(d) == {'b64'} else d
-  )
+  request = json.loads(body, object_hook=decoded)
   rows = request.get('instances') if isinstance(request, dict) else None
   if not rows or not isinstance(rows, list):
     raise ValueError('expected {"instances": [...]} with at least one instance')
