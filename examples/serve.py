@@ -75,6 +75,7 @@ def answer(content: dict, status: int = 200) -> Response:
 def refuse(_, error: Exception) -> Response:
   message = getattr(error, 'message', getattr(error, 'detail', str(error)))
   line = message.split('\n\t [[')[0].strip().rpartition('\n')[2]  # then: where in the graph
+  line = line.removeprefix('assertion failed: [').removesuffix(']')
   return answer({'error': line}, getattr(error, 'status_code', 400))
 
 
