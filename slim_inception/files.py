@@ -6,6 +6,7 @@ Import-light: no TensorFlow.
 import contextlib
 import csv
 import errno
+import fcntl
 import json
 import os
 import re
@@ -104,14 +105,31 @@ def atomic_text(path: str | os.PathLike) -> Iterator[TextIO]:
     yield file
 
 
+@contextlib.contextmanager
+def taking_turns(folder: str | os.PathLike) -> Iterator[None]:
+  """Waits until nobody else is in this block with the same folder.
+
+  For what takes a moment; who writes for longer owns the folder, see `locked_folder`. Where a file
+  system has no locks of folders (NFS), nobody waits.
+  """
+  descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+  try:
+    with contextlib.suppress(OSError):
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
+
+
 def append_text(path: str | os.PathLike, text: str, header: str = '') -> None:
   """Adds text after the last whole line of a file; a new file begins with `header`."""
   path = Path(path)
-  before = path.read_bytes().decode() if path.exists() else ''  # ends of lines as they are
-  if before and not before.endswith('\n'):
-    before += '\n'
-  with atomic_text(path) as file:
-    file.write((before or header) + text)
+  with taking_turns(path.parent):
+    before = path.read_bytes().decode() if path.exists() else ''  # ends of lines as they are
+    if before and not before.endswith('\n'):
+      before += '\n'
+    with atomic_text(path) as file:
+      file.write((before or header) + text)
 
 
 # JSON lines: an object a line

@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -231,3 +233,16 @@ def test_json_has_the_text_itself_and_no_codes_for_terminals(tmp_path):
 def test_a_terminal_only_shows_what_is_said_and_logged(capsys):
   console.say('a\x1b[31m', 'b\nc')
   assert capsys.readouterr().out == 'a\\x1b[31m\nb\\x0ac\n'
+
+
+def test_lines_of_several_processes(tmp_path):
+  path = tmp_path / 'lines.jsonl'
+  code = """
+import sys
+from slim_inception import files
+for i in range(20):
+  files.append_json_lines(sys.argv[1], [{'step': i}])
+"""
+  processes = [subprocess.Popen([sys.executable, '-c', code, path]) for _ in range(4)]
+  assert [process.wait(60) for process in processes] == [0] * 4
+  assert sorted(line['step'] for line in files.read_json_lines(path)) == sorted([*range(20)] * 4)

@@ -47,9 +47,11 @@ def write(folder: str, name: str, lines: Sequence[str], explanation: Explanation
     OSError: it cannot be written.
   """
   os.makedirs(folder, exist_ok=True)
-  path = _free_path(folder, name)
-  with files.atomic_path(path) as temporary:
-    draw(name, lines, explanation).save(temporary, 'PNG')
+  sheet = draw(name, lines, explanation)
+  with files.taking_turns(folder):
+    path = _free_path(folder, name)
+    with files.atomic_path(path) as temporary:
+      sheet.save(temporary, 'PNG')
   return str(path)
 
 

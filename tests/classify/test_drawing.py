@@ -1,5 +1,7 @@
 """The heat maps that are drawn."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from PIL import Image
 
@@ -67,3 +69,10 @@ def test_nothing_is_overwritten(tmp_path):
   for path in drawn:
     with Image.open(path) as image:
       assert image.format == 'PNG'
+
+
+def test_several_at_once_take_names_of_their_own(tmp_path):
+  """Locks are of open files, so that threads exclude each other as processes do."""
+  with ThreadPoolExecutor(8) as pool:
+    drawn = pool.map(lambda _: drawing.write(str(tmp_path), 'a.jpg', [], explanation()), range(16))
+    assert len(set(drawn)) == 16 == len(list(tmp_path.iterdir()))
