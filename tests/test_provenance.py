@@ -9,8 +9,10 @@ from slim_inception.datasets import image_folder
 from slim_inception.datasets.conversion import Options
 from slim_inception.nets import checkpoints
 
+from slim_inception import flags
 from slim_inception.classify import classes
 from slim_inception.classify import config as classify_config
+from slim_inception.cli import convert as convert_command
 from slim_inception.evaluate import config as eval_config
 from slim_inception.evaluate import run as run_evaluation
 from slim_inception.export import config as export_config
@@ -184,6 +186,26 @@ def test_a_checkpoint_that_is_copied_alone(folder, tmp_path, caplog):
   assert names_in_classification(copy) == NAMES
   with pytest.raises(ValueError, match=f'run.labels of {copy}.json'):
     evaluate(folder, checkpoint_path=str(copy), eval_dir=str(tmp_path / 'eval'))
+
+
+def test_names_go_along_with_a_conversion(folder, tmp_path):
+  output = tmp_path / 'converted.ckpt'
+
+  def convert_run(source, **options):
+    values = {'model_name': tiny.NAME, 'source': str(source), 'output': str(output), **options}
+    convert_command.convert(flags.build(convert_command.ConvertConfig, values))
+
+  convert_run(folder / 'run')
+  assert names_in_classification(output) == NAMES
+  with pytest.raises(ValueError, match='exists: --overwrite replaces it'):
+    convert_run(folder / 'run')
+  shutil.rmtree(folder / 'records')
+  (alone := tmp_path / 'alone').mkdir()
+  for path in (folder / 'run').glob('model.ckpt-2.*'):
+    if path.suffix != '.json':
+      shutil.copy(path, alone)
+  convert_run(alone / 'model.ckpt-2', overwrite=True)
+  assert not pathlib.Path(f'{output}.json').exists()
 
 
 def test_a_run_of_0_1_0_takes_the_names_of_its_records(folder):

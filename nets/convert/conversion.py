@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from ..blocks import CONV
 from ..heads import AUX_LOGITS
 from ..nets_factory import get_net
 from . import formats, keras_applications, slim_files, torch_family
@@ -371,12 +372,27 @@ def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
     The scopes of the layers that the net there does not have.
 
   Raises:
-    ValueError: no library of PyTorch that is known has the net, or the package safetensors is not
-      installed.
+    ValueError: no library of PyTorch that is known has the net, or has it as narrow as the weights
+      are; or the package safetensors is not installed.
     OSError: the file cannot be written.
   """
+  _check_full_width(weights)
   torch_family.write_safetensors(path, torch_family.tensors(weights.layers, weights.net))
   return sorted(set(weights.layers) - set(torch_family.names_for(weights.net)))
+
+
+def _check_full_width(weights: Weights) -> None:
+  """Refuses a net with a depth_multiplier: other libraries have none."""
+  cells = (
+    cell for unit in get_net(weights.net).body for branch in unit.branches for cell in branch.cells
+  )
+  for cell in cells:
+    layer = weights.layers.get(cell.name)
+    if cell.op == CONV and layer is not None and layer.weights.shape[-1] != cell.depth:
+      raise ValueError(
+        f'{weights.path}: {cell.name} has {layer.weights.shape[-1]} filters where {weights.net} of '
+        f'other libraries has {cell.depth}: only a depth_multiplier of 1 can be written for them'
+      )
 
 
 def summarise(names: Iterable[str]) -> str:

@@ -10,12 +10,14 @@ facenet-pytorch's .safetensors and .pth. The output's format is told by its name
 Keras Applications, .safetensors for PyTorch, else a TensorFlow checkpoint with slim's names.
 """
 
+import contextlib
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slim_inception import choices, files, flags
 from slim_inception.cli import console, quiet
+from slim_inception.constants import CONFIG_SUFFIX
 from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
@@ -100,6 +102,9 @@ def main(_: list[str]) -> None:
 def convert(config: ConvertConfig) -> list[str]:
   """Converts one file.
 
+  A run's configuration goes with its weights, as it does with each of its checkpoints: the names of
+  the classes are in it.
+
   Returns:
     Lines on what was read, what became of it and what differs.
 
@@ -137,6 +142,7 @@ def convert(config: ConvertConfig) -> list[str]:
       lines = [conversion.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
+  _write_run(output + CONFIG_SUFFIX, _run_of(weights))
   differences = conversion.differences(weights, suffix == '.safetensors')
   return [*lines, *differences, f'written to {output}']
 
@@ -159,6 +165,27 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
   return conversion.report(weights, filled)
 
 
+def _run_of(weights: 'Weights') -> dict[str, Any] | None:
+  """The configuration of the run that the weights are of; None where nothing tells its classes."""
+  from slim_inception import provenance
+  from slim_inception.train import config as train_config
+
+  beside = None
+  with contextlib.suppress(ValueError):  # somebody else's config.json
+    beside = train_config.read_beside(weights.path)
+  is_known = beside is not None and provenance.trained_on(*beside) is not None
+  return beside[1] if beside and is_known and weights.num_classes is not None else None
+
+
+def _write_run(path: str, run: dict[str, Any] | None) -> None:
+  """Writes it; where there is none, that of what was here before goes."""
+  if run is not None:
+    files.write_json(path, run)
+  else:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)
+
+
 def _suffix(output: str) -> str:
   """The key of `_WRITERS` that the output ends in, '' for a TensorFlow checkpoint."""
   for suffix in _WRITERS:
@@ -174,7 +201,7 @@ def _suffix(output: str) -> str:
 def _check_output(output: str, suffix: str, overwrite: bool) -> None:
   from slim_inception.nets import checkpoints
 
-  suffixes = ('',) if suffix else ('', *checkpoints.SUFFIXES)
+  suffixes = ('', CONFIG_SUFFIX, *(() if suffix else checkpoints.SUFFIXES))
   there = [output + end for end in suffixes if os.path.exists(output + end)]
   if there and not overwrite:
     raise ValueError(f'{there[0]} exists: --overwrite replaces it')

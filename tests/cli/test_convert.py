@@ -112,6 +112,16 @@ def test_other_images_and_no_classifier(source, tmp_path):
   )
 
 
+def test_a_narrow_net_is_not_written_for_others(tmp_path):
+  model = nets_factory.create_model(
+    NAME, 3, image_size=107, depth_multiplier=0.1, create_aux_logits=False
+  )
+  model.save(tmp_path / 'thin.ckpt')
+  with pytest.raises(ValueError, match='Conv2d_1a_3x3 has 16 filters where inception_v3 of other'):
+    convert(tmp_path / 'thin.ckpt', tmp_path / 'thin.safetensors')
+  assert not (tmp_path / 'thin.safetensors').exists()
+
+
 def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
   prefix, _ = source
   output = tmp_path / 'out.weights.h5'
