@@ -43,9 +43,9 @@ def main(_: list[str]) -> None:
 def as_text() -> list[str]:
   """Two tables, of the nets and of the checkpoints."""
   return [
-    'Nets: parameters with and without the auxiliary head, for 1001 classes; G: billions of',
-    "multiply-adds for one image; the paper's errors in % on ImageNet's validation set, top-1 /",
-    'top-5 (one crop: 48,238 images, else 50,000)',
+    'Nets: parameters with and without the auxiliary head, for 1001 classes (ResNet-v1: 1000); G:',
+    "billions of multiply-adds for one image; the paper's errors in % on ImageNet's validation",
+    'set, top-1 / top-5 (one crop: 48,238 images, else 50,000)',
     '',
     *files.text_table(_net_rows(), left=(0, 5, 6, 7, 8)),
     '',
