@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files, checkpoints
 
 from slim_inception import cluster, flags
 from slim_inception.evaluate import during_training
@@ -114,7 +114,7 @@ def test_two_workers_evaluate_and_accumulate(data, tmp_path):
   found, expected = ([e for e in processes.metrics(d) if 'eval_top_1' in e] for d in (two, one))
   assert [entry['step'] for entry in found] == [entry['step'] for entry in expected]
   assert {entry['eval_num_images'] for entry in found} == {9}
-  assert checkpoints.latest(two / 'best') is not None
+  assert checkpoint_files.latest(two / 'best') is not None
   assert 'eval' not in other
 
 

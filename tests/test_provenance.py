@@ -7,7 +7,7 @@ import shutil
 import pytest
 from slim_inception.datasets import image_folder
 from slim_inception.datasets.conversion import Options
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files
 
 from slim_inception import flags
 from slim_inception.classify import classes
@@ -71,7 +71,7 @@ def names_in_classification(checkpoint, **flags):
   request = classify_config.resolve({'checkpoint_path': str(checkpoint), **flags})
   member = request.ensemble.members[0]
   dataset = classes.find(
-    request.config.classes.labels, request.runs, member, checkpoints.resolve(checkpoint)
+    request.config.classes.labels, request.runs, member, checkpoint_files.resolve(checkpoint)
   )
   return tuple(dataset.labels_to_names.values())
 
@@ -107,7 +107,7 @@ def test_names_are_those_of_the_run(folder, caplog):
     evaluate(folder)
   shutil.rmtree(folder / 'records')
   assert names_in_classification(folder / 'run') == NAMES
-  assert checkpoints.latest(folder / 'run').endswith('ckpt-2')
+  assert checkpoint_files.latest(folder / 'run').endswith('ckpt-2')
 
 
 @pytest.mark.parametrize(

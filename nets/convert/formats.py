@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from .. import checkpoints
+from .. import checkpoint_files, checkpoints
 from ..nets_factory import get_net
 from . import keras_applications, slim_files, torch_family
 from .stored import Stored
@@ -72,19 +72,19 @@ def locate(path: str | os.PathLike) -> str:
   """
   path = os.fspath(path)
   if not os.path.isdir(path):
-    prefix = checkpoints.prefix_of(path)
-    if os.path.exists(prefix + checkpoints.INDEX):
+    prefix = checkpoint_files.prefix_of(path)
+    if os.path.exists(prefix + checkpoint_files.INDEX):
       return prefix
     if os.path.exists(path):
       return path
     raise FileNotFoundError(f'{path} does not exist, neither a file nor a checkpoint of that name')
   if os.path.exists(os.path.join(path, _SAVED_MODEL)):
     raise _saved_model(path)
-  latest = checkpoints.latest(path)
+  latest = checkpoint_files.latest(path)
   if latest is not None:
     return latest
   files = sorted(entry for entry in Path(path).iterdir() if entry.is_file())
-  prefixes = [str(file.with_suffix('')) for file in files if file.suffix == checkpoints.INDEX]
+  prefixes = [str(file.with_suffix('')) for file in files if file.suffix == checkpoint_files.INDEX]
   if len(prefixes) > 1:
     raise ValueError(f'{path} holds several checkpoints: name one of {", ".join(prefixes)}')
   if prefixes:
@@ -106,7 +106,7 @@ def recognise(path: str) -> str:
     FileNotFoundError: there is nothing.
     ValueError: it is of no known kind, or cut short, or no regular file.
   """
-  if os.path.exists(path + checkpoints.INDEX):
+  if os.path.exists(path + checkpoint_files.INDEX):
     return 'checkpoint'
   if not os.path.isfile(path):  # a FIFO may wait for ever
     raise ValueError(f'{path} is neither a file nor a folder')

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 import tensorflow as tf
 
-from .. import checkpoints
+from .. import checkpoint_files, checkpoints
 from ..heads import AUX_LOGITS
 from ..nets_factory import NETS, get_net
 from .layers import Layer
@@ -172,7 +172,7 @@ def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Sto
   Raises:
     OSError, ValueError: there is none, or it is damaged.
   """
-  prefix = checkpoints.resolve(path)
+  prefix = checkpoint_files.resolve(path)
   stored = without_attributes(checkpoints.shapes(prefix))
   weights = {name for name in stored if name.endswith(_LEAF_NAMES)}
   average_of = {name: name + checkpoints.EMA_SUFFIX for name in weights}

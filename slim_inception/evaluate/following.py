@@ -15,7 +15,7 @@ from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.metrics import accuracies, accuracy_text
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files
 from slim_inception.train import config as train_config
 
 _POLL_SECS = 5.0
@@ -69,18 +69,18 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
   writer = tf.summary.create_file_writer(config.eval_dir)
   patience = _Patience(config.follow_timeout_secs)
   while True:
-    prefixes = checkpoints.of_run(train_dir)
-    own = {s: prefix for prefix in prefixes if (s := checkpoints.step_of(prefix)) is not None}
+    prefixes = checkpoint_files.of_run(train_dir)
+    own = {s: prefix for prefix in prefixes if (s := checkpoint_files.step_of(prefix)) is not None}
     for step, prefix in own.items():
-      if not checkpoints.is_complete(prefix):
+      if not checkpoint_files.is_complete(prefix):
         continue
       try:
-        identity = checkpoints.identity(prefix)
+        identity = checkpoint_files.identity(prefix)
         if step in history and history[step].get('checkpoint_id', identity) == identity:
           continue
         outcome = evaluation.evaluate([prefix])
       except (ValueError, OSError):
-        if checkpoints.is_complete(prefix):
+        if checkpoint_files.is_complete(prefix):
           raise
         continue  # deleted by the run, which keeps the newest only
       assert outcome  # this process is the only one
@@ -105,7 +105,7 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
 class Line(files.StepLine, total=False):
   """What is read again of a line of evaluations.jsonl."""
 
-  checkpoint_id: str  # see `checkpoints.identity`; older lines have none
+  checkpoint_id: str  # see `checkpoint_files.identity`; older lines have none
 
 
 def read_history(eval_dir: str) -> list[Line]:
@@ -125,8 +125,8 @@ def _show(
 
 def _has_ended(train_dir: str, last_step: int | None, evaluated: Container[int]) -> bool:
   """Whether a run has nothing more to come; one that went back is not at its last step."""
-  own = checkpoints.of_run(train_dir)
-  return last_step in evaluated and (not own or checkpoints.step_of(own[-1]) == last_step)
+  own = checkpoint_files.of_run(train_dir)
+  return last_step in evaluated and (not own or checkpoint_files.step_of(own[-1]) == last_step)
 
 
 class _Patience:

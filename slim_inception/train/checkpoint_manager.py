@@ -18,14 +18,16 @@ from slim_inception.constants import (
   EVALUATION_METRICS_FILE,
   METRICS_FILE,
 )
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files
 from slim_inception.train.train_state import Counters, TrainState
 
 # What is written into a train_dir by way of temporary files.
 _NAMES = '|'.join(
   [
-    rf'model\.ckpt-\d+({"|".join(map(re.escape, (*checkpoints.SUFFIXES, CONFIG_SUFFIX)))})?',
-    *map(re.escape, (checkpoints.STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)),
+    rf'model\.ckpt-\d+({"|".join(map(re.escape, (*checkpoint_files.SUFFIXES, CONFIG_SUFFIX)))})?',
+    *map(
+      re.escape, (checkpoint_files.STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)
+    ),
   ]
 )
 
@@ -40,9 +42,9 @@ class CheckpointManager:
     directory: the train_dir.
     max_to_keep: number of checkpoints.
     cluster: the workers.
-    step: that the run goes on from, or 0. Checkpoints of other branches (`checkpoints.of_run`) and
-      of later steps, which are damaged, are no longer the run's: they are neither counted nor
-      deleted.
+    step: that the run goes on from, or 0. Checkpoints of other branches
+      (`checkpoint_files.of_run`) and of later steps, which are damaged, are no longer the run's:
+      they are neither counted nor deleted.
   """
 
   def __init__(self, directory: str, max_to_keep: int, cluster: Cluster, step: int):
@@ -54,11 +56,13 @@ class CheckpointManager:
       return
     for folder in (directory, os.path.join(directory, BEST_FOLDER)):
       files.sweep(folder, _NAMES)
-    of_run = [p for p in checkpoints.of_run(directory) if (checkpoints.step_of(p) or 0) <= step]
+    of_run = [
+      p for p in checkpoint_files.of_run(directory) if (checkpoint_files.step_of(p) or 0) <= step
+    ]
     # The file `checkpoint` may name one of another folder, which is not ours to delete.
     here = os.path.realpath(directory)
     self._own = [p for p in of_run if os.path.realpath(os.path.dirname(p)) == here]
-    others = [p for p in checkpoints.numbered(directory) if p not in self._own]
+    others = [p for p in checkpoint_files.numbered(directory) if p not in self._own]
     if others:
       logging.warning(
         '%s: not of this run, which is at step %d: %s; they are left there until the run itself '
@@ -87,11 +91,11 @@ class CheckpointManager:
     config = os.path.join(self._directory, CONFIG_FILE)
     if os.path.exists(config):
       _copy(config, path + CONFIG_SUFFIX)
-    before = [p for p in self._own if p != path and checkpoints.is_complete(p)]
+    before = [p for p in self._own if p != path and checkpoint_files.is_complete(p)]
     kept = [*before, path][-self._max_to_keep :]
     write_checkpoint_state(self._directory, kept)
     for prefix in set(self._own) - set(kept):
-      checkpoints.remove(prefix)
+      checkpoint_files.remove(prefix)
       with contextlib.suppress(FileNotFoundError):
         os.remove(prefix + CONFIG_SUFFIX)
     self._own = kept
@@ -108,7 +112,7 @@ class CheckpointManager:
     best = os.path.join(self._directory, BEST_FOLDER)
     os.makedirs(best, exist_ok=True)
     copy = os.path.join(best, os.path.basename(prefix))
-    for suffix in checkpoints.SUFFIXES:  # complete when the index is there
+    for suffix in checkpoint_files.SUFFIXES:  # complete when the index is there
       _copy(prefix + suffix, copy + suffix)
     config = os.path.join(self._directory, CONFIG_FILE)
     if os.path.exists(config):
@@ -116,9 +120,9 @@ class CheckpointManager:
     content = {**metrics, 'checkpoint': os.path.basename(copy)}
     files.write_json(os.path.join(best, EVALUATION_METRICS_FILE), content)
     write_checkpoint_state(best, [copy])
-    for other in checkpoints.numbered(best):
+    for other in checkpoint_files.numbered(best):
       if other != copy:
-        checkpoints.remove(other)
+        checkpoint_files.remove(other)
     logging.info('Best so far, kept as %s', copy)
 
 
@@ -133,7 +137,7 @@ def write_checkpoint_state(directory: str, prefixes: Sequence[str]) -> None:
   Names are relative, so that the directory can be moved.
   """
   names = [os.path.relpath(prefix, directory) for prefix in prefixes]
-  lines = [checkpoints.STATE_COMMENT, f'model_checkpoint_path: "{names[-1]}"']
+  lines = [checkpoint_files.STATE_COMMENT, f'model_checkpoint_path: "{names[-1]}"']
   lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-  with files.atomic_text(os.path.join(directory, checkpoints.STATE_FILE)) as file:
+  with files.atomic_text(os.path.join(directory, checkpoint_files.STATE_FILE)) as file:
     file.write('\n'.join(lines) + '\n')

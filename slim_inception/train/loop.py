@@ -17,7 +17,7 @@ from slim_inception.datasets import progress_bar
 from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
 from slim_inception.input.training_batches import TrainingBatches
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files
 from slim_inception.train import schedules
 from slim_inception.train.checkpoint_manager import CheckpointManager
 from slim_inception.train.config import Config, EvaluationConfig, RunConfig
@@ -195,7 +195,7 @@ class Recovery:
     Raises:
       ValueError: it may not, there is none, or going back to it has not helped.
     """
-    latest = checkpoints.latest(self._config.train_dir)
+    latest = checkpoint_files.latest(self._config.train_dir)
     what = f'{problem} at step {step} (learning rate {rate:.3g})'
     advice = 'try a smaller --learning_rate or --clip_gradient_norm=2'
     if self._config.on_nan == 'stop' or latest is None:
@@ -227,17 +227,17 @@ class EvaluationHistory:
   def read(cls, train_dir: str, step: int) -> 'EvaluationHistory':
     """Of the evaluations that metrics.jsonl has up to a step: a resumed run goes on counting.
 
-    A best checkpoint of a later step is of a branch that was left, see `checkpoints.of_run`.
+    A best checkpoint of a later step is of a branch that was left, see `checkpoint_files.of_run`.
     """
     best = os.path.join(train_dir, BEST_FOLDER)
-    kept = checkpoints.of_run(best) if os.path.isdir(best) else []
+    kept = checkpoint_files.of_run(best) if os.path.isdir(best) else []
     return cls(
       (
         (entry['step'], entry['eval_top_1'])
         for entry in read_metrics(train_dir)
         if 'eval_top_1' in entry and entry['step'] <= step
       ),
-      is_best_kept=all((checkpoints.step_of(prefix) or 0) <= step for prefix in kept),
+      is_best_kept=all((checkpoint_files.step_of(prefix) or 0) <= step for prefix in kept),
     )
 
   def add(self, step: int, top_1: float) -> bool:

@@ -10,7 +10,7 @@ from absl import logging
 from slim_inception import constants, files, flags, provenance
 from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.nets import checkpoints, nets_factory
+from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
 from slim_inception.train import config as config_lib
 from slim_inception.train import optimizers
@@ -66,7 +66,7 @@ def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str
   if chiefs is None:
     return None
   own = os.path.join(train_dir, chiefs)
-  if not checkpoints.is_complete(own):
+  if not checkpoint_files.is_complete(own):
     raise FileNotFoundError(
       f'{own} is not there, but the chief goes on from it: --train_dir must be on a file system '
       'that all workers share'

@@ -23,7 +23,7 @@ from slim_inception.input import data_service, record_order
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, InputOptions, Source
 from slim_inception.input.training_batches import TrainingBatches
-from slim_inception.nets import checkpoints, inception_utils, nets_factory
+from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.train import config as config_lib
 from slim_inception.train import loop, start
@@ -66,13 +66,13 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
-    raise lost_worker(error, checkpoints.latest(train_dir), cluster.strategy) from error
+    raise lost_worker(error, checkpoint_files.latest(train_dir), cluster.strategy) from error
   except tf.errors.ResourceExhaustedError as error:
     raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
   if stopped_by:
-    message = f'interrupted; started again it goes on from {checkpoints.latest(train_dir)}'
+    message = f'interrupted; started again it goes on from {checkpoint_files.latest(train_dir)}'
     if stopped_by == signal.SIGINT:
       raise KeyboardInterrupt(message)
     logging.info('%s', message)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import files
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files, checkpoints
 
 tf1 = tf.compat.v1
 
@@ -84,38 +84,38 @@ def test_several_data_files_are_one_checkpoint(variables, tmp_path):
   assert files == [f'model.ckpt-5.{end}' for end in ends]
   tf1.train.update_checkpoint_state(str(tmp_path), prefix)
   assert checkpoints.latest_sound(tmp_path) == prefix
-  assert {checkpoints.resolve(tmp_path / name) for name in files} == {prefix}
+  assert {checkpoint_files.resolve(tmp_path / name) for name in files} == {prefix}
   checkpoints.restore(variables, tmp_path)
   np.testing.assert_array_equal(variables['Net/Logits/biases'], [3, 3])
   (tmp_path / files[1]).unlink()
-  assert not checkpoints.is_complete(prefix)
+  assert not checkpoint_files.is_complete(prefix)
   with pytest.raises(FileNotFoundError, match='model.ckpt-5 is not there, nor any other'):
-    checkpoints.latest(tmp_path)
+    checkpoint_files.latest(tmp_path)
 
 
 def test_directory_means_its_latest(variables, tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no checkpoint'):
-    checkpoints.resolve(tmp_path)
+    checkpoint_files.resolve(tmp_path)
   for step in (1, 2):
     checkpoints.save(tmp_path / f'model.ckpt-{step}', variables)
     tf1.train.update_checkpoint_state(str(tmp_path), str(tmp_path / f'model.ckpt-{step}'))
-  assert checkpoints.resolve(tmp_path).endswith('model.ckpt-2')
-  assert checkpoints.resolve(tmp_path / 'model.ckpt-1.index').endswith('model.ckpt-1')
+  assert checkpoint_files.resolve(tmp_path).endswith('model.ckpt-2')
+  assert checkpoint_files.resolve(tmp_path / 'model.ckpt-1.index').endswith('model.ckpt-1')
   (tmp_path / 'model.ckpt-2.index').unlink()  # lost: the one before is there
-  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+  assert checkpoint_files.latest(tmp_path).endswith('model.ckpt-1')
   (tmp_path / 'checkpoint').unlink()
-  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+  assert checkpoint_files.latest(tmp_path).endswith('model.ckpt-1')
   (tmp_path / 'checkpoint').write_text('no proto')
-  assert checkpoints.latest(tmp_path).endswith('model.ckpt-1')
+  assert checkpoint_files.latest(tmp_path).endswith('model.ckpt-1')
 
 
 def test_a_state_file_without_checkpoints_is_an_error(tmp_path):
-  assert checkpoints.latest(tmp_path / 'nowhere') is None
+  assert checkpoint_files.latest(tmp_path / 'nowhere') is None
   (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-7"')
   with pytest.raises(
     FileNotFoundError, match=r'model.ckpt-7 is not there, nor any other of this run$'
   ):
-    checkpoints.latest(tmp_path)
+    checkpoint_files.latest(tmp_path)
 
 
 def test_what_another_process_is_writing_stays(variables, tmp_path):

@@ -11,7 +11,7 @@ import signal
 import numpy as np
 import pytest
 from slim_inception.datasets import shards
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files, checkpoints
 
 from slim_inception.train import trainer
 from tests import records
@@ -61,7 +61,7 @@ def test_full_disk_while_saving(data, small_disk):
   (small_disk / 'others').unlink()
   trainer.train(config(data, run, 2))
   assert steps_of(run) == [1, 2]
-  assert checkpoints.latest(run) == str(run / 'model.ckpt-2')
+  assert checkpoint_files.latest(run) == str(run / 'model.ckpt-2')
 
 
 def test_a_second_training_is_refused_and_an_evaluation_is_not(data, tmp_path):
@@ -183,7 +183,7 @@ def test_records_that_break_during_a_run(many, tmp_path):
     ValueError, match=r'train-0000\d-of-00006: record 499 at byte \d+ does not mat'
   ):
     trainer.train(config(data, run, 400, batch_size=16, **settings))
-  assert checkpoints.latest(run) is not None
+  assert checkpoint_files.latest(run) is not None
   assert np.isfinite([entry['loss'] for entry in processes.metrics(run)]).all()
 
 
@@ -201,7 +201,7 @@ def test_records_that_vanish_during_a_run(many, tmp_path, monkeypatch):
   settings = {'shuffle_buffer': 1, 'num_readers': 1, 'save_interval_secs': 0.0}
   with pytest.raises((ValueError, OSError), match=r'train-0000\d-of-00006'):
     trainer.train(config(data, run, 400, batch_size=16, **settings))
-  assert checkpoints.latest(run) is not None
+  assert checkpoint_files.latest(run) is not None
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_a_image_that_makes_the_loss_not_finite(tmp_path, caplog):
     r'(.*); --on_nan=rollback goes back there and skips these batches',
     str(error.value),
   ).groups()
-  assert good == checkpoints.latest(run) == str(run / f'model.ckpt-{int(step) - 1}')
+  assert good == checkpoint_files.latest(run) == str(run / f'model.ckpt-{int(step) - 1}')
   assert steps_of(run) == list(range(1, int(step)))
 
   with caplog.at_level('WARNING', 'absl'):
@@ -241,7 +241,7 @@ def test_weights_that_are_not_finite_are_not_saved(data, tmp_path):
     ValueError, match=r'Weights are not finite at step 1 \(learning rate 1e\+39\)'
   ):
     trainer.train(config(data, run, 1, **settings))
-  assert checkpoints.latest(run) is None
+  assert checkpoint_files.latest(run) is None
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from slim_inception.nets import checkpoints
+from slim_inception.nets import checkpoint_files, checkpoints
 
 from slim_inception.train import save_trigger
 from tests.train import processes
@@ -77,7 +77,7 @@ def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
   run.send_signal(signal.SIGTERM)
   ((status, output),) = processes.finish(run)
   assert status == 0, output
-  first = checkpoints.latest(tmp_path)
+  first = checkpoint_files.latest(tmp_path)
   last = processes.metrics(tmp_path)[-1]['step']
   assert first == str(tmp_path / f'model.ckpt-{last}')
   assert f'interrupted; started again it goes on from {first}' in output
@@ -88,7 +88,7 @@ def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
   ((status, output),) = processes.finish(run)
   assert status == 130
   assert f'Going on from {first}' in output
-  second = checkpoints.latest(tmp_path)
+  second = checkpoint_files.latest(tmp_path)
   assert second != first
   assert output.endswith(
     f'slim-inception train: interrupted; started again it goes on from {second}\n'
@@ -103,9 +103,9 @@ def test_a_second_signal_ends_a_long_step_at_once(data, tmp_path, number):
   run = processes.start(
     tmp_path, data, **ENDLESS, save_interval_steps=1, batch_size=64, accumulate_steps=64
   )
-  processes.wait_until(lambda: len(checkpoints.numbered(tmp_path)) > 0, run)
+  processes.wait_until(lambda: len(checkpoint_files.numbered(tmp_path)) > 0, run)
   time.sleep(1)  # into the second step
-  saved = checkpoints.numbered(tmp_path)
+  saved = checkpoint_files.numbered(tmp_path)
   run.send_signal(number)
   line = next(line for line in run.stdout if line.startswith('SIG'))
   assert line.endswith('saving after this step; a second signal ends the run at once\n')
@@ -115,7 +115,7 @@ def test_a_second_signal_ends_a_long_step_at_once(data, tmp_path, number):
   assert time.monotonic() - sent < 1
   assert status == 128 + number
   assert output == f'{number.name}: ended at once\n'
-  assert checkpoints.numbered(tmp_path) == saved
+  assert checkpoint_files.numbered(tmp_path) == saved
   assert checkpoints.latest_sound(tmp_path) == saved[-1]
 
 
@@ -127,4 +127,4 @@ def test_sigterm_to_one_of_two_workers_saves_and_ends_both(data, tmp_path):
     for status, output in processes.finish(*workers):
       assert status == 0, output
   last = processes.metrics(tmp_path)[-1]['step']
-  assert checkpoints.latest(tmp_path) == str(tmp_path / f'model.ckpt-{last}')
+  assert checkpoint_files.latest(tmp_path) == str(tmp_path / f'model.ckpt-{last}')

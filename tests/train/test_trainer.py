@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import dataset_factory
-from slim_inception.nets import checkpoints, inception, nets_factory, slim
+from slim_inception.nets import checkpoint_files, checkpoints, inception, nets_factory, slim
 from slim_inception.nets.convert import conversion, torch_family
 
 from slim_inception.cluster import Cluster
@@ -331,7 +331,7 @@ def test_a_run_that_went_back_keeps_its_own(tmp_path, caplog, how):
     after.save(State(), Counters(step))
   assert steps_in(tmp_path) == {12, 13, 14, 20, 30}
   for newest in (14, 13):
-    assert checkpoints.latest(tmp_path) == str(tmp_path / f'model.ckpt-{newest}')
+    assert checkpoint_files.latest(tmp_path) == str(tmp_path / f'model.ckpt-{newest}')
     (tmp_path / f'model.ckpt-{newest}.index').unlink()
   os.truncate(tmp_path / 'model.ckpt-12.data-00000-of-00001', 1)
   with pytest.raises(ValueError, match='ckpt-12 is damaged.* no other checkpoint of this run'):
@@ -340,7 +340,7 @@ def test_a_run_that_went_back_keeps_its_own(tmp_path, caplog, how):
   with pytest.raises(
     FileNotFoundError, match='ckpt-14 is not .* to take .*ckpt-30, name it in the'
   ):
-    checkpoints.latest(tmp_path)
+    checkpoint_files.latest(tmp_path)
 
   manager(tmp_path, 19).save(State(), Counters(20))  # the run comes to this step itself
   manager(tmp_path, 20).save(State(), Counters(21))
@@ -367,7 +367,7 @@ def test_a_checkpoint_of_another_folder_is_not_deleted(tmp_path):
     folder.mkdir()
   manager(other).save(State(), Counters(5))
   tf.compat.v1.train.update_checkpoint_state(str(run), str(other / 'model.ckpt-5'))
-  assert checkpoints.latest(run) == str(other / 'model.ckpt-5')
+  assert checkpoint_files.latest(run) == str(other / 'model.ckpt-5')
   for step in (6, 7, 8):
     manager(run, step - 1).save(State(), Counters(step))
   assert (steps_in(run), steps_in(other)) == ({7, 8}, {5})
@@ -381,13 +381,15 @@ def test_a_folder_that_was_copied_by_its_absolute_names(tmp_path):
     manager(old, step, max_to_keep=3).save(State(), Counters(step))
   paths = [str(old / f'model.ckpt-{step}') for step in (10, 20)]
   tf.compat.v1.train.update_checkpoint_state(str(old), paths[1], paths)
-  assert checkpoints.latest(old) == paths[1]
+  assert checkpoint_files.latest(old) == paths[1]
   linked = tmp_path / 'linked'
   linked.symlink_to(old)
-  assert checkpoints.of_run(linked) == [str(linked / f'model.ckpt-{step}') for step in (10, 20)]
+  assert checkpoint_files.of_run(linked) == [
+    str(linked / f'model.ckpt-{step}') for step in (10, 20)
+  ]
   old.rename(new)
-  assert checkpoints.latest(new) == str(new / 'model.ckpt-20')
-  assert checkpoints.of_run(new) == [str(new / f'model.ckpt-{step}') for step in (10, 20)]
+  assert checkpoint_files.latest(new) == str(new / 'model.ckpt-20')
+  assert checkpoint_files.of_run(new) == [str(new / f'model.ckpt-{step}') for step in (10, 20)]
 
 
 # Evaluation of the same run.
