@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import itertools
+import math
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,13 +37,29 @@ class Variant(NamedTuple):
   depth: Callable[[int], int] = int  # filters of a convolution (depth_multiplier)
   valid_padding: str = 'VALID'  # 'SAME' aligns the feature maps
   activation_fn: Activation = tf.nn.relu  # after a residual sum
+  residual_scale: float | None = None  # of what is added there; None: what the table says
   strided: bool = True  # False: strides are left out, dilation takes their place
   rate: int = 1  # dilation
 
 
-def residual_variant(activation_fn: Activation = tf.nn.relu) -> Variant:
-  """What the argument of the residual nets changes."""
-  return Variant(activation_fn=activation_fn)
+def residual_variant(
+  activation_fn: Activation = tf.nn.relu, activation_scale: float | None = None
+) -> Variant:
+  """What arguments of the residual nets change.
+
+  Args:
+    activation_fn: after the residual sums.
+    activation_scale: factor of every residual before it is added; None: what the table says.
+
+  Raises:
+    ValueError: `activation_scale` is not above 0.
+  """
+  is_number = isinstance(activation_scale, numbers.Real) and not isinstance(activation_scale, bool)
+  if activation_scale is not None and not (is_number and 0 < activation_scale < math.inf):
+    raise ValueError(
+      f'activation_scale is {activation_scale!r}; it must be a number greater than zero, or None'
+    )
+  return Variant(activation_fn=activation_fn, residual_scale=activation_scale)
 
 
 @contextlib.contextmanager
@@ -328,6 +346,7 @@ def _add_residual(
 
   ResNet's units have no convolution there.
   """
+  scale = unit.scale if variant.residual_scale is None else variant.residual_scale
   if unit.projection:
     residual = layers.conv2d(
       mixed,
@@ -336,10 +355,10 @@ def _add_residual(
       normalizer_fn=None,
       activation_fn=None,
       scope=unit.projection.rpartition('/')[2],
-      scale=unit.scale,  # of the weights: fewer than activations, and then TensorFlow fuses the sum
+      scale=scale,  # of the weights: fewer than activations, and then TensorFlow fuses the sum
     )
   else:
-    residual = mixed if unit.scale == 1 else unit.scale * mixed
+    residual = mixed if scale == 1 else scale * mixed
   activation_fn = variant.activation_fn if unit.activate else None
   if activation_fn is tf.nn.relu6:
     residual = tf.clip_by_value(residual, -6.0, 6.0)  # for slim's quantized variant

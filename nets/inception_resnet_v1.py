@@ -48,6 +48,7 @@ def inception_resnet_v1_base(
   final_endpoint: str = 'Mixed_8b',
   scope: str | None = None,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v1 without its head.
 
@@ -57,15 +58,18 @@ def inception_resnet_v1_base(
     final_endpoint: the last end point to build, any that `BODY` names.
     scope: variable scope, 'InceptionResnetV1' by default.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
+    activation_scale: factor of every residual before it is added, those of the last block
+      included; None is the table's: 0.17, 0.10, 0.20, and 1 for the last.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
 
   Raises:
-    ValueError: unknown `final_endpoint`, or images too small for it.
+    ValueError: unknown `final_endpoint`, images too small for it, or an impossible
+      `activation_scale`.
   """
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
-    return run_body(inputs, BODY, final_endpoint, residual_variant(activation_fn))
+    return run_body(inputs, BODY, final_endpoint, residual_variant(activation_fn, activation_scale))
 
 
 def inception_resnet_v1(
@@ -78,6 +82,7 @@ def inception_resnet_v1(
   create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   bottleneck_layer_size: int | None = None,
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v1: a classifier, or an embedding as facenet's.
 
@@ -92,6 +97,7 @@ def inception_resnet_v1(
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     bottleneck_layer_size: the width of facenet's linear embedding ('Bottleneck', after dropout);
       logits, if any, are computed from it. None: there is no such layer.
+    activation_scale: see `inception_resnet_v1_base`.
 
   Returns:
     Logits [N, num_classes], or the embedding [N, bottleneck_layer_size], or features
@@ -102,7 +108,9 @@ def inception_resnet_v1(
     ValueError: images too small.
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
-    net, end_points = inception_resnet_v1_base(inputs, scope=opened, activation_fn=activation_fn)
+    net, end_points = inception_resnet_v1_base(
+      inputs, scope=opened, activation_fn=activation_fn, activation_scale=activation_scale
+    )
     return HEAD.build(
       net,
       end_points,

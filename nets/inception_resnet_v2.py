@@ -88,6 +88,7 @@ def inception_resnet_v2_base(
   align_feature_maps: bool = False,
   scope: str | None = None,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v2 without its head; a back-bone for detection and segmentation.
 
@@ -101,17 +102,20 @@ def inception_resnet_v2_base(
     align_feature_maps: SAME padding everywhere, so that features lie where their pixels are.
     scope: variable scope, 'InceptionResnetV2' by default.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
+    activation_scale: factor of every residual before it is added, those of the last block
+      included; None is the table's: 0.17, 0.10, 0.20, and 1 for the last.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
 
   Raises:
-    ValueError: unknown `final_endpoint`, images too small for it, or another `output_stride`.
+    ValueError: unknown `final_endpoint`, images too small for it, another `output_stride`, or an
+      impossible `activation_scale`.
   """
   if output_stride not in (8, 16):
     raise ValueError(f'output_stride is {output_stride}; choose 8 or 16')
   padding = 'SAME' if align_feature_maps else 'VALID'
-  variant = residual_variant(activation_fn)._replace(valid_padding=padding)
+  variant = residual_variant(activation_fn, activation_scale)._replace(valid_padding=padding)
   max_stride = 8 if output_stride == 8 else None
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant, max_stride)
@@ -126,6 +130,7 @@ def inception_resnet_v2(
   scope: str = SCOPE,
   create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v2 (arXiv:1602.07261), with an auxiliary classifier on PreAuxLogits.
 
@@ -137,6 +142,7 @@ def inception_resnet_v2(
     num_classes: the number of logits; 0 or None returns the features before dropout.
     create_aux_logits: adds 'AuxLogits'; left out below 107 x 107 pixels.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
+    activation_scale: see `inception_resnet_v2_base`.
 
   Returns:
     Logits [N, num_classes] (or features, [N, 1, 1, 1536]), and the end points: those of the base,
@@ -146,7 +152,9 @@ def inception_resnet_v2(
     ValueError: images too small.
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
-    net, end_points = inception_resnet_v2_base(inputs, scope=opened, activation_fn=activation_fn)
+    net, end_points = inception_resnet_v2_base(
+      inputs, scope=opened, activation_fn=activation_fn, activation_scale=activation_scale
+    )
     return HEAD.build(
       net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )

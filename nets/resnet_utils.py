@@ -23,7 +23,7 @@ from .blocks import (
   under,
   with_paddings,
 )
-from .build import EndPoints, net_scope, run_body
+from .build import EndPoints, Variant, net_scope, residual_variant, run_body
 from .heads import MeanHead
 from .net import Net, NetworkFn, Paper
 
@@ -172,6 +172,11 @@ def make_body(
   return under(scope, move_strides_behind(body) if store_non_strided_activations else body)
 
 
+def make_variant(activation_scale: float | None = None) -> Variant:
+  """What an argument of ResNets changes: see `resnet_v1.resnet_v1`."""
+  return residual_variant(activation_scale=activation_scale)
+
+
 def run(
   inputs: tf.Tensor,
   rows: Body,
@@ -181,6 +186,7 @@ def run(
   global_pool: bool,
   output_stride: int | None,
   spatial_squeeze: bool,
+  activation_scale: float | None,
   reuse: bool | None,
   scope: str | None,
   default_scope: str,
@@ -190,7 +196,8 @@ def run(
   with net_scope(inputs, scope, default_scope, reuse=reuse, is_training=is_training) as opened:
     body = make_body(opened.name, rows, inputs.shape[3], **kwargs)
     check_output_stride(body, output_stride)
-    net, end_points = run_body(inputs, body, max_stride=output_stride)
+    variant = make_variant(activation_scale)
+    net, end_points = run_body(inputs, body, variant=variant, max_stride=output_stride)
     return MeanHead(scope=opened.name).build(
       net, end_points, num_classes, global_pool=global_pool, spatial_squeeze=spatial_squeeze
     )
@@ -272,6 +279,7 @@ def make_net(
     default_image_size=image_size,
     num_classes=num_classes,
     preprocessing=preprocessing,
+    make_variant=make_variant,
     make_body=body,
     paper=paper,
   )

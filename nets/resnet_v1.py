@@ -63,6 +63,7 @@ def resnet_v1(
   reuse: bool | None = None,
   scope: str | None = None,
   padding: str = 'slim',
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """A ResNet-v1 of any blocks.
 
@@ -86,6 +87,7 @@ def resnet_v1(
     scope: variable scope, 'resnet_v1' by default.
     padding: 'slim', or for weights of Keras Applications 'keras': the first pooling pads by zeros
       on all sides.
+    activation_scale: factor of every residual before it is added, above 0; None: 1.
 
   Returns:
     Logits, or features [N, 1, 1, C], or without `global_pool` [N, h, w, C]; and the end points:
@@ -93,8 +95,8 @@ def resnet_v1(
     'global_pool', 'resnet_v1/logits', 'resnet_v1/spatial_squeeze', 'predictions'.
 
   Raises:
-    ValueError: an `output_stride` that the blocks do not have, another `padding`, or logits of
-      more than one place and `spatial_squeeze`.
+    ValueError: an `output_stride` that the blocks do not have, another `padding`, an impossible
+      `activation_scale`, or logits of more than one place and `spatial_squeeze`.
   """
   return resnet_utils.run(
     inputs,
@@ -106,6 +108,7 @@ def resnet_v1(
     spatial_squeeze=spatial_squeeze,
     store_non_strided_activations=store_non_strided_activations,
     padding=padding,
+    activation_scale=activation_scale,
     reuse=reuse,
     scope=scope,
     default_scope='resnet_v1',
@@ -126,6 +129,7 @@ def _network_fn(layers: int) -> NetworkFn:
     reuse: bool | None = None,
     scope: str = f'resnet_v1_{layers}',
     padding: str = 'slim',
+    activation_scale: float | None = None,
   ) -> tuple[tf.Tensor, EndPoints]:
     """`resnet_v1` of the net's blocks, with two arguments of its own.
 
@@ -145,6 +149,7 @@ def _network_fn(layers: int) -> NetworkFn:
       reuse=reuse,
       scope=scope,
       padding=padding,
+      activation_scale=activation_scale,
     )
 
   named = resnet_utils.named(network_fn, f'resnet_v1_{layers}')

@@ -53,6 +53,7 @@ def _network_fn(layers: int) -> NetworkFn:
     depth_multiplier: float = 1,
     reuse: bool | None = None,
     scope: str = f'resnet_v1_5_{layers}',
+    activation_scale: float | None = None,
   ) -> tuple[tf.Tensor, EndPoints]:
     """As `resnet_v1.resnet_v1_50`, of the blocks of ResNet-v1.5.
 
@@ -68,6 +69,7 @@ def _network_fn(layers: int) -> NetworkFn:
       output_stride=output_stride,
       spatial_squeeze=spatial_squeeze,
       padding='torch',
+      activation_scale=activation_scale,
       reuse=reuse,
       scope=scope,
       default_scope=f'resnet_v1_5_{layers}',

@@ -54,6 +54,7 @@ def resnet_v2(
   reuse: bool | None = None,
   scope: str | None = None,
   padding: str = 'slim',
+  activation_scale: float | None = None,
 ) -> tuple[tf.Tensor, EndPoints]:
   """A ResNet-v2 of any blocks.
 
@@ -73,8 +74,8 @@ def resnet_v2(
     'global_pool', 'resnet_v2/logits', 'resnet_v2/spatial_squeeze', 'predictions'.
 
   Raises:
-    ValueError: an `output_stride` that the blocks do not have, another `padding`, or logits of
-      more than one place and `spatial_squeeze`.
+    ValueError: an `output_stride` that the blocks do not have, another `padding`, an impossible
+      `activation_scale`, or logits of more than one place and `spatial_squeeze`.
   """
   return resnet_utils.run(
     inputs,
@@ -85,6 +86,7 @@ def resnet_v2(
     output_stride=output_stride,
     spatial_squeeze=spatial_squeeze,
     padding=padding,
+    activation_scale=activation_scale,
     reuse=reuse,
     scope=scope,
     default_scope='resnet_v2',
@@ -102,6 +104,7 @@ def _network_fn(layers: int) -> NetworkFn:
     reuse: bool | None = None,
     scope: str = f'resnet_v2_{layers}',
     padding: str = 'slim',
+    activation_scale: float | None = None,
   ) -> tuple[tf.Tensor, EndPoints]:
     """`resnet_v2` of the net's blocks."""
     return resnet_v2(
@@ -115,6 +118,7 @@ def _network_fn(layers: int) -> NetworkFn:
       reuse=reuse,
       scope=scope,
       padding=padding,
+      activation_scale=activation_scale,
     )
 
   return resnet_utils.named(network_fn, f'resnet_v2_{layers}')

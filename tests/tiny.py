@@ -6,7 +6,7 @@ Runs of the trainer take seconds with it where Inception-v3 takes half a minute 
 import tensorflow as tf
 from slim_inception.nets import inception_utils, nets_factory
 from slim_inception.nets.blocks import Residual, avg_pool, conv, max_pool, row, split
-from slim_inception.nets.build import net_scope, run_body
+from slim_inception.nets.build import net_scope, residual_variant, run_body
 from slim_inception.nets.config import ModelConfig
 from slim_inception.nets.heads import AuxiliaryHead, DenseHead
 from slim_inception.nets.model import Model
@@ -36,10 +36,13 @@ def inception_tiny(
   reuse=None,
   scope=SCOPE,
   create_aux_logits=True,
+  activation_scale=None,
 ):
   """Logits and end points, as the nets of the family give them."""
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training):
-    net, end_points = run_body(inputs, BODY)
+    net, end_points = run_body(
+      inputs, BODY, variant=residual_variant(activation_scale=activation_scale)
+    )
     return HEAD.build(
       net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
     )
@@ -79,7 +82,17 @@ def random_net(num_classes, seed):
 def register() -> None:
   """Makes the net known."""
   scope = inception_utils.inception_arg_scope
-  nets_factory.register(Net(NAME, SCOPE, BODY, HEAD, scope, inception_tiny, default_image_size=32))
+  net = Net(
+    NAME,
+    SCOPE,
+    BODY,
+    HEAD,
+    scope,
+    inception_tiny,
+    default_image_size=32,
+    make_variant=residual_variant,
+  )
+  nets_factory.register(net)
 
 
 def config(**kwargs):

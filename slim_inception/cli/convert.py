@@ -131,6 +131,12 @@ def convert(config: ConvertConfig) -> list[str]:
       use_ema=choices.USE_EMA[config.use_ema],
       with_classifier=config.classifier,
     )
+  scale = _scale_of_residuals(weights)
+  if scale is not None and suffix:
+    raise ValueError(
+      f'{weights.path} is of a run with --activation_scale={scale}: nets of other libraries have '
+      'factors of their own, so only a TensorFlow checkpoint can be written'
+    )
   files.make_folder_of(output)
   if not config.auxiliary_head:
     weights = conversion.without_auxiliary_head(weights)
@@ -144,6 +150,8 @@ def convert(config: ConvertConfig) -> list[str]:
       lines = _write_checkpoint(weights, config)
   _write_run(output + CONFIG_SUFFIX, _run_of(weights))
   differences = conversion.differences(weights, suffix == '.safetensors')
+  if scale is not None:
+    differences.append(f'residuals: trained with --activation_scale={scale}, which is no variable')
   return [*lines, *differences, f'written to {output}']
 
 
@@ -165,14 +173,25 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
   return conversion.report(weights, filled)
 
 
+def _beside(weights: 'Weights') -> tuple[str, dict[str, Any]] | None:
+  from slim_inception.train import config as train_config
+
+  with contextlib.suppress(ValueError):  # somebody else's config.json
+    return train_config.read_beside(weights.path)
+  return None
+
+
+def _scale_of_residuals(weights: 'Weights') -> float | None:
+  """What the run of the weights had as --activation_scale."""
+  _, run = _beside(weights) or ('', {})
+  return run.get('activation_scale') if run.get('model_name') == weights.net else None
+
+
 def _run_of(weights: 'Weights') -> dict[str, Any] | None:
   """The configuration of the run that the weights are of; None where nothing tells its classes."""
   from slim_inception import provenance
-  from slim_inception.train import config as train_config
 
-  beside = None
-  with contextlib.suppress(ValueError):  # somebody else's config.json
-    beside = train_config.read_beside(weights.path)
+  beside = _beside(weights)
   is_known = beside is not None and provenance.trained_on(*beside) is not None
   return beside[1] if beside and is_known and weights.num_classes is not None else None
 

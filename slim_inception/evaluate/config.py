@@ -35,6 +35,11 @@ class NetsConfig:
   depth_multiplier: PerMember[float] | None = field(
     None, "The number of filters has this factor; by default the run's, or 1.", above=0
   )
+  activation_scale: PerMember[float] | None = field(
+    None,
+    "Residuals have this factor before they are added; by default the run's, or the net's own.",
+    above=0,
+  )
   input_channels: PerMember[int] | None = field(
     None,
     "The images have 3 channels, RGB, or 1, grey; the run's number by default, or 3.",
@@ -240,6 +245,12 @@ class Member(NamedTuple):
   use_ema: bool | None = None  # None: if there are averages
   weight: float = 1.0  # in the average, relative to the others'
   trained_on: TrainedOn | None = None  # what its run says of that
+  activation_scale: float | None = None  # None: the net's own
+
+  @property
+  def net_arguments(self) -> dict[str, float]:
+    """See `train_config.net_arguments`."""
+    return train_config.net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,11 +407,7 @@ def _member(
   net = nets_factory.get_net(model_name)
   is_released = not run  # as far as is known
   if model_name != run.get('model_name'):
-    run = {**run, 'depth_multiplier': None}  # of the run's own net
-  depth_multiplier = value('depth_multiplier', 1.0)
-  takers = nets_factory.nets_with('depth_multiplier')
-  if depth_multiplier != 1 and model_name not in takers:
-    raise ValueError(f'--depth_multiplier is for {", ".join(takers)}; {model_name} has none')
+    run = {**run, 'depth_multiplier': None, 'activation_scale': None}  # of the run's own net
   preprocessing_name = value('preprocessing_name', net.preprocessing)
   preprocessing = preprocessing_factory.get(preprocessing_name, value('input_channels', 3))
   trained_with = run.get('preprocessing_name') or net.preprocessing
@@ -414,16 +421,19 @@ def _member(
   image_size = values['eval_image_size'] or run.get('run', {}).get('image_size')
   looks = flags.flatten(views_config)
   del looks['average']  # of what the net says
-  return Member(
+  member = Member(
     path,
     model_name,
     views.make_spec(preprocessing, image_size or net.default_image_size, **looks),
-    depth_multiplier,
+    value('depth_multiplier', 1.0),
     value('labels_offset', None),
     choices.USE_EMA[values['use_ema']],
     values['ensemble_weights'],
     trained_on,
+    value('activation_scale', None),
   )
+  _ = member.net_arguments  # of this net?
+  return member
 
 
 def _check_together(config: EvalConfig) -> None:

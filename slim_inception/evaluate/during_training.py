@@ -36,6 +36,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
     views.make_spec(preprocessing, config.model.train_image_size or net.default_image_size),
     config.model.depth_multiplier,
     data.labels_offset,
+    activation_scale=config.model.activation_scale,
   )
   precision = config.devices.precision
   request = EnsembleRequest(

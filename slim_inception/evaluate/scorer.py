@@ -135,8 +135,7 @@ class Scorer:
       offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
     net = nets_factory.get_net(member.model_name)
     arguments = {**stored.arguments, **net.select(create_aux_logits=False)}  # for training alone
-    if member.depth_multiplier != 1:
-      arguments['depth_multiplier'] = member.depth_multiplier
+    arguments |= member.net_arguments
     if self._request.batch_norm_batches:
       decay = batch_norm_statistics.BATCH_NORM_DECAY
       arguments['arg_scope'] = net.arg_scope(batch_norm_decay=decay)

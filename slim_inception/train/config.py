@@ -141,6 +141,12 @@ class ModelConfig:
   depth_multiplier: float = field(
     1.0, 'The number of filters has this factor, in nets that have one, e.g. inception_v3.', above=0
   )
+  activation_scale: float | None = field(
+    None,
+    'Residuals have this factor before they are added, in nets that have residuals, e.g. 0.1 in '
+    "inception_resnet_v2; by default the net's own factors.",
+    above=0,
+  )
   train_image_size: int | None = field(
     None, "Training images have this side in pixels; by default the net's own.", at_least=1
   )
@@ -166,6 +172,11 @@ class ModelConfig:
     'Evaluation uses weights that are averaged with this decay, e.g. 0.9999; by default there '
     'are no averages.',
   )
+
+  @property
+  def net_arguments(self) -> dict[str, float]:
+    """See the function of this name."""
+    return net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -547,12 +558,7 @@ def _check_together(config: Config) -> None:
     for name, value in vars(evaluation).items():
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
-  if config.model.depth_multiplier != 1:
-    from slim_inception.nets import nets_factory  # as in `choices.net_names`
-
-    having = nets_factory.nets_with('depth_multiplier')
-    if (name := config.model.model_name) not in having:
-      raise ValueError(f'--depth_multiplier is for {", ".join(having)}; {name} has none')
+  _ = config.model.net_arguments
   if config.model.sync_batch_norm:
     reasons = {
       'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
@@ -563,6 +569,27 @@ def _check_together(config: Config) -> None:
     for name, reason in reasons.items():
       if values[name] != defaults[name].default:
         raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+
+
+def net_arguments(
+  model_name: str, depth_multiplier: float, activation_scale: float | None
+) -> dict[str, float]:
+  """What two flags change of the arguments of the net's function, as `create_model` takes them.
+
+  Raises:
+    ValueError: the net does not have the argument.
+  """
+  arguments = {} if depth_multiplier == 1 else {'depth_multiplier': depth_multiplier}
+  if activation_scale is not None:
+    arguments['activation_scale'] = activation_scale
+  if arguments:
+    from slim_inception.nets import nets_factory  # as in `choices.net_names`
+
+    for name in arguments:
+      having = nets_factory.nets_with(name)
+      if model_name not in having:
+        raise ValueError(f'--{name} is for {", ".join(having)}; {model_name} has none')
+  return arguments
 
 
 def write(directory: str, config: Config, facts: Mapping[str, Any]) -> None:

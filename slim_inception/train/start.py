@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -14,7 +15,7 @@ from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
 from slim_inception.train import config as config_lib
 from slim_inception.train import optimizers
-from slim_inception.train.config import Config, FinetuneConfig
+from slim_inception.train.config import Config, FinetuneConfig, ModelConfig
 from slim_inception.train.plan import Plan
 from slim_inception.train.train_state import TrainState
 
@@ -27,6 +28,10 @@ _OF_THE_HOST = (
   'class_weights',
   'num_preprocessing_threads',
 )
+# What a run cannot change when it goes on.
+_OF_THE_NET = (
+  'model_name', 'depth_multiplier', 'activation_scale', 'input_channels', 'num_classes',
+)  # fmt: skip
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
 _BOOKKEEPING = (
   checkpoints.EMA_SUFFIX,
@@ -81,7 +86,7 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
     return
   then = {'input_channels': 3, **before, **before.get('run', {})}  # older runs do not say
   now = {**flags.flatten(config), **plan._asdict()}
-  for name in ('model_name', 'depth_multiplier', 'input_channels', 'num_classes'):
+  for name in _OF_THE_NET:
     if then.get(name) != now[name]:
       raise ValueError(
         f'{config.run.train_dir} holds a run with {name} {then.get(name)}, not {now[name]}: choose '
@@ -104,8 +109,10 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
       logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
 
 
-def warn_of_other_heads(config: Config, plan: Plan, dataset: Dataset) -> None:
-  """Says it where heads of --checkpoint_path will be taken that fit but are of other classes.
+def warn_of_differences(config: Config, plan: Plan, dataset: Dataset) -> None:
+  """Says it where weights of --checkpoint_path will be taken that fit but mean something else.
+
+  They are heads of other classes, or of a net whose residuals have another factor.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
@@ -114,6 +121,7 @@ def warn_of_other_heads(config: Config, plan: Plan, dataset: Dataset) -> None:
   beside = None
   with contextlib.suppress(ValueError):  # somebody else's config.json
     beside = config_lib.read_beside(prefix)
+  _warn_of_other_residuals(prefix, beside[1] if beside else {}, config.model)
   known = provenance.trained_on(*beside) if beside else None
   heads = nets_factory.get_net(config.model.model_name).head_scopes
   if known is None or set(heads) <= set(config.finetune.checkpoint_exclude_scopes):
@@ -125,6 +133,18 @@ def warn_of_other_heads(config: Config, plan: Plan, dataset: Dataset) -> None:
       '%s is of as many other classes: %s; --checkpoint_exclude_scopes=%s begins with new heads'
     )
     logging.warning(text, prefix, difference, ','.join(heads))
+
+
+def _warn_of_other_residuals(prefix: str, run: Mapping[str, Any], model: ModelConfig) -> None:
+  if run.get('model_name') != model.model_name:
+    return
+  theirs, ours = run.get('activation_scale'), model.activation_scale
+  if theirs != ours:
+    old, new = (
+      "the net's own factors of residuals" if scale is None else f'--activation_scale={scale}'
+      for scale in (theirs, ours)
+    )
+    logging.warning('%s was trained with %s, this run has %s', prefix, old, new)
 
 
 def restore_or_init(

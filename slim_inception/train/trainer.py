@@ -103,7 +103,7 @@ def make_run(
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
     start.check_same_run(config, plan, dataset)
   elif config.finetune.checkpoint_path:
-    start.warn_of_other_heads(config, plan, dataset)  # says at once that it is not there
+    start.warn_of_differences(config, plan, dataset)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
 
   tf.random.set_seed(config.run.seed)
@@ -154,9 +154,8 @@ def make_model(config: Config, plan: Plan) -> Model:
     image_size=plan.image_size,
     input_channels=chosen.input_channels,
     arg_scope=arg_scope,
-    **net.select(
-      dropout_keep_prob=chosen.dropout_keep_prob, depth_multiplier=chosen.depth_multiplier
-    ),
+    **net.select(dropout_keep_prob=chosen.dropout_keep_prob),
+    **chosen.net_arguments,
   )
 
 

@@ -102,6 +102,10 @@ def test_another_preprocessing_than_that_of_released_weights_is_told(tmp_path, c
     ({'model_name': 'inception_v9'}, '--model_name=inception_v9: choose one of inception_v1, '),
     ({'ensemble_weights': '1,0'}, '--ensemble_weights=1,0: must be a number'),
     ({'depth_multiplier': '0.5'}, '--depth_multiplier is for inception_v2, inception_v3, '),
+    (
+      {'model_name': 'inception_v4', 'activation_scale': 1},
+      '--activation_scale is for incep',
+    ),
     ({'preprocessing_name': 'x'}, "--preprocessing_name=x: unknown preprocessing 'x'; valid: inc"),
     ({'max_images': 3, 'max_num_batches': 2}, '--max_images and --max_num_batches say the same'),
     ({'follow': True}, '--follow is for one train_dir'),

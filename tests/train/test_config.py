@@ -171,6 +171,8 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
       'cosine needs an end: --num_epochs or --max_number_of_steps',
     ),
     ({'model_name': 'inception_v4', 'depth_multiplier': 0.5}, 'is for inception_v2, inception_v3'),
+    ({'activation_scale': 0.5}, '--activation_scale is for inception_resnet_v1, .*_v3 has none'),
+    ({'activation_scale': 0}, '--activation_scale=0: must be a number, greater than 0'),
     ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
     ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),
     ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
