@@ -248,7 +248,7 @@ class Member(NamedTuple):
   activation_scale: float | None = None  # None: the net's own
 
   @property
-  def net_arguments(self) -> dict[str, float]:
+  def net_arguments(self) -> dict[str, Any]:
     """See `train_config.net_arguments`."""
     return train_config.net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
 

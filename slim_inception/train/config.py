@@ -174,7 +174,7 @@ class ModelConfig:
   )
 
   @property
-  def net_arguments(self) -> dict[str, float]:
+  def net_arguments(self) -> dict[str, Any]:
     """See the function of this name."""
     return net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
 
@@ -573,13 +573,15 @@ def _check_together(config: Config) -> None:
 
 def net_arguments(
   model_name: str, depth_multiplier: float, activation_scale: float | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
   """What two flags change of the arguments of the net's function, as `create_model` takes them.
 
   Raises:
     ValueError: the net does not have the argument.
   """
-  arguments = {} if depth_multiplier == 1 else {'depth_multiplier': depth_multiplier}
+  arguments: dict[str, Any] = (
+    {} if depth_multiplier == 1 else {'depth_multiplier': depth_multiplier}
+  )
   if activation_scale is not None:
     arguments['activation_scale'] = activation_scale
   if arguments:
