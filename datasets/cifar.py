@@ -87,6 +87,7 @@ def make_plan(
   See `conversion.MakePlan`; `archive` replaces the published one.
   """
   reason = f'{kind.name} is split into train and test'
+  conversion.refuse(options, 'the classes of CIFAR are known', 'labels')
   conversion.refuse(options, reason, 'validation_fraction', 'validation_shards')
   with download.scratch(work_dir) as folder:
     names = kind.folders + kind.archives

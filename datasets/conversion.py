@@ -16,17 +16,19 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from . import dataset_info, files, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
 from .progress_bar import ProgressBar, waiting
-from .shard_job import Item, ShardJob, ShardReport
+from .shard_job import Item, ShardJob, ShardReport, labels_of
 
 REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
+SPLITS = 'train', 'validation', 'test'
 MAX_SHARDS = 99999  # what the names of the files hold
 _BYTES_PER_SHARD = 256 << 20
 _FINGERPRINT = 'fingerprint'
@@ -40,6 +42,8 @@ class Options:
   train_shards: int | None = None
   validation_shards: int | None = None
   validation_fraction: float | None = None
+  split: str | None = None  # of the source this one alone; all of it where it has none
+  labels: str | None = None  # file of class names, see `label_files`
   seed: int = 0
   overwrite: bool = False
   skip_bad: bool = True
@@ -72,6 +76,9 @@ class Plan:
     as_slim: images are stored as slim stored ImageNet's, see `images.read_image`.
     folders: whatever appears in them is taken as source, so no records may be written there.
     notes: what the user should know about the source.
+    multi_label: an image has any number of labels, in a tuple.
+    recognized: what format the source was recognized as, and why, where nobody said it.
+    unusable: what of the source cannot be used, and why, as is known before images are read.
   """
 
   name: str
@@ -84,6 +91,9 @@ class Plan:
   as_slim: bool = False
   folders: tuple[Path, ...] = ()
   notes: tuple[str, ...] = ()
+  multi_label: bool = False
+  recognized: str = ''
+  unusable: tuple[tuple[str, str], ...] = ()
 
 
 # Source, options, and a folder for what has to be unpacked -> what is to be converted. It raises
@@ -123,8 +133,8 @@ def convert(
       _check_unused(dataset_dir)
     with runners.pool(1 if options.beam else options.num_processes) as processes:
       with waiting(f'Looking through {source or "the source"}', at_once=False):
-        plan = make_plan(source, options, work_dir)
-      _check_plan(plan, source, dataset_dir)
+        plan = _only_split(make_plan(source, options, work_dir), options.split, source)
+      _check_plan(plan, source, dataset_dir, options)
       for note in plan.notes:
         logging.info('%s', note)
       jobs = [job for split in plan.splits for job in _jobs(plan, split, dataset_dir, options)]
@@ -136,7 +146,9 @@ def convert(
     for note in lost:
       logging.warning('%s', note)
     notes = [*plan.notes, *lost]
-    facts = {'dataset': plan.name, 'source': source, 'seed': options.seed, 'notes': notes}
+    facts: dict[str, Any] = {'dataset': plan.name, 'source': source}
+    facts |= {'recognized': plan.recognized} if plan.recognized else {}
+    facts |= {'seed': options.seed, 'notes': notes}
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
     lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
@@ -145,6 +157,17 @@ def convert(
     (work_dir / _FINGERPRINT).unlink()  # from here on this is a finished set
     shutil.rmtree(work_dir)
   return conversion
+
+
+def _only_split(plan: Plan, split: str | None, source: str | None) -> Plan:
+  """The part of a plan that `--split` asks for."""
+  if split is None:
+    return plan
+  if split not in plan.splits:
+    raise ValueError(
+      f'{source or plan.name} has no split {split!r}; it has {", ".join(plan.splits)}'
+    )
+  return dataclasses.replace(plan, splits={split: plan.splits[split]})
 
 
 def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:
@@ -209,7 +232,9 @@ def _work_folder(dataset_dir: Path) -> Iterator[Path]:
       work_dir.rmdir()
 
 
-def _check_plan(plan: Plan, source: str | None, dataset_dir: Path) -> None:
+def _check_plan(plan: Plan, source: str | None, dataset_dir: Path, options: Options) -> None:
+  for file, reason in plan.unusable[: not options.skip_bad]:
+    raise ValueError(f'{file}: {reason} (--on_bad_image=fail)')
   for folder in plan.folders:
     if dataset_dir.resolve().is_relative_to(folder.resolve()):
       raise ValueError(f'{dataset_dir} lies within the source {folder}: choose another folder')
@@ -247,7 +272,7 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
 def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:
   """A hash of all that the shards depend on."""
   digest = hashlib.blake2b(digest_size=16)
-  facts = plan.name, plan.labels, plan.synsets, plan.as_slim
+  facts = plan.name, plan.labels, plan.synsets, plan.as_slim, plan.multi_label
   digest.update(repr(facts).encode())
   for job in jobs:
     digest.update(job.name.encode())
@@ -271,12 +296,13 @@ def _jobs(plan: Plan, split: str, dataset_dir: Path, options: Options) -> Iterat
   for index in range(count):
     name = shards.shard_name(split, index, count)
     of_shard = items[bounds[index] : bounds[index + 1]]
+    labels = {label for item in of_shard for label in labels_of(item)}
     stems = (shard_job.stem(item.filename) for item in of_shard) if plan.boxes else ()
     yield ShardJob(
       path=os.path.abspath(dataset_dir / name),
       report_path=os.path.abspath(dataset_dir / WORK_FOLDER / f'{name}.json'),
       items=of_shard,
-      classes={i.label: (plan.labels[i.label], synsets[i.label]) for i in of_shard},
+      classes={label: (plan.labels[label], synsets[label]) for label in labels},
       boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
       as_slim=plan.as_slim,
       skip_bad=options.skip_bad,
@@ -305,7 +331,7 @@ def _run(
       for report in done:
         lock.check()
         reports[report.shard.name] = report
-        bar.update(sum(report.label_counts.values()) + len(report.skipped))
+        bar.update(report.shard.num_images + len(report.skipped))
   except BaseException:
     message = '%d of %d shards are finished; the same command goes on from there'
     logging.info(message, len(reports), len(jobs))
@@ -321,15 +347,16 @@ def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
     for report in of_split:
       counts.update(report.label_counts)
     splits[name] = dataset_info.Split(
-      num_images=counts.total(),
+      num_images=sum(report.shard.num_images for report in of_split),
       num_shards=len(of_split),
       label_counts=tuple(counts[label] for label in range(len(plan.labels))),
       shards=tuple(report.shard for report in of_split),
     )
   info = dataset_info.DatasetInfo(
-    plan.name, splits, len(plan.labels), plan.labels, plan.label_offset
+    plan.name, splits, len(plan.labels), plan.labels, plan.label_offset, plan.multi_label
   )
-  skipped = [entry for report in reports for entry in report.skipped]
+  skipped = [{'file': file, 'reason': reason} for file, reason in plan.unusable]
+  skipped += [entry for report in reports for entry in report.skipped]
   changed = [entry for report in reports for entry in report.changed]
   return Conversion(info, skipped, changed)
 
@@ -355,9 +382,8 @@ def _without_empty_splits(conversion: Conversion, dataset_dir: Path) -> Conversi
 def _lost_classes(plan: Plan, conversion: Conversion) -> Iterator[str]:
   """What to say of classes all of whose files were skipped."""
   for name, split in conversion.info.splits.items():
-    labels = sorted(
-      {item.label for item in plan.splits[name] if not split.label_counts[item.label]}
-    )
+    of_items = {label for item in plan.splits[name] for label in labels_of(item)}
+    labels = sorted(label for label in of_items if not split.label_counts[label])
     if labels:
       names = files.some(plan.labels[label] for label in labels)
       yield f'no usable image of {len(labels):,} classes for {name!r}, all were skipped: {names}'

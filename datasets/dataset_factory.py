@@ -11,7 +11,7 @@ from . import (
   dataset_info,
   digits,
   flowers,
-  image_folder,
+  formats,
   imagenet,
   label_files,
   mnist,
@@ -45,11 +45,11 @@ _TFDS_IMAGENET = records.Schema(
 )
 
 DATASETS = {
+  **{each.name: KnownDataset(each.convert) for each in formats.FORMATS},
   'cifar10': KnownDataset(cifar.convert_cifar10, cifar.CIFAR10.num_classes, cifar.SPLIT_SIZES),
   'cifar100': KnownDataset(cifar.convert_cifar100, cifar.CIFAR100.num_classes, cifar.SPLIT_SIZES),
   'digits': KnownDataset(digits.convert),
   'flowers': KnownDataset(flowers.convert, len(flowers.CLASSES), flowers.SPLIT_SIZES),
-  'image_folder': KnownDataset(image_folder.convert),
   'imagenet': KnownDataset(
     imagenet.convert,
     imagenet.NUM_CLASSES,

@@ -31,6 +31,7 @@ class DatasetInfo:
   num_classes: int  # width of a classifier's head, background included
   labels: tuple[str, ...]  # name of each label, 0 .. num_classes - 1
   label_offset: int = 0  # the first label that images have: 1 where 0 is the background
+  multi_label: bool = False  # a record has any number of labels: --loss=sigmoid
 
 
 def write_info(dataset_dir: str | os.PathLike, info: DatasetInfo) -> None:
@@ -96,7 +97,7 @@ def wrong_sums(info: DatasetInfo, split_name: str) -> Iterator[str]:
   if split.num_images != of_shards:
     yield f'{field}.num_images is {split.num_images}, but those of its shards add up to {of_shards}'
   of_labels = sum(split.label_counts)
-  if split.num_images != of_labels:
+  if split.num_images != of_labels and not info.multi_label:
     yield f'{field}.num_images is {split.num_images}, but label_counts add up to {of_labels}'
 
 

@@ -32,6 +32,7 @@ def make_plan(
 
   See `conversion.MakePlan`; `archive` replaces the published one.
   """
+  conversion.refuse(options, 'the classes of flowers are known', 'labels')
   conversion.refuse(options, 'flowers hold out 350 of 3,670 images', 'validation_fraction')
   with download.scratch(work_dir) as folder:
     path = download.obtain(source, archive, EXPECTED, _NAMES, work_dir)

@@ -2,23 +2,20 @@
 
 Either `root/<class>/*.jpg`, of which a share is held out for validation, or `root/train/<class>/`
 with `validation/` and `test/` beside it, under any name that `folder_layout` knows. Classes are
-numbered from 0 in the order of their names. Photos are turned upright (EXIF). Copies of an image
-come to one side of the share that is held out.
+numbered from 0 in the order of their names, numbers (0, 1, 2, ..., 10) as numbers. Photos are
+turned upright (EXIF). Copies of an image come to one side of the share that is held out.
 """
 
 import functools
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from . import conversion, duplicates, files, folder_layout, sources
+from . import conversion, duplicates, files, folder_layout, holdout, listing, sources
 from .conversion import Item
 from .folder_layout import LAYOUT, Layout
 
-DEFAULT_VALIDATION_FRACTION = 0.1
-_IMAGES_PER_SHARD = 1000
 # Files alone of which make no class: what lies in labels/ and annotations/.
 _NO_IMAGES = (
   '.txt', '.csv', '.tsv', '.json', '.jsonl', '.xml', '.yaml', '.yml', '.toml', '.md', '.html',
@@ -26,7 +23,19 @@ _NO_IMAGES = (
   *sources.ARCHIVES,
 )  # fmt: skip
 
+_MOST_LOOKED_AT = 1000  # entries of a folder, until the first image
 _ByClass = dict[str, list[Item]]  # name of the folder -> what lies in it
+
+
+def recognize(paths: Sequence[Path]) -> str | None:
+  """Why this is a folder of class folders: the first one with an image in it; see `formats`."""
+  if len(paths) > 1 or not paths[0].is_dir():
+    return None
+  for folder in files.subfolders(paths[0]):
+    for entry in itertools.islice(sources.walk_folder(folder), _MOST_LOOKED_AT):
+      if sources.IMAGE_SUFFIX.search(entry.path):
+        return f'a folder of folders, with the image {_name(folder, paths[0])}/{entry.path}'
+  return None
 
 
 def make_plan(
@@ -43,36 +52,42 @@ def make_plan(
   if links:
     notes.append(f'{len(links):,} {sources.NOT_FOLLOWED}: {files.some(links)}')
   classes = _classes(images, layout, root, notes)
+  labels = listing.names_in(options.labels, classes) if options.labels else classes
   _check_folders_in_classes(images['train'], classes, layout.splits['train'], root, notes)
-  items = {split: _labelled(of_split, classes) for split, of_split in images.items()}
+  items = {split: _labelled(of_split, labels) for split, of_split in images.items()}
   items = {'train': items['train']} | {
     split: of_split
     for split, of_split in items.items()
     if split != 'train' and _is_used(split, images[split], classes, layout, notes)
   }
   copies = duplicates.find(item for of_split in items.values() for item in _all(of_split))
-  if 'validation' not in items:
+  if options.split:
+    conversion.refuse(options, '--split holds nothing out', 'validation_fraction')
+    if not layout.names['train']:
+      items = {options.split: items['train']}
+  elif 'validation' not in items:
     fraction = options.validation_fraction
-    fraction = DEFAULT_VALIDATION_FRACTION if fraction is None else fraction
-    train, held_out = _hold_out(items['train'], fraction, options.seed, copies)
+    fraction = holdout.DEFAULT_FRACTION if fraction is None else fraction
+    train, held_out = holdout.hold_out(items['train'], fraction, options.seed, copies)
     items |= {'train': train, 'validation': held_out}
     if fraction and not any(held_out.values()):
       notes.append('nothing is held out for validation: no class has two different images')
   elif options.validation_fraction is not None:
     name = layout.names['validation']
     raise ValueError(f'{source} has its own {name}/ folder: leave out --validation_fraction')
-  notes += _notes_of_copies(copies, items)
+  notes += holdout.notes_of_copies(copies, {split: _all(items[split]) for split in items})
 
   are_splits_here = layout.names['train'] and layout.splits['train'].parent == root
-  order = ('train', 'validation', 'test')
-  splits = {split: _all(items[split]) for split in order if any(items.get(split, {}).values())}
+  splits = {
+    split: _all(items[split]) for split in conversion.SPLITS if any(items.get(split, {}).values())
+  }
   return conversion.Plan(
     name='image_folder',
     splits=splits,
-    labels=tuple(map(files.readable, classes)),
+    labels=tuple(map(files.readable, labels)),
     # Several files even for a small training set, so that several readers and workers share it.
     num_shards={
-      split: conversion.num_shards(of_split, _IMAGES_PER_SHARD, 4 if split == 'train' else 1)
+      split: conversion.num_shards(of_split, listing.IMAGES_PER_SHARD, 4 if split == 'train' else 1)
       for split, of_split in splits.items()
     },
     # Beside splits records may lie; beside a folder that is the only one they would be another.
@@ -148,7 +163,8 @@ def _classes(
   nonempty, elsewhere = _nonempty(of_train), _nonempty(images.get('validation', {}))
   if not nonempty:
     raise ValueError(f'no images in the class folders of {train}: {files.some(of_train)}')
-  classes = [name for name in of_train if name in nonempty | elsewhere]
+  classes = listing.sorted_names(name for name in of_train if name in nonempty | elsewhere)
+  notes += listing.note_of_numbers(classes)
   for name in of_train:
     if name not in nonempty:
       fate = 'a class without training images' if name in elsewhere else 'not taken for a class'
@@ -217,66 +233,6 @@ def _is_used(
   if missing := sorted(set(classes) - nonempty):
     notes.append(f'no images of {len(missing):,} classes in {name}/: {files.some(missing)}')
   return True
-
-
-def _hold_out(
-  items: _ByClass, fraction: float, seed: int, copies: Sequence[Sequence[Item]]
-) -> tuple[_ByClass, _ByClass]:
-  """Holds a share of each class out: at least one image where it has two or more different ones.
-
-  Copies go to one side together, those in another class too.
-  """
-  first = {item.filename: group[0].filename for group in copies for item in group}
-  is_held: dict[str, bool] = {}  # the first of some copies -> its side
-  train, validation = {}, {}
-  for name, of_class in items.items():
-    groups: _ByClass = {}
-    for item in conversion.shuffled(of_class, seed, 'split'):
-      groups.setdefault(first.get(item.filename, item.filename), []).append(item)
-    count = round(len(of_class) * fraction)
-    if fraction and len(groups) > 1:
-      count = min(max(count, 1), len(of_class) - 1)
-      count = max(count, min(map(len, groups.values())))
-    num_held = sum(len(groups[key]) for key in groups if is_held.get(key))
-    for key, group in groups.items():
-      if key not in is_held:
-        is_held[key] = num_held + len(group) <= count
-        num_held += len(group) * is_held[key]
-    sides: tuple[list[Item], list[Item]] = [], []
-    for key, group in groups.items():
-      sides[is_held[key]].extend(group)
-    train[name], validation[name] = sides
-  return train, validation
-
-
-def _notes_of_copies(
-  copies: Sequence[Sequence[Item]], items: Mapping[str, Mapping[str, list[Item]]]
-) -> list[str]:
-  """How many images are equal, how many of these are in two classes, and how many in two splits."""
-  split_of = {item.filename: split for split, of_split in items.items() for item in _all(of_split)}
-  notes = []
-  if copies:
-    number = sum(len(group) - 1 for group in copies)
-    first, second, *_ = copies[0]
-    notes.append(
-      f'{number:,} images are copies of others, byte for byte, such as {second.filename} of '
-      f'{first.filename}'
-    )
-  for what, part in (('class', lambda i: i.label), ('split', lambda i: split_of[i.filename])):
-    apart = [pair for group in copies if (pair := _two_parts(group, part))]
-    if apart:
-      first, second = apart[0]
-      notes.append(
-        f'{len(apart):,} images are in more than one {what}, such as {first.filename} = '
-        f'{second.filename}'
-      )
-  return notes
-
-
-def _two_parts(group: Sequence[Item], part: Callable[[Item], Any]) -> tuple[Item, Item] | None:
-  """The first image, and the first of another part; None where all are of one."""
-  other = next((item for item in group if part(item) != part(group[0])), None)
-  return other and (group[0], other)
 
 
 convert = functools.partial(conversion.convert, make_plan)

@@ -13,7 +13,7 @@ import collections
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +43,12 @@ _CONTRADICTION = 'images whose folder is of another class than their name; the f
 _BOXES_TWICE = 'images whose boxes are given twice; the first are taken'
 _NO_IMAGES = ('.xml', '.csv', '.txt', '.md', '.mat', '.html', '.sh', '.cls', '.json')
 _SHARD_NUMBER = re.compile(r'\d+(?=\.tar$)')  # of WebDataset's imagenet1k-train-0003.tar
+# Of the archives, of timm's WebDataset and of Kaggle's list.
+_OFFICIAL = re.compile(
+  r'ILSVRC2012_(img_(train|val)|val_\d{8})|imagenet1k-(train|validation)-\d+\.tar'
+  r'|LOC_(val_solution|synset_mapping)|imagenet-object-localization-challenge'
+)
+_KAGGLE_FOLDER = 'ILSVRC/Data/CLS-LOC/train'
 _BOXLESS = 'lists without a box: lines name,xmin,ymin,xmax,ymax are expected'
 
 
@@ -74,6 +80,26 @@ def labels() -> tuple[str, ...]:
 
 
 # Finding
+
+
+def recognize(paths: Sequence[Path]) -> str | None:
+  """Why this is ImageNet: an official name, or most of its synsets; see `formats`.
+
+  A part of its classes alone, e.g. Imagenette, is a data set of its own, with labels from 0.
+  """
+  for path in paths:
+    if _OFFICIAL.match(path.name):
+      return f'the name of {path.name}'
+    for folder in [path, *(path / name for name in ('train', 'data')), path / _KAGGLE_FOLDER]:
+      if not folder.is_dir():
+        continue
+      names = [name for name in os.listdir(folder) if files.is_visible(name)]
+      if official := sorted(filter(_OFFICIAL.match, names)):
+        return f'the name of {official[0]}'
+      stems = {name.removesuffix('.tar') for name in names}
+      if len(own := stems & synsets().keys()) > len(synsets()) // 2:
+        return f'{len(own):,} of its 1,000 synsets in {files.printable(folder)}'
+  return None
 
 
 class _PathParts(NamedTuple):
@@ -139,8 +165,9 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
 
   A ValueError also says that two sources hold the same split, or that lists contradict each other.
   """
+  conversion.refuse(options, 'the classes of ImageNet are known', 'labels')
   conversion.refuse(options, 'imagenet has its own validation images', 'validation_fraction')
-  paths = _paths(source)
+  paths = sources.expand(source, EXPECTED)
   contents = _Contents()
   for path in paths:
     base = os.path.dirname(os.path.abspath(path))
@@ -169,12 +196,6 @@ def num_shards(split: str, items: list[conversion.Item]) -> int:
   """slim's number for the whole set; for a part of it as many images a shard as slim's have."""
   count = conversion.num_shards(items, SPLIT_SIZES[split] / _SHARDS[split], _FEWEST_SHARDS[split])
   return min(count, _SHARDS[split])
-
-
-def _paths(source: str | None) -> list[Path]:
-  if source and Path(source).exists():  # a path may have a comma in it
-    return [files.source_path(source, EXPECTED)]
-  return [files.source_path(path, EXPECTED) for path in (source or '').split(',')]
 
 
 def _sort(entries: Iterable[sources.Entry], base: str, contents: _Contents) -> None:

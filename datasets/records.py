@@ -35,14 +35,14 @@ SLIM = Schema()
 def encode_example(
   encoded: bytes,
   *,
-  label: int,
+  label: int | tuple[int, ...],
   image_format: str,
   height: int,
   width: int,
   colorspace: str = 'RGB',
   channels: int = 3,
-  text: str | None = None,
-  synset: str | None = None,
+  text: str | tuple[str, ...] | None = None,
+  synset: str | tuple[str, ...] | None = None,
   filename: str | None = None,
   boxes: Sequence[Sequence[float]] = (),
 ) -> list[bytes]:
@@ -53,7 +53,8 @@ def encode_example(
 
   Args:
     encoded: the file of the image.
-    label: class number, background included where the data set has one.
+    label: class number, background included where the data set has one. Where images may have
+      several it is a tuple, as then are text and synset; if it is empty, the key is left out.
     image_format: 'JPEG' or 'PNG'.
     height, width: in pixels.
     colorspace, channels: of the encoded image ('RGB' 3, 'Grayscale' 1, ...).
@@ -77,7 +78,7 @@ def encode_example(
   after = _features(
     ('image/format', image_format),
     ('image/height', height),
-    *(_boxes(boxes, label) if boxes else ()),
+    *(_boxes(boxes, label) if boxes and isinstance(label, int) else ()),
     ('image/width', width),
   )
   first, last = before + head, name + after  # keys are sorted throughout
@@ -158,7 +159,7 @@ def _features(*features: tuple[str, Any]) -> bytes:
     {
       key: values if isinstance(values, tuple) else (values,)
       for key, values in features
-      if values is not None
+      if values not in (None, ())
     }
   )
 

@@ -15,8 +15,13 @@ class Item(NamedTuple):
   """One image to be converted."""
 
   filename: str  # what the record and the report call it
-  label: int  # class number as stored
+  label: int | tuple[int, ...]  # class number as stored, or several of a data set of such
   source: Source  # where its bytes are
+
+
+def labels_of(item: Item) -> tuple[int, ...]:
+  """The labels of an image, one or several."""
+  return item.label if isinstance(item.label, tuple) else (item.label,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
         continue
       if image.change:
         changed.append({'file': item.filename, 'change': image.change})
-      label_counts[item.label] += 1
+      label_counts.update(labels_of(item))
       yield _example(item, image, job)
 
   with warnings.catch_warnings():
@@ -91,7 +96,13 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
 
 
 def _example(item: Item, image: images.CheckedImage, job: ShardJob) -> list[bytes]:
-  text, synset = job.classes[item.label]
+  text: str | tuple[str, ...]
+  synset: str | tuple[str, ...]
+  if isinstance(item.label, tuple):
+    text, synset = (tuple(job.classes[label][part] for label in item.label) for part in (0, 1))
+    synset = synset if any(synset) else ()
+  else:
+    text, synset = job.classes[item.label]
   facts = image._asdict()
   del facts['change']
   return records.encode_example(

@@ -6,6 +6,7 @@ files excepted, see `parquet.py`).
 """
 
 import errno
+import glob
 import io
 import operator
 import os
@@ -31,6 +32,9 @@ IMAGE_SUFFIX = re.compile(
   re.IGNORECASE,
 )
 ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES
+# {00..11} or {a,b} of a source: webdataset's and the shell's.
+_BRACES = re.compile(r'\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|[^{},]*(?:,[^{},]*)+)\}')
+_MOST_PATHS = 100_000
 # What an entry of a folder may raise while all others can be read: others, such as too many open
 # files, are of the whole.
 _OF_ONE_ENTRY = frozenset(
@@ -133,6 +137,60 @@ class Entry(NamedTuple):
   source: Source
   archive: str = ''  # the compressed tar that it is in, read once from front to end
   label: int | None = None  # the number that a parquet file gives it
+
+
+def expand(source: str | None, expected: str) -> list[Path]:
+  """The absolute paths of `--source`: one, or several with commas, patterns or braces.
+
+  `shards/train-{0000..0003}.tar`, `{train,val}.csv` and `part*.zip` are understood; what exists as
+  it is written is one path, whatever characters it has.
+
+  Raises:
+    ValueError: there is no source, or braces name more than 100,000 paths.
+    OSError: what it names does not exist, or is neither a file nor a folder.
+  """
+  if not source or os.path.exists(source):
+    return [files.source_path(source, expected)]
+  paths = []
+  for pattern in _expand_braces(source):
+    if os.path.exists(pattern) or not glob.has_magic(pattern):
+      paths.append(files.source_path(pattern, expected))
+    else:
+      matching = sorted(path for path in glob.glob(pattern) if os.path.exists(path))
+      if not matching:
+        raise FileNotFoundError(f'source {pattern} matches no file or folder; expected {expected}')
+      paths += [files.source_path(path, expected) for path in matching]
+  return paths
+
+
+def _expand_braces(source: str) -> list[str]:
+  """Texts with commas between them, each a{b,c}d and a{00..11}d as the several that it means."""
+  texts = [text for text in re.split(r',(?![^{}]*\})', source) if text]
+  while any(_BRACES.search(text) for text in texts):
+    expanded = []
+    for text in texts:
+      match = _BRACES.search(text)
+      expanded += (
+        [text]
+        if match is None
+        else [text[: match.start()] + middle + text[match.end() :] for middle in _middles(match)]
+      )
+      if len(expanded) > _MOST_PATHS:
+        raise ValueError(f'source {source} names more than {_MOST_PATHS:,} paths')
+    texts = expanded
+  return texts
+
+
+def _middles(match: re.Match[str]) -> Iterator[str]:
+  """What stands in braces: a list with commas, or a range of numbers, of the width of the first."""
+  if match['first'] is None:
+    yield from match[0][1:-1].split(',')
+    return
+  first, last, width = int(match['first']), int(match['last']), len(match['first'])
+  if abs(last - first) > _MOST_PATHS:
+    raise ValueError(f'{match[0]} in source names more than {_MOST_PATHS:,} paths')
+  step = 1 if last >= first else -1
+  yield from (f'{number:0{width}d}' for number in range(first, last + step, step))
 
 
 def walk(path: Path, work_dir: Path, links: list[str] | None = None) -> Iterator[Entry]:

@@ -34,6 +34,7 @@ class Verification:
 
 @dataclasses.dataclass(frozen=True)
 class _ShardFacts:
+  num_records: int
   label_counts: dict[int, int]
   crc32c: str
   problems: list[str]
@@ -47,6 +48,7 @@ class _Check:
   schema: records.Schema
   num_classes: int | None
   synsets_needed: bool  # whether every record must have one
+  multi_label: bool = False  # a record has any number of labels
 
 
 def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verification:
@@ -66,7 +68,7 @@ def verify(dataset_dir: str | os.PathLike, num_processes: int = 1) -> Verificati
     for check in of_split:
       problems += facts[check].problems
       counts.update(facts[check].label_counts)
-    num_records += counts.total()
+    num_records += sum(facts[check].num_records for check in of_split)
     if info:
       by_name = {os.path.basename(check.path): facts[check] for check in of_split}
       problems += _against_info(info, name, counts, by_name)
@@ -103,7 +105,7 @@ def _checks(dataset_dir: str | os.PathLike, info: DatasetInfo | None) -> dict[st
   if info:
     for name, split in info.splits.items():
       paths = [os.path.join(dataset_dir, shard.name) for shard in split.shards]
-      facts = records.SLIM, info.num_classes, info.name == 'imagenet'
+      facts = records.SLIM, info.num_classes, info.name == 'imagenet', info.multi_label
       checks[name] = [_Check(path, *facts) for path in paths if os.path.exists(path)]
   else:
     for name in shards.splits_in(dataset_dir):
@@ -122,15 +124,16 @@ def _against_info(
   problems = []
   for shard in split.shards:
     if of_shard := facts.get(shard.name):
-      number = sum(of_shard.label_counts.values())
+      number = of_shard.num_records
       if not of_shard.problems and number != shard.num_images:
         problems.append(f'{shard.name} has {number} records, {INFO_FILE} says {shard.num_images}')
       if of_shard.crc32c != shard.crc32c:
         problems.append(
           f'{shard.name} has the CRC-32C {of_shard.crc32c}, {INFO_FILE} says {shard.crc32c}'
         )
-  if counts.total() != split.num_images:
-    problems.append(f'{name!r} has {counts.total()} records, {INFO_FILE} says {split.num_images}')
+  number = sum(of_shard.num_records for of_shard in facts.values())
+  if number != split.num_images:
+    problems.append(f'{name!r} has {number} records, {INFO_FILE} says {split.num_images}')
   for label, expected in enumerate(split.label_counts):
     if counts[label] != expected:
       problems.append(
@@ -144,19 +147,21 @@ def _against_info(
 
 def _read(check: _Check) -> _ShardFacts:
   counts: collections.Counter[int] = collections.Counter()
+  num_records = 0
   problems = []
   for record in shards.read_shard(check.path):
     if record.damage:
       problems.append(f'{record.location} {record.damage}')
       continue
     try:
-      counts[_check_record(record.data, check)] += 1
+      counts.update(_check_record(record.data, check))
+      num_records += 1
     except ValueError as error:
       problems.append(f'{record.location}: {error}')
   if len(problems) > _MOST_PROBLEMS:
     more = len(problems) - _MOST_PROBLEMS
     problems[_MOST_PROBLEMS:] = [f'{check.path}: and {more} more of its records']
-  return _ShardFacts(dict(counts), _crc(check.path), problems)
+  return _ShardFacts(num_records, dict(counts), _crc(check.path), problems)
 
 
 def _crc(path: str) -> str:
@@ -167,11 +172,14 @@ def _crc(path: str) -> str:
   return digest.digest().hex()
 
 
-def _check_record(data: bytes, check: _Check) -> int:
-  """Returns the label; raises ValueError with what is wrong."""
+def _check_record(data: bytes, check: _Check) -> list[int]:
+  """Returns the labels; raises ValueError with what is wrong."""
   features = records.decode_features(data)
   schema = check.schema
   _check_image(_value(features, schema.encoded, bytes), features)
+  if check.multi_label:
+    _check_labels(labels := features.get(schema.label, []), check)
+    return labels
   label = _value(features, schema.label, int) + schema.label_offset
   if check.num_classes is not None and not 0 <= label < check.num_classes:
     raise ValueError(f'label {label} is outside the classes 0..{check.num_classes - 1}')
@@ -181,7 +189,16 @@ def _check_record(data: bytes, check: _Check) -> int:
     if (check.synsets_needed or synset in synsets) and synsets[label : label + 1] != (synset,):
       known = synsets[label] if 0 < label < len(synsets) else 'none'
       raise ValueError(f'label {label} is {known}, its synset says {synset!r}')
-  return label
+  return [label]
+
+
+def _check_labels(labels: list[Any], check: _Check) -> None:
+  """Labels of a record that has any number of them; raises ValueError with what is wrong."""
+  for label in labels:
+    if not isinstance(label, int) or not 0 <= label < (check.num_classes or 0):
+      raise ValueError(f'label {label} is outside the classes 0..{(check.num_classes or 0) - 1}')
+  if len(set(labels)) != len(labels):
+    raise ValueError(f'a label comes twice: {labels}')
 
 
 def _value(features: dict[str, list[Any]], key: str, kind: type) -> Any:

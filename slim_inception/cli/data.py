@@ -1,9 +1,11 @@
 """Converts a data set to records, or verifies records.
 
+  --source=photos --dataset_dir=DIR
   --dataset_name=imagenet --source=ILSVRC2012_img_train.tar,ILSVRC2012_img_val.tar --dataset_dir=DIR
-  --dataset_name=image_folder --source=photos --dataset_dir=DIR
   --dataset_name=flowers --dataset_dir=DIR
   --dataset_dir=DIR --verify
+
+Without --dataset_name it recognizes what --source is, and says so in one line.
 
 Writes shards, dataset.json, which training and evaluation read, and conversion_report.json, which
 lists every image that was skipped or changed. Stopped at any moment and started again, it goes
@@ -17,7 +19,7 @@ import sys
 
 from slim_inception import flags
 from slim_inception.cli import console
-from slim_inception.datasets import conversion, dataset_factory, runners, verification
+from slim_inception.datasets import conversion, dataset_factory, formats, runners, verification
 
 _CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() if e.convert}
 
@@ -30,12 +32,15 @@ class Config:
     place=flags.Place.INPUT,
   )
   dataset_name: str | None = flags.field(
-    None, 'This data set is converted.', choices=tuple(sorted(_CONVERTERS))
+    None,
+    'This data set is converted, or a source of this format; by default what --source is '
+    'recognized as.',
+    choices=tuple(sorted(_CONVERTERS)),
   )
   source: str | None = flags.field(
     None,
-    'The images are in this folder or archive, or for imagenet in several with commas between; '
-    'data sets that can be downloaded need none.',
+    'The images are in this folder, archive or list, or in several: with commas between, '
+    'shards/*.tar or shards/train-{0000..0099}.tar; data sets that can be downloaded need none.',
     place=flags.Place.INPUTS,
   )
   train_shards: int | None = flags.field(
@@ -54,10 +59,21 @@ class Config:
   )
   validation_fraction: float | None = flags.field(
     None,
-    'This share of the images of each class, from 0 to below 1, is held out for validation from an '
-    'image_folder without a folder of its own for that; by default 0.1.',
+    'This share of the images of each class, from 0 to below 1, is held out for validation from a '
+    'source without validation images of its own; by default 0.1.',
     at_least=0,
     at_most=1,
+  )
+  split: str | None = flags.field(
+    None,
+    'Only this split of the source is converted; a source that has no splits is taken for it as a '
+    'whole.',
+    choices=conversion.SPLITS,
+  )
+  labels: str | None = flags.field(
+    None,
+    'The names of the classes in the order of their labels are in this file, as in labels.txt.',
+    place=flags.Place.INPUT,
   )
   seed: int = flags.field(
     0,
@@ -102,14 +118,17 @@ def main(_: list[str]) -> None:
   if config.verify:
     _verify(config.dataset_dir, num_processes)
     return
-  if config.dataset_name is None:
-    raise flags.Error(f'--dataset_name is needed: {", ".join(sorted(_CONVERTERS))}')
+  if config.dataset_name is None and config.source is None:
+    valid = ', '.join(sorted(_CONVERTERS))
+    raise flags.Error(f'--source is needed, or a --dataset_name that needs none: {valid}')
   if config.beam_options is not None and config.runner != 'beam':
     raise flags.Error('--beam_options needs --runner=beam')
   options = conversion.Options(
     train_shards=config.train_shards,
     validation_shards=config.validation_shards,
     validation_fraction=config.validation_fraction,
+    split=config.split,
+    labels=config.labels,
     seed=config.seed,
     overwrite=config.overwrite,
     skip_bad=config.on_bad_image == 'skip',
@@ -117,7 +136,8 @@ def main(_: list[str]) -> None:
     beam=config.runner == 'beam',
     beam_options=config.beam_options or '',
   )
-  result = _CONVERTERS[config.dataset_name](config.source, config.dataset_dir, options)
+  convert = _CONVERTERS[config.dataset_name] if config.dataset_name else formats.convert
+  result = convert(config.source, config.dataset_dir, options)
   if result.skipped:
     _report_skipped(result.skipped, config.dataset_dir)
   _report(result, config.dataset_dir)

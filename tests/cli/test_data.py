@@ -42,6 +42,7 @@ COMMANDS = {
   'shards': '--dataset_name=digits|--dataset_dir=new|--train_shards=0',
   'processes': '--dataset_name=digits|--dataset_dir=new|--num_processes=0',
   'no name': '--dataset_dir=new',
+  'recognized': '--source=my photos|--dataset_dir=recognized',
   'beam options': '--dataset_name=digits|--dataset_dir=new|--beam_options=--runner=X',
   'nothing to verify': '--verify|--dataset_dir=nowhere',
   'debug': '--dataset_name=image_folder|--source=nowhere|--dataset_dir=new|--debug',
@@ -73,6 +74,16 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
   assert (folder / 'my records' / 'dataset.json').exists()
 
 
+def test_a_source_is_recognized(results):
+  status, out, err = results['recognized']
+  assert status == 0
+  assert out.splitlines()[0] == 'train: 8 images in 4 shards'
+  first, *_ = err.splitlines()
+  assert first.endswith(
+    'my photos is recognized as image_folder: a folder of folders, with the image cats/0.jpg'
+  )
+
+
 @pytest.mark.parametrize(
   ('name', 'expected_status', 'parts'),
   [
@@ -85,7 +96,7 @@ def test_good_conversion_ends_with_what_comes_next(results, folder):
     (
       'no name',
       2,
-      ['--dataset_name is needed: ', 'digits, flowers, image_folder, imagenet, mnist'],
+      ['--source is needed, or a --dataset_name that needs none: ', 'digits, flowers, '],
     ),
     ('beam options', 2, ['--beam_options needs --runner=beam']),
     ('nothing to verify', 1, ['nowhere: No such file or directory']),

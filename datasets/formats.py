@@ -1,0 +1,96 @@
+"""The formats in which people have labelled images, and which of them a source is.
+
+A format is a row of `FORMATS`: how it is recognized, and who reads it. A new one is a module with
+`recognize(paths)` and `read(paths, options, work_dir)`, which lists images as the source has them
+(`listing.Listing`), and a row here; classes, splits, shares held out, copies, shards and reports
+are the work of others. Its name is a data set's name too (`--dataset_name=NAME` reads this format
+and no other), so that a set of records says what it was made of.
+
+What is expected of a format:
+
+- `recognize` gets the paths that the user wrote, patterns and braces expanded; all of them exist.
+  It looks at names, and at the first bytes or members of some files, for not more than a second,
+  and says why it is this format ('12 tars of images with .cls'), or None. It raises nothing but
+  OSError: what is damaged is for `read`.
+- `read` raises ValueError where the whole source is unusable. What is wrong with a part of it goes
+  to `Listing.unusable`, or is a `sources.Unreadable` image: it is skipped and listed.
+- Images are read in place, by other processes: a `sources.Source` is picklable and small. What has
+  to be unpacked goes to `work_dir` (see `parquet.unpack`); it is removed with the folder.
+- An image takes some 300 bytes in memory, for there may be millions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import logging
+
+from . import conversion, image_folder, imagenet, listing, sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A row of `FORMATS`.
+
+  Attributes:
+    name: of the format and of data sets made of it.
+    what: it is, in words, for a list of what is valid.
+    recognize: paths -> why they are of this format; None: they are not.
+    plan: makes the plan of a conversion.
+  """
+
+  name: str
+  what: str
+  recognize: Callable[[Sequence[Path]], str | None]
+  plan: conversion.MakePlan
+
+  def convert(self, *arguments, **keywords) -> conversion.Conversion:
+    """`conversion.convert` of a source that is of this format."""
+    return conversion.convert(self.plan, *arguments, **keywords)
+
+
+def _listed(
+  name: str, what: str, recognize: Callable[[Sequence[Path]], str | None], read: listing.Read
+) -> Format:
+  """A format of which a reader lists the images."""
+
+  def plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
+    images = read(sources.expand(source, what), options, work_dir)
+    return listing.make_plan(name, images, source, options)
+
+  return Format(name, what, recognize, plan)
+
+
+# The first that recognizes a source reads it: those that look for more come first.
+FORMATS = (
+  Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
+  Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
+)
+
+
+def recognize(source: str | None) -> tuple[Format, str]:
+  """The format of a source, and why.
+
+  Raises:
+    ValueError: it is of no format, or there is no source; lists the formats.
+    OSError: it does not exist.
+  """
+  paths = sources.expand(source, 'images with labels')
+  for candidate in FORMATS:
+    if reason := candidate.recognize(paths):
+      return candidate, reason
+  valid = '; '.join(f'{candidate.name}: {candidate.what}' for candidate in FORMATS)
+  raise ValueError(f'{source} is of no known format; valid are {valid}')
+
+
+def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
+  """The plan of a source whose format nobody said; one line says what it was recognized as."""
+  candidate, reason = recognize(source)
+  line = f'{source} is recognized as {candidate.name}: {reason}'
+  logging.info('%s', line)
+  plan = candidate.plan(source, options, work_dir)
+  return dataclasses.replace(plan, recognized=line)
+
+
+convert = functools.partial(conversion.convert, make_plan)
