@@ -4,9 +4,10 @@
     stored.py              what a reader gives: arrays, and what the file says besides
     formats.py             which kind of file it is, by its content
     slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
-    keras_applications.py  Keras Applications' Inception nets and ResNets
+    keras_applications.py  Keras Applications' Inception nets and ResNets, deepface's facenet
     torch_family.py        timm's, torchvision's and facenet-pytorch's nets
     resnet_names.py        names of the layers of ResNets and Inception-v1 there
+    facenet_names.py       of Inception-ResNet-v1 in Keras
     conversion.py          reads any of them, fills a model, writes
 
 The way is always the same: file -> {the library's name: array} -> {our scope: Layer} -> variables.

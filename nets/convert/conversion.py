@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..blocks import CONV
 from ..heads import AUX_LOGITS
 from ..nets_factory import get_net
-from . import formats, keras_applications, slim_files, torch_family
+from . import facenet_names, formats, keras_applications, slim_files, torch_family
 from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
 from .stored import Images, Stored
 
@@ -352,6 +352,8 @@ def without_auxiliary_head(weights: Weights) -> Weights:
 def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
   """Writes a .weights.h5 that Keras Applications' net loads; gamma is folded.
 
+  Of Inception-ResNet-v1 it is an .h5 for the net of deepface and keras-facenet.
+
   Returns:
     The scopes of the layers that the net of Keras does not have.
 
@@ -361,7 +363,10 @@ def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
   """
   has_gamma = get_net(weights.net).has_gamma
   layers = weights.layers if has_gamma else without_gamma(weights.layers)
-  keras_applications.write(path, layers, weights.net)
+  if weights.net == facenet_names.NET:
+    keras_applications.write_facenet(path, layers)
+  else:
+    keras_applications.write(path, layers, weights.net)
   return sorted(set(layers) - set(keras_applications.names_for(weights.net)))
 
 

@@ -1,4 +1,4 @@
-"""Keras Applications' Inception nets and ResNets: .h5, .weights.h5 and .keras files.
+"""Keras Applications' Inception nets and ResNets: .h5, .weights.h5 and .keras files; facenet's net.
 
 Read with h5py alone: nothing that the file's configuration describes is built or run; of a whole
 model it tells what the arrays do not, the layers without weights. Keras numbers its layers in the
@@ -9,6 +9,9 @@ As in slim's nets batch norm has epsilon 0.001 and no gamma, images are in [-1, 
 pools do not count the padding. There is no auxiliary head. The ResNets have biases before batch
 norm, an epsilon of 1.001e-5 where slim's have 1e-5, and pad the first pooling by zeros on all sides
 (`padding='keras'`); ResNet50 to 152 are for blue, green and red of 0..255 less their mean.
+
+Inception-ResNet-v1 is deepface's and keras-facenet's: all layers have names, and it ends in an
+embedding.
 """
 
 import contextlib
@@ -25,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..nets_factory import get_net
-from . import resnet_names
+from . import facenet_names, resnet_names
 from .layers import NO_WEIGHTS, Layer, Norm, add_to_variance, fold_biases
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
@@ -34,6 +37,9 @@ NETS = {
   'inception_resnet_v2': 'InceptionResNetV2',
   **{f'resnet_v1_{layers}': f'ResNet{layers}' for layers in (50, 101, 152)},
   **{f'resnet_v2_{layers}': f'ResNet{layers}V2' for layers in (50, 101, 152)},
+}
+_TITLES = {net: f'{title} of Keras Applications' for net, title in NETS.items()} | {
+  facenet_names.NET: "deepface's or keras-facenet's InceptionResNetV1"
 }
 PADDINGS = {net: 'keras' for net in NETS if net.startswith('resnet')}  # the argument `padding`
 BGR = tuple(net for net in NETS if net.startswith('resnet_v1'))
@@ -61,7 +67,10 @@ _HARMLESS = (
 _BEFORE = ('InputLayer', 'Resizing', 'CenterCrop', 'Dropout', 'GaussianNoise', 'ZeroPadding2D')
 _RANDOM = 'Random'  # how augmentation's layers begin, RandomFlip, ...
 _MAX_POOLS = {net: 1 if net.startswith('resnet_v1_') else 4 for net in NETS}  # MaxPooling2D
+_MAX_POOLS[facenet_names.NET] = 3
 _PIXEL_RANGE = 20.0  # pixels in 0..255 lie within such a range once normalized; else they were not
+_MAIN_WEIGHTS = {'weights': 'kernel', 'biases': 'bias'}
+_NORM_WEIGHTS = {'beta': 'beta', 'mean': 'moving_mean', 'variance': 'moving_variance'}
 _NORMS = {3: ('beta', 'mean', 'variance'), 4: ('gamma', 'beta', 'mean', 'variance')}
 
 
@@ -71,6 +80,8 @@ def names_for(net: str) -> dict[str, tuple[str, str]]:
   Raises:
     ValueError: Keras Applications does not have the net.
   """
+  if net == facenet_names.NET:
+    return facenet_names.keras()
   if net not in NETS:
     raise ValueError(f'Keras Applications has no {net}; it has {", ".join(NETS)}')
   if net in PADDINGS:
@@ -94,7 +105,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   """The layers of what `read_h5` gives, and what else is in it.
 
   Without top there is no layer 'Logits'; a head that is not called 'predictions' is taken to be the
-  only dense layer there is.
+  only dense layer there is. An embedding may be missing.
 
   Raises:
     ValueError: it is another net.
@@ -107,9 +118,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   theirs = sum(name.startswith('conv2d_') for name, _ in names.values())
   there = sum(name.startswith('conv2d_') for name in by_layer)
   if there != theirs:
-    raise ValueError(
-      f'{NETS[net]} of Keras Applications has {theirs} unnamed convolutions, this one {there}'
-    )
+    raise ValueError(f'{_TITLES[net]} has {theirs} unnamed convolutions, this one {there}')
   read: dict[str, Layer] = {}
   used: set[str] = set()
   for scope, (main, norm) in names.items():
@@ -119,7 +128,9 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
         continue
       main = dense[0]
     if (main or norm) not in by_layer:
-      raise ValueError(f'it has no {main or norm}, which {NETS[net]} of Keras Applications has')
+      if scope in get_net(net).head.optional:
+        continue
+      raise ValueError(f'it has no {main or norm}, which {_TITLES[net]} has')
     weights, *biases = (arrays[name] for name in by_layer[main]) if main else (NO_WEIGHTS,)
     values = [arrays[name] for name in by_layer.get(norm, ())]
     if len(biases) > 1:
@@ -139,7 +150,10 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
 
 
 def _new_names(names: Collection[str]) -> dict[str, str]:
-  """Automatic names numbered from 0: those of a session's second model begin anywhere."""
+  """deepface's names as keras-facenet's, and automatic names numbered from 0.
+
+  Those of a session's second model begin anywhere.
+  """
   automatic = defaultdict(list)
   for name in names:
     if match := _AUTOMATIC.fullmatch(name):
@@ -149,7 +163,7 @@ def _new_names(names: Collection[str]) -> dict[str, str]:
     for kind, numbered in automatic.items()
     for i, (_, name) in enumerate(sorted(numbered))
   }
-  return {name: new_names.get(name, name) for name in names}
+  return {name: new_names.get(name, facenet_names.as_ours(name)) for name in names}
 
 
 def read_h5(
@@ -225,7 +239,7 @@ def _keras_3(file, net: str) -> Iterator[tuple[str, Any]]:
   file.visititems(visit)
   names = [item.attrs.get('name') for item in items]
   if None in names:  # the first versions of Keras 3 left it out
-    by_order = _names_by_order(net)
+    by_order = _names_by_order(net) if net in NETS else {}
     groups = [item.parent.name.rsplit('/', 1)[-1] for item in items]
     names = [by_order.get(group, group) for group in groups]
   for i, (name, item) in enumerate(zip(names, items, strict=True)):
@@ -377,3 +391,30 @@ def write(path: str | os.PathLike, layers: Mapping[str, Layer], net: str) -> Non
   finally:
     with contextlib.suppress(FileNotFoundError):
       os.remove(named)
+
+
+def write_facenet(path: str | os.PathLike, layers: Mapping[str, Layer]) -> None:
+  """Writes Inception-ResNet-v1 for `load_weights` of deepface's and keras-facenet's model.
+
+  That is the HDF5 file of Keras 2, which Keras 3 reads too: both go by the order of the layers.
+
+  Args:
+    path: the file; that it is called .h5, not .weights.h5, tells Keras 3 what it is.
+    layers: {our scope: layer} without gamma; logits, which the net there does not have, are left
+      out.
+  """
+  import h5py
+
+  norms = {norm for _, norm in names_for(facenet_names.NET).values()}
+  in_order = [(name, layers[scope]) for name, scope in facenet_names.in_order() if scope in layers]
+  with h5py.File(path, 'w') as file:
+    file.attrs['layer_names'] = [name.encode() for name, _ in in_order]
+    file.attrs['backend'], file.attrs['keras_version'] = b'tensorflow', b'2.15.0'
+    for name, layer in in_order:
+      leaves = layer.leaves()
+      kinds = _NORM_WEIGHTS if name in norms else _MAIN_WEIGHTS
+      arrays = {f'{name}/{kind}:0': leaves[leaf] for leaf, kind in kinds.items() if leaf in leaves}
+      group = file.create_group(name)
+      group.attrs['weight_names'] = [weight.encode() for weight in arrays]
+      for weight, array in arrays.items():
+        group[weight] = array

@@ -5,14 +5,16 @@
   --model_name=inception_resnet_v2 --source=TRAIN_DIR --output=resnet.safetensors
 
 The source's format is told by its content: slim's and facenet's checkpoints, archives and frozen
-graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, timm's, torchvision's and
-facenet-pytorch's .safetensors and .pth. The output's format is told by its name: .weights.h5 for
-Keras Applications, .safetensors for PyTorch, else a TensorFlow checkpoint with slim's names.
+graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, deepface's and keras-facenet's
+.h5, timm's, torchvision's and facenet-pytorch's .safetensors and .pth. The output's format is told
+by its name: .weights.h5 for Keras Applications, .h5 for deepface and keras-facenet, .safetensors
+for PyTorch, else a TensorFlow checkpoint with slim's names.
 """
 
 import contextlib
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from slim_inception import choices, files, flags
@@ -34,8 +36,9 @@ NORMALIZATIONS = {
 _AUTO = 'auto'
 _BGR = ('caffe',)  # blue first
 
-# Functions of `conversion`, by the end of the output's name.
+# Functions of `conversion`, by the end of the output's name; see `_writers`.
 _WRITERS = {'.weights.h5': 'write_keras', '.safetensors': 'write_timm'}
+_WRITERS_OF_FACENET = {'.h5': 'write_keras', '.safetensors': 'write_timm'}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
 
 
@@ -53,8 +56,8 @@ class ConvertConfig:
   )
   output: str = flags.field(
     flags.REQUIRED,
-    'The weights are written to this NAME.weights.h5, NAME.safetensors, or prefix of a '
-    'TensorFlow checkpoint.',
+    'The weights are written to this NAME.weights.h5 (of inception_resnet_v1: NAME.h5), '
+    'NAME.safetensors, or prefix of a TensorFlow checkpoint.',
     place=flags.Place.OUTPUT_FILE,
   )
   overwrite: bool = flags.field(False, 'Replace the output if it exists.')
@@ -115,7 +118,8 @@ def convert(config: ConvertConfig) -> list[str]:
   from slim_inception.nets.convert import conversion
   from slim_inception.preprocessing import normalization
 
-  output, suffix = config.output, _suffix(config.output)
+  writers = _writers(config.model_name)
+  output, suffix = config.output, _suffix(config.output, writers)
   if config.batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
   _check_output(output, suffix, config.overwrite)
@@ -143,7 +147,7 @@ def convert(config: ConvertConfig) -> list[str]:
   with waiting(f'Writing {output}'):
     if suffix:
       with files.atomic_path(output) as temporary:
-        left_out = getattr(conversion, _WRITERS[suffix])(temporary, weights)
+        left_out = getattr(conversion, writers[suffix])(temporary, weights)
       not_there = f'layers that the output has no place for: {", ".join(left_out) or "none"}'
       lines = [conversion.about(weights), *weights.notes, not_there]
     else:
@@ -205,14 +209,21 @@ def _write_run(path: str, run: dict[str, Any] | None) -> None:
       os.remove(path)
 
 
-def _suffix(output: str) -> str:
-  """The key of `_WRITERS` that the output ends in, '' for a TensorFlow checkpoint."""
-  for suffix in _WRITERS:
-    if output.endswith(suffix):
+def _writers(model_name: str) -> dict[str, str]:
+  """Functions of `conversion`, by the end of the output's name."""
+  from slim_inception.nets.convert import facenet_names
+
+  return _WRITERS_OF_FACENET if model_name == facenet_names.NET else _WRITERS
+
+
+def _suffix(output: str, writers: Mapping[str, str]) -> str:
+  """The key of `writers` that the output ends in, '' for a TensorFlow checkpoint."""
+  for suffix in writers:
+    if output.endswith(suffix) and output.endswith('.weights.h5') == (suffix == '.weights.h5'):
       return suffix
   if output.endswith(_NOT_WRITTEN):
     raise ValueError(
-      f'--output={output}: choose {", ".join(_WRITERS)} or the prefix of a TensorFlow checkpoint'
+      f'--output={output}: choose {", ".join(writers)} or the prefix of a TensorFlow checkpoint'
     )
   return ''
 
