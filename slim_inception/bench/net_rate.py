@@ -41,8 +41,9 @@ def train(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
     )
   )
   step_number = tf.constant(0, tf.int64)
+  schedule = schedules.scaled(run.schedule, plan.global_batch_size)
   rate = tf.constant(
-    schedules.learning_rate(run.schedule, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
+    schedules.learning_rate(schedule, 0, plan.epoch(0), plan.steps_per_epoch), tf.float32
   )
   step = TrainStep(strategy, state, run, make_augmentation(run))
   with waiting(_WARMING_UP):

@@ -221,7 +221,13 @@ class ScheduleConfig:
     None, 'The run ends after so many steps; this overrides --num_epochs.', at_least=1
   )
   learning_rate: float = field(
-    0.01, 'The learning rate begins with this value; no batch size scales it.', at_least=0
+    0.01, 'The learning rate begins with this value; see --learning_rate_per.', at_least=0
+  )
+  learning_rate_per: int | None = field(
+    None,
+    'Learning rates are for so many images a step, e.g. 256, and are scaled linearly to the global '
+    'batch, with all replicas and --accumulate_steps; by default no batch size scales them.',
+    at_least=1,
   )
   learning_rate_decay_type: str = field(
     'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES

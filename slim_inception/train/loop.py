@@ -76,6 +76,7 @@ def train(run: Run) -> int:
   """
   config, plan, state, cluster = run.config, run.plan, run.state, run.cluster
   train_dir, saving = config.run.train_dir, config.saving
+  schedule = schedules.scaled(config.schedule, plan.global_batch_size)
   step, first_index, _ = plan.start
   first_step = step
   progress = Progress(
@@ -96,7 +97,7 @@ def train(run: Run) -> int:
   with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
-      rate = schedules.learning_rate(config.schedule, step, plan.epoch(step), plan.steps_per_epoch)
+      rate = schedules.learning_rate(schedule, step, plan.epoch(step), plan.steps_per_epoch)
       train_step = run.step_after(step)
       with contextlib.nullcontext() if train_step is traced else progress_bar.waiting(_TRACING):
         batch = next(batches)

@@ -1,8 +1,27 @@
 """Learning rates as functions of where a run is, in plain numbers."""
 
+import dataclasses
 import math
 
 from slim_inception.train.config import ScheduleConfig
+
+
+def scaled(config: ScheduleConfig, global_batch_size: int) -> ScheduleConfig:
+  """The schedule for a batch: rates in proportion to it (arXiv:1706.02677), by --learning_rate_per.
+
+  Args:
+    config: the flags.
+    global_batch_size: images of a step, of all replicas and --accumulate_steps.
+  """
+  if config.learning_rate_per is None:
+    return config
+  factor = global_batch_size / config.learning_rate_per
+  return dataclasses.replace(
+    config,
+    learning_rate=factor * config.learning_rate,
+    end_learning_rate=factor * config.end_learning_rate,
+    learning_rate_per=global_batch_size,
+  )
 
 
 def learning_rate(config: ScheduleConfig, step: int, epoch: float, steps_per_epoch: float) -> float:
@@ -13,7 +32,7 @@ def learning_rate(config: ScheduleConfig, step: int, epoch: float, steps_per_epo
   --max_number_of_steps follows the steps.
 
   Args:
-    config: see the flags of the learning rate.
+    config: see the flags of the learning rate; of `scaled`.
     step: from 0.
     epoch: in which the step begins, with its fraction.
     steps_per_epoch: images of the split / global batch.

@@ -28,6 +28,8 @@ _OF_THE_HOST = (
   'class_weights',
   'num_preprocessing_threads',
 )
+# Values of flags that older runs do not say.
+_OF_OLDER_RUNS = {'input_channels': 3, 'learning_rate_per': None}
 # What a run cannot change when it goes on.
 _OF_THE_NET = (
   'model_name', 'depth_multiplier', 'activation_scale', 'input_channels', 'num_classes',
@@ -84,7 +86,8 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
   before = config_lib.read(config.run.train_dir)
   if before is None:  # slim's own train_dir: the checkpoint will tell
     return
-  then = {'input_channels': 3, **before, **before.get('run', {})}  # older runs do not say
+  before = {**_OF_OLDER_RUNS, **before}
+  then = {**before, **before.get('run', {})}
   now = {**flags.flatten(config), **plan._asdict()}
   for name in _OF_THE_NET:
     if then.get(name) != now[name]:

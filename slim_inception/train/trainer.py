@@ -26,7 +26,7 @@ from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.train import config as config_lib
-from slim_inception.train import loop, start
+from slim_inception.train import loop, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config, DataConfig
 from slim_inception.train.plan import Plan, make_plan, per_replica_batch
@@ -123,7 +123,9 @@ def make_run(
   if cluster.is_chief:
     before = config_lib.read(config.run.train_dir) if latest else None
     of_data = provenance.facts(dataset, (before or {}).get('run', {}))
+    schedule = schedules.scaled(config.schedule, plan.global_batch_size)
     facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
+    facts |= {'learning_rate': schedule.learning_rate}
     config_lib.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
@@ -257,6 +259,13 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )
   logging.info('%s', message)
+  if per := config.schedule.learning_rate_per:
+    rate, batch = config.schedule.learning_rate, plan.global_batch_size
+    own = schedules.scaled(config.schedule, batch).learning_rate
+    logging.info(
+      'The learning rate of %g for %d images a step is %g for %d (--learning_rate_per)',
+      rate, per, own, batch,
+    )  # fmt: skip
   if shuffling := describe_shuffling(data, dataset):
     logging.info('%s', shuffling)
   if config.model.input_channels == 1:

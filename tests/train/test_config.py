@@ -63,6 +63,7 @@ SLIM = {
   'trainable_scopes': None,
   'ignore_missing_vars': False,
 }
+SMOOTH = {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
 SYNTHETIC = {'dataset_name': 'synthetic'}
 STAIRS = {'learning_rate_decay_type': 'step'}
 # As many as help (all GPUs, all processors), and points in TensorBoard within the first minutes.
@@ -88,12 +89,21 @@ def test_recipe_slim_is_slims_defaults():
       'paper',
       'rmsprop exponential float32',
       {'rmsprop_decay': 0.9, 'rmsprop_momentum': 0.9, 'opt_epsilon': 1.0, 'learning_rate': 0.045}
-      | {'learning_rate_decay_factor': 0.94, 'clip_gradient_norm': 2.0, 'aux_loss_weight': 0.4},
+      | {'learning_rate_decay_factor': 0.94, 'clip_gradient_norm': 2.0, 'aux_loss_weight': 0.4}
+      | {'learning_rate_per': None, **SMOOTH},
     ),
     (
       'modern',
       'momentum cosine bfloat16',
-      {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 200.0, 'mixup_alpha': 0.2},
+      {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 200.0, 'mixup_alpha': 0.2}
+      | {'learning_rate': 0.1, 'learning_rate_per': 256, **SMOOTH},
+    ),
+    (
+      'resnet',
+      'momentum step float32',
+      {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 90.0, 'weight_decay': 0.0001}
+      | {'learning_rate': 0.1, 'learning_rate_per': 256, 'learning_rate_decay_factor': 0.1}
+      | {'learning_rate_steps': (30.0, 60.0, 80.0), 'label_smoothing': 0.0},
     ),
   ],
 )
@@ -101,7 +111,6 @@ def test_recipes(recipe, optimizer, numbers):
   values = flags.flatten(resolve({**GIVEN, 'recipe': recipe}))
   chosen = (values[name] for name in ('optimizer', 'learning_rate_decay_type', 'precision'))
   assert ' '.join(chosen) == optimizer
-  numbers |= {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
   assert {name: values[name] for name in numbers} == numbers
   assert resolve(GIVEN).run.recipe == 'paper'
 
@@ -158,7 +167,7 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'recipe': 'best'}, '--recipe=best: choose one of finetune, modern, paper, slim'),
+    ({'recipe': 'best'}, '--recipe=best: choose one of finetune, modern, paper, resnet, slim'),
     ({'dataset_dir': None}, '--dataset_dir must be given'),
     ({'input_channels': 4}, '--input_channels=4: choose one of 1, 3'),
     ({'optimizer': 'lion'}, '--optimizer=lion: choose one of adadelta, .*sgd'),

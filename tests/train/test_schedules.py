@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
+from slim_inception import flags as flags_lib
 from slim_inception.train import schedules
 from slim_inception.train.config import resolve
+from slim_inception.train.plan import make_plan
 
 
 def config(kind, **flags):
@@ -57,6 +59,22 @@ def test_stairs_at_given_epochs(warmup):
   # The global batch does not divide the split: the first step that begins in the epoch or later.
   assert learning_rate(settings, 20, 10.4) == pytest.approx(1.0)
   assert learning_rate(settings, 21, 10.4) == pytest.approx(0.1)
+
+
+def test_rates_in_proportion_to_the_batch():
+  """All of the schedule: the warm-up, the rate, and where a cosine ends."""
+  flags = {'warmup_epochs': 2.0, 'num_epochs': 9.0, 'end_learning_rate': 0.01}
+  plain = config('cosine', learning_rate=0.1, **flags)
+  per = config('cosine', learning_rate=0.1, learning_rate_per=256, batch_size=8, **flags)
+  assert schedules.scaled(plain.schedule, 96) == plain.schedule
+  for replicas, accumulate, batch in ((1, 1, 8), (3, 1, 24), (3, 4, 96), (4, 16, 512)):
+    chosen = flags_lib.replace(per, accumulate_steps=accumulate)
+    plan = make_plan(chosen, 1000, 10, replicas)
+    assert plan.global_batch_size == batch
+    schedule = schedules.scaled(chosen.schedule, plan.global_batch_size)
+    for epoch in (0.0, 0.7, 2.0, 5.0, 9.0):
+      expected = schedules.learning_rate(plain.schedule, 0, epoch, 10.0) * batch / 256
+      assert schedules.learning_rate(schedule, 0, epoch, 10.0) == pytest.approx(expected)
 
 
 @hypothesis.settings(derandomize=True, database=None, deadline=None)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,29 @@ def test_metrics(run):
   for key in ('loss', 'cross_entropy', 'regularization_loss', 'top_1', 'learning_rate'):
     assert all(np.isfinite(entry[key]) for entry in entries)
   assert all(entry['images_per_second'] > 0 for entry in entries[1:])
+
+
+def test_a_run_scales_its_rates_and_says_so(run, data, tmp_path, caplog):
+  """Of an older run, whose config.json does not have the flag, the change is told."""
+  for path in run.iterdir():
+    if path.name != 'eval':
+      shutil.copy(path, tmp_path / path.name)
+  saved = json.loads((run / 'config.json').read_text())
+  assert saved['run']['learning_rate'] == saved['learning_rate'] == 0.045
+  assert saved.pop('learning_rate_per') is None
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  flags = {'learning_rate_per': 256, 'max_number_of_steps': 7, 'accumulate_steps': 2}
+  with caplog.at_level('INFO', 'absl'):
+    trainer.train(config(data, tmp_path, batch_size=4, **flags))
+  assert 'Changed since the last start: --learning_rate_per from  to 256' in caplog.messages
+  said = (
+    'The learning rate of 0.045 for 256 images a step is 0.00140625 for 8 (--learning_rate_per)'
+  )
+  assert said in caplog.messages
+  assert processes.metrics(tmp_path)[-1]['learning_rate'] == pytest.approx(0.045 * 8 / 256)
+  saved = json.loads((tmp_path / 'config.json').read_text())
+  assert (saved['learning_rate'], saved['learning_rate_per']) == (0.045, 256)
+  assert saved['run']['learning_rate'] == pytest.approx(0.045 * 8 / 256)
 
 
 def test_tensorboard_gets_the_same(run):
