@@ -101,7 +101,7 @@ def test_a_run_scales_its_rates_and_says_so(run, data, tmp_path, caplog):
   flags = {'learning_rate_per': 256, 'max_number_of_steps': 7, 'accumulate_steps': 2}
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(data, tmp_path, batch_size=4, **flags))
-  assert 'Changed since the last start: --learning_rate_per from  to 256' in caplog.messages
+  assert 'Changed since the last start: --learning_rate_per from None to 256' in caplog.messages
   said = (
     'The learning rate of 0.045 for 256 images a step is 0.00140625 for 8 (--learning_rate_per)'
   )
