@@ -236,6 +236,7 @@ NO_PLACES = (
   'labels of compare',
   'learning_rate_scales',
   'preprocessing_name',
+  'source_scope',
   'trainable_scopes',
 )
 TEXTS = [

@@ -3,7 +3,8 @@
     layers.py              a layer as plain arrays; folds gamma and the images' normalization
     stored.py              what a reader gives: arrays, and what the file says besides
     formats.py             which kind of file it is, by its content
-    slim_files.py          slim's checkpoints, archives and frozen graphs, facenet's too; ours
+    slim_files.py          slim's checkpoints, archives, SavedModels, frozen graphs; facenet's
+    object_names.py        names of variables in SavedModels and checkpoints of tf.train.Checkpoint
     keras_applications.py  Keras Applications' Inception nets and ResNets, deepface's facenet
     torch_family.py        timm's, torchvision's and facenet-pytorch's nets
     resnet_names.py        names of the layers of ResNets and Inception-v1 there

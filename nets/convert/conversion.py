@@ -4,6 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +89,7 @@ def read(
   bgr: bool | None = None,
   use_ema: bool | None = None,
   with_classifier: bool = True,
+  source_scope: Sequence[str] = (),
 ) -> Weights:
   """Reads weights of any format that `formats` knows.
 
@@ -107,6 +109,9 @@ def read(
       if there are any.
     with_classifier: whether the classifier and the auxiliary head are read; a net with another
       kind of head than slim's is read without.
+    source_scope: where the net lies among the names of a checkpoint or a state dict, e.g.
+      'FirstStageFeatureExtractor'; several, if its layers are in several. None: wherever it is, if
+      that is in one place.
 
   Raises:
     OSError: there is no such file.
@@ -126,7 +131,12 @@ def read(
       f'{path} has the moving averages of the weights alone: use_ema=True takes them'
     )
   try:
-    layers, left_out, unknown = source.family.layers(stored.arrays, net)
+    originals = _in_source_scope(stored.arrays, source_scope, source.family, net)
+    within = {name: stored.arrays[original] for name, original in originals.items()}
+    layers, left_out, unknown = source.family.layers(within, net)
+    left_out = {originals[name]: rule for name, rule in left_out.items()}
+    outside = stored.arrays.keys() - originals.values()
+    left_out |= dict.fromkeys(sorted(outside), f'not in {", ".join(source_scope)}')
     _check_shapes(layers)
     if with_classifier:
       _refuse(unknown, stored.head_fault)
@@ -167,6 +177,41 @@ def _read(source: formats.Source, path: str, net: str, use_ema: bool | None) -> 
     raise ValueError(
       f'{path} is {source.text} that cannot be read: {type(error).__name__} {line}'
     ) from error
+
+
+def _in_source_scope(
+  names: Iterable[str], source_scope: Sequence[str], family: ModuleType, net: str
+) -> dict[str, str]:
+  """{name as of a file of the net alone: name} of what lies in scopes, or of everything.
+
+  A scope may be the net's own, whatever it is called: what slim's checkpoints have in one is put
+  into that of the net.
+
+  Raises:
+    ValueError: there is nothing in one of the scopes; the format has none.
+  """
+  names = list(names)
+  if not source_scope:
+    return {name: name for name in names}
+  if family is keras_applications:
+    raise ValueError(
+      'source_scope is for checkpoints of TensorFlow and PyTorch: Keras has no scopes'
+    )
+  separator = '.' if family is torch_family else '/'
+  top = f'{get_net(net).scope}/'
+  inside: dict[str, str] = {}
+  for scope in source_scope:
+    start = scope.rstrip(separator) + separator
+    rests = {name.removeprefix(start): name for name in names if name.startswith(start)}
+    if not rests:
+      scopes = dict.fromkeys(name.split(separator)[0] for name in names if separator in name)
+      raise ValueError(f'it has nothing in {scope}; its scopes are {", ".join(sorted(scopes))}')
+    if family is slim_files and not any(f'/{top}' in f'/{rest}' for rest in rests):
+      rests = {top + rest: name for rest, name in rests.items()}
+    if twice := next((rest for rest in rests if rest in inside), None):
+      raise ValueError(f'{twice} is in several of {", ".join(source_scope)}')
+    inside |= rests
+  return inside
 
 
 def _check_shapes(layers: Mapping[str, Layer]) -> None:

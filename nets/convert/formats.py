@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from .. import checkpoint_files, checkpoints
+from .. import checkpoint_files
 from ..nets_factory import get_net
-from . import keras_applications, slim_files, torch_family
+from . import keras_applications, object_names, slim_files, torch_family
 from .stored import Stored
 
 
@@ -29,6 +29,9 @@ SOURCES: dict[str, Source] = {
   'archive': Source(
     'an archive with a TensorFlow checkpoint or a frozen graph', slim_files,
     lambda path, net, use_ema: slim_files.read_archive(path, use_ema)),
+  'SavedModel': Source(
+    'a SavedModel, of which the variables are read', slim_files,
+    lambda path, net, use_ema: slim_files.read_checkpoint(path, use_ema)),
   'frozen graph': Source(
     'a frozen TensorFlow graph', slim_files,
     lambda path, net, use_ema: slim_files.read_frozen_graph(path)),
@@ -48,13 +51,14 @@ SOURCES: dict[str, Source] = {
 # fmt: on
 
 _KNOWN = (
-  "slim's or facenet's checkpoints, archives and frozen graphs, Keras' .h5 and .keras, "
-  '.safetensors, .pth'
+  "slim's or facenet's checkpoints, archives and frozen graphs, SavedModels, Keras' .h5 and "
+  '.keras, .safetensors, .pth'
 )
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _TABLE_END = bytes.fromhex('57fb808b247547db')  # of the single-file checkpoints
 _PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
 _SAVED_MODEL = 'saved_model.pb'
+_VARIABLES = os.path.join('variables', 'variables')  # the checkpoint in a SavedModel's folder
 # Endings of files with weights, in the order of preference where a folder has several.
 _ENDINGS = ('.safetensors', '.bin', '.pth', '.pt', '.keras', '.h5', '.pb', '.ckpt')
 
@@ -64,22 +68,26 @@ def locate(path: str | os.PathLike) -> str:
 
   Args:
     path: a file; a file of a checkpoint, or its prefix; or a folder: of checkpoints, whose latest
-      is meant, or of one file with weights, as from the Hugging Face Hub.
+      is meant, of one file with weights, as from the Hugging Face Hub, or a SavedModel, as from
+      TensorFlow Hub and Kaggle, whose variables are meant.
 
   Raises:
     FileNotFoundError: there is nothing.
-    ValueError: a folder has several checkpoints or files, and none is the latest; or a SavedModel.
+    ValueError: a folder has several checkpoints or files, and none is the latest; or it is a
+      SavedModel without variables.
   """
   path = os.fspath(path)
   if not os.path.isdir(path):
     prefix = checkpoint_files.prefix_of(path)
     if os.path.exists(prefix + checkpoint_files.INDEX):
       return prefix
+    if os.path.basename(path) == _SAVED_MODEL and os.path.isfile(path):
+      return _variables_of(os.path.dirname(path))
     if os.path.exists(path):
       return path
     raise FileNotFoundError(f'{path} does not exist, neither a file nor a checkpoint of that name')
   if os.path.exists(os.path.join(path, _SAVED_MODEL)):
-    raise _saved_model(path)
+    return _variables_of(path)
   latest = checkpoint_files.latest(path)
   if latest is not None:
     return latest
@@ -107,7 +115,9 @@ def recognise(path: str) -> str:
     ValueError: it is of no known kind, or cut short, or no regular file.
   """
   if os.path.exists(path + checkpoint_files.INDEX):
-    return 'checkpoint'
+    folder = path.removesuffix(_VARIABLES)
+    is_saved_model = folder != path and os.path.exists(os.path.join(folder, _SAVED_MODEL))
+    return 'SavedModel' if is_saved_model else 'checkpoint'
   if not os.path.isfile(path):  # a FIFO may wait for ever
     raise ValueError(f'{path} is neither a file nor a folder')
   with open(path, 'rb') as file:
@@ -118,8 +128,6 @@ def recognise(path: str) -> str:
   if not head:
     raise ValueError(f'{path} is empty')
   _refuse_text(path, head)
-  if os.path.basename(path) == _SAVED_MODEL:
-    raise _saved_model(os.path.dirname(path))
   if head.startswith(_HDF5):
     return 'h5'
   if head.startswith(b'PK\x03\x04'):
@@ -145,7 +153,9 @@ def needs_conversion(path: str, net: str) -> bool:
   """
   if recognise(path) != 'checkpoint':
     return True
-  scope, names = f'{get_net(net).scope}/', slim_files.without_attributes(checkpoints.shapes(path))
+  scope, names = f'{get_net(net).scope}/', object_names.variable_names(path)
+  if any(name != key for name, key in names.items()):
+    return True
   return any(f'/{scope}' in n for n in names) and not any(n.startswith(scope) for n in names)
 
 
@@ -158,13 +168,15 @@ def _refuse_text(path: str, head: bytes) -> None:
     raise ValueError(f'{path} is a Git LFS pointer, not weights: fetch the file with git lfs pull')
 
 
-def _saved_model(folder: str) -> ValueError:
-  """The error; TensorFlow Hub's nets are such folders."""
-  variables = os.path.join(folder, 'variables', 'variables')
-  return ValueError(
-    f'{folder} is a SavedModel, a program with its weights: only these are read, as the '
-    f'checkpoint {variables}, if they have the names of a net'
-  )
+def _variables_of(folder: str) -> str:
+  """The prefix of the checkpoint in a SavedModel's folder."""
+  prefix = os.path.join(folder, _VARIABLES)
+  if not os.path.exists(prefix + checkpoint_files.INDEX):
+    raise ValueError(
+      f'{folder or "."} is a SavedModel without variables: its weights are constants in its graph, '
+      'or the folder "variables" is missing; give the checkpoint that it was made from'
+    )
+  return prefix
 
 
 def _kind_of_zip(path: str) -> str:

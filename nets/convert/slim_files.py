@@ -1,12 +1,14 @@
 """Files that have slim's names already: checkpoints, released archives, frozen graphs; facenet's.
 
 facenet's Inception-ResNet-v1 differs in one name: its classifier lies beside the net's scope. In
-other programs the scope lies within another ('FeatureExtractor/InceptionV3/...'), and
-tf.train.Checkpoint puts the names of Python's attributes around a variable's.
+other programs the scope lies within another ('FeatureExtractor/InceptionV3/...'); in SavedModels
+and checkpoints of tf.train.Checkpoint variables are called by Python's attributes: see
+`object_names`.
 """
 
 import errno
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -23,6 +25,7 @@ import tensorflow as tf
 from .. import checkpoint_files, checkpoints
 from ..heads import AUX_LOGITS
 from ..nets_factory import NETS, get_net
+from . import object_names
 from .layers import Layer
 from .stored import Arrays, Sorted, Stored, check_size
 
@@ -46,10 +49,11 @@ _OTHERS = {
   'conv0/weights': 'the Inception-v3 of tensorflow/models/inception (2016)',
   'conv/conv2d_params': 'the Inception graph of December 2015',
 }
-_ATTRIBUTE = '/.ATTRIBUTES/VARIABLE_VALUE'  # the end of names of tf.train.Checkpoint
 _SLOT = '/.OPTIMIZER_SLOT/'
 _TRAINING, _NEVER_TRAINED = 'training', 'never trained: left fresh by a conversion'
 _OTHER_SIZE = 'the auxiliary head, made for images of another size'
+# Of the Object Detection API, beside the layers: Mixed_5c_1_Conv2d_2_1x1_256, made of Mixed_5c.
+_FEATURE_MAP = re.compile(r'(?P<row>.+)_[12]_Conv2d_\d+_\d+x\d+(_s2)?_\d+(_depthwise)?$')
 # {the last part of a name in the net's scope: why it is no array of the net}
 _LEFT_OUT = {
   'biased': _TRAINING,  # of averages that start at 0
@@ -68,7 +72,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   originals = _in_scope(arrays, top)
   within = {name: arrays[original] for name, original in originals.items()}
   if not within:
-    raise ValueError(f'it has no {top}/... for {net}, but {_looks_like(arrays)}')
+    raise ValueError(f'it has no {top}/... for {net}, but {_looks_like(arrays, net)}')
   within |= {name: arrays[name] for name in _FACENET_LOGITS if name in arrays}
   read: dict[str, Layer] = {}
   used: set[str] = set()
@@ -90,7 +94,7 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   auxiliary = get_net(net).head.auxiliary and not any(s.startswith(f'{AUX_LOGITS}/') for s in read)
   left_out, unknown = {}, []
   for name in sorted(set(arrays) - used):
-    rule = _rule(short[name], within) if name in short else f'not in {top}'
+    rule = _rule(short[name], within, net) if name in short else f'not in {top}'
     if auxiliary and short.get(name, '').startswith(f'{top}/{AUX_LOGITS}/'):
       rule = rule or _OTHER_SIZE
     if rule:
@@ -103,29 +107,51 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
 def _in_scope(arrays: Mapping[str, np.ndarray], scope: str) -> dict[str, str]:
   """{name from the scope on: name} of what lies in a net's scope, whatever that lies in.
 
+  Of a scope within itself ('FeatureExtractor/InceptionV2/InceptionV2/...') the inner one is meant.
+
   Raises:
     ValueError: there are several such scopes with the same weights.
   """
   top = f'{scope}/'
-  plain = {name: name for name in arrays if name.startswith(top)}
-  if any(name.endswith(_LEAF_NAMES) for name in plain):
-    return plain
   by_name: dict[str, list[str]] = defaultdict(list)
   for name in arrays:
-    _, within, rest = name.partition(f'/{top}')
+    _, within, rest = f'/{name}'.rpartition(f'/{top}')
     if within:
       by_name[top + rest].append(name)
+  plain = {name: name for name, originals in by_name.items() if name in originals}
+  if any(name.endswith(_LEAF_NAMES) for name in plain):
+    return plain
   for name, originals in by_name.items():
     if name.endswith(_LEAF_NAMES) and len(originals) > 1:
-      scopes = ', '.join(original.removesuffix(name) for original in originals)
-      raise ValueError(f'it holds several such nets, under {scopes}')
+      scopes = sorted(original.removesuffix(f'/{name}') for original in originals)
+      several = ', '.join(scopes)
+      raise ValueError(
+        f'it holds several such nets, under {several}: --source_scope={scopes[0]} takes one'
+      )
   return {name: originals[0] for name, originals in by_name.items()}
 
 
-def _looks_like(names: Collection[str]) -> str:
-  nets = [net.name for net in NETS.values() if _in_scope(dict.fromkeys(names, _UNREAD), net.scope)]
-  other = nets[0] if nets else _other_program(names)
-  return f'is of {other}' if other else f'holds {", ".join(sorted(names)[:3])}, ...'
+def _looks_like(names: Collection[str], net: str) -> str:
+  """What names of variables are of, that are in no scope of a net."""
+  for other in NETS.values():
+    if other.name != net and _in_scope(dict.fromkeys(names, _UNREAD), other.scope):
+      return f'is of {other.name}'
+  if scope := _scope_of_another_name(names, net):
+    return f'its layers in {scope}: --source_scope={scope} takes them'
+  program = _other_program(names)
+  return f'is of {program}' if program else f'holds {", ".join(sorted(names)[:3])}, ...'
+
+
+def _scope_of_another_name(names: Collection[str], net: str) -> str:
+  """The scope that has all rows of a net's body; '' where there is none."""
+  first = get_net(net).first_weights.partition('/')[2]
+  scopes = [name.removesuffix(f'/{first}') for name in names if name.endswith(f'/{first}')]
+  head, weighted = get_net(net).head, get_net(net).weighted
+  rows = [row for row, paths in weighted.items() if paths and row not in head.weights]
+  for scope in sorted(scopes, key=len):
+    if all(any(name.startswith(f'{scope}/{row}/') for name in names) for row in rows):
+      return scope
+  return ''
 
 
 def _other_program(names: Iterable[str]) -> str:
@@ -135,11 +161,14 @@ def _other_program(names: Iterable[str]) -> str:
   return f'{known[0]}, which is not read' if known else ''
 
 
-def _rule(name: str, names: Collection[str]) -> str:
+def _rule(name: str, names: Collection[str], net: str) -> str:
   """Why a name in the net's scope is no array of the net; '' if that is not known."""
   parent, _, leaf = name.rpartition('/')
   if _SLOT in name or parent in names:  # X/RMSProp, X/ExponentialMovingAverage of a variable X
     return _TRAINING
+  feature_map = _FEATURE_MAP.match(name.split('/')[1])
+  if feature_map and feature_map['row'] in get_net(net).weighted:
+    return 'more feature maps of a detector'
   return _LEFT_OUT.get(leaf, '')
 
 
@@ -173,7 +202,7 @@ def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Sto
     OSError, ValueError: there is none, or it is damaged.
   """
   prefix = checkpoint_files.resolve(path)
-  stored = without_attributes(checkpoints.shapes(prefix))
+  stored = object_names.variable_names(prefix)
   weights = {name for name in stored if name.endswith(_LEAF_NAMES)}
   average_of = {name: name + checkpoints.EMA_SUFFIX for name in weights}
   averages = {name: average for name, average in average_of.items() if average in stored}
@@ -188,14 +217,6 @@ def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Sto
     left_out=dict.fromkeys(fresh, _NEVER_TRAINED),
     averages=any(name != source for name, source in names.items()),
   )
-
-
-def without_attributes(names: Iterable[str]) -> dict[str, str]:
-  """{variable: name in the checkpoint}: tf.train.Checkpoint's are attributes, '/' written '.S'."""
-  return {
-    name.removesuffix(_ATTRIBUTE).replace('.S', '/') if name.endswith(_ATTRIBUTE) else name: name
-    for name in names
-  }
 
 
 def read_frozen_graph(path: str | os.PathLike) -> Stored:

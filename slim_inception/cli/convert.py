@@ -60,6 +60,12 @@ class ConvertConfig:
     'NAME.safetensors, or prefix of a TensorFlow checkpoint.',
     place=flags.Place.OUTPUT_FILE,
   )
+  source_scope: tuple[str, ...] = flags.field(
+    (),
+    'The net is in this scope of the names in the source, e.g. FirstStageFeatureExtractor of a '
+    'detector, or in several; by default wherever it is, if that is one place.',
+    form='SCOPE,SCOPE,...',
+  )
   overwrite: bool = flags.field(False, 'Replace the output if it exists.')
   source_preprocessing: str = flags.field(
     _AUTO,
@@ -134,6 +140,7 @@ def convert(config: ConvertConfig) -> list[str]:
       bgr=None if trained_on is None else config.source_preprocessing in _BGR,
       use_ema=choices.USE_EMA[config.use_ema],
       with_classifier=config.classifier,
+      source_scope=config.source_scope,
     )
   scale = _scale_of_residuals(weights)
   if scale is not None and suffix:

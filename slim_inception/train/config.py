@@ -371,6 +371,12 @@ class FinetuneConfig:
   checkpoint_exclude_scopes: tuple[str, ...] = field(
     (), 'Variables in these scopes are not taken from --checkpoint_path.', form='SCOPE,SCOPE,...'
   )
+  source_scope: tuple[str, ...] = field(
+    (),
+    'The net is in this scope of the names in --checkpoint_path, e.g. FirstStageFeatureExtractor '
+    'of a detector, or in several; by default wherever it is, if that is one place.',
+    form='SCOPE,SCOPE,...',
+  )
   ignore_missing_vars: bool = field(
     False, 'Variables that --checkpoint_path lacks start with fresh values.'
   )
@@ -548,6 +554,8 @@ def _check_together(config: Config) -> None:
         raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
   else:
     _ = data.records_dir
+  if config.finetune.source_scope and config.finetune.checkpoint_path is None:
+    raise ValueError('--source_scope is of names in --checkpoint_path, which must be given too')
   if data.data_service and config.run.deterministic:
     raise ValueError('--deterministic: the order of --data_service depends on its workers')
   if bool(schedule.learning_rate_steps) != (schedule.learning_rate_decay_type == 'step'):

@@ -166,7 +166,7 @@ def restore_or_init(
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
   elif config.checkpoint_path:
     path = formats.locate(config.checkpoint_path)
-    needs_conversion = formats.needs_conversion(path, model_name)
+    needs_conversion = config.source_scope or formats.needs_conversion(path, model_name)
     init_from = _init_from_converted if needs_conversion else _init_from_checkpoint
     init_from(path, config, model_name, state.model.variables_by_name)
     state.restart_averages()
@@ -225,7 +225,9 @@ def _init_from_converted(
   optimizers.check_scopes('--checkpoint_exclude_scopes', excluded, variables)
   taken = {name: v for name, v in variables.items() if not name.startswith(excluded)}
   has_head = any(name.startswith(net.head_scopes) for name in taken)
-  weights = conversion.read(path, model_name, with_classifier=has_head)
+  weights = conversion.read(
+    path, model_name, with_classifier=has_head, source_scope=config.source_scope
+  )
   filled = conversion.fill(taken, weights, net.head_scopes)
   logging.info('Starting from %s', path)
   lines = conversion.report(weights, filled) + conversion.differences(weights, False)

@@ -208,10 +208,13 @@ def test_a_run_starts_from_other_libraries_files(name, run, data, tmp_path, capl
   monkeypatch.setitem(torch_family.LIBRARIES, tiny.NAME, 'a library')
   stored = checkpoints.read(run, list(checkpoints.shapes(run)))
   if name == 'wrapped.ckpt':
-    checkpoints.save(tmp_path / name, {f'model/{n}': value for n, value in stored.items()})
+    wrapped = {f'model/{n}': value for n, value in stored.items()}
+    wrapped |= {f'teacher/{n}': value + 1 for n, value in stored.items() if n.startswith('Incep')}
+    checkpoints.save(tmp_path / name, wrapped)
   else:
     conversion.write_timm(tmp_path / name, conversion.read(run, tiny.NAME))
   flags = {'checkpoint_path': str(tmp_path / name), 'max_number_of_steps': 1}
+  flags |= {'source_scope': ('model',)} if name == 'wrapped.ckpt' else {}
   flags |= {'learning_rate': 0.0, 'weight_decay': 0.0, 'batch_norm_decay': 1.0}
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(data, tmp_path / 'from', **flags))
