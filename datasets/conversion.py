@@ -44,6 +44,7 @@ class Options:
   validation_fraction: float | None = None
   split: str | None = None  # of the source this one alone; all of it where it has none
   labels: str | None = None  # file of class names, see `label_files`
+  label_column: str | None = None  # in JSON and lists this key or column has the labels
   seed: int = 0
   overwrite: bool = False
   skip_bad: bool = True

@@ -45,6 +45,12 @@ def split_of(name: str) -> str | None:
   return _SPLITS.get(name.lower())
 
 
+def split_in(name: str) -> str | None:
+  """The split that a name speaks of, alone or among others: 'imagenet1k-train-0003' is 'train'."""
+  match = _NAME.fullmatch(name.lower())
+  return _SPLITS[match['word']] if match else None
+
+
 def find(source: Path) -> Layout:
   """Looks for splits, in `source` or in the only folder that it holds.
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import logging
 
-from . import conversion, image_folder, imagenet, listing, sources
+from . import conversion, image_folder, imagenet, listing, sources, webdataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +65,7 @@ def _listed(
 # The first that recognizes a source reads it: those that look for more come first.
 FORMATS = (
   Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
+  _listed('webdataset', webdataset.EXPECTED, webdataset.recognize, webdataset.read),
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )
 

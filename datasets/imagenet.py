@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from . import conversion, files, imagenet_boxes, shard_job, sources
+from . import conversion, files, folder_layout, imagenet_boxes, shard_job, sources
 from .images import BadImageError
 
 NUM_CLASSES = 1001
@@ -142,7 +142,9 @@ def _parse_folder(folder: str) -> tuple[str, str, str]:
     last = splits[-1]
     return _SPLIT_FOLDERS[folders[last].lower()], '/'.join(folders[: last + 1]), wnid
   root = '/'.join(folders[: classes[-1]] if classes else folders)
-  return '', _SHARD_NUMBER.sub('*', root), wnid
+  shards = _SHARD_NUMBER.sub('*', root)
+  split = folder_layout.split_in(names[-1]) if shards != root and not classes else None
+  return split or '', shards, wnid
 
 
 class _Contents:
@@ -395,7 +397,8 @@ def _notes(contents: _Contents) -> list[str]:
   elsewhere = [
     item.filename
     for item in contents.items['validation']
-    if _official_synset(shard_job.stem(item.filename)) not in (None, order[item.label - 1])
+    if _official_synset(shard_job.stem(item.filename))
+    not in (None, order[shard_job.labels_of(item)[0] - 1])
   ]
   if elsewhere:
     notes.append(

@@ -17,6 +17,7 @@ Label = str | int
 
 IMAGES_PER_SHARD = 1000
 _UNLABELLED = -1  # what Hugging Face and timm write for test images
+_SHOWN = 3  # of what there may be a million of
 _MOST_CLASSES = 10_000_000  # a larger number is no class's
 
 
@@ -166,7 +167,7 @@ class _Collected:
     for items in self.items.values():
       for number, item in enumerate(items):
         label = item.label
-        new = tuple(index[i] for i in label) if isinstance(label, tuple) else index[label]
+        new = tuple(sorted(index[i] for i in label)) if isinstance(label, tuple) else index[label]
         items[number] = item._replace(label=new)
     return tuple(class_names)
 
@@ -203,10 +204,12 @@ def _collect(listing: Listing) -> _Collected:
   seen: set[str] = set()
   index_of: dict[str, int] = {}
   first_of_kind: dict[object, tuple[str, object]] = {}  # name or number, one or several
-  unlabelled, largest, is_multi_label = [], -1, False
+  unlabelled: list[str] = []
+  num_unlabelled, largest, is_multi_label = 0, -1, False
   for filename, label, split, source in listing.images:
     if label is None or label == _UNLABELLED:
-      unlabelled.append(filename)
+      unlabelled += [filename] if num_unlabelled < _SHOWN else []
+      num_unlabelled += 1
       continue
     if filename in seen:
       listing.unusable.append((filename, 'there is another of this name, which is taken'))
@@ -229,9 +232,10 @@ def _collect(listing: Listing) -> _Collected:
     is_multi_label |= isinstance(label, tuple)
     of_item = tuple(sorted(set(numbers))) if isinstance(label, tuple) else numbers[0]
     items[split].append(Item(filename, of_item, source))
-  if unlabelled:
+  if num_unlabelled:
+    such_as = ', '.join(unlabelled)
     listing.notes.append(
-      f'{len(unlabelled):,} images without a label are left out: {files.some(unlabelled)}'
+      f'{num_unlabelled:,} images without a label are left out, such as {such_as}'
     )
   return _Collected(dict(items), list(index_of), is_multi_label, largest)
 

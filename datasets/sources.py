@@ -20,10 +20,11 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from PIL import Image
 
-from . import files, images, parquet, zips
+from . import files, images, parquet, samples, tars, zips
 from .images import BadImageError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
+OUTSIDE = 'its path leads out of its archive'
 NOT_FOLLOWED = 'links to folders that lie above or are read elsewhere, which are not followed'
 _TAR_MAGIC_OFFSET = 257
 _NAME = operator.attrgetter('name')
@@ -316,9 +317,10 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     elif magic == b'PK\x03\x04':
       for name, member in zips.members(file, path):
         if not name.endswith('/') and _is_visible_path(name):
-          yield Entry(f'{prefix}/{name}', member)
+          source = Unreadable(OUTSIDE) if leads_outside(name) else member
+          yield Entry(f'{prefix}/{name}', source)
     elif magic[:2] == b'\x1f\x8b' and prefix.endswith(COMPRESSED_TAR):
-      yield from _walk_tar(file, path, prefix, 'r|gz')
+      yield from _walk_compressed_tar(file, path, prefix)
     elif is_tar or prefix.endswith(TAR):
       yield from _walk_tar(file, path, prefix)
     else:
@@ -330,29 +332,61 @@ def _is_visible_path(path: str) -> bool:
   return all(files.is_visible(part) for part in path.split('/') if part not in ('', '.', '..'))
 
 
-def _walk_tar(file: BinaryIO, path: str, prefix: str, mode: str = 'r:') -> Iterator[Entry]:
-  """Reads the headers of a tar that begins where `file` stands, and of the tars within it.
+def _walk_tar(
+  file: BinaryIO, path: str, prefix: str, start: int = 0, end: int | None = None
+) -> Iterator[Entry]:
+  """Lists a tar that lies between two bytes of an open file, and the tars within it.
 
-  A compressed one (mode 'r|gz') is read once from front to end, contents included.
+  An image with WebDataset's `.cls` beside it has the label that this says.
   """
   try:
-    with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+    for sample in samples.grouped(tars.members(file.fileno(), start, end)):
+      image = samples.image_in(sample) if 'cls' in sample else None
+      for member in reversed(sample.values()):  # in the order of the tar
+        inner = f'{prefix}/{files.readable(member.name)}'
+        if not _is_visible_path(member.name):
+          continue
+        if member.kind == tars.FILE and inner.endswith(TAR) and not leads_outside(member.name):
+          yield from _walk_tar(file, path, inner, member.offset, member.offset + member.size)
+          continue
+        label = samples.class_of(file.fileno(), sample['cls'], path) if member is image else None
+        yield Entry(inner, source_of(member, path), label=label)
+  except tars.DamagedError as error:
+    raise ValueError(f'{prefix} is no tar, cut short or damaged: {error} ({path})') from error
+
+
+def source_of(member: tars.Member, path: str) -> Slice | Unreadable:
+  """The bytes of a member of the tar in a file."""
+  if leads_outside(member.name):
+    return Unreadable(OUTSIDE)
+  if member.kind == tars.LINK:
+    return Unreadable('a link within its tar')
+  if member.kind == tars.UNUSUAL:
+    return Unreadable('stored with holes in its tar')
+  return Slice(path, member.offset, member.size)
+
+
+def leads_outside(name: str) -> bool:
+  """Whether the name of a member is a path out of the folder that an archive is unpacked into."""
+  return name.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', name)
+
+
+def _walk_compressed_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Entry]:
+  """Reads a compressed tar once from front to end, contents included."""
+  try:
+    with tarfile.open(fileobj=file, mode='r|gz') as tar:
       while (member := tar.next()) is not None:
-        tar.members.clear()  # a kilobyte each, never needed again
+        tar.members.clear()  # type: ignore[attr-defined]  # a kilobyte each, never needed again
         is_link = member.islnk() or member.issym()
         if not (member.isfile() or is_link) or not _is_visible_path(member.name):
           continue
         inner = f'{prefix}/{files.readable(member.name)}'
         if is_link:
           yield Entry(inner, Unreadable('a link within its tar'))
-        elif mode != 'r:' and member.size > images.MAX_BYTES:
+        elif member.size > images.MAX_BYTES:
           yield Entry(inner, Unreadable(images.TOO_LARGE))
-        elif mode != 'r:':
-          yield Entry(inner, Content(tar.extractfile(member).read()), path)
-        elif inner.endswith(TAR):
-          file.seek(member.offset_data)
-          yield from _walk_tar(file, path, inner)
         else:
-          yield Entry(inner, Slice(path, member.offset_data, member.size))
+          content = tar.extractfile(member)
+          yield Entry(inner, Content(content.read() if content else b''), path)
   except (tarfile.TarError, EOFError, zlib.error) as error:
     raise ValueError(f'{prefix} is no tar, cut short or damaged: {error} ({path})') from error

@@ -233,6 +233,7 @@ NO_PLACES = (
   'dispatcher',
   'eval_split_name',
   'host',
+  'label_column',
   'labels of compare',
   'learning_rate_scales',
   'preprocessing_name',

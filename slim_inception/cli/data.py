@@ -75,6 +75,11 @@ class Config:
     'The names of the classes in the order of their labels are in this file, as in labels.txt.',
     place=flags.Place.INPUT,
   )
+  label_column: str | None = flags.field(
+    None,
+    'The labels are in this column of a list, or under this key of the JSON beside each image; by '
+    'default under a usual name, e.g. label.',
+  )
   seed: int = flags.field(
     0,
     'This number seeds the order of the records, and the choice of images that are held out.',
@@ -129,6 +134,7 @@ def main(_: list[str]) -> None:
     validation_fraction=config.validation_fraction,
     split=config.split,
     labels=config.labels,
+    label_column=config.label_column,
     seed=config.seed,
     overwrite=config.overwrite,
     skip_bad=config.on_bad_image == 'skip',

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.datasets import conversion, dataset_factory, dataset_info, imagenet
+from slim_inception.datasets import conversion, dataset_factory, dataset_info, formats, imagenet
 from slim_inception.datasets.sources import Unreadable
 
 from tests.datasets.archives import digest
@@ -239,7 +239,7 @@ def test_lists_that_contradict_imagenet(tmp_path, name, content):
   ('name', 'content', 'message'),
   [
     ('train.tar.gz', 'compressed', 'train.tar.gz is compressed, so that its images cannot'),
-    ('train.tar', 'cut', 'train.tar is no tar, cut short or damaged: unexpected end of data'),
+    ('train.tar', 'cut', 'train.tar is no tar, cut short or damaged: it ends within .n01440764/'),
     ('train.tar', b'no tar', 'train.tar is no tar'),
     ('bbox.tar.gz', b'\x1f\x8b no gzip', 'bbox.tar.gz is no tar, cut short or damaged'),
     ('all.zip', b'PK\x03\x04 cut', 'all.zip is no zip, cut short or damaged: no directory'),
@@ -385,23 +385,32 @@ def test_links_to_folders_and_linked_splits(tmp_path, expected):
   )
 
 
-def webdataset(root, members, name):
-  for i in range(2):
-    tar(root / f'{name}-{i:04d}.tar', members[i::2])
+def webdataset(root, names, name, key_of=lambda key, number: key):
+  """Two shards of images with their labels, from 0 on, beside them."""
+  for shard in range(2):
+    members = {}
+    for number, (filename, (label, content)) in enumerate(sorted(names.items())):
+      if number % 2 == shard:
+        key = key_of(filename.removesuffix('.JPEG'), number)
+        members |= {f'{key}.cls': b'%d' % label, f'{key}.jpg': content, f'{key}.json': b'{}'}
+    tar(root / f'{name}-{shard:04d}.tar', members.items())
+
+
+LABELLED = {
+  name: (SYNSETS.index(wnid), content)
+  for wnid, of_class in TRAIN.items()
+  for name, content in of_class.items()
+}
+LABELLED_VALIDATION = {
+  f'{stem}.JPEG': (label - 1, JPEG)
+  for stem, label in zip(VALIDATION, VALIDATION_LABELS, strict=True)
+}
 
 
 def test_webdataset_tars_that_differ_in_their_number_are_one_source(tmp_path, expected):
   """As timm/imagenet-1k-wds: keys say the class, and labels lie beside the images."""
-
-  def members(names):
-    for name, content in names.items():
-      key = name.removesuffix('.JPEG')
-      yield from {f'{key}.cls': b'0', f'{key}.jpg': content, f'{key}.json': b'{}'}.items()
-
-  train = {name: content for of_class in TRAIN.values() for name, content in of_class.items()}
-  validation = dict.fromkeys(VALIDATION, JPEG)
-  webdataset(tmp_path / 'wds', list(members(train)), 'imagenet1k-train')
-  webdataset(tmp_path / 'wds', list(members(validation)), 'imagenet1k-validation')
+  webdataset(tmp_path / 'wds', LABELLED, 'imagenet1k-train')
+  webdataset(tmp_path / 'wds', LABELLED_VALIDATION, 'imagenet1k-validation')
   result = convert(tmp_path / 'wds', tmp_path / 'out')
   assert {name: split.num_images for name, split in result.info.splits.items()} == {
     'train': 9, 'validation': 5,
@@ -410,16 +419,30 @@ def test_webdataset_tars_that_differ_in_their_number_are_one_source(tmp_path, ex
   notes = notes_of(tmp_path / 'wds', tmp_path)
   assert f'train: tar {tmp_path}/wds/imagenet1k-train-*.tar, 12 images' in notes
   assert digest(tmp_path / 'out').keys() == digest(expected).keys()
+  assert formats.recognize(str(tmp_path / 'wds')) == (
+    formats.FORMATS[0], 'the name of imagenet1k-train-0000.tar',
+  )  # fmt: skip
 
 
-def test_webdataset_tars_whose_keys_are_numbers_are_refused_in_their_own_words(tmp_path):
-  members = [(f'{i:07d}.{end}', JPEG) for i in range(3) for end in ('jpg', 'cls')]
-  tar(tmp_path / 'wds' / 'imagenet-train-000000.tar', members)
-  message = (
-    r'no images of ImageNet in .*wds \(3 images whose split and class nothing says: '
-    r'wds/imagenet-train-000000.tar/0000000.jpg, .*\); expected'
-  )
-  with pytest.raises(ValueError, match=message):
+def test_webdataset_tars_whose_keys_are_numbers(tmp_path):
+  """As webdataset's own makeshards.py writes them: the label alone says the class."""
+  names = {'train': LABELLED, 'validation': LABELLED_VALIDATION}
+  for split, of_split in names.items():
+    webdataset(tmp_path / 'wds', of_split, f'imagenet-{split}', lambda _, number: f'{number:07d}')
+  result = convert(tmp_path / 'wds', tmp_path / 'out')
+  assert {name: split.num_images for name, split in result.info.splits.items()} == {
+    'train': 9, 'validation': 5,
+  }  # fmt: skip
+  for split, of_split in names.items():
+    labels = [1 + label for _, (label, _) in sorted(of_split.items())]
+    for name, features in read(tmp_path / 'out', split).items():
+      assert features['image/class/label'] == [labels[int(name[:7])]]
+
+
+def test_webdataset_labels_that_contradict_names_are_an_error(tmp_path):
+  names = {name: (0, content) for name, (_, content) in LABELLED.items()}
+  webdataset(tmp_path / 'wds', names, 'imagenet1k-train')
+  with pytest.raises(ValueError, match=r'label 0 is n01440764, its name says n02105855'):
     convert(tmp_path / 'wds', tmp_path / 'out')
 
 
