@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .. import checkpoint_files
 from ..nets_factory import get_net
-from . import keras_applications, object_names, slim_files, torch_family
+from . import keras_applications, object_names, others, slim_files, torch_family
 from .stored import Stored
 
 
@@ -60,7 +60,8 @@ _PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
 _SAVED_MODEL = 'saved_model.pb'
 _VARIABLES = os.path.join('variables', 'variables')  # the checkpoint in a SavedModel's folder
 # Endings of files with weights, in the order of preference where a folder has several.
-_ENDINGS = ('.safetensors', '.bin', '.pth', '.pt', '.keras', '.h5', '.pb', '.ckpt')
+_BEST = ('model_best.pth.tar', 'last.pth.tar')  # of a training with timm, beside earlier ones
+_ENDINGS = ('.safetensors', '.bin', '.pth', '.pth.tar', '.pt', '.keras', '.h5', '.pb', '.ckpt')
 
 
 def locate(path: str | os.PathLike) -> str:
@@ -91,6 +92,8 @@ def locate(path: str | os.PathLike) -> str:
   latest = checkpoint_files.latest(path)
   if latest is not None:
     return latest
+  if best := next((name for name in _BEST if os.path.isfile(os.path.join(path, name))), None):
+    return os.path.join(path, best)
   files = sorted(entry for entry in Path(path).iterdir() if entry.is_file())
   prefixes = [str(file.with_suffix('')) for file in files if file.suffix == checkpoint_files.INDEX]
   if len(prefixes) > 1:
@@ -103,6 +106,8 @@ def locate(path: str | os.PathLike) -> str:
       raise ValueError(f'{path} holds several files of weights: name one of {", ".join(of_kind)}')
     if of_kind:
       return of_kind[0]
+  if other := others.of_folder(path):
+    raise ValueError(f'{path} is {other}')
   endings = ', '.join(_ENDINGS)
   raise FileNotFoundError(f'{path} holds no checkpoint, and no file that ends in {endings}')
 
@@ -127,7 +132,6 @@ def recognise(path: str) -> str:
     end = file.read(8)
   if not head:
     raise ValueError(f'{path} is empty')
-  _refuse_text(path, head)
   if head.startswith(_HDF5):
     return 'h5'
   if head.startswith(b'PK\x03\x04'):
@@ -140,6 +144,8 @@ def recognise(path: str) -> str:
     return 'checkpoint'
   if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')) or head[257:262] == b'ustar':
     return 'archive'
+  if other := others.of_text(head) or others.of_bytes(head):
+    raise ValueError(f'{path} is {other}')
   if head[:1] == b'\x0a':  # the first field of a GraphDef: a node
     return 'frozen graph'
   raise ValueError(f'{path} is none of the known formats ({_KNOWN}), or is cut short')
@@ -157,15 +163,6 @@ def needs_conversion(path: str, net: str) -> bool:
   if any(name != key for name, key in names.items()):
     return True
   return any(f'/{scope}' in n for n in names) and not any(n.startswith(scope) for n in names)
-
-
-def _refuse_text(path: str, head: bytes) -> None:
-  """What servers send in place of a file."""
-  text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-  if text.startswith((b'<!doctype', b'<html', b'<?xml')):
-    raise ValueError(f'{path} is a web page, not weights: download the file itself')
-  if text.startswith(b'version https://git-lfs'):
-    raise ValueError(f'{path} is a Git LFS pointer, not weights: fetch the file with git lfs pull')
 
 
 def _variables_of(folder: str) -> str:
@@ -192,4 +189,6 @@ def _kind_of_zip(path: str) -> str:
       f'{path} is a program of PyTorch (TorchScript, or torch.export), not weights alone: save '
       "its model's state_dict()"
     )
+  if names and all(name.endswith('.npy') for name in names):
+    raise ValueError(f'{path} holds arrays of NumPy (.npz), which are not read: {others.SOURCE}')
   return 'pytorch' if any(name.endswith('/data.pkl') for name in names) else 'archive'

@@ -25,7 +25,7 @@ import tensorflow as tf
 from .. import checkpoint_files, checkpoints
 from ..heads import AUX_LOGITS
 from ..nets_factory import NETS, get_net
-from . import object_names
+from . import fid, object_names, others
 from .layers import Layer
 from .stored import Arrays, Sorted, Stored, check_size
 
@@ -138,8 +138,9 @@ def _looks_like(names: Collection[str], net: str) -> str:
       return f'is of {other.name}'
   if scope := _scope_of_another_name(names, net):
     return f'its layers in {scope}: --source_scope={scope} takes them'
-  program = _other_program(names)
-  return f'is of {program}' if program else f'holds {", ".join(sorted(names)[:3])}, ...'
+  if program := _other_program(names) or others.of_names(names):
+    return f'is {program}'
+  return f'holds {", ".join(sorted(names)[:3])}, ...'
 
 
 def _scope_of_another_name(names: Collection[str], net: str) -> str:
@@ -158,7 +159,7 @@ def _other_program(names: Iterable[str]) -> str:
   """What names of other programs' nets are of; '' if they are not known either."""
   first = {'/'.join(name.removeprefix('import/').split('/')[:2]) for name in names}
   known = [text for marker, text in _OTHERS.items() if marker in first]
-  return f'{known[0]}, which is not read' if known else ''
+  return f'of {known[0]}, which is not read' if known else ''
 
 
 def _rule(name: str, names: Collection[str], net: str) -> str:
@@ -231,7 +232,13 @@ def read_frozen_graph(path: str | os.PathLike) -> Stored:
     graph.ParseFromString(content)
   except Exception as error:  # protobuf's own error class
     raise ValueError(f'{path} is damaged: {error}') from error
-  if other := _other_program(node.name for node in graph.node):
+  shapes = {
+    node.name: [dim.size for dim in node.attr['value'].tensor.tensor_shape.dim]
+    for node in graph.node
+  }
+  if fid.is_fid_inception(shapes):
+    raise ValueError(f'{path} is {fid.TEXT}')
+  if other := _other_program(shapes):
     raise ValueError(f'{path} is {other}')
   constants = {
     node.name: node.attr['value'].tensor

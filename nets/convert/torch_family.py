@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..nets_factory import get_net
-from . import resnet_names
+from . import fid, others, resnet_names
 from .layers import Layer
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
@@ -129,7 +129,6 @@ COUNTING_PADDING = ('inception_v3',)  # nets whose average pools divide by the w
 
 # Other names of the same layers: Cadene's pretrained-models.
 _ALIASES = {'inception_resnet_v2': {'last_linear': 'classif'}}
-_FID_OUTPUTS = 1008  # of the Inception of December 2015; no net of ImageNet's classes has so many
 
 # What training scripts call the weights; timm's and torchvision's averages of them.
 _STATES = ('state_dict', 'model_state_dict', 'model', 'net')
@@ -142,6 +141,8 @@ _LEFT_OUT = {
   'total_ops': "a profiler's counters",
   'total_params': "a profiler's counters",
 }
+# NumPy's numbers, as an accuracy that a training script saves is one: {name in a pickle}.
+_NUMPYS = ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar', 'numpy.dtype')
 _NUMBERS = re.compile(
   r'(F(16|32|64)|BF16|[IU](8|16|32|64)|BOOL)$'
 )  # of safetensors, that NumPy has
@@ -175,6 +176,8 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
     ValueError: a layer of the body is missing, or it is the net of FID.
   """
   theirs = names_for(net)
+  if fid.is_fid_inception({name: array.shape for name, array in arrays.items()}):
+    raise ValueError(f'it is {fid.TEXT}')
   prefix, originals = _unwrapped(arrays, net)
   within = {name: arrays[original] for name, original in originals.items()}
   read: dict[str, Layer] = {}
@@ -190,13 +193,6 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
       raise ValueError(f'it has no {missing[0]}, which {library} has for {net}{others}')
     read[scope] = _from_torch({leaf: within[key] for leaf, key in keys.items()})
     used.update(originals[key] for key in keys.values())
-  logits = read.get(get_net(net).head.logits_path)
-  if net == 'inception_v3' and logits and logits.weights.shape[1] == _FID_OUTPUTS:
-    raise ValueError(
-      f'its {_FID_OUTPUTS} outputs are those of the Inception of 2015 that the Frechet Inception '
-      'Distance is computed with: the same layers, but other pools (the last block takes the '
-      'maximum), so that its weights give other features here'
-    )
   inside, without = set(originals.values()), _WITHOUT.get(net, {})
   left_out, unknown = {}, []
   for name in sorted(set(arrays) - used):
@@ -218,7 +214,10 @@ def _unwrapped(names: Iterable[str], net: str) -> tuple[str, dict[str, str]]:
   clean = {name.replace('_orig_mod.', ''): name for name in names}  # torch.compile's, anywhere
   prefixes = {name.removesuffix(first) for name in clean if f'.{name}'.endswith(f'.{first}')}
   if len(prefixes) > 1 and '' not in prefixes:
-    raise ValueError(f'it holds several such nets, under {", ".join(sorted(prefixes))}')
+    several = ', '.join(sorted(prefixes))
+    raise ValueError(
+      f'it holds several such nets, under {several}: --source_scope={min(prefixes)} takes one'
+    )
   prefix = '' if '' in prefixes else next(iter(prefixes), '')
   aliases = _ALIASES.get(net, {})
   originals = {}
@@ -237,6 +236,8 @@ def _looks_like(names: Collection[str], net: str) -> str:
     }
     if other != net and all(_keys(first, has_norm=True)['weights'] in names for first in firsts):
       return f'; its names are those of {other}'
+  if other := others.of_names(names):
+    return f'; it is {other}'
   return f': its first names are {", ".join(list(names)[:3])}'
 
 
@@ -331,10 +332,22 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) 
     raise OSError(f'{path} cannot be written: {error}') from error
 
 
+class _PassedOver:
+  """Stands for what a pickle has of NumPy: takes the arguments, and calls nothing."""
+
+  def __init__(self, *_: Any):
+    pass
+
+  def __setstate__(self, _: Any) -> None:
+    pass
+
+
 def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
   """What torch.save's file holds: a state dict, or one within a training checkpoint.
 
-  Nothing in it is run: PyTorch's unpickler for weights alone reads it.
+  Nothing in it is run: PyTorch's unpickler for weights alone reads it. Besides tensors and plain
+  values it may hold the flags of a training (`argparse.Namespace`) and numbers of NumPy, which are
+  passed over.
 
   Args:
     path: the file.
@@ -351,7 +364,9 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
       f'{path}: reading .pth needs PyTorch: pip install torch (or save the weights as .safetensors)'
     ) from error
   try:
-    with torch.serialization.safe_globals([argparse.Namespace]):  # flags: a bag of values
+    # A Namespace of flags is a bag of values; what there is of NumPy is replaced, so not called.
+    harmless = [argparse.Namespace, *((_PassedOver, name) for name in _NUMPYS)]
+    with torch.serialization.safe_globals(harmless):
       content = torch.load(path, map_location='cpu', weights_only=True)
   except pickle.UnpicklingError as error:
     unsafe = re.search(r'GLOBAL ([\w.]+)', str(error))
@@ -365,9 +380,9 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
     raise ValueError(f'{path} is damaged: {_first_line(error)}') from error
   key, state = _state_in(content, use_ema)
   if not any(torch.is_tensor(value) for value in state.values()):
-    raise ValueError(
-      f'{path} holds no state dict, but {type(content).__name__}{_some_keys(content)}'
-    )
+    other = others.of_names([str(name) for name in state])
+    kind = f'is {other}' if other else f'holds no state dict, but {type(content).__name__}'
+    raise ValueError(f'{path} {kind}{"" if other else _some_keys(content)}')
   try:
     arrays = {
       str(name): _as_array(str(name), value)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, slim_files, torch_family
+from slim_inception.nets.convert import conversion, fid, slim_files, torch_family
 from slim_inception.nets.convert.layers import Layer, Norm, fold_normalization
 
 from tests import golden
@@ -120,8 +120,18 @@ def test_cadenes_name_of_the_classifier(save):
 
 def test_the_net_of_fid_is_not_taken_for_inception_v3(save):
   path = save(small_state('inception_v3', classes=1008))
-  with pytest.raises(ValueError, match='its 1008 outputs are those of the Inception of 2015'):
-    conversion.read(path, 'inception_v3')
+  for with_classifier in (True, False):
+    with pytest.raises(ValueError, match=r'it is the network of the Frechet .* not inception_v3'):
+      conversion.read(path, 'inception_v3', with_classifier=with_classifier)
+  shapes = {
+    'import/conv/conv2d_params': (3, 3, 3, 32),
+    'import/mixed_10/tower_2/conv/conv2d_params': (1, 1, 2048, 192),
+    'import/softmax/weights': (2048, 1008),
+  }
+  assert fid.is_fid_inception(shapes)
+  assert not fid.is_fid_inception({**shapes, 'import/softmax/weights': (2048, 1001)})
+  state = {name: array.shape for name, array in small_state('inception_v3', classes=1000).items()}
+  assert not fid.is_fid_inception(state)
 
 
 def test_averages_alone(save):

@@ -231,6 +231,132 @@ def test_averages_of_training_scripts(small, tmp_path):
       assert (result.layers['Conv2d_1a_3x3'].weights == expected[result.averages]).all()
 
 
+class Flags(argparse.Namespace):
+  """A type of a script's own."""
+
+
+def test_checkpoints_that_timm_itself_writes(tmp_path):
+  """`CheckpointSaver`, with flags, an optimizer, the averages and an accuracy of NumPy."""
+  from timm.utils import CheckpointSaver, ModelEmaV3
+
+  model = TIMM.create_model('inception_v4', num_classes=3)
+  averages = ModelEmaV3(model)
+  with torch.no_grad():
+    for value in averages.module.parameters():
+      value += 1
+  optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+  flags = argparse.Namespace(model='inception_v4', opt='sgd', lr=0.1, mean=None)
+  for args in (flags, Flags(model='inception_v4')):
+    saver = CheckpointSaver(model, optimizer, args, averages, checkpoint_dir=str(tmp_path))
+    saver.save_checkpoint(0, metric=np.float64(76.5))
+    if args is not flags:
+      with pytest.raises(ValueError, match=r'model_best.pth.tar holds Python objects .*Flags\)'):
+        conversion.read(tmp_path, 'inception_v4')
+      continue
+    for use_ema, expected in ((None, averages.module), (False, model)):
+      weights = conversion.read(tmp_path, 'inception_v4', use_ema=use_ema)  # the folder
+      assert weights.path == str(tmp_path / 'model_best.pth.tar')
+      assert weights.averages is (use_ema is None)
+      assert (', moving averages of the weights' in conversion.about(weights)) is weights.averages
+      first = expected.features[0].conv.weight.detach().numpy().transpose(2, 3, 1, 0)
+      np.testing.assert_array_equal(weights.layers['Conv2d_1a_3x3'].weights, first)
+
+
+def test_checkpoints_of_torchvisions_references(small, tmp_path):
+  """What references/classification/train.py saves: averages of `AveragedModel`."""
+  model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+  averaged = torch.optim.swa_utils.AveragedModel(model).state_dict()
+  assert set(averaged) == {'n_averaged', 'module.0.weight', 'module.0.bias'}
+  weights, averages = small
+  optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+  checkpoint = {
+    'model': {f'module._orig_mod.{name}': value for name, value in weights.items()},
+    'optimizer': optimizer.state_dict(),
+    'lr_scheduler': torch.optim.lr_scheduler.StepLR(optimizer, 30).state_dict(),
+    'epoch': 3,
+    'args': argparse.Namespace(data_path='imagenet', device='cuda', lr=0.1),
+    'model_ema': {f'module.{k}': v for k, v in averages.items()} | {'n_averaged': torch.tensor(5)},
+    'scaler': {'scale': 65536.0},
+  }
+  torch.save(checkpoint, tmp_path / 'checkpoint.pth')
+  for use_ema, expected in ((None, 2.0), (False, 1.0)):
+    result = conversion.read(tmp_path / 'checkpoint.pth', 'inception_v4', use_ema=use_ema)
+    assert (result.layers['Conv2d_1a_3x3'].weights == expected).all()
+    assert result.averages is (use_ema is None)
+
+
+def test_numpys_numbers_are_passed_over_and_nothing_else_of_it(small, tmp_path):
+  weights, _ = small
+  for number in (np.float32(0.5), np.float64(0.5), np.int64(3), np.bool_(True)):
+    torch.save({'state_dict': weights, 'metric': number}, tmp_path / 'a.pth')
+    assert conversion.read(tmp_path / 'a.pth', 'inception_v4').num_classes == 3
+  for odd, name in ((np.ones(3), '_reconstruct'), (pathlib.Path('x'), 'Path')):
+    torch.save({'state_dict': weights, 'best': odd}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=rf'a.pth holds Python objects .*{name}\), and opening'):
+      conversion.read(tmp_path / 'a.pth', 'inception_v4')
+
+
+@pytest.mark.filterwarnings('ignore')  # of CUDA's, where there is none
+def test_an_optimizer_alone_is_named(tmp_path):
+  model = torch.nn.Linear(2, 2)
+  optimizer = torch.optim.Adam(model.parameters())
+  model(torch.ones(1, 2)).sum().backward()
+  optimizer.step()
+  for content in (optimizer.state_dict(), {'epoch': 3, 'optimizer': optimizer.state_dict()}):
+    torch.save(content, tmp_path / 'optimizer.pt')
+    with pytest.raises(
+      ValueError, match='optimizer.pt is the state of an optimizer, without weigh'
+    ):
+      conversion.read(tmp_path / 'optimizer.pt', 'inception_v4')
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', ['inception_v4', 'inception_resnet_v2'])
+def test_cadenes_nets(name, tmp_path):
+  cadene = pytest.importorskip('pretrainedmodels', reason='pretrainedmodels is not installed')
+  make = getattr(cadene, name.replace('_', ''))
+  theirs = randomize(make(num_classes=7, pretrained=None))
+  torch.save(theirs.state_dict(), tmp_path / 'theirs.pth')
+  images = golden.images(2, 299, 299)
+  ours = nets_factory.create_model(name, weights=tmp_path / 'theirs.pth')
+  assert golden.relative_error(ours(images)[0], their_logits(theirs, images)) < 1e-4
+
+
+@pytest.mark.parametrize('scope', ['student', 'student.'])
+def test_one_of_two_nets(scope, small, tmp_path):
+  weights, others = small
+  state = {f'student.{name}': value for name, value in weights.items()}
+  state |= {f'teacher.{name}': value for name, value in others.items()}
+  torch.save(state, tmp_path / 'distillation.pth')
+  with pytest.raises(
+    ValueError, match='under student., teacher.: --source_scope=student. takes one'
+  ):
+    conversion.read(tmp_path / 'distillation.pth', 'inception_v4')
+  result = conversion.read(tmp_path / 'distillation.pth', 'inception_v4', source_scope=[scope])
+  assert (result.layers['Conv2d_1a_3x3'].weights == 1).all()
+  outside = {name for name, rule in result.left_out.items() if rule == f'not in {scope}'}
+  assert outside == {name for name in state if name.startswith('teacher.')}
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_damaged_files_of_pytorch(zipped, small, tmp_path):
+  weights, _ = small
+  path = tmp_path / 'a.pth'
+  torch.save({'state_dict': weights}, path, _use_new_zipfile_serialization=zipped)
+  content = path.read_bytes()
+  for at in np.linspace(0, len(content) - 1, 12).astype(int):
+    flipped = bytearray(content)
+    flipped[at] ^= 0xFF
+    for damaged in (bytes(flipped), content[: at + 1]):
+      path.write_bytes(damaged)
+      try:
+        conversion.read(path, 'inception_v4')
+      except (ValueError, OSError) as error:
+        assert len(str(error).splitlines()) == 1
+        assert 'a.pth' in str(error)
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
