@@ -12,9 +12,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import files, sources
+from . import files, sources, trees
+from .trees import Tree
 
-LAYOUT = 'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders'
+LAYOUT = (
+  'a folder of class folders (<class>/*.jpg), or train/ and validation/ with class folders, or '
+  'these in a zip or tar, or with a tar or zip for each class'
+)
 _SPLITS = {
   'train': 'train', 'training': 'train', 'val': 'validation', 'valid': 'validation',
   'validation': 'validation', 'dev': 'validation', 'test': 'test', 'testing': 'test',
@@ -51,33 +55,37 @@ def split_in(name: str) -> str | None:
   return _SPLITS[match['word']] if match else None
 
 
-def find(source: Path) -> Layout:
+def find(source: Path, tree: Tree = trees.DISK) -> Layout:
   """Looks for splits, in `source` or in the only folder that it holds.
 
   Folders are splits by their names, in any case, alone (`Train`, `valid`, `testset`) or with the
   same text around them (`seg_train` and `seg_test`), where the one for training holds folders.
 
+  Args:
+    source: where to look.
+    tree: that it is the root of.
+
   Raises:
     ValueError: there are no folders, two of one split, or splits of which none can be trained on.
   """
   notes: list[str] = []
-  root = _only_folder(source, source, notes)
-  folders = files.subfolders(root)
+  root = _only_folder(source, source, tree, notes)
+  folders = tree.subfolders(root)
   if not folders:
-    raise ValueError(_no_classes(source, root))
-  splits = _splits(root, folders)
+    raise ValueError(_no_classes(source, root, tree))
+  splits = _splits(root, folders, tree)
   if not splits:
     _refuse_splits(root, folders)
-    notes += _unused(root, [])
+    notes += _unused(root, tree, [])
     return Layout({'train': root}, {'train': ''}, notes)
-  notes += _unused(root, [folder for folder in folders if folder not in splits.values()])
-  classes = {folder.name for folder in files.subfolders(splits['train'])}
+  notes += _unused(root, tree, [folder for folder in folders if folder not in splits.values()])
+  classes = {folder.name for folder in tree.subfolders(splits['train'])}
   splits = {
-    split: _only_folder(folder, source, notes, () if split == 'train' else classes)
+    split: _only_folder(folder, source, tree, notes, () if split == 'train' else classes)
     for split, folder in splits.items()
   }
   names = {split: _name(folder, source) for split, folder in splits.items()}
-  notes += [note for folder in splits.values() for note in _loose_images(folder)]
+  notes += [note for folder in splits.values() for note in _loose_images(folder, tree)]
   others = [f'{name}/ is the split {split}' for split, name in names.items() if name != split]
   notes += [', '.join(others)] if others else []
   return Layout(splits, names, notes)
@@ -93,13 +101,13 @@ def _sets(folders: Iterable[Path]) -> dict[tuple[str, str], dict[str, list[Path]
   return sets
 
 
-def _splits(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
+def _splits(root: Path, folders: Iterable[Path], tree: Tree) -> dict[str, Path]:
   """The folders of one set of splits, that for training among them; {} where there is none."""
   sets = _sets(folders)
   usable = {
     affixes: of_set
     for affixes, of_set in sets.items()
-    if any(map(files.subfolders, of_set.get('train', ()))) and (len(of_set) > 1 or not any(affixes))
+    if any(map(tree.subfolders, of_set.get('train', ()))) and (len(of_set) > 1 or not any(affixes))
   }
   if len(usable) > 1 and ('', '') not in usable:
     names = [folder.name for of_set in usable.values() for folder in of_set['train']]
@@ -128,15 +136,15 @@ def _refuse_splits(root: Path, folders: Collection[Path]) -> None:
 
 
 def _only_folder(
-  folder: Path, source: Path, notes: list[str], classes: Collection[str] = ()
+  folder: Path, source: Path, tree: Tree, notes: list[str], classes: Collection[str] = ()
 ) -> Path:
   """Goes down where a folder holds nothing but another one, and that one folders and no images."""
-  while len(below := files.subfolders(folder)) == 1:
+  while len(below := tree.subfolders(folder)) == 1:
     (only,) = below
     is_above = only.is_symlink() and folder.resolve().is_relative_to(only.resolve())
-    if only.name in classes or is_above or images_in(folder) or images_in(only):
+    if only.name in classes or is_above or images_in(folder, tree) or images_in(only, tree):
       break
-    if not files.subfolders(only):
+    if not tree.subfolders(only):
       break
     folder = only
     notes.append(f'{_name(folder, source)}/ is taken for the folder of the classes or splits')
@@ -147,37 +155,34 @@ def _name(folder: Path, source: Path) -> str:
   return files.readable(folder.relative_to(source).as_posix())
 
 
-def _unused(root: Path, folders: Iterable[Path]) -> list[str]:
+def _unused(root: Path, tree: Tree, folders: Iterable[Path]) -> list[str]:
   """What to say of folders and images beside those that are used."""
   notes = []
-  systems = [path.name for path in root.iterdir() if files.is_systems(path.name)]
+  systems = [name for name in tree.names(root) if files.is_systems(name)]
   if names := [*sorted(systems), *(folder.name for folder in folders)]:
     notes.append(f'not used: {"/, ".join(map(files.readable, names))}/')
-  return [*notes, *_loose_images(root)]
+  return [*notes, *_loose_images(root, tree)]
 
 
-def _loose_images(folder: Path) -> list[str]:
+def _loose_images(folder: Path, tree: Tree) -> list[str]:
   """What to say of images that lie beside the class folders."""
-  if not (images := images_in(folder)):
+  if not (images := images_in(folder, tree)):
     return []
   where = files.readable(folder.name)
   return [f'{len(images):,} images in {where}/ lie in no class folder: {files.some(images)}']
 
 
-def images_in(folder: Path) -> list[str]:
+def images_in(folder: Path, tree: Tree) -> list[str]:
   """Names of the files in a folder, not below it, that by their suffixes are images."""
   return sorted(
-    files.readable(path.name)
-    for path in folder.iterdir()
-    if files.is_visible(path.name) and sources.IMAGE_SUFFIX.search(path.name)
+    files.readable(name)
+    for name in tree.names(folder)
+    if files.is_visible(name) and sources.IMAGE_SUFFIX.search(name)
   )
 
 
-def _no_classes(source: Path, root: Path) -> str:
-  archives = sorted(path.name for path in root.iterdir() if path.name.endswith(sources.ARCHIVES))
+def _no_classes(source: Path, root: Path, tree: Tree) -> str:
   hint = ''
-  if images := images_in(root):
+  if images := images_in(root, tree):
     hint = f' ({len(images):,} images lie in it, in no class folder)'
-  elif archives:
-    hint = f' (archives are not read here: unpack {files.some(archives)})'
   return f'no class folders in {source}{hint}; expected {LAYOUT}'

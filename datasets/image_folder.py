@@ -4,17 +4,22 @@ Either `root/<class>/*.jpg`, of which a share is held out for validation, or `ro
 with `validation/` and `test/` beside it, under any name that `folder_layout` knows. Classes are
 numbered from 0 in the order of their names, numbers (0, 1, 2, ..., 10) as numbers. Photos are
 turned upright (EXIF). Copies of an image come to one side of the share that is held out.
+
+Archives are folders too (`trees`): class folders in a zip or tar, with or without those of splits,
+and a tar or zip for each class, in a folder or a tar, as ImageNet-21k comes.
 """
 
 import functools
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from . import conversion, duplicates, files, folder_layout, holdout, listing, sources
+from . import conversion, duplicates, files, folder_layout, holdout, listing, sources, trees
 from .conversion import Item
 from .folder_layout import LAYOUT, Layout
+from .trees import Tree
 
 # Files alone of which make no class: what lies in labels/ and annotations/.
 _NO_IMAGES = (
@@ -23,35 +28,72 @@ _NO_IMAGES = (
   *sources.ARCHIVES,
 )  # fmt: skip
 
+_SYNSET = re.compile(r'n\d{8}')
 _MOST_LOOKED_AT = 1000  # entries of a folder, until the first image
 _ByClass = dict[str, list[Item]]  # name of the folder -> what lies in it
 
 
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why this is a folder of class folders: the first one with an image in it; see `formats`."""
-  if len(paths) > 1 or not paths[0].is_dir():
-    return None
-  for folder in files.subfolders(paths[0]):
+  if _is_on_disk(paths) and (image := _image_in_folders(paths[0])):
+    return f'a folder of folders, with the image {image}'
+  for archive in itertools.islice(_archives(paths), 1):
+    if image := _image_in_archive(archive):
+      return f'{files.printable(archive.name)} is an archive with the image {image} in it'
+  return None
+
+
+def _is_on_disk(paths: Sequence[Path]) -> bool:
+  return len(paths) == 1 and paths[0].is_dir()
+
+
+def _image_in_folders(root: Path) -> str | None:
+  """The first image in a folder below `root`, as far as one looks."""
+  for folder in files.subfolders(root):
     for entry in itertools.islice(sources.walk_folder(folder), _MOST_LOOKED_AT):
       if sources.IMAGE_SUFFIX.search(entry.path):
-        return f'a folder of folders, with the image {_name(folder, paths[0])}/{entry.path}'
+        return f'{_name(folder, root)}/{entry.path}'
   return None
+
+
+def _archives(paths: Sequence[Path]) -> Iterator[Path]:
+  """The archives among some paths, or in the folder that is the only one."""
+  if not _is_on_disk(paths):
+    yield from (path for path in paths if path.is_file() and path.name.endswith(trees.SUFFIXES))
+    return
+  for entry in itertools.islice(sources.walk_folder(paths[0]), _MOST_LOOKED_AT):
+    if isinstance(entry.source, sources.File) and entry.source.name.endswith(trees.SUFFIXES):
+      yield Path(entry.source.folder, entry.source.name)
+
+
+def _image_in_archive(path: Path) -> str | None:
+  """The first image of an archive, as far as one looks; compressed tars are looked into too."""
+  try:
+    names = sources.first_names(path, _MOST_LOOKED_AT)
+  except (ValueError, OSError):
+    return None
+  return next((name for name in names if sources.IMAGE_SUFFIX.search(name)), None)
 
 
 def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
   """Finds splits, classes and images, see `conversion.MakePlan`."""
-  root = files.source_path(source, LAYOUT, is_folder=True)
-  layout = folder_layout.find(root)
+  paths = sources.expand(source, LAYOUT)
+  tree, root = _tree(paths, work_dir)
+  layout = folder_layout.find(root, tree)
   notes = list(layout.notes)
-  folders = {split: _class_folders(path, root, notes) for split, path in layout.splits.items()}
+  folders = {
+    split: _class_folders(path, root, tree, notes) for split, path in layout.splits.items()
+  }
   everywhere = [os.path.realpath(path) for of_split in folders.values() for path in of_split]
   links: list[str] = []
-  images = {split: _images(paths, root, everywhere, links) for split, paths in folders.items()}
+  images = {
+    split: _images(of_split, root, tree, everywhere, links) for split, of_split in folders.items()
+  }
   if links:
     notes.append(f'{len(links):,} {sources.NOT_FOLLOWED}: {files.some(links)}')
-  classes = _classes(images, layout, root, notes)
+  classes = _classes(images, layout, root, tree, notes)
   labels = listing.names_in(options.labels, classes) if options.labels else classes
   _check_folders_in_classes(images['train'], classes, layout.splits['train'], root, notes)
   items = {split: _labelled(of_split, labels) for split, of_split in images.items()}
@@ -60,6 +102,10 @@ def make_plan(
     for split, of_split in items.items()
     if split != 'train' and _is_used(split, images[split], classes, layout, notes)
   }
+  if all(map(_SYNSET.fullmatch, labels)):
+    notes.append(
+      f'labels are 0 to {len(labels) - 1:,} in the order of the synsets, without a background'
+    )
   copies = duplicates.find(item for of_split in items.values() for item in _all(of_split))
   if options.split:
     conversion.refuse(options, '--split holds nothing out', 'validation_fraction')
@@ -93,7 +139,26 @@ def make_plan(
     # Beside splits records may lie; beside a folder that is the only one they would be another.
     folders=tuple(layout.splits.values()) if are_splits_here else (root,),
     notes=tuple(notes),
+    unusable=tuple(tree.unusable) if isinstance(tree, trees.Archives) else (),
   )
+
+
+def _tree(paths: Sequence[Path], work_dir: Path | None) -> tuple[Tree, Path]:
+  """The tree of a folder, or of archives, and its root.
+
+  Raises:
+    OSError: it is neither.
+    ValueError: an archive is no such, or damaged from the beginning.
+  """
+  if _is_on_disk(paths) and (_image_in_folders(paths[0]) or not any(_archives(paths))):
+    return trees.DISK, paths[0]
+  for path in paths:
+    if not path.is_dir() and not path.name.endswith(trees.SUFFIXES):
+      raise NotADirectoryError(f'source {path} is no folder and no archive; expected {LAYOUT}')
+  if work_dir is None:
+    raise ValueError(f'{paths[0]} holds archives: a folder is needed for what is unpacked')
+  tree = trees.Archives(paths, work_dir)
+  return tree, tree.root
 
 
 def _all(items: Mapping[str, list[Item]]) -> list[Item]:
@@ -103,9 +168,9 @@ def _all(items: Mapping[str, list[Item]]) -> list[Item]:
 # Classes
 
 
-def _class_folders(folder: Path, root: Path, notes: list[str]) -> list[Path]:
+def _class_folders(folder: Path, root: Path, tree: Tree, notes: list[str]) -> list[Path]:
   """The folders in that of a split; a link to a folder above or to another of them is no class."""
-  folders, above = files.subfolders(folder), os.path.realpath(root)
+  folders, above = tree.subfolders(folder), os.path.realpath(root)
   own: dict[str, Path] = {}
   for path in sorted(folders, key=lambda path: (path.is_symlink(), path.name)):
     real = os.path.realpath(path)
@@ -121,13 +186,13 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _images(
-  folders: Sequence[Path], root: Path, everywhere: Sequence[str], links: list[str]
+  folders: Sequence[Path], root: Path, tree: Tree, everywhere: Sequence[str], links: list[str]
 ) -> _ByClass:
   """What lies in each class folder; its items have no label yet."""
   return {
     folder.name: [
       Item(entry.path, -1, entry.source)
-      for entry in sources.walk_folder(folder, f'{_name(folder, root)}/', links, everywhere)
+      for entry in tree.walk(folder, f'{_name(folder, root)}/', links, everywhere)
     ]
     for folder in folders
   }
@@ -150,7 +215,7 @@ def _nonempty(images: _ByClass) -> set[str]:
 
 
 def _classes(
-  images: Mapping[str, _ByClass], layout: Layout, root: Path, notes: list[str]
+  images: Mapping[str, _ByClass], layout: Layout, root: Path, tree: Tree, notes: list[str]
 ) -> list[str]:
   """The folders for training that hold images, there or for validation.
 
@@ -171,7 +236,7 @@ def _classes(
       notes.append(f'no images in class folder {_name(train / name, root)!r}: {fate}')
   if len(classes) < 2:
     hint = ''
-    if files.subfolders(train / classes[0]):
+    if tree.subfolders(train / classes[0]):
       hint = f'; if the classes lie in it, give --source={train / classes[0]}'
     raise ValueError(
       f'{train} holds one class folder with images, {classes[0]!r}: a classifier needs two{hint}'

@@ -8,6 +8,8 @@ files excepted, see `parquet.py`).
 import errno
 import glob
 import io
+import itertools
+import lzma
 import operator
 import os
 import re
@@ -207,13 +209,13 @@ def walk(path: Path, work_dir: Path, links: list[str] | None = None) -> Iterator
   path = Path(os.path.abspath(path))
   name = files.readable(path.name)
   if not path.is_dir():
-    yield from _walk_file(str(path), name, work_dir)
+    yield from walk_file(str(path), name, work_dir)
     return
   os.scandir(path).close()  # of what is below, an error is an entry of its own
   for entry in walk_folder(path, f'{name}/', links):
     if isinstance(entry.source, File) and entry.source.name.endswith(ARCHIVES):
       archive = os.path.join(entry.source.folder, entry.source.name)
-      yield from _walk_file(archive, entry.path, work_dir)
+      yield from walk_file(archive, entry.path, work_dir)
     else:
       yield entry
 
@@ -302,8 +304,15 @@ def _reason(error: OSError) -> str:
   return f'cannot be read: {error.strerror or error}'
 
 
-def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
-  """An archive by its first bytes, or a file as it is."""
+def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
+  """Lists an archive, which is one by its first bytes, or yields a file as it is.
+
+  Args:
+    path: of the file.
+    prefix: its path for the entries; a suffix of tars there makes old ones known, which have no
+      mark.
+    work_dir: see `walk`.
+  """
   with open(path, 'rb') as file:
     magic = file.read(4)
     file.seek(_TAR_MAGIC_OFFSET)
@@ -326,6 +335,29 @@ def _walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     else:
       folder, name = os.path.split(path)
       yield Entry(prefix, File(folder or '.', name, os.path.getsize(path)))
+
+
+def first_names(path: Path, count: int) -> list[str]:
+  """Names of the first files of an archive, those of tars in it too; no more is read than needed.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  with open(path, 'rb') as file:
+    if file.read(4) == b'PK\x03\x04':
+      return [name for name, _ in itertools.islice(zips.members(file, str(path)), count)]
+  try:
+    with tarfile.open(path, 'r|*') as tar:
+      names = []
+      for member in itertools.islice(tar, count):
+        names.append(member.name)
+        if member.name.endswith(TAR) and (inner := tar.extractfile(member)):
+          with tarfile.open(fileobj=inner, mode='r|') as of_member:
+            names += [f'{member.name}/{each.name}' for each in itertools.islice(of_member, 1)]
+          break
+      return names
+  except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    raise ValueError(f'{path} is no tar: {error}') from error
 
 
 def _is_visible_path(path: str) -> bool:

@@ -207,7 +207,7 @@ def _decompress(path: Path, target: Path) -> str | None:
     opener = _opener(file)
   with files.atomic_path(target) as temporary, opener(path) as source, open(temporary, 'wb') as tar:
     try:
-      while block := source.read(1 << 22):
+      while block := source.read1(1 << 20):  # `read` would lose what comes before a cut
         tar.write(block)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
       if isinstance(error, OSError) and error.errno:  # of the disk; bzip2's and gzip's have none

@@ -429,7 +429,7 @@ def test_empty_class_is_noted(tmp_path):
     ('file', 'is no folder'),
     ('flat', r'no class folders in .*flat \(1 images lie in it, in no class folder\); expected'),
     ('bare', 'no images in the class folders of .*bare: class'),
-    ('packed', r'no class folders in .*packed \(archives are not read here: unpack cats.zip\)'),
+    ('packed', r'packed/cats.zip: no archive, as its first bytes say'),
   ],
 )
 def test_sources_that_are_no_image_folder(tmp_path, source, message):
