@@ -48,6 +48,11 @@ class Normalization:
     low, high = ((pixel - np.array(self.mean)) / np.array(self.std) for pixel in (0, _WHITE))
     return low.astype(np.float32), high.astype(np.float32)
 
+  @property
+  def constants(self) -> dict[str, tuple[float, ...] | None]:
+    """'mean' and 'std' for programs that know no others; None where these are each image's own."""
+    return {'mean': self.mean, 'std': self.std}
+
   def of_channel(self, channel: int) -> 'Normalization':
     """The normalization of one channel alone."""
     mean, std = (
@@ -68,6 +73,39 @@ class Normalization:
     return (f'(pixel - {_text(self.mean)})' if std else f'pixel - {_text(self.mean)}') + std
 
 
+@dataclasses.dataclass(frozen=True)
+class Whitening(Normalization):
+  """A net is given (pixel - m) / s with mean and deviation of each image, of all its channels.
+
+  As facenet's prewhiten and tf.image.per_image_standardization s is at least 1 over the root of the
+  number of values. `mean` and `std` stand for those of an image where that is not at hand: they
+  say what black and white become, and what `denormalize` gives, which can be no more than similar.
+  """
+
+  def normalize(
+    self, images: tf.Tensor, dtype: tf.DType = tf.float32, white: float = _WHITE
+  ) -> tf.Tensor:
+    """As `Normalization.normalize`, of whole images, [..., h, w, C]."""
+    images = tf.cast(images, tf.float32) * np.float32(_WHITE / white)
+    return tf.cast(tf.image.per_image_standardization(images), dtype)
+
+  def of_channel(self, channel: int) -> Normalization:
+    """Raises ValueError: no channel has a normalization of its own."""
+    raise ValueError(f'{self} is of whole images, not of channel {channel} alone')
+
+  def of_channels(self, channels: int) -> 'Whitening':
+    """Itself: mean and deviation are those of the image, grey or RGB."""
+    return self
+
+  @property
+  def constants(self) -> dict[str, tuple[float, ...] | None]:
+    """Of 'mean' and 'std', which are each image's own."""
+    return {'mean': None, 'std': None}
+
+  def __str__(self) -> str:
+    return '(pixel - mean) / deviation of the image'
+
+
 def _constant(values: np.ndarray) -> np.ndarray:
   """float32; a scalar, with which TensorFlow is faster, where there is one value."""
   return values.astype(np.float32).reshape(() if len(values) == 1 else values.shape)
@@ -82,4 +120,5 @@ INCEPTION = Normalization((127.5,), (127.5,))  # [-1, 1]
 ZERO_TO_ONE = Normalization((0.0,), (255.0,))
 VGG = Normalization((123.68, 116.78, 103.94))  # slim's, of ImageNet
 TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of ImageNet too
-FACENET = Normalization((127.5,), (128.0,))
+FACENET = Normalization((127.5,), (128.0,))  # of its models of 2018; of those of 2017:
+FACENET_WHITENED = Whitening((127.5,), (64.0,))

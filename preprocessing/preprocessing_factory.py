@@ -7,7 +7,7 @@ from types import ModuleType
 
 import tensorflow as tf
 
-from . import inception_preprocessing, normalization, vgg_preprocessing
+from . import facenet_preprocessing, inception_preprocessing, normalization, vgg_preprocessing
 from .inception_preprocessing import Distortion
 from .normalization import Normalization
 
@@ -111,6 +111,15 @@ VGG = register(Preprocessing('vgg', vgg_preprocessing, normalization.VGG, keeps_
 # torchvision's and timm's values of pixels; the views are VGG's.
 TORCH = register(
   Preprocessing('torch', vgg_preprocessing, normalization.TORCHVISION, keeps_aspect_ratio=True)
+)
+# facenet's of faces, and that of its older models.
+FACENET = register(
+  Preprocessing('facenet', facenet_preprocessing, normalization.FACENET, crop_fraction=1.0)
+)
+FACENET_WHITENED = register(
+  dataclasses.replace(
+    FACENET, name='facenet_whitened', normalization=normalization.FACENET_WHITENED
+  )
 )
 
 

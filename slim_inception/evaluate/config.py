@@ -47,8 +47,8 @@ class NetsConfig:
   )
   preprocessing_name: PerMember[str] | None = field(
     None,
-    "Images go through this preprocessing: inception, vgg or torch; by default the run's, or that "
-    'of the net.',
+    'Images go through this preprocessing: inception, vgg, torch, facenet or facenet_whitened; by '
+    "default the run's, or that of the net.",
     check=choices.check_preprocessing,
   )
   eval_image_size: PerMember[int] | None = field(

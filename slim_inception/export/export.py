@@ -180,8 +180,7 @@ def describe(
     'image_size': classifier.image_size,
     'preprocessing_name': preprocessing.name,
     'preprocessing': preprocessing.describe(classifier.image_size),
-    'mean': preprocessing.normalization.mean,
-    'std': preprocessing.normalization.std,
+    **preprocessing.normalization.constants,
     'probabilities': records.loss,
     'labels': list(classifier.names),
     'comparison': {

@@ -309,7 +309,8 @@ class AugmentConfig:
 
   preprocessing_name: str | None = field(
     None,
-    "Images go through this preprocessing: inception, vgg or torch; by default the net's own.",
+    'Images go through this preprocessing: inception, vgg, torch, facenet or facenet_whitened; by '
+    "default the net's own.",
     check=choices.check_preprocessing,
   )
   min_crop_area: float = field(
