@@ -35,6 +35,7 @@ class Weights(NamedTuple):
   left_out: Mapping[str, str]  # {what else is in the file, by its name there: why}
   averages: bool  # whether they are moving averages of the weights
   notes: tuple[str, ...]  # lines on what is to be known besides
+  images: Images | None = None  # that the layers are for, where file, library or caller know
 
   @property
   def num_classes(self) -> int | None:
@@ -87,6 +88,7 @@ def read(
   mean: Sequence[float] | None = None,
   std: Sequence[float] | None = None,
   bgr: bool | None = None,
+  given: Images | None = None,
   use_ema: bool | None = None,
   with_classifier: bool = True,
   source_scope: Sequence[str] = (),
@@ -99,12 +101,13 @@ def read(
     path: a file, a checkpoint's prefix, or a folder: see `formats.locate`.
     net: whose weights they are, e.g. 'inception_v4'.
     mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std. None
-      is what the file says (Keras' layers Rescaling and Normalization, timm's config.json), or else
-      those of the images that the net takes, 127.5 for [-1, 1].
-    std: likewise. What differs from the net's is folded into the first layer, where that has no
+      is what the file says (Keras' layers Rescaling and Normalization, timm's config.json), or what
+      its library's nets take (facenet-pytorch's), or else `given`.
+    std: likewise. What differs from `given` is folded into the first layer, where that has no
       padding.
     bgr: whether they were trained on images whose channels are blue, green, red; `mean` and `std`
       are red's first nevertheless. None: as Keras' ResNet50, ResNet101 and ResNet152 were.
+    given: the images that the net will be given; None: those of its own preprocessing.
     use_ema: whether to take the moving averages of the weights that are stored beside them; None:
       if there are any.
     with_classifier: whether the classifier and the auxiliary head are read; a net with another
@@ -144,8 +147,8 @@ def read(
       layers = _without_heads(layers, net)
       left_out = {**left_out, **dict.fromkeys(unknown, 'no layer of the net below its head')}
     notes = list(stored.notes)
-    own = _OWN_IMAGES.get(get_net(net).preprocessing, Images((CENTER,), (CENTER,)))
-    images = stored.images or own
+    given = given or _OWN_IMAGES.get(get_net(net).preprocessing, Images((CENTER,), (CENTER,)))
+    images = stored.images or getattr(source.family, 'IMAGES', {}).get(net)
     if mean is not None or std is not None:
       stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
       if stored.images and str(stated) != str(stored.images):
@@ -153,17 +156,19 @@ def read(
       images = stated
     elif stored.images_fault:
       raise ValueError(f'{stored.images_fault}: give mean and std of the images')
-    elif stored.images:
-      notes.append(f'trained on {images}, as the file says')
+    elif images:
+      says_so = 'the file says' if stored.images else "this library's net"
+      notes.append(f'trained on {images}, as {says_so}')
     if bgr is None:
       bgr = net in getattr(source.family, 'BGR', ())
     if bgr:
       notes.append('trained on blue, green, red: the first layer now takes red, green, blue')
-    layers = _for_our_images(layers, net, images, own, bgr)
+    layers = _for_images(layers, net, images or given, given, bgr)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
   left_out = {**stored.left_out, **left_out}
-  return Weights(path, kind, net, layers, left_out, stored.averages, tuple(notes))
+  known = given if images else None
+  return Weights(path, kind, net, layers, left_out, stored.averages, tuple(notes), known)
 
 
 def _read(source: formats.Source, path: str, net: str, use_ema: bool | None) -> Stored:
@@ -247,20 +252,20 @@ def _without_heads(layers: Mapping[str, Layer], net: str) -> dict[str, Layer]:
   return {path: layer for path, layer in layers.items() if path not in of_heads}
 
 
-def _for_our_images(
-  layers: Mapping[str, Layer], net: str, images: Images, own: Images, bgr: bool
+def _for_images(
+  layers: Mapping[str, Layer], net: str, images: Images, given: Images, bgr: bool = False
 ) -> dict[str, Layer]:
-  """The layers for `own` images, red first."""
+  """The layers for the images `given`, red first, of those that were trained on `images`."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
   if layer.weights is None or layer.weights.ndim != 4:
     raise ValueError(f'{first.scope} is no convolution: its weights are a matrix')
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])
-  if not all(np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, own, strict=True)):
-    folded = fold_normalization(layer, images.mean, images.std)
-    is_shifted = set(images.mean) != {CENTER}
-    if own.mean != (CENTER,) or (first.cells[0].padding != 'VALID' and is_shifted):
+  same = [np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, given, strict=True)]
+  if not all(same):
+    folded = fold_normalization(layer, images.mean, images.std, given)
+    if first.cells[0].padding != 'VALID' and not same[0]:
       raise ValueError(
         f'it was trained on {images}, which cannot be folded into a first convolution with padding'
       )
@@ -373,6 +378,12 @@ def differences(weights: Weights, for_torch: bool) -> list[str]:
       f'padding: outputs are those of the library with create_model(padding={weights.padding!r}), '
       'and differ a little with that of slim'
     )
+  theirs = torch_family.IMAGES.get(weights.net)
+  if for_torch and theirs and not weights.images:
+    lines.append(
+      f'taken to be for the images of {torch_family.LIBRARIES[weights.net]}, {theirs}: give '
+      '--source_preprocessing=inception for those of [-1, 1]'
+    )
   auxiliary = get_net(weights.net).head.weights.get(AUX_LOGITS, ())
   if for_torch and weights.net == 'inception_v3' and set(auxiliary) & set(weights.layers):
     lines.append(
@@ -427,7 +438,10 @@ def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
     OSError: the file cannot be written.
   """
   _check_full_width(weights)
-  torch_family.write_safetensors(path, torch_family.tensors(weights.layers, weights.net))
+  layers, theirs = weights.layers, torch_family.IMAGES.get(weights.net)
+  if theirs and weights.images:
+    layers = _for_images(layers, weights.net, weights.images, theirs)
+  torch_family.write_safetensors(path, torch_family.tensors(layers, weights.net))
   return sorted(set(weights.layers) - set(torch_family.names_for(weights.net)))
 
 

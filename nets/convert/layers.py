@@ -92,27 +92,33 @@ def add_to_variance(layer: Layer, difference: float) -> Layer:
   return layer._replace(norm=layer.norm._replace(variance=variance))
 
 
-def fold_normalization(layer: Layer, mean: Sequence[float], std: Sequence[float]) -> Layer:
-  """The first layer for images in [-1, 1], of one that was trained on (pixel - mean) / std.
+def fold_normalization(
+  layer: Layer,
+  mean: Sequence[float],
+  std: Sequence[float],
+  own: tuple[Sequence[float], Sequence[float]] = ((CENTER,), (CENTER,)),
+) -> Layer:
+  """The first layer for images of another normalization, of one trained on (pixel - mean) / std.
 
-  With u the latter and v = pixel / 127.5 - 1, per channel u = a v + d with a = 127.5 / std and
-  d = (127.5 - mean) / std, hence
+  With u the latter and v = (pixel - m) / s what the net is given, m and s those of `own`, per
+  channel u = a v + d with a = s / std and d = (m - mean) / std, hence
 
       W u - m  =  (a W) v - (m - sum(d W))    the sum over kernel and input channels
 
-  Exact, in training too, where the first convolution is VALID: with padding the zeros around the
-  image would have been zeros of u.
+  Exact, in training too, where the first convolution is VALID or the means are the same: with
+  padding the zeros around the image would have been zeros of u.
 
   Args:
     layer: with [kh, kw, C, out] weights.
     mean: of pixels in 0..255: one for all channels, or C.
     std: likewise.
+    own: mean and deviation of what the net is given; 127.5 and 127.5 for [-1, 1].
 
   Raises:
     ValueError: `mean` or `std` is for another number of channels.
   """
-  scale = CENTER / np.asarray(std, np.float64)
-  shift = (CENTER - np.asarray(mean, np.float64)) / std
+  scale = np.asarray(own[1], np.float64) / std
+  shift = (np.asarray(own[0], np.float64) - mean) / std
   if (scale == 1).all() and not shift.any():
     return layer
   channels = layer.weights.shape[2]

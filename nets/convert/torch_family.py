@@ -120,6 +120,7 @@ LIBRARIES = dict.fromkeys(NAMES, 'timm') | {
   'inception_resnet_v1': 'facenet-pytorch',
   'inception_v1': 'torchvision',
 }
+IMAGES = {'inception_resnet_v1': Images((127.5,), (128.0,))}  # what nets are given there, if said
 PADDINGS = {'inception_v1': 'torch'}  # nets that take the argument `padding`
 # {net: {what layers begin with: why slim's net does not have them}}
 _WITHOUT = {'inception_v1': {'aux': "auxiliary classifiers, which slim's net does not have"}}

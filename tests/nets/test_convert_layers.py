@@ -62,6 +62,9 @@ def test_normalization_folds_exactly(mean, std, has_norm):
   folded = run(fold_normalization(layer, mean, std), pixels / 127.5 - 1)
   tolerance = 1e-5 * np.abs(expected).max()  # rounded to float32
   np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=tolerance)
+  own = np.array([120.0, 110.0, 100.0]), np.array([60.0])
+  folded = run(fold_normalization(layer, mean, std, own), (pixels - own[0]) / own[1])
+  np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=tolerance)
 
 
 def test_normalization_of_other_channels():

@@ -14,6 +14,7 @@ import pytest
 from slim_inception.nets import nets_factory
 from slim_inception.nets.convert import conversion
 from slim_inception.nets.convert.layers import EPSILON
+from slim_inception.nets.convert.stored import Images
 
 from tests import golden
 from tests.nets.test_convert_safetensors import DIGESTS, digest, small_state
@@ -127,10 +128,12 @@ def test_facenet_pytorch_both_ways(tmp_path):
   theirs.last_bn.register_forward_hook(lambda _, __, output: embeddings.append(output.numpy()))
   torch.save(theirs.state_dict(), tmp_path / 'theirs.pt')
   images = golden.images(2, 160, 160)
-  expected = their_logits(theirs, (127.5 * images / 128).astype(np.float32))
+  theirs_images = (127.5 * images / 128).astype(np.float32)
+  expected = their_logits(theirs, theirs_images)
 
-  weights = conversion.read(tmp_path / 'theirs.pt', name, mean=(127.5,), std=(128.0,))
+  weights = conversion.read(tmp_path / 'theirs.pt', name)
   assert weights.arguments == {'bottleneck_layer_size': 512}
+  assert weights.notes == ("trained on (pixel - 127.5) / 128, as this library's net",)
   for num_classes, values in ((7, expected), (None, embeddings[0])):
     ours = nets_factory.create_model(name, num_classes, image_size=160, **weights.arguments)
     assert not conversion.fill(ours.variables_by_name, weights, ()).fresh
@@ -139,7 +142,21 @@ def test_facenet_pytorch_both_ways(tmp_path):
   assert conversion.write_timm(tmp_path / 'back.safetensors', weights) == []
   back = make()
   back.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
-  assert golden.relative_error(their_logits(back.eval(), images), expected) < 1e-4
+  assert golden.relative_error(their_logits(back.eval(), theirs_images), expected) < 1e-4
+
+  # Without classifier, for a net that is given what theirs is given.
+  state = {key: value for key, value in theirs.state_dict().items() if 'logits' not in key}
+  torch.save(state, tmp_path / 'embedding.pt')
+  given = Images((127.5,), (128.0,))
+  weights = conversion.read(tmp_path / 'embedding.pt', name, given=given)
+  assert (weights.num_classes, weights.arguments) == (None, {'bottleneck_layer_size': 512})
+  assert conversion.fill(ours.variables_by_name, weights, ()).fresh == ()
+  assert golden.relative_error(ours(theirs_images)[0], embeddings[0]) < 1e-4
+  assert conversion.write_timm(tmp_path / 'back.safetensors', weights) == []
+  back = facenet.InceptionResnetV1(pretrained=None)
+  back.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
+  normalized = torch.nn.functional.normalize(torch.from_numpy(embeddings[0])).numpy()
+  assert golden.relative_error(their_logits(back.eval(), theirs_images), normalized) < 1e-4
 
 
 def test_their_names_shapes_and_epsilon():
