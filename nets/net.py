@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -101,6 +101,15 @@ class Net:
   def logits_scope(self) -> str:
     """The layer that makes logits of the pooled features: 'InceptionV3/Logits/Conv2d_1c_1x1'."""
     return f'{self.scope}/{self.head.logits_path}'
+
+  def widths(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Arguments of the function that make the layers of a checkpoint that not every net has.
+
+    Args:
+      shapes: {variable: shape} of the checkpoint.
+    """
+    weights = {arg: f'{self.scope}/{path}/weights' for path, arg in self.head.optional.items()}
+    return {arg: shapes[name][-1] for arg, name in weights.items() if name in shapes}
 
   @property
   def first_weights(self) -> str:

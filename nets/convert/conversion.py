@@ -88,7 +88,7 @@ def read(
   mean: Sequence[float] | None = None,
   std: Sequence[float] | None = None,
   bgr: bool | None = None,
-  given: Images | None = None,
+  net_images: Images | None = None,
   use_ema: bool | None = None,
   with_classifier: bool = True,
   source_scope: Sequence[str] = (),
@@ -102,12 +102,12 @@ def read(
     net: whose weights they are, e.g. 'inception_v4'.
     mean: of pixels in 0..255, one or one a channel: they were trained on (pixel - mean) / std. None
       is what the file says (Keras' layers Rescaling and Normalization, timm's config.json), or what
-      its library's nets take (facenet-pytorch's), or else `given`.
-    std: likewise. What differs from `given` is folded into the first layer, where that has no
+      its library's nets take (facenet-pytorch's), or else `net_images`.
+    std: likewise. What differs from `net_images` is folded into the first layer, where that has no
       padding.
     bgr: whether they were trained on images whose channels are blue, green, red; `mean` and `std`
       are red's first nevertheless. None: as Keras' ResNet50, ResNet101 and ResNet152 were.
-    given: the images that the net will be given; None: those of its own preprocessing.
+    net_images: the images that the net will be given; None: those of its own preprocessing.
     use_ema: whether to take the moving averages of the weights that are stored beside them; None:
       if there are any.
     with_classifier: whether the classifier and the auxiliary head are read; a net with another
@@ -147,7 +147,9 @@ def read(
       layers = _without_heads(layers, net)
       left_out = {**left_out, **dict.fromkeys(unknown, 'no layer of the net below its head')}
     notes = list(stored.notes)
-    given = given or _OWN_IMAGES.get(get_net(net).preprocessing, Images((CENTER,), (CENTER,)))
+    net_images = net_images or _OWN_IMAGES.get(
+      get_net(net).preprocessing, Images((CENTER,), (CENTER,))
+    )
     images = stored.images or getattr(source.family, 'IMAGES', {}).get(net)
     if mean is not None or std is not None:
       stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
@@ -163,11 +165,11 @@ def read(
       bgr = net in getattr(source.family, 'BGR', ())
     if bgr:
       notes.append('trained on blue, green, red: the first layer now takes red, green, blue')
-    layers = _for_images(layers, net, images or given, given, bgr)
+    layers = _for_images(layers, net, images or net_images, net_images, bgr)
   except ValueError as error:
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
   left_out = {**stored.left_out, **left_out}
-  known = given if images else None
+  known = net_images if images else None
   return Weights(path, kind, net, layers, left_out, stored.averages, tuple(notes), known)
 
 
@@ -253,18 +255,18 @@ def _without_heads(layers: Mapping[str, Layer], net: str) -> dict[str, Layer]:
 
 
 def _for_images(
-  layers: Mapping[str, Layer], net: str, images: Images, given: Images, bgr: bool = False
+  layers: Mapping[str, Layer], net: str, images: Images, net_images: Images, bgr: bool = False
 ) -> dict[str, Layer]:
-  """The layers for the images `given`, red first, of those that were trained on `images`."""
+  """The layers for the images `net_images`, red first, of those that were trained on `images`."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
   if layer.weights is None or layer.weights.ndim != 4:
     raise ValueError(f'{first.scope} is no convolution: its weights are a matrix')
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])
-  same = [np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, given, strict=True)]
+  same = [np.allclose(x, y, atol=_SAME_PIXELS) for x, y in zip(images, net_images, strict=True)]
   if not all(same):
-    folded = fold_normalization(layer, images.mean, images.std, given)
+    folded = fold_normalization(layer, images.mean, images.std, net_images)
     if first.cells[0].padding != 'VALID' and not same[0]:
       raise ValueError(
         f'it was trained on {images}, which cannot be folded into a first convolution with padding'

@@ -14,7 +14,8 @@ _SECOND_BRANCH = re.compile(r'(Block(?:17|8)_\d+_Branch)_[1-9]\d*(?=_)')
 
 def keras() -> dict[str, tuple[str, str]]:
   """{our scope: (convolution or dense layer, batch norm)}, '' for none; no logits."""
-  net, names = get_net(NET), {}
+  net = get_net(NET)
+  names: dict[str, tuple[str, str]] = {}
   for unit in net.body:
     names |= {cell.name: _pair(cell.name) for cell in unit.cells if cell.op == CONV}
     if unit.projection:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .. import checkpoint_files
 from ..nets_factory import get_net
-from . import keras_applications, object_names, others, slim_files, torch_family
+from . import facenet_names, keras_applications, object_names, others, slim_files, torch_family
 from .stored import Stored
 
 
@@ -54,6 +54,7 @@ _KNOWN = (
   "slim's or facenet's checkpoints, archives and frozen graphs, SavedModels, Keras' .h5 and "
   '.keras, .safetensors, .pth'
 )
+_OLDER_FACENETS_WIDTH, _FACENETS_SIDE = 128, 160
 _HDF5 = b'\x89HDF\r\n\x1a\n'
 _TABLE_END = bytes.fromhex('57fb808b247547db')  # of the single-file checkpoints
 _PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
@@ -149,6 +150,32 @@ def recognise(path: str) -> str:
   if head[:1] == b'\x0a':  # the first field of a GraphDef: a node
     return 'frozen graph'
   raise ValueError(f'{path} is none of the known formats ({_KNOWN}), or is cut short')
+
+
+class Views(NamedTuple):
+  """What a net looks at: a name of `preprocessing_factory`, and pixels a side."""
+
+  preprocessing: str
+  image_size: int
+
+
+def views(path: str | os.PathLike, net: str) -> Views | None:
+  """What nets of a file's library look at, where that is not what the registry says of the net.
+
+  facenet's of 2018, with embeddings of 512, take another normalization than those of 2017, of 128.
+
+  Args:
+    path: see `locate`.
+    net: whose weights it has.
+  """
+  if net != facenet_names.NET:
+    return None
+  path = locate(path)
+  family = SOURCES[kind := recognise(path)].family
+  if family not in (torch_family, keras_applications):
+    return None
+  is_older = kind == 'h5' and keras_applications.embedding_width(path) == _OLDER_FACENETS_WIDTH
+  return Views('facenet_whitened' if is_older else 'facenet', _FACENETS_SIDE)
 
 
 def needs_conversion(path: str, net: str) -> bool:

@@ -207,6 +207,22 @@ def read_h5(
     raise ValueError(f"{name}: the model's configuration is damaged: {error!r}") from error
 
 
+def embedding_width(path: str | os.PathLike) -> int | None:
+  """The width of the embedding that a .h5 file of facenet's net has; None without one."""
+  import h5py
+
+  shapes: list[tuple[int, ...]] = []
+
+  def visit(name: str, item) -> None:
+    shape = getattr(item, 'shape', ())
+    if facenet_names.EMBEDDING in name.split('/') and len(shape) == 2:
+      shapes.append(shape)
+
+  with contextlib.suppress(OSError, RuntimeError), h5py.File(path, 'r') as file:
+    file.visititems(visit)  # what is damaged will be told by `read_h5`
+  return shapes[0][1] if shapes else None
+
+
 def _array(dataset, size: int, name: str) -> np.ndarray:
   """The numbers of a data set in a file of `size` bytes, float32."""
   check_size(dataset.size * dataset.dtype.itemsize, size, f'{name}: {dataset.name}')

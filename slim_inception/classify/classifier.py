@@ -3,18 +3,13 @@
 The evaluation's own predictor does it, so that an image has the same probabilities here and there.
 """
 
-import collections
-import concurrent.futures
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from slim_inception.classify import activation_maps, classes
+from slim_inception.classify import activation_maps, classes, stream
 from slim_inception.classify.config import ClassifyRequest
-from slim_inception.classify.image_files import Prepared, prepare
 from slim_inception.classify.sources import Source
 from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
@@ -22,10 +17,7 @@ from slim_inception.evaluate.scorer import plain_logits
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets.convert import formats
 
-Record = dict[str, int | bytes]
-
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
-_NOT_DECODED = 'does not decode: it is damaged or cut short'
 
 
 class Evidence(NamedTuple):
@@ -72,14 +64,6 @@ class Result(NamedTuple):
   error: str = ''
   probabilities: np.ndarray | None = None
   explanation: Explanation | None = None
-
-
-class _Pending(NamedTuple):
-  """An image on its way through the nets."""
-
-  record_index: int
-  failed: Result  # what becomes of it where they do not get it
-  thumbnail: bytes
 
 
 class Classifier:
@@ -135,38 +119,23 @@ class Classifier:
     Raises:
       ValueError: the outputs of a net are not finite numbers, or maps do not explain them.
     """
-    pending: collections.deque[_Pending] = collections.deque()  # filled by tf.data's thread
-    records = _tee(self._records(sources, pending), self._ensemble.num_passes)
-    iterators = iter(records)
-    dataset = tf.data.Dataset.from_generator(
-      lambda: next(iterators),
-      output_signature={
-        'record_index': tf.TensorSpec([], tf.int64),
-        'encoded': tf.TensorSpec([], tf.string),
-      },
+    side = THUMBNAIL_SIDE if self._explain else None
+    predictions = stream.through(
+      sources,
+      # Tasks of one image: photos are large, and few of them should wait.
+      lambda records: self._ensemble.predict(records, task_size=1, report=report),
+      self._ensemble.num_passes,
+      self._num_threads,
+      side,
     )
-    # Tasks of one image: photos are large, and few of them should wait.
-    for prediction in self._ensemble.predict(dataset, task_size=1, report=report):
-      while pending[0].record_index < prediction.record_index:
-        yield pending.popleft().failed
-      image = pending.popleft()
+    for image, prediction in predictions:
+      if prediction is None:
+        yield Result(image.name, image.error)
+        continue
       explanation = None
       if self._explain:
         explanation = Explanation(image.thumbnail, self._evidence(prediction))
-      yield Result(image.failed.name, '', prediction.probabilities, explanation)
-    while pending:
-      yield pending.popleft().failed
-
-  def _records(
-    self, sources: Iterable[Source], pending: collections.deque[_Pending]
-  ) -> Iterator[Record]:
-    """Records of the images that Pillow can open; all images are added to `pending`."""
-    side = THUMBNAIL_SIDE if self._explain else None
-    prepared = _prepare_ahead(sources, side, self._num_threads)
-    for index, (failed, image) in enumerate(prepared):
-      pending.append(_Pending(index, failed, image.thumbnail if image else b''))
-      if image:
-        yield {'record_index': index, 'encoded': image.encoded}
+      yield Result(image.name, '', prediction.probabilities, explanation)
 
   def _evidence(self, prediction: Prediction) -> tuple[Evidence, ...]:
     """What each net that knows the most probable class saw of it."""
@@ -181,49 +150,3 @@ class Classifier:
         parts = maps[..., output], biases[output], logits[output]
         evidence.append(Evidence(scorer.member.model_name, *parts, window))
     return tuple(evidence)
-
-
-def _prepare(source: Source, thumbnail_side: int | None) -> tuple[Result, Prepared | None]:
-  """What becomes of an image if it fails, and what TensorFlow is to decode where it can be had."""
-  try:
-    prepared = prepare(source.read(), thumbnail_side)
-  except (OSError, ValueError) as error:
-    return Result(source.name, getattr(error, 'strerror', None) or str(error)), None
-  return Result(source.name, _NOT_DECODED), prepared
-
-
-def _prepare_ahead(
-  sources: Iterable[Source], thumbnail_side: int | None, num_threads: int
-) -> Iterator[tuple[Result, Prepared | None]]:
-  """`_prepare` of all sources, in order, by threads which are at most `num_threads` ahead."""
-  pool = concurrent.futures.ThreadPoolExecutor(num_threads)
-  waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-  try:
-    for source in sources:
-      waiting.append(pool.submit(_prepare, source, thumbnail_side))
-      if len(waiting) > num_threads:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  finally:
-    pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _tee(records: Iterator[Record], count: int) -> list[Iterator[Record]]:
-  """`itertools.tee` for iterators that different threads empty."""
-  lock = threading.Lock()
-  queues: list[collections.deque[Record]] = [collections.deque() for _ in range(count)]
-
-  def pull(own: collections.deque[Record]) -> Iterator[Record]:
-    while True:
-      with lock:
-        if not own:
-          record = next(records, None)
-          if record is None:
-            return
-          for queue in queues:
-            queue.append(record)
-        record = own.popleft()
-      yield record
-
-  return [pull(queue) for queue in queues]

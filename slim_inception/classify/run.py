@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from absl import logging
 
@@ -34,11 +34,9 @@ def classify(
   classifier = Classifier(request)
   names, num_classes = classifier.classes.labels_to_names, classifier.classes.num_classes
   top_k = min(config.top_k, num_classes)
-  images: Iterable[sources.Source] = sources.expand(operands, sys.stdin.buffer)
-  number, total = 'images', None
-  if sources.STANDARD_INPUT not in operands:  # whose end nobody knows
-    images = list(images)
-    number, total = f'{len(images)} image(s)', classifier.num_views(len(images))
+  images, count = sources.listed(operands, sys.stdin.buffer)
+  number = 'images' if count is None else f'{count} image(s)'
+  total = None if count is None else classifier.num_views(count)
   logging.info('Classifying %s on %s', number, classifier.devices)
   failed = 0
   with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What the operands mean: files, folders, glob patterns, addresses on the web, standard input.
+"""What the operands mean: files, folders, archives, patterns, addresses on the web, standard input.
 
 Nothing is read here before it is asked for, and nothing that is wrong with one operand stops the
 others: its `Source.read` says what it is.
@@ -13,7 +13,7 @@ import string
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,14 +22,20 @@ from absl import logging
 from slim_inception import __version__, files
 from slim_inception.datasets.images import MAX_BYTES, TOO_LARGE
 from slim_inception.datasets.sources import (
+  COMPRESSED_TAR,
   IMAGE_SUFFIX,
   NOT_FOLLOWED,
+  TAR,
+  ZIP,
   File,
   Unreadable,
+  walk,
   walk_folder,
 )
+from slim_inception.datasets.sources import Source as Content
 
 STANDARD_INPUT = '-'
+_ARCHIVES = TAR + COMPRESSED_TAR + ZIP
 EXPLAINED = '.explain.png'  # what --explain writes is left out of folders
 _URL = re.compile(r'https?://', re.IGNORECASE)
 _GLOB = re.compile(r'[*?[]')
@@ -51,11 +57,24 @@ class Source(NamedTuple):
   read: Callable[[], bytes]
 
 
+def listed(operands: Sequence[str], stdin: BinaryIO) -> tuple[Iterable[Source], int | None]:
+  """As `expand`, and how many they are; None where only their end tells.
+
+  That is of standard input, and of compressed tars, whose images are read while they are listed.
+  """
+  images = expand(operands, stdin)
+  if any(operand == STANDARD_INPUT or operand.endswith(COMPRESSED_TAR) for operand in operands):
+    return images, None
+  known = list(images)
+  return known, len(known)
+
+
 def expand(operands: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
   """The images that the operands stand for, in their order.
 
   A path that exists is a file or a folder, which means the images in it and in its subfolders, by
-  name and in the order of names; `datasets.sources.walk_folder` says what is left out. Any other
+  name and in the order of names; `datasets.sources.walk_folder` says what is left out. A tar or zip
+  means the images in it, in its order, and in the tars within. Any other
   with *, ? or [ in it is a pattern (`**` goes through subfolders) and means the files that match.
   '-' is standard input: one image, or text with an operand in each line.
 
@@ -82,10 +101,17 @@ def _expand_one(operand: str) -> Iterator[Source]:
   if os.path.isdir(operand):
     yield from _folder(operand)
   elif os.path.lexists(operand) or not _GLOB.search(operand):
-    yield _file(operand)
+    yield from _file_or_archive(operand)
+  elif paths := _matching(operand):
+    for path in paths:
+      yield from _file_or_archive(path)
   else:
-    paths = _matching(operand)
-    yield from map(_file, paths) if paths else [_failing(operand, 'no file matches')]
+    yield _failing(operand, 'no file matches')
+
+
+def _file_or_archive(path: str) -> Iterable[Source]:
+  is_archive = path.endswith(_ARCHIVES) and os.path.isfile(path)
+  return _archive(path) if is_archive else [_file(path)]
 
 
 def _matching(pattern: str) -> list[str]:
@@ -120,6 +146,25 @@ def _folder(folder: str) -> Iterator[Source]:
     logging.info('%s: left out %s that by their names are no images', folder, f'{left_out:,}')
   if links:
     logging.info('%s: %s %s: %s', folder, f'{len(links):,}', NOT_FOLLOWED, files.some(links))
+
+
+def _archive(path: str) -> Iterator[Source]:
+  folder, num_images = os.path.dirname(path), 0
+  try:
+    for inner, source, *_ in walk(Path(path), Path(folder)):
+      if IMAGE_SUFFIX.search(inner) and not inner.endswith(EXPLAINED):
+        num_images += 1
+        yield Source(os.path.join(folder, inner), functools.partial(_within_size, source))
+  except (OSError, ValueError) as error:
+    yield _failing(path, getattr(error, 'strerror', None) or str(error))
+  else:
+    if not num_images:
+      yield _failing(path, 'no image in this archive')
+
+
+def _within_size(source: Content) -> bytes:
+  _check_size(source.size)
+  return _checked(source.read())
 
 
 def _file(path: str) -> Source:

@@ -28,6 +28,7 @@ COMMANDS = {
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
   'compare': Command('compare', 'compares runs: a table, their curves', 'RUN'),
   'classify': Command('classify', 'says what is in images', 'IMAGE'),
+  'embed': Command('embed', 'writes embeddings of images', 'IMAGE'),
   'export': Command('export', 'writes a SavedModel, TFLite or ONNX classifier'),
   'convert': Command('convert', 'converts weights from and to other libraries'),
   'show': Command('show', 'draws a net, or prints its table', 'NET'),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetsConfig:
+class CheckpointsConfig:
   """Nets: one value, or in an ensemble one for each checkpoint, with commas."""
 
   checkpoint_path: PerMember[str] = field(
@@ -56,11 +56,6 @@ class NetsConfig:
     "The net sees views of this side in pixels; by default the run's, or the net's own.",
     at_least=1,
   )
-  labels_offset: PerMember[int] | None = field(
-    None,
-    "This number is subtracted from a label to get the net's output; by default the run's, or what "
-    'the number of outputs tells.',
-  )
   use_ema: PerMember[str] = field(
     PerMember(('auto',)),
     'The moving averages of the weights are taken; auto takes them if the checkpoint has any.',
@@ -72,7 +67,18 @@ class NetsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViewsConfig:
+class NetsConfig(CheckpointsConfig):
+  """Nets: one value, or in an ensemble one for each checkpoint, with commas."""
+
+  labels_offset: PerMember[int] | None = field(
+    None,
+    "This number is subtracted from a label to get the net's output; by default the run's, or what "
+    'the number of outputs tells.',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropsConfig:
   """Views of an image."""
 
   crops: str = field(
@@ -103,6 +109,12 @@ class ViewsConfig:
     above=0,
     at_most=1,
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewsConfig(CropsConfig):
+  """Views of an image."""
+
   average: str = field(
     'probabilities',
     'The average over views and nets is that of their probabilities or of their logits.',
@@ -369,7 +381,7 @@ def agreed(name: str, values: Mapping[str, Any], runs: Runs) -> Any:
 
 
 def members(
-  config: NetsConfig, runs: Runs, views_config: ViewsConfig = ViewsConfig()
+  config: CheckpointsConfig, runs: Runs, views_config: CropsConfig = CropsConfig()
 ) -> tuple[Member, ...]:
   """The nets, from their flags and from what their runs say.
 
@@ -391,14 +403,15 @@ def _member(
   run: Mapping[str, Any],
   trained_on: TrainedOn | None,
   values: Mapping[str, Any],
-  views_config: ViewsConfig,
+  views_config: CropsConfig,
 ) -> Member:
   from slim_inception.evaluate import views
   from slim_inception.nets import nets_factory
+  from slim_inception.nets.convert import formats
   from slim_inception.preprocessing import preprocessing_factory
 
   def value(name: str, default: Any) -> Any:
-    candidates = (values[name], run.get(name), default)
+    candidates = (values.get(name), run.get(name), default)
     return next((each for each in candidates if each is not None), None)
 
   model_name = value('model_name', None)
@@ -408,9 +421,11 @@ def _member(
   is_released = not run  # as far as is known
   if model_name != run.get('model_name'):
     run = {**run, 'depth_multiplier': None, 'activation_scale': None}  # of the run's own net
-  preprocessing_name = value('preprocessing_name', net.preprocessing)
+  of_library = formats.views(path, model_name) if is_released else None
+  usual = of_library.preprocessing if of_library else net.preprocessing
+  preprocessing_name = value('preprocessing_name', usual)
   preprocessing = preprocessing_factory.get(preprocessing_name, value('input_channels', 3))
-  trained_with = run.get('preprocessing_name') or net.preprocessing
+  trained_with = run.get('preprocessing_name') or usual
   if preprocessing.name != preprocessing_factory.canonical_name(trained_with):
     if is_released:
       text = '--preprocessing_name=%s, but released weights of %s take %s, its default'
@@ -419,12 +434,13 @@ def _member(
     who = model_name if is_released else folder
     logging.warning(text, preprocessing.name, who, trained_with)
   image_size = values['eval_image_size'] or run.get('run', {}).get('image_size')
+  image_size = image_size or (of_library.image_size if of_library else net.default_image_size)
   looks = flags.flatten(views_config)
-  del looks['average']  # of what the net says
+  looks.pop('average', None)  # of what the net says
   member = Member(
     path,
     model_name,
-    views.make_spec(preprocessing, image_size or net.default_image_size, **looks),
+    views.make_spec(preprocessing, image_size, **looks),
     value('depth_multiplier', 1.0),
     value('labels_offset', None),
     choices.USE_EMA[values['use_ema']],

@@ -41,11 +41,18 @@ class Prediction(NamedTuple):
   more: list[Values]
 
 
-class _Scored(NamedTuple):
-  """A record as the nets of one pass have scored it."""
+class Scored(NamedTuple):
+  """A record as the nets have scored it, each on its own; of a pass: those of the pass.
+
+  Attributes:
+    record_index: which record.
+    means: [outputs] float64 of each net, over the views: of `scorer.logits_to_scores`.
+    tags: see `Prediction`.
+    more: see `Prediction`.
+  """
 
   record_index: int
-  means: np.ndarray  # [nets of the pass, num_classes]
+  means: list[np.ndarray]
   tags: Values
   more: list[Values]
 
@@ -55,7 +62,8 @@ class Ensemble:
 
   Args:
     request: the nets, and how they look at images.
-    classes: the data set whose labels are predicted.
+    classes: the data set whose labels are predicted; None of nets without classifiers, which have
+      embeddings.
     strategy: what the nets compute on.
     num_replicas: of the strategy, in this process.
     logits_fn: how a net makes logits.
@@ -68,7 +76,7 @@ class Ensemble:
   def __init__(
     self,
     request: EnsembleRequest,
-    classes: Dataset,
+    classes: Dataset | None,
     strategy: tf.distribute.Strategy,
     num_replicas: int = 1,
     logits_fn: LogitsFn = plain_logits,
@@ -119,20 +127,33 @@ class Ensemble:
       ValueError: the outputs of a net are not finite numbers.
       tf.errors.OpError: one of `input_pipeline.READ_ERRORS`.
     """
+    for scored in self.score(records, task_size, report):
+      means = np.stack(scored.means)
+      yield Prediction(
+        scored.record_index,
+        scored.tags,
+        self._to_probabilities(self.shares @ means),
+        np.stack([self._to_probabilities(mean) for mean in means]),
+        scored.more,
+      )
+
+  def score(
+    self,
+    records: tf.data.Dataset,
+    task_size: int = input_pipeline.TASK,
+    report: Callable[[int], object] = lambda count: None,
+  ) -> Iterator[Scored]:
+    """As `predict`: what each net gives of a record, without an average over the nets."""
     passes = [
       self._score(spec, [self.scorers[i] for i in members], records, task_size, report)
       for spec, members in self._passes.items()
     ]
     order = np.argsort([i for members in self._passes.values() for i in members])
     for parts in _in_lockstep(passes):
-      means = np.concatenate([part.means for part in parts])[order]
+      means = [mean for part in parts for mean in part.means]
       more = [values for part in parts for values in part.more]
-      yield Prediction(
-        parts[0].record_index,
-        parts[0].tags,
-        self._to_probabilities(self.shares @ means),
-        np.stack([self._to_probabilities(mean) for mean in means]),
-        [more[i] for i in order],
+      yield Scored(
+        parts[0].record_index, [means[i] for i in order], parts[0].tags, [more[i] for i in order]
       )
 
   def _to_probabilities(self, mean: np.ndarray) -> np.ndarray:
@@ -151,7 +172,7 @@ class Ensemble:
     records: tf.data.Dataset,
     task_size: int,
     report: Callable[[int], object],
-  ) -> Iterator[_Scored]:
+  ) -> Iterator[Scored]:
     """One pass: each record, scored by nets that see the same views."""
 
     def decode(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -164,7 +185,7 @@ class Ensemble:
     batches = view_stream(records, decode, spec, batch_size, num_threads, task_size)
     averager = ViewAverager()
     first_views: collections.deque[tuple[Values, list[Values]]] = collections.deque()
-    last_index = -1
+    last_index, ends = -1, np.array([], int)
     for tags, parts in self._rounds(batches, spec):
       indices = tags['record_index']
       outputs = []
@@ -178,10 +199,11 @@ class Ensemble:
       for i in np.flatnonzero(np.diff(indices, prepend=last_index)):
         first_views.append((_row(tags, i), [_row(of_net, i) for of_net in outputs]))
       last_index = indices[-1]
-      for index, mean in averager.add(indices, np.stack(rows)):
-        yield _Scored(index, mean, *first_views.popleft())
+      ends = np.cumsum([row.shape[1] for row in rows])[:-1]  # nets have embeddings of any width
+      for index, mean in averager.add(indices, np.concatenate(rows, axis=1)):
+        yield Scored(index, np.split(mean, ends), *first_views.popleft())
     for index, mean in averager.finish():
-      yield _Scored(index, mean, *first_views.popleft())
+      yield Scored(index, np.split(mean, ends), *first_views.popleft())
 
   def _rounds(
     self, batches: tf.data.Dataset, spec: ViewSpec
@@ -224,7 +246,7 @@ def _row(values: Values, i: np.signedinteger) -> Values:
   return {name: value[i] for name, value in values.items()}
 
 
-def _in_lockstep(passes: Sequence[Iterator[_Scored]]) -> Iterator[list[_Scored]]:
+def _in_lockstep(passes: Sequence[Iterator[Scored]]) -> Iterator[list[Scored]]:
   """The records that every pass has scored; each pass is at the same one."""
   parts = [next(each, None) for each in passes]
   while not any(part is None for part in parts):
@@ -256,19 +278,19 @@ class ViewAverager:
 
     Args:
       indices: [n] int64, the record of each row; those of one record are neighbours.
-      rows: [members, n, classes].
+      rows: [n, outputs].
 
     Yields:
-      (record_index, [members, classes] float64 mean).
+      (record_index, [outputs] float64 mean).
     """
     starts = np.flatnonzero(np.diff(indices, prepend=-1))
-    sums = np.add.reduceat(rows, starts, axis=1, dtype=np.float64)
+    sums = np.add.reduceat(rows, starts, axis=0, dtype=np.float64)
     counts = np.diff(starts, append=len(indices))
     for i, start in enumerate(starts):
       if indices[start] != self._index:
         yield from self.finish()
         self._index = int(indices[start])
-      self._sum = self._sum + sums[:, i]
+      self._sum = self._sum + sums[i]
       self._count += int(counts[i])
 
   def finish(self) -> Iterator[tuple[int, np.ndarray]]:

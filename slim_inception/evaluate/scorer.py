@@ -42,7 +42,8 @@ class Scorer:
   Args:
     member: the net.
     request: of the ensemble that it is a member of.
-    dataset: whose labels its outputs are.
+    dataset: whose labels its outputs are; None: the net has no classifier, and its outputs are an
+      embedding.
     strategy: what it computes on.
     logits_fn: how the net makes logits.
 
@@ -66,7 +67,7 @@ class Scorer:
     self,
     member: Member,
     request: EnsembleRequest,
-    dataset: Dataset,
+    dataset: Dataset | None,
     strategy: tf.distribute.Strategy,
     logits_fn: LogitsFn = plain_logits,
   ):
@@ -87,7 +88,13 @@ class Scorer:
     Raises:
       ValueError, OSError: the checkpoint does not fit, or the data is damaged.
     """
-    stored = open_weights(prefix, self.member.model_name, self.member.use_ema)
+    stored = open_weights(
+      prefix,
+      self.member.model_name,
+      self.member.use_ema,
+      preprocessing=self.member.spec.preprocessing,
+      with_classifier=self._dataset is not None,
+    )
     if not self._is_made:
       self.unfolded, self._labels_offset = self._make(stored)
     weights = stored.load(self.unfolded)
@@ -118,21 +125,22 @@ class Scorer:
     return f'{loaded.prefix}: {name}, {loaded.weights} weights, {side} x {side} pixels{views}'
 
   def to_labels(self, scores: np.ndarray) -> np.ndarray:
-    """Scores [n, outputs] put in the order of the labels: [n, num_classes].
+    """Scores [n, outputs] put in the order of the labels: [n, num_classes]; embeddings as they are.
 
     Raises:
       ValueError: one is not a finite number.
     """
     if not np.isfinite(scores).all():
       raise ValueError(f'{self.loaded.prefix}: the outputs of the net are not finite numbers')
+    if self._dataset is None:
+      return scores
     absent = -np.inf if self._request.average == 'logits' else 0.0
     offset, num_classes = self.loaded.labels_offset, self._dataset.num_classes
     return label_spaces.of_labels(scores, offset, num_classes, absent)
 
   def _make(self, stored: StoredWeights) -> tuple[Model, int]:
-    member, offset, outputs = self.member, self.member.labels_offset, stored.num_outputs
-    if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
-      offset = label_spaces.find_offset(outputs, self._dataset) if outputs else 0
+    member = self.member
+    num_classes, offset = self._outputs(stored.num_outputs)
     net = nets_factory.get_net(member.model_name)
     arguments = {**stored.arguments, **net.select(create_aux_logits=False)}  # for training alone
     arguments |= member.net_arguments
@@ -142,12 +150,21 @@ class Scorer:
     with self._strategy.scope():
       model = nets_factory.create_model(
         member.model_name,
-        self._dataset.num_classes - offset,
+        num_classes,
         image_size=member.spec.image_size,
         input_channels=member.spec.preprocessing.channels,
         **arguments,
       )
     return model, offset
+
+  def _outputs(self, stored: int | None) -> tuple[int | None, int]:
+    """How many outputs the net is to have, of as many as are stored, and the labels' offset."""
+    if self._dataset is None:
+      return None, 0
+    offset = self.member.labels_offset
+    if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
+      offset = label_spaces.find_offset(stored, self._dataset) if stored else 0
+    return self._dataset.num_classes - offset, offset
 
   def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     spec, dtype = self.member.spec, tf.as_dtype(self._request.compute.precision)

@@ -7,7 +7,10 @@ from absl import logging
 
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
+from slim_inception.nets.convert.stored import Images
 from slim_inception.nets.model import Model
+from slim_inception.preprocessing import preprocessing_factory
+from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,9 @@ class StoredWeights:
   @property
   def arguments(self) -> dict[str, Any]:
     """Arguments of the net that the weights are for."""
-    return self.converted.arguments if self.converted else {}
+    if self.converted:
+      return self.converted.arguments
+    return nets_factory.get_net(self.model_name).widths(checkpoints.shapes(self.path))
 
   def load(self, model: Model) -> str:
     """Assigns all of the net's variables.
@@ -75,14 +80,45 @@ class StoredWeights:
     return 'ema' if use_ema else 'plain'
 
 
-def open_weights(path: str, model_name: str, use_ema: bool | None = None) -> StoredWeights:
+def open_weights(
+  path: str,
+  model_name: str,
+  use_ema: bool | None = None,
+  *,
+  preprocessing: Preprocessing | None = None,
+  with_classifier: bool = True,
+) -> StoredWeights:
   """Opens a checkpoint, or weights of any kind that `nets.convert` reads.
+
+  Args:
+    path: of the file, or prefix of the checkpoint.
+    model_name: of the net.
+    use_ema: whether to take the moving averages of the weights; None: if there are any.
+    preprocessing: of the images that the net will be given; None: the net's own.
+    with_classifier: whether the net is needed with it; else the file may have none, or another.
 
   Raises:
     ValueError: they are damaged, of no known kind, of another net or without a classifier.
   """
-  needs_conversion = formats.needs_conversion(path, model_name)
-  converted = conversion.read(path, model_name, use_ema=use_ema) if needs_conversion else None
-  if converted and converted.num_classes is None:
-    raise ValueError(f'{path} has no classifier, only features of {model_name}')
+  converted = None
+  if formats.needs_conversion(path, model_name):
+    images = images_for(preprocessing.name) if preprocessing else {}
+    converted = conversion.read(
+      path, model_name, use_ema=use_ema, with_classifier=with_classifier, **images
+    )
+    if with_classifier and converted.num_classes is None:
+      raise ValueError(f'{path} has no classifier, only features of {model_name}')
   return StoredWeights(path, model_name, use_ema, converted)
+
+
+def images_for(preprocessing_name: str) -> dict[str, Any]:
+  """Arguments of `conversion.read` for a net whose images go through a preprocessing.
+
+  Where each image has a mean and a deviation of its own nothing can be folded.
+  """
+  values = preprocessing_factory.get(preprocessing_name).normalization
+  net_images = Images(values.mean, values.std)
+  is_fixed = values.constants['mean'] is not None
+  return (
+    {'net_images': net_images} if is_fixed else {'net_images': net_images, **net_images._asdict()}
+  )

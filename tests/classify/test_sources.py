@@ -6,8 +6,10 @@ import io
 import itertools
 import os
 import socket
+import tarfile
 import threading
 import tracemalloc
+import zipfile
 
 import pytest
 from slim_inception.datasets.images import MAX_BYTES
@@ -50,6 +52,60 @@ def test_files_folders_and_patterns(tree):
   assert names('photos/sub/d[1].jpg') == ['photos/sub/d[1].jpg']  # it is there: no pattern
   (source,) = sources.expand(['photos/b.jpg'], io.BytesIO())
   assert source.read() == b'b.jpg'
+
+
+@pytest.mark.parametrize('ending', ['.tar', '.tar.gz', '.zip'])
+def test_archives(ending, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = f'in/photos{ending}'
+  contents = {
+    'b.jpg': b'b',
+    'sub/a.PNG': b'a',
+    'notes.txt': b'',
+    '.f.jpg': b'',
+    'c.tar': tar(d=b'd'),
+  }
+  (tmp_path / 'in').mkdir()
+  if ending == '.zip':
+    del contents['c.tar']
+    with zipfile.ZipFile(path, 'w') as file:
+      for name, content in contents.items():
+        file.writestr(name, content)
+  else:
+    with tarfile.open(path, 'w:gz' if ending == '.tar.gz' else 'w') as file:
+      for name, content in contents.items():
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        file.addfile(member, io.BytesIO(content))
+  within = [f'{path}/c.tar/d.jpg'] if ending == '.tar' else []
+  expected = [f'{path}/b.jpg', f'{path}/sub/a.PNG', *within]
+  for operand in (path, f'in/*{ending}'):
+    assert names(operand) == expected
+  images, count = sources.listed([path], io.BytesIO())
+  assert count == (None if ending == '.tar.gz' else len(expected))
+  assert [source.read() for source in images] == [b'b', b'a', *([b'd'] if within else [])]
+  with open(path, 'r+b') as file:
+    file.truncate(os.path.getsize(path) // 2)
+  *_, last = sources.expand([path, path], io.BytesIO())
+  assert last.name == path
+  with pytest.raises(ValueError, match=rf'photos{ending}.* (cut short|damaged)'):
+    last.read()
+
+
+def test_an_archive_without_images(tmp_path):
+  (tmp_path / 'a.tar').write_bytes(tar())
+  assert reason(str(tmp_path / 'a.tar')) == 'no image in this archive'
+
+
+def tar(**contents):
+  """A tar of images, {name without ending: content}."""
+  archive = io.BytesIO()
+  with tarfile.open(fileobj=archive, mode='w') as file:
+    for name, content in contents.items():
+      member = tarfile.TarInfo(f'{name}.jpg')
+      member.size = len(content)
+      file.addfile(member, io.BytesIO(content))
+  return archive.getvalue()
 
 
 def test_what_is_no_file_in_a_folder_waits_for_nobody(tree, tmp_path):

@@ -147,8 +147,8 @@ def test_facenet_pytorch_both_ways(tmp_path):
   # Without classifier, for a net that is given what theirs is given.
   state = {key: value for key, value in theirs.state_dict().items() if 'logits' not in key}
   torch.save(state, tmp_path / 'embedding.pt')
-  given = Images((127.5,), (128.0,))
-  weights = conversion.read(tmp_path / 'embedding.pt', name, given=given)
+  net_images = Images((127.5,), (128.0,))
+  weights = conversion.read(tmp_path / 'embedding.pt', name, net_images=net_images)
   assert (weights.num_classes, weights.arguments) == (None, {'bottleneck_layer_size': 512})
   assert conversion.fill(ours.variables_by_name, weights, ()).fresh == ()
   assert golden.relative_error(ours(theirs_images)[0], embeddings[0]) < 1e-4
