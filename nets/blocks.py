@@ -168,9 +168,13 @@ def separable_conv(
   return conv(depth, kernel, stride, padding, norm=False, **kwargs)._replace(op=SEPARABLE)
 
 
-def depthwise_multiplier(depth: int) -> int:
-  """The filters of each channel in a separable convolution; of three channels, as slim's."""
-  return max(min(depth // 3, 8), 1)
+def depthwise_multiplier(depth: int, channels: int) -> int:
+  """The filters of each channel in a separable convolution.
+
+  slim's, but for a single channel: that has the filters of three, where slim's has a third of them,
+  so that a grey net takes the weights of one of colours (`checkpoints.for_one_channel`).
+  """
+  return max(min(depth // 3, 8), 1) * (3 if channels == 1 else 1)
 
 
 def batch_norm(name: str = '') -> Cell:

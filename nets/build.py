@@ -260,7 +260,7 @@ def _run_separable_conv(net: tf.Tensor, cell: Cell, variant: Variant) -> tf.Tens
     net,
     depth,
     cell.kernel,
-    depthwise_multiplier(depth),
+    depthwise_multiplier(depth, net.shape[3]),
     stride=_stride(cell, variant),
     padding=padding,
     rate=variant.rate,

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -226,9 +227,8 @@ def restore(
     ignore_missing: variables that are not in the checkpoint are left as they are.
     ignore_mismatched: so are variables that have another shape there.
     use_ema: take `<name>/ExponentialMovingAverage` where the checkpoint has it.
-    sum_channels: the variable that sees the image, [h, w, 1, c]. If it is [h, w, n, c] in the
-      checkpoint, the sum over the n channels is taken, and that is logged: exact for images whose
-      channels are equal.
+    sum_channels: the variable that sees the image, [h, w, 1, c]. If it is of n channels in the
+      checkpoint, `for_one_channel` makes it fit, and that is logged.
 
   Returns:
     What was done.
@@ -252,7 +252,7 @@ def restore(
     name
     for name, source in sources.items()
     if source in stored
-    and not _fits(stored[source], targets[name].shape.as_list(), name == sum_channels)
+    and not _fits(name, stored[source], targets[name].shape.as_list(), name == sum_channels)
   ]
   if targets and len(missing) == len(targets):
     raise ValueError(
@@ -273,7 +273,7 @@ def restore(
     value, variable = values[sources[name]], targets[name]
     if value.shape != variable.shape:
       logging.info('%s: the sum over the %d input channels', name, value.shape[2])
-      value = tf.reduce_sum(value, axis=2, keepdims=True)
+      value = for_one_channel(name, value.numpy())
     variable.assign(value)
   fresh = sorted(read_fresh(prefix).intersection(fits))
   if fresh:
@@ -284,10 +284,32 @@ def restore(
   )
 
 
-def _fits(stored: Sequence[int], shape: Sequence[int], may_sum: bool) -> bool:
-  """Whether the shape is the variable's or, with `may_sum`, differs in having several channels."""
-  may_sum = may_sum and len(stored) == 4
-  return stored == shape or (may_sum and [*stored[:2], 1, stored[3]] == shape)
+def for_one_channel(name: str, weights: np.ndarray) -> np.ndarray:
+  """Weights that see images of n channels, for those of one: the same output for grey images.
+
+  Args:
+    name: of the variable.
+    weights: [h, w, n, c].
+
+  Returns:
+    The sum over the channels, [h, w, 1, c]; of a separable convolution, whose 1 x 1 weights sum,
+    the filters of all channels, [h, w, 1, n * c].
+  """
+  if _is_depthwise(name):
+    return weights.reshape((*weights.shape[:2], 1, -1))
+  return weights.sum(axis=2, keepdims=True)
+
+
+def _fits(name: str, stored: Sequence[int], shape: Sequence[int], may_sum: bool) -> bool:
+  """Whether the shape is the variable's, or with `may_sum` one that `for_one_channel` makes so."""
+  if stored == shape or not may_sum or len(stored) != 4:
+    return stored == shape
+  filters = stored[2] * stored[3] if _is_depthwise(name) else stored[3]
+  return [*stored[:2], 1, filters] == shape
+
+
+def _is_depthwise(name: str) -> bool:
+  return name.endswith('/depthwise_weights')
 
 
 def _and_more(names: Sequence[str]) -> str:

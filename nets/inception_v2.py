@@ -13,6 +13,7 @@ from . import inception_utils, inception_v3, layers
 from .blocks import Body, Cell, Columns, avg_pool, conv, max_pool, row, separable_conv
 from .build import EndPoints, net_scope, run_body
 from .heads import ConvolutionHead
+from .layer_support import check_data_format
 from .net import Net, Paper
 
 SCOPE = 'InceptionV2'
@@ -110,22 +111,29 @@ def inception_v2_base(
     depth_multiplier: factor of the filters of every convolution, above 0.
     use_separable_conv: the first convolution is separable, with biases and without batch norm;
       False makes it an ordinary one with batch norm.
-    data_format: 'NHWC'; slim's other one, 'NCHW', is not there.
+    data_format: 'NHWC', or 'NCHW' for inputs and outputs [N, C, H, W]. (slim's has 'NCHW' without
+      `use_separable_conv` alone.) Layers are NHWC, which all processors have.
     include_root_block: builds the rows of `ROOT` first.
     scope: variable scope, 'InceptionV2' by default.
 
   Returns:
-    The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
+    The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building; with 'NCHW'
+    [N, c, h, w].
 
   Raises:
     ValueError: unknown `final_endpoint`, `depth_multiplier` <= 0, another `data_format`.
   """
   variant = make_variant(min_depth, depth_multiplier)
-  if data_format != 'NHWC':
-    raise ValueError(f"data_format is {data_format!r}; inception_v2 takes 'NHWC': transpose inputs")
+  is_nchw = check_data_format(data_format) == 'NCHW'
   body = make_body(use_separable_conv)[0 if include_root_block else len(ROOT) :]
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
-    return run_body(inputs, body, final_endpoint, variant)
+    if is_nchw:
+      inputs = tf.transpose(inputs, (0, 2, 3, 1))
+    net, end_points = run_body(inputs, body, final_endpoint, variant)
+    if is_nchw:
+      end_points = {name: tf.transpose(ends, (0, 3, 1, 2)) for name, ends in end_points.items()}
+      net = end_points[final_endpoint]
+    return net, end_points
 
 
 def inception_v2(

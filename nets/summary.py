@@ -294,7 +294,7 @@ def _layer(scope: str, cell: Cell, shape: Shape, norms: int = 1) -> Layer:
   window = math.prod(cell.kernel) * shape[2]
   weights = window * cell.depth
   if cell.op == SEPARABLE:
-    multiplier = depthwise_multiplier(cell.depth)
+    multiplier = depthwise_multiplier(cell.depth, shape[2])
     weights = multiplier * (window + shape[2] * cell.depth)
   return layer._replace(
     shape=(*places, cell.depth),

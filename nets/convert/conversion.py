@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .. import checkpoints
 from ..blocks import CONV
 from ..heads import AUX_LOGITS
 from ..nets_factory import get_net
@@ -281,8 +282,8 @@ def fill(
   """Assigns weights to a model's variables.
 
   Where the model's batch norm has no gamma, that of the weights is folded: see `layers.fold_gamma`.
-  A model of one input channel gets the sum over those of the weights, which is exact for images
-  whose channels are equal.
+  A model of one input channel gets the sum over those of the weights: see
+  `checkpoints.for_one_channel`.
 
   Args:
     variables: {name: variable} of the model.
@@ -301,7 +302,7 @@ def fill(
   summed = 0
   if shapes.get(first, [0] * 4)[2] == 1 < values[first].shape[2]:
     summed = values[first].shape[2]
-    values[first] = values[first].sum(axis=2, keepdims=True)
+    values[first] = checkpoints.for_one_channel(first, values[first])
   fits = {n for n, shape in shapes.items() if n in values and list(values[n].shape) == shape}
   logits = f'{get_net(weights.net).logits_scope}/weights'
   for name, shape in shapes.items():
