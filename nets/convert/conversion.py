@@ -429,8 +429,13 @@ def write_keras(path: str | os.PathLike, weights: Weights) -> list[str]:
   return sorted(set(layers) - set(keras_applications.names_for(weights.net)))
 
 
-def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
+def write_timm(path: str | os.PathLike, weights: Weights, dtype: str = 'float32') -> list[str]:
   """Writes a .safetensors with the names of timm, or of facenet-pytorch.
+
+  Args:
+    path: the file.
+    weights: of a net that one of them has.
+    dtype: 'float32', 'float16' or 'bfloat16', of the numbers in the file.
 
   Returns:
     The scopes of the layers that the net there does not have.
@@ -444,7 +449,7 @@ def write_timm(path: str | os.PathLike, weights: Weights) -> list[str]:
   layers, theirs = weights.layers, torch_family.IMAGES.get(weights.net)
   if theirs and weights.images:
     layers = _for_images(layers, weights.net, weights.images, theirs)
-  torch_family.write_safetensors(path, torch_family.tensors(layers, weights.net))
+  torch_family.write_safetensors(path, torch_family.tensors(layers, weights.net), dtype)
   return sorted(set(weights.layers) - set(torch_family.names_for(weights.net)))
 
 

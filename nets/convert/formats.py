@@ -1,6 +1,7 @@
 """Which kind of file weights are in: told by its content, whatever it is called."""
 
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,9 @@ SOURCES: dict[str, Source] = {
   'keras': Source(
     'a model of Keras (.keras)', keras_applications,
     lambda path, net, use_ema: keras_applications.read_keras(path, net)),
+  'Keras shards': Source(
+    'weights of Keras in several files', keras_applications,
+    lambda path, net, use_ema: keras_applications.read_sharded(path, net)),
   'safetensors': Source(
     "safetensors with PyTorch's names", torch_family,
     lambda path, net, use_ema: torch_family.read_safetensors(path)),
@@ -60,9 +64,14 @@ _TABLE_END = bytes.fromhex('57fb808b247547db')  # of the single-file checkpoints
 _PICKLED_BY_TORCH = bytes.fromhex('80028a0a6cfc9c46f9206aa85019')
 _SAVED_MODEL = 'saved_model.pb'
 _VARIABLES = os.path.join('variables', 'variables')  # the checkpoint in a SavedModel's folder
-# Endings of files with weights, in the order of preference where a folder has several.
 _BEST = ('model_best.pth.tar', 'last.pth.tar')  # of a training with timm, beside earlier ones
-_ENDINGS = ('.safetensors', '.bin', '.pth', '.pth.tar', '.pt', '.keras', '.h5', '.pb', '.ckpt')
+_SHARDS_INDEX = '.weights.json'  # of Keras 3, beside NAME_00000.weights.h5, NAME_00001.weights.h5
+# Endings of files with weights, in the order of preference where a folder has several.
+# fmt: off
+_ENDINGS = (
+  '.safetensors', '.bin', '.pth', '.pth.tar', '.pt', '.keras', _SHARDS_INDEX, '.h5', '.pb', '.ckpt',
+)
+# fmt: on
 
 
 def locate(path: str | os.PathLike) -> str:
@@ -85,8 +94,9 @@ def locate(path: str | os.PathLike) -> str:
       return prefix
     if os.path.basename(path) == _SAVED_MODEL and os.path.isfile(path):
       return _variables_of(os.path.dirname(path))
+    index = re.sub(r'_\d{5}\.weights\.h5$', _SHARDS_INDEX, path)
     if os.path.exists(path):
-      return path
+      return index if os.path.exists(index) else path
     raise FileNotFoundError(f'{path} does not exist, neither a file nor a checkpoint of that name')
   if os.path.exists(os.path.join(path, _SAVED_MODEL)):
     return _variables_of(path)
@@ -145,6 +155,8 @@ def recognise(path: str) -> str:
     return 'checkpoint'
   if head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ')) or head[257:262] == b'ustar':
     return 'archive'
+  if path.endswith(_SHARDS_INDEX) and head.lstrip().startswith(b'{'):
+    return 'Keras shards'
   if other := others.of_text(head) or others.of_bytes(head):
     raise ValueError(f'{path} is {other}')
   if head[:1] == b'\x0a':  # the first field of a GraphDef: a node

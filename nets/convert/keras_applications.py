@@ -21,7 +21,8 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,24 +181,63 @@ def read_h5(
   Raises:
     ValueError: it is damaged, or no weights of Keras.
   """
+  size = path.getbuffer().nbytes if isinstance(path, io.BytesIO) else os.path.getsize(path)
+  return _read([path], size, net, name or str(path), config)
+
+
+def read_sharded(path: str, net: str) -> Stored:
+  """As `read_h5`, of weights that Keras 3 wrote into several files (`max_shard_size`).
+
+  Args:
+    path: the index, NAME.weights.json, beside NAME_00000.weights.h5 and so on.
+    net: whose layers are looked for.
+
+  Raises:
+    ValueError: it is damaged, or a file that it names is not there.
+  """
+  try:
+    names = json.loads(Path(path).read_text('utf-8'))['weight_map'].values()
+    listed = {name for each in names for name in ([each] if isinstance(each, str) else each)}
+    shards = [Path(path).with_name(name) for name in sorted(listed)]  # ValueError if in a folder
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} is damaged: {error!r}') from error
+  for shard in shards:
+    if not shard.is_file():
+      raise ValueError(f'{path} names {shard.name}, which is not beside it')
+  return _read(shards, sum(os.path.getsize(shard) for shard in shards), net, path, None)
+
+
+def _read(
+  paths: Sequence[Path | str | os.PathLike | io.BytesIO],
+  size: int,
+  net: str,
+  name: str,
+  config: str | None,
+) -> Stored:
+  """What one file holds, or several of Keras 3 together."""
   import h5py
 
-  name = name or str(path)
-  size = path.getbuffer().nbytes if isinstance(path, io.BytesIO) else os.path.getsize(path)
   left_out: dict[str, str] = {}
-  try:
-    with h5py.File(path, 'r') as file:
-      root = file.get('model_weights', file)
+  with contextlib.ExitStack() as stack:
+    files = []
+    for path in paths:
+      try:
+        files.append(stack.enter_context(h5py.File(path, 'r')))
+      except OSError as error:
+        raise ValueError(f'{path if len(paths) > 1 else name} is damaged: {error}') from error
+    try:
+      root = files[0].get('model_weights', files[0])
       is_keras_2 = any(attribute.startswith('layer_names') for attribute in root.attrs)
-      datasets = dict(_keras_2(root) if is_keras_2 else _keras_3(file, net))
+      datasets = dict(_keras_2(root) if is_keras_2 else _keras_3(files, net))
       for key in [key for key in datasets if '/seed_generator' in datasets[key].name]:
         del datasets[key]
         left_out[key] = 'states of random numbers'
-      left_out |= {key: 'training' for key in ('optimizer', 'optimizer_weights') if key in file}
+      of_training = ('optimizer', 'optimizer_weights')
+      left_out |= {key: 'training' for key in of_training if any(key in file for file in files)}
       arrays = {key: _array(datasets[key], size, name) for key in datasets}
-      config = file.attrs.get('model_config', config)
-  except (OSError, KeyError, RuntimeError) as error:
-    raise ValueError(f'{name} is damaged: {error}') from error
+      config = files[0].attrs.get('model_config', config)
+    except (OSError, KeyError, RuntimeError) as error:
+      raise ValueError(f'{name} is damaged: {error}') from error
   if not arrays:
     raise ValueError(f'{name} is an HDF5 file, but holds no weights of Keras')
   stored = Stored(arrays, left_out)
@@ -244,23 +284,32 @@ def _keras_2(root) -> Iterator[tuple[str, Any]]:
       numbers[layer] += 1
 
 
-def _keras_3(file, net: str) -> Iterator[tuple[str, Any]]:
-  """{layer/number: data set} of groups 'layers/<class>_<i>/vars', which have the layer's name."""
-  items = []
+def _keras_3(files: Sequence[Any], net: str) -> Iterator[tuple[str, Any]]:
+  """{layer/number: data set} of groups 'layers/<class>_<i>/vars', which have the layer's name.
+
+  A layer may begin in one file and end in the next: the name is in the first, without any data set
+  perhaps.
+  """
+  groups: dict[str, dict[str, Any]] = defaultdict(dict)  # {path: {number: data set}}
+  own_names: dict[str, str] = {}
 
   def visit(path: str, item) -> None:
-    if path.endswith('/vars') and len(item) and not path.startswith('optimizer'):
-      items.append(item)
+    if path.endswith('/vars') and not path.startswith('optimizer'):
+      groups[path].update(item.items())
+      own_names.setdefault(path, item.attrs.get('name') or '')
 
-  file.visititems(visit)
-  names = [item.attrs.get('name') for item in items]
-  if None in names:  # the first versions of Keras 3 left it out
+  for file in files:
+    file.visititems(visit)
+  paths = [path for path, group in groups.items() if group]
+  names = [own_names[path] for path in paths]
+  if not all(names):  # the first versions of Keras 3 left it out
     by_order = _names_by_order(net) if net in NETS else {}
-    groups = [item.parent.name.rsplit('/', 1)[-1] for item in items]
-    names = [by_order.get(group, group) for group in groups]
-  for i, (name, item) in enumerate(zip(names, items, strict=True)):
-    layer = item.parent.name if name in names[:i] else name  # of two models with the same names
-    yield from ((f'{layer}/{j}', item[str(j)]) for j in range(len(item)))
+    classes = [path.split('/')[-2] for path in paths]
+    names = [by_order.get(name, name) for name in classes]
+  for i, (name, path) in enumerate(zip(names, paths, strict=True)):
+    # Two models may have layers of the same names.
+    layer = f'/{path.removesuffix("/vars")}' if name in names[:i] else name
+    yield from ((f'{layer}/{j}', groups[path][str(j)]) for j in range(len(groups[path])))
 
 
 class _Config(NamedTuple):

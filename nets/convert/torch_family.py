@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from ..nets_factory import get_net
 from . import fid, others, resnet_names
@@ -128,6 +129,12 @@ _WITHOUT = {'inception_v1': {'aux': "auxiliary classifiers, which slim's net doe
 COUNTING_PADDING = ('inception_v3',)  # nets whose average pools divide by the whole window
 
 
+# Of the numbers in a .safetensors.
+DTYPES: dict[str, Any] = {
+  'float32': np.float32,
+  'float16': np.float16,
+  'bfloat16': tf.bfloat16.as_numpy_dtype,
+}
 # Other names of the same layers: Cadene's pretrained-models.
 _ALIASES = {'inception_resnet_v2': {'last_linear': 'classif'}}
 
@@ -318,19 +325,41 @@ def read_safetensors(path: str) -> Stored:
   return Stored(arrays, averages=_N_AVERAGED in arrays, images=_images_beside(path))
 
 
-def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(
+  path: str | os.PathLike, state: Mapping[str, np.ndarray], dtype: str = 'float32'
+) -> None:
   """Writes {name: array}.
+
+  Args:
+    path: the file.
+    state: the arrays.
+    dtype: a key of `DTYPES`, of what is no integer.
 
   Raises:
     OSError: the file cannot be written.
-    ValueError: the package safetensors is not installed.
+    ValueError: the package safetensors is not installed, or float16 does not reach so far.
   """
   safetensors = _safetensors(path)
+  state = {name: _as_type(name, array, dtype) for name, array in state.items()}
   try:
     # PyTorch's own readers ask for the format.
     safetensors.numpy.save_file(dict(state), path, metadata={'format': 'pt'})
   except safetensors.SafetensorError as error:  # the disk is full
     raise OSError(f'{path} cannot be written: {error}') from error
+
+
+def _as_type(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+  """An array of weights in one of `DTYPES`; integers as they are."""
+  if array.dtype.kind != 'f':
+    return array
+  with np.errstate(over='ignore'):
+    converted = array.astype(DTYPES[dtype])
+  if np.isfinite(array).all() and not np.isfinite(converted.astype(np.float32)).all():
+    most = np.abs(array).max()
+    raise ValueError(
+      f'{name} reaches {most:.6g}, more than {dtype} holds: choose bfloat16 or float32'
+    )
+  return converted
 
 
 class _PassedOver:

@@ -37,8 +37,9 @@ _AUTO = 'auto'
 _BGR = ('caffe',)  # blue first
 
 # Functions of `conversion`, by the end of the output's name; see `_writers`.
-_WRITERS = {'.weights.h5': 'write_keras', '.safetensors': 'write_timm'}
-_WRITERS_OF_FACENET = {'.h5': 'write_keras', '.safetensors': 'write_timm'}
+_SAFETENSORS = '.safetensors'
+_WRITERS = {'.weights.h5': 'write_keras', _SAFETENSORS: 'write_timm'}
+_WRITERS_OF_FACENET = {'.h5': 'write_keras', _SAFETENSORS: 'write_timm'}
 _NOT_WRITTEN = ('.h5', '.hdf5', '.keras', '.pth', '.pt', '.pb', '.gz')
 
 
@@ -89,6 +90,12 @@ class ConvertConfig:
   auxiliary_head: bool = flags.field(
     True, 'Write the auxiliary head too, where the net of the output has one.'
   )
+  precision: str = flags.field(
+    'float32',
+    'Type of the numbers in a .safetensors: half of the size, for what is rounded to 11 bits '
+    '(float16) or 8 (bfloat16).',
+    choices=choices.PRECISIONS,
+  )
   batch_norm_scale: bool = flags.field(
     False,
     'Keep gamma as variables of their own in a TensorFlow checkpoint, for a model whose arg scope '
@@ -128,6 +135,9 @@ def convert(config: ConvertConfig) -> list[str]:
   output, suffix = config.output, _suffix(config.output, writers)
   if config.batch_norm_scale and suffix:
     raise ValueError(f'--batch_norm_scale is for TensorFlow checkpoints, not for {suffix}')
+  if config.precision != 'float32' and suffix != _SAFETENSORS:
+    raise ValueError(f'--precision={config.precision} is for {_SAFETENSORS}: {output} has float32')
+  of_format = {'dtype': config.precision} if suffix == _SAFETENSORS else {}
   _check_output(output, suffix, config.overwrite)
   name = NORMALIZATIONS.get(config.source_preprocessing)
   trained_on = None if name is None else getattr(normalization, name)
@@ -154,13 +164,13 @@ def convert(config: ConvertConfig) -> list[str]:
   with waiting(f'Writing {output}'):
     if suffix:
       with files.atomic_path(output) as temporary:
-        left_out = getattr(conversion, writers[suffix])(temporary, weights)
+        left_out = getattr(conversion, writers[suffix])(temporary, weights, **of_format)
       not_there = f'layers that the output has no place for: {", ".join(left_out) or "none"}'
       lines = [conversion.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
   _write_run(output + CONFIG_SUFFIX, _run_of(weights))
-  differences = conversion.differences(weights, suffix == '.safetensors')
+  differences = conversion.differences(weights, suffix == _SAFETENSORS)
   if scale is not None:
     differences.append(f'residuals: trained with --activation_scale={scale}, which is no variable')
   return [*lines, *differences, f'written to {output}']

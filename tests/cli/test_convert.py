@@ -145,6 +145,12 @@ def test_what_is_there_is_kept(source, tmp_path, monkeypatch):
   [
     ('a.keras', {}, r'a.keras: choose .weights.h5, .safetensors or the prefix of a TensorFlow'),
     ('a.weights.h5', {'batch_norm_scale': True}, '--batch_norm_scale is for TensorFlow checkpoi'),
+    (
+      'a.weights.h5',
+      {'precision': 'float16'},
+      '--precision=float16 is for .safetensors: .* has fl',
+    ),
+    ('a.ckpt', {'precision': 'bfloat16'}, '--precision=bfloat16 is for .safetensors: .*a.ckpt has'),
   ],
 )
 def test_bad_output(output, options, message, source, tmp_path):

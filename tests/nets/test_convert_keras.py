@@ -159,6 +159,60 @@ def test_a_plain_head_and_what_training_leaves_in_a_file(ending, save_head):
   assert not weights.notes
 
 
+@pytest.fixture
+def shards(small_body, tmp_path):
+  """The index of weights in several files, as Keras writes them, and the same in one file."""
+  model = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), small_body, _pool(), _dense(5)])
+  for i, variable in enumerate(model.variables):
+    variable.assign(np.full(variable.shape, i))
+  folder = tmp_path / 'shards'
+  folder.mkdir()
+  model.save_weights(folder / 'model.weights.json', max_shard_size=700 / 1024**3)  # GB
+  model.save_weights(tmp_path / 'whole.weights.h5')
+  return folder / 'model.weights.json', tmp_path / 'whole.weights.h5'
+
+
+def test_weights_in_several_files(shards):
+  index, whole = shards
+  parts = sorted(index.parent.glob('*.h5'))
+  assert len(parts) > 5
+  expected = conversion.read(whole, 'inception_v3')
+  assert expected.num_classes == 5
+  for path in (index, index.parent, parts[2]):
+    weights = conversion.read(path, 'inception_v3')
+    assert weights.path == str(index)
+    assert_same(weights, expected)
+  assert 'model.weights.json: weights of Keras in several files, inception_v3, 5 classes' in (
+    conversion.about(weights)
+  )
+
+
+def test_what_is_wrong_with_several_files(shards):
+  index, _ = shards
+  part = sorted(index.parent.glob('*.h5'))[2]
+  content = part.read_bytes()
+  for damaged in (content[:-100], content[: len(content) // 2], b'', content[:3] + content[4:]):
+    part.write_bytes(damaged)
+    with pytest.raises(ValueError, match=f'{part.name} is damaged|model.weights.json is damaged'):
+      conversion.read(index, 'inception_v3')
+  part.unlink()
+  with pytest.raises(
+    ValueError, match=f'model.weights.json names {part.name}, which is not beside'
+  ):
+    conversion.read(index, 'inception_v3')
+  text = index.read_text()
+  for damaged in (
+    text[:-100],
+    '{}',
+    '{"weight_map": 3}',
+    text.replace(part.name, f'../{part.name}'),
+  ):
+    index.write_text(damaged)
+    with pytest.raises(ValueError, match='model.weights.json is damaged: ') as error:
+      conversion.read(index, 'inception_v3')
+    assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
   ('head', 'message', 'ending'),
   [

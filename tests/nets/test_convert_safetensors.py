@@ -187,6 +187,36 @@ def test_types_that_numpy_does_not_have_are_named(tmp_path):
     conversion.read(path, 'inception_v3')
 
 
+def test_half_types_are_written_and_read(tmp_path):
+  """Against the rounding of NumPy and TensorFlow themselves, and by the bytes that there are."""
+  pytest.importorskip('safetensors', reason='safetensors is not installed')
+  state = small_state('inception_v4')
+  name = 'features.0.conv.weight'
+  state[name] = np.random.default_rng(0).normal(size=(2, 3, 1, 1)).astype(np.float32)
+  for dtype, kind, rounded in [
+    ('float32', 'F32', state[name]),
+    ('float16', 'F16', state[name].astype(np.float16).astype(np.float32)),
+    ('bfloat16', 'BF16', tf.cast(tf.cast(state[name], tf.bfloat16), tf.float32).numpy()),
+  ]:
+    path = tmp_path / f'{dtype}.safetensors'
+    torch_family.write_safetensors(path, state, dtype)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack('<Q', content[:8])[0]])
+    assert header[name]['dtype'] == kind
+    assert header['features.0.bn.num_batches_tracked']['dtype'] == 'I64'
+    back = conversion.read(path, 'inception_v4').layers['Conv2d_1a_3x3'].weights
+    np.testing.assert_array_equal(back, rounded.transpose(2, 3, 1, 0))
+    assert back.dtype == np.float32
+
+  state['features.0.bn.running_var'] = np.full(2, 1e5, np.float32)
+  with pytest.raises(
+    ValueError, match=r'features.0.bn.running_var reaches 100000, more than float16 holds: choose b'
+  ):
+    torch_family.write_safetensors(tmp_path / 'large.safetensors', state, 'float16')
+  assert not (tmp_path / 'large.safetensors').exists()
+  torch_family.write_safetensors(tmp_path / 'large.safetensors', state, 'bfloat16')
+
+
 @pytest.mark.parametrize('name', torch_family.NAMES)
 def test_names_and_shapes_are_timms_and_the_way_back(name):
   layers = golden_layers(name)

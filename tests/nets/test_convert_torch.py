@@ -67,6 +67,12 @@ def test_timm_both_ways(name, tmp_path):
   back.load_state_dict(load_file(tmp_path / 'back.safetensors'), strict=True)
   assert golden.relative_error(their_logits(back.eval(), images), expected) < 1e-4
 
+  conversion.write_timm(str(tmp_path / 'half.safetensors'), weights, 'bfloat16')
+  half = TIMM.create_model(name, num_classes=7).bfloat16()
+  half.load_state_dict(load_file(tmp_path / 'half.safetensors'), strict=True)
+  for key, value in back.bfloat16().state_dict().items():
+    assert torch.equal(half.state_dict()[key], value)
+
 
 def test_gamma_may_be_kept(tmp_path):
   theirs = randomize(TIMM.create_model('inception_v3', num_classes=7))
