@@ -88,6 +88,7 @@ def make_plan(
   """
   reason = f'{kind.name} is split into train and test'
   conversion.refuse(options, 'the classes of CIFAR are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   conversion.refuse(options, reason, 'validation_fraction', 'validation_shards')
   with download.scratch(work_dir) as folder:
     names = kind.folders + kind.archives

@@ -29,6 +29,7 @@ REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
 SPLITS = 'train', 'validation', 'test'
+OF_LISTS = 'path_column', 'label_column', 'split_column', 'label_separator', 'image_root'  # options
 MAX_SHARDS = 99999  # what the names of the files hold
 _BYTES_PER_SHARD = 256 << 20
 _FINGERPRINT = 'fingerprint'
@@ -44,7 +45,12 @@ class Options:
   validation_fraction: float | None = None
   split: str | None = None  # of the source this one alone; all of it where it has none
   labels: str | None = None  # file of class names, see `label_files`
-  label_column: str | None = None  # in JSON and lists this key or column has the labels
+  # Of lists, see `manifest`; and the key of labels in JSON.
+  label_column: str | None = None
+  path_column: str | None = None
+  split_column: str | None = None
+  label_separator: str | None = None
+  image_root: str | None = None
   seed: int = 0
   overwrite: bool = False
   skip_bad: bool = True

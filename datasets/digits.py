@@ -24,6 +24,7 @@ def make_plan(
   if source:
     raise ValueError('digits come with scikit-learn: leave out --source')
   conversion.refuse(options, 'the classes of digits are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   conversion.refuse(options, 'digits have a fixed split', 'validation_fraction')
   try:
     from sklearn.datasets import load_digits

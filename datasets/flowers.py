@@ -33,6 +33,7 @@ def make_plan(
   See `conversion.MakePlan`; `archive` replaces the published one.
   """
   conversion.refuse(options, 'the classes of flowers are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   conversion.refuse(options, 'flowers hold out 350 of 3,670 images', 'validation_fraction')
   with download.scratch(work_dir) as folder:
     path = download.obtain(source, archive, EXPECTED, _NAMES, work_dir)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import logging
 
-from . import conversion, image_folder, imagenet, listing, sources, webdataset
+from . import conversion, image_folder, imagenet, listing, manifest, sources, webdataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,7 @@ def _listed(
 FORMATS = (
   Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
   _listed('webdataset', webdataset.EXPECTED, webdataset.recognize, webdataset.read),
+  _listed('manifest', manifest.EXPECTED, manifest.recognize, manifest.read),
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )
 

@@ -79,6 +79,7 @@ def make_plan(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
   """Finds splits, classes and images, see `conversion.MakePlan`."""
+  conversion.refuse(options, f'{source} is no list of images', *conversion.OF_LISTS)
   paths = sources.expand(source, LAYOUT)
   tree, root = _tree(paths, work_dir)
   layout = folder_layout.find(root, tree)

@@ -168,6 +168,7 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   A ValueError also says that two sources hold the same split, or that lists contradict each other.
   """
   conversion.refuse(options, 'the classes of ImageNet are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   conversion.refuse(options, 'imagenet has its own validation images', 'validation_fraction')
   paths = sources.expand(source, EXPECTED)
   contents = _Contents()

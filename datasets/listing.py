@@ -81,7 +81,7 @@ def make_plan(
       fit, or an option has no meaning for this source.
   """
   collected = _collect(listing)
-  if not any(collected.items.values()):
+  if not collected.names and collected.largest < 0:
     nothing = '; '.join([*listing.notes, *(f'{file}: {why}' for file, why in listing.unusable[:1])])
     raise ValueError(f'no labelled images in {source}' + (f': {nothing}' if nothing else ''))
   class_names = names_in(options.labels) if options.labels else listing.class_names

@@ -47,6 +47,7 @@ def make_plan(
   """Downloads the four files, or finds them in a folder, gzipped or not: `conversion.MakePlan`."""
   reason = 'mnist is split into train and test'
   conversion.refuse(options, 'the classes of MNIST are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   conversion.refuse(options, reason, 'validation_fraction', 'validation_shards')
   if source:
     files.source_path(source, EXPECTED, is_folder=True)

@@ -116,6 +116,11 @@ class Archives:
       self._folders[above].add(own)
       folder = above
 
+  def file(self, path: str) -> Source | None:
+    """A file by its path below the root."""
+    folder, _, name = os.path.normpath(path).replace(os.sep, '/').rpartition('/')
+    return self._files.get(folder, {}).get(name)
+
   def _inner(self, folder: Path) -> str:
     inner = folder.relative_to(self.root).as_posix()
     return '' if inner == '.' else inner

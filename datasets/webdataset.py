@@ -63,6 +63,8 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   Raises:
     ValueError: `_info.json` is damaged, or a label is none.
   """
+  others = [name for name in conversion.OF_LISTS if name != 'label_column']
+  conversion.refuse(options, 'WebDataset is no list of images', *others)
   shards = list(_shards(paths))
   if not shards:
     raise ValueError(f'no tars in {", ".join(map(str, paths))}; expected {EXPECTED}')

@@ -235,9 +235,12 @@ NO_PLACES = (
   'eval_split_name',
   'host',
   'label_column',
+  'label_separator',
   'labels of compare',
   'learning_rate_scales',
+  'path_column',
   'preprocessing_name',
+  'split_column',
   'source_scope',
   'trainable_scopes',
 )

@@ -78,7 +78,28 @@ class Config:
   label_column: str | None = flags.field(
     None,
     'The labels are in this column of a list, or under this key of the JSON beside each image; by '
-    'default under a usual name, e.g. label.',
+    'default under a usual name, e.g. label. Several columns with commas between have 0 or 1 each.',
+  )
+  path_column: str | None = flags.field(
+    None,
+    'The paths of the images are in this column of a list; by default in one of a usual name, e.g. '
+    'file_name.',
+  )
+  split_column: str | None = flags.field(
+    None,
+    'The split of an image, train, validation or test, is in this column of a list; by default in '
+    'one called split, set or subset.',
+  )
+  label_separator: str | None = flags.field(
+    None,
+    'The several labels of an image have this between them in a list; by default a | or ; that is '
+    'there.',
+  )
+  image_root: str | None = flags.field(
+    None,
+    'The paths in a list begin in this folder or archive; by default in the folder of the list, or '
+    'in one of a usual name beside it, e.g. train_images.',
+    place=flags.Place.INPUT,
   )
   seed: int = flags.field(
     0,
@@ -135,6 +156,10 @@ def main(_: list[str]) -> None:
     split=config.split,
     labels=config.labels,
     label_column=config.label_column,
+    path_column=config.path_column,
+    split_column=config.split_column,
+    label_separator=config.label_separator,
+    image_root=config.image_root,
     seed=config.seed,
     overwrite=config.overwrite,
     skip_bad=config.on_bad_image == 'skip',
