@@ -1,7 +1,8 @@
 """Measures how fast images become records, compared with `cp -r`, and what the index costs.
 
   python benchmarks/benchmark_conversion.py --folder=DIR [--images=40000] [--rounds=3]
-  python benchmarks/benchmark_conversion.py --folder=DIR --index [--images=1281167]
+  python benchmarks/benchmark_conversion.py --folder=DIR --formats [--images=6000] [--rounds=3]
+  python benchmarks/benchmark_conversion.py --folder=DIR --index [--format=NAME] [--images=1281167]
 
 The first form writes JPEGs of about 110 kB into synset folders. Each round copies them with
 `cp -r`, without and with a sync at the end, and converts them with the command that users type. It
@@ -10,12 +11,17 @@ images that reads them, computes their CRC and writes them to files as large as 
 from the page cache, after a sync. The time to start and end the conversion is measured with 100
 images.
 
-The second form writes a training archive with that many tiny images, and measures the time and the
-memory of converting it.
+The second form writes the same images in each format of `--source`, and measures by turns how fast
+the command converts them; a tar of class tars, read as ImageNet, is what the others are compared
+with.
+
+The third form writes a source of that format with that many tiny images, by default ImageNet's
+training archive, and measures the time and the memory of converting it.
 """
 
 import argparse
 import io
+import itertools
 import multiprocessing
 import os
 import random
@@ -25,7 +31,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import google_crc32c
@@ -70,9 +77,10 @@ def quietly(*command: str | Path) -> None:
   subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def conversion(source: Path, target: Path, processes: int) -> list[str]:
+def conversion(source: Path, target: Path, processes: int, recognize: bool = False) -> list[str]:
   return [
-    *(sys.executable, '-m', 'slim_inception', 'data', '--dataset_name=imagenet'),
+    *(sys.executable, '-m', 'slim_inception', 'data'),
+    *([] if recognize else ['--dataset_name=imagenet']),
     *(f'--source={source}', f'--dataset_dir={target}', f'--num_processes={processes}'),
   ]
 
@@ -132,27 +140,119 @@ def benchmark_rate(folder: Path, count: int, rounds: int, processes: int) -> Non
     report(f'convert / {name}: {{}}', [theirs / ours for theirs, ours in pairs], '.2f')
 
 
+# The formats: each writer gets (class, name, content) of all images, and returns --source.
+
+Images = Iterable[tuple[str, str, bytes]]
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+  with tarfile.open(path, 'w') as tar:
+    for name, content in members:
+      tar.addfile(member(name, len(content)), io.BytesIO(content))
+
+
+def class_tars(folder: Path, images: Images) -> Path:
+  by_class: dict[str, list[tuple[str, bytes]]] = {}
+  for wnid, name, content in images:
+    by_class.setdefault(wnid, []).append((f'{name}.JPEG', content))
+  path = folder / 'ILSVRC2012_img_train.tar'
+  with tarfile.open(path, 'w') as archive:
+    for wnid, members in by_class.items():
+      file = io.BytesIO()
+      with tarfile.open(fileobj=file, mode='w') as inner:
+        for name, content in members:
+          inner.addfile(member(name, len(content)), io.BytesIO(content))
+      file.seek(0)
+      archive.addfile(member(f'{wnid}.tar', len(file.getbuffer())), file)
+  return path
+
+
+def webdataset(folder: Path, images: Images) -> Path:
+  """Shards of 10,000 samples, .cls before .jpg before .json as timm has them."""
+  labels: dict[str, int] = {}
+  for number, group in itertools.groupby(enumerate(images), lambda each: each[0] // 10_000):
+    members: list[tuple[str, bytes]] = []
+    for _, (wnid, name, content) in group:
+      label = labels.setdefault(wnid, len(labels))
+      facts = f'{{"filename": "{wnid}/{name}.JPEG", "label": {label}}}'
+      members += [(f'{name}.cls', b'%d' % label), (f'{name}.jpg', content)]
+      members += [(f'{name}.json', facts.encode())]
+    write_tar(folder / f'own-train-{number:04d}.tar', members)
+  return folder
+
+
+def zip_of_folders(folder: Path, images: Images) -> Path:
+  with zipfile.ZipFile(folder / 'photos.zip', 'w') as archive:
+    for wnid, name, content in images:
+      archive.writestr(f'{wnid}/{name}.jpg', content)
+  return folder / 'photos.zip'
+
+
+def tar_of_folders(folder: Path, images: Images) -> Path:
+  write_tar(folder / 'photos.tar', ((f'{wnid}/{name}.jpg', c) for wnid, name, c in images))
+  return folder / 'photos.tar'
+
+
+def tar_gz_of_folders(folder: Path, images: Images) -> Path:
+  path = tar_of_folders(folder, images)
+  quietly('gzip', '-1', path)
+  return path.with_name('photos.tar.gz')
+
+
+def csv_list(folder: Path, images: Images) -> Path:
+  """The files are links to one of each content, so that a million take no disk."""
+  linked: dict[bytes, Path] = {}
+  with open(folder / 'list.csv', 'w') as file:
+    file.write('path,label\n')
+    for wnid, name, content in images:
+      path = folder / 'images' / name[-3:] / f'{name}.jpg'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      if first := linked.setdefault(content, path):
+        path.write_bytes(content) if first == path else path.hardlink_to(first)
+      file.write(f'{path.relative_to(folder)},{wnid}\n')
+  return folder / 'list.csv'
+
+
+FORMATS: dict[str, Callable[[Path, Images], Path]] = {
+  'imagenet': class_tars,
+  'webdataset': webdataset,
+  'zip': zip_of_folders,
+  'tar': tar_of_folders,
+  'tar.gz': tar_gz_of_folders,
+  'csv': csv_list,
+}
+
+
+def all_images(count: int, contents: Sequence[bytes], wnids: Sequence[str]) -> Images:
+  for number in range(count):
+    wnid = wnids[number % len(wnids)]
+    yield wnid, f'{wnid}_{number}', contents[number // len(wnids) % len(contents)]
+
+
+def benchmark_formats(folder: Path, count: int, rounds: int, processes: int) -> None:
+  contents = [photographs.photograph(number) for number in range(_DISTINCT)]
+  wnids = list(imagenet.synsets())[:_CLASSES]
+  target, commands = folder / 'target', {}
+  for name, write in FORMATS.items():
+    (folder / name).mkdir()
+    source = write(folder / name, all_images(count, contents, wnids))
+    commands[name] = conversion(source, target, processes, recognize=True)
+  seconds: dict[str, list[float]] = {name: [] for name in FORMATS}
+  for _ in range(rounds):
+    for name, command in commands.items():
+      seconds[name].append(timed(lambda command=command: quietly(*command), target))
+      print(f'{name}: {seconds[name][-1]:.2f} s', flush=True)
+  for name, of_run in seconds.items():
+    report(f'{name}: {{}} images/s', [count / each for each in of_run], '.0f')
+    pairs = zip(seconds['imagenet'], of_run, strict=True)
+    report(f'{name} / imagenet: {{}}', [theirs / ours for theirs, ours in pairs], '.2f')
+
+
 def report(line: str, values: list[float], form: str) -> None:
   median, least, most = (
     format(value, form) for value in (statistics.median(values), min(values), max(values))
   )
   print(line.format(f'median {median} ({least} to {most})'))
-
-
-def write_archive(path: Path, count: int) -> None:
-  """ILSVRC2012_img_train.tar in small: a tar of 1000 tars."""
-  wnids = list(imagenet.synsets())
-  file = io.BytesIO()
-  Image.new('L', (8, 8)).save(file, 'JPEG')
-  tiny = file.getvalue()
-  with tarfile.open(path, 'w') as archive:
-    for index, wnid in enumerate(wnids):
-      file = io.BytesIO()
-      with tarfile.open(fileobj=file, mode='w') as inner:
-        for number in range(index, count, len(wnids)):
-          inner.addfile(member(f'{wnid}_{number}.JPEG', len(tiny)), io.BytesIO(tiny))
-      file.seek(0)
-      archive.addfile(member(f'{wnid}.tar', len(file.getbuffer())), file)
 
 
 def member(name: str, size: int) -> tarfile.TarInfo:
@@ -161,11 +261,15 @@ def member(name: str, size: int) -> tarfile.TarInfo:
   return info
 
 
-def benchmark_index(folder: Path, count: int, processes: int) -> None:
+def benchmark_index(folder: Path, name: str, count: int, processes: int) -> None:
   """Times the index, which ends when the first shard is begun, and the whole; and the memory."""
-  archive, target = folder / 'ILSVRC2012_img_train.tar', folder / 'target'
-  write_archive(archive, count)
-  command = conversion(archive, target, processes)
+  file, target = io.BytesIO(), folder / 'target'
+  Image.new('L', (8, 8)).save(file, 'JPEG')
+  # Of different sizes, so that they are not taken for copies of each other.
+  contents = [file.getvalue() + bytes(number) for number in range(_DISTINCT)]
+  images = all_images(count, contents, list(imagenet.synsets()))
+  source = FORMATS[name](folder, images)
+  command = conversion(source, target, processes, recognize=True)
   start = time.perf_counter()
   process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
   indexed, parents, wholes = False, [0.0], [0.0]
@@ -193,17 +297,21 @@ def resident(pid: int) -> float:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--folder', type=Path, required=True, help='about 330 kB for each image')
-  parser.add_argument('--images', type=int, help='by default 40,000, or 1,281,167 with --index')
+  parser.add_argument('--images', type=int, help='by default 40,000, 6,000 or 1,281,167')
   parser.add_argument('--rounds', type=int, default=3, help='how often each is measured')
   parser.add_argument('--num_processes', type=int, default=2, help='of the conversion')
-  parser.add_argument('--index', action='store_true', help='measure that of a training archive')
+  parser.add_argument('--index', action='store_true', help='measure the index of a large source')
+  parser.add_argument('--format', choices=FORMATS, default='imagenet', help='of that source')
+  parser.add_argument('--formats', action='store_true', help='compare the formats of sources')
   flags = parser.parse_args()
   folder = flags.folder / 'benchmark_conversion'
   folder.mkdir(parents=True)
   try:
     if flags.index:
       count = flags.images or imagenet.SPLIT_SIZES['train']
-      benchmark_index(folder, count, flags.num_processes)
+      benchmark_index(folder, flags.format, count, flags.num_processes)
+    elif flags.formats:
+      benchmark_formats(folder, flags.images or 6000, flags.rounds, flags.num_processes)
     else:
       benchmark_rate(folder, flags.images or 40_000, flags.rounds, flags.num_processes)
   finally:

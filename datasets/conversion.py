@@ -29,7 +29,8 @@ REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
 SPLITS = 'train', 'validation', 'test'
-OF_LISTS = 'path_column', 'label_column', 'split_column', 'label_separator', 'image_root'  # options
+# Options of lists of images alone.
+OF_LISTS = 'image_column', 'label_column', 'split_column', 'label_separator', 'image_root'
 MAX_SHARDS = 99999  # what the names of the files hold
 _BYTES_PER_SHARD = 256 << 20
 _FINGERPRINT = 'fingerprint'
@@ -47,7 +48,7 @@ class Options:
   labels: str | None = None  # file of class names, see `label_files`
   # Of lists, see `manifest`; and the key of labels in JSON.
   label_column: str | None = None
-  path_column: str | None = None
+  image_column: str | None = None
   split_column: str | None = None
   label_separator: str | None = None
   image_root: str | None = None

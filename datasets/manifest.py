@@ -232,23 +232,23 @@ def _columns(path: Path, options: conversion.Options) -> _Columns:
   names = list(_first_rows(path)[0].values)
   if names[:2] == ['0', '1']:  # without a header
     return _Columns(
-      options.path_column or '0', (options.label_column or '1',), options.split_column
+      options.image_column or '0', (options.label_column or '1',), options.split_column
     )
   by_name = {_normal(name): name for name in reversed(names)}
   asked = options.label_column.split(',') if options.label_column else []
   if options.label_column in names:
     asked = [options.label_column]
-  for name in (options.path_column, *asked, options.split_column):
+  for name in (options.image_column, *asked, options.split_column):
     if name and name not in names:
       raise ValueError(f'{path} has no column {name!r}; it has {", ".join(names)}')
 
   def known(usual: Sequence[str]) -> str | None:
     return next((by_name[name] for name in usual if name in by_name), None)
 
-  of_path, label = options.path_column or known(PATH_COLUMNS), known(webdataset.LABEL_KEYS)
+  of_path, label = options.image_column or known(PATH_COLUMNS), known(webdataset.LABEL_KEYS)
   labels = tuple(asked) or ((label,) if label else ())
   if not of_path or not labels:
-    flag = '--label_column' if of_path else '--path_column'
+    flag = '--label_column' if of_path else '--image_column'
     raise ValueError(f'{path} has no column of a usual name for {flag}; it has {", ".join(names)}')
   return _Columns(of_path, labels, options.split_column or known(SPLIT_COLUMNS))
 

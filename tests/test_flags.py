@@ -234,14 +234,14 @@ NO_PLACES = (
   'end_point',
   'eval_split_name',
   'host',
+  'image_column',
   'label_column',
   'label_separator',
   'labels of compare',
   'learning_rate_scales',
-  'path_column',
   'preprocessing_name',
-  'split_column',
   'source_scope',
+  'split_column',
   'trainable_scopes',
 )
 TEXTS = [

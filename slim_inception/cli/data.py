@@ -80,7 +80,7 @@ class Config:
     'The labels are in this column of a list, or under this key of the JSON beside each image; by '
     'default under a usual name, e.g. label. Several columns with commas between have 0 or 1 each.',
   )
-  path_column: str | None = flags.field(
+  image_column: str | None = flags.field(
     None,
     'The paths of the images are in this column of a list; by default in one of a usual name, e.g. '
     'file_name.',
@@ -156,7 +156,7 @@ def main(_: list[str]) -> None:
     split=config.split,
     labels=config.labels,
     label_column=config.label_column,
-    path_column=config.path_column,
+    image_column=config.image_column,
     split_column=config.split_column,
     label_separator=config.label_separator,
     image_root=config.image_root,

@@ -90,7 +90,7 @@ def test_kaggle(tmp_path):
   images_in(root / 'test_images', ['x.jpg', 'y.jpg'])
   csv_of(root / 'train.csv', [(n[:-4], k) for n, k in ROWS], 'id_code,label')
   csv_of(root / 'test.csv', [('x',), ('y',)], 'id_code')
-  plan = plan_of(root / 'train.csv', tmp_path, path_column='id_code')
+  plan = plan_of(root / 'train.csv', tmp_path, image_column='id_code')
   assert labels_of(plan) == {f'train_images/{name}': kind for name, kind in ROWS}
   csv_of(root / 'train.csv', [(n[:-4], k) for n, k in ROWS], 'id,label')
   plan = plan_of(root, tmp_path)  # before a folder of two class folders of these names
@@ -251,7 +251,7 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path):
   [
     ('a.csv', 'path,label\n0.jpg,1\n1.jpg,cat\n', "of mixed types: 1 of 0.jpg, 'cat' of 1.jpg"),
     ('a.csv', 'path,size\n0.jpg,1\n', '--label_column; it has path, size'),
-    ('a.csv', 'url,label\n0.jpg,1\n', '--path_column; it has url, label'),
+    ('a.csv', 'url,label\n0.jpg,1\n', '--image_column; it has url, label'),
     ('a.csv', 'path,label\n', 'a.csv has no rows'),
     ('a.csv', '', 'a.csv has no rows'),
     ('a.jsonl', '[1]\n{\n', 'a.jsonl has no rows'),

@@ -1,0 +1,141 @@
+"""The reader of tars against the standard library's, GNU tar's and files that are cut."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from slim_inception.datasets import tars
+
+NAMES = ('a.jpg', 'folder/b.jpg', 'x' * 96 + '.jpg', 'y' * 80 + '/' + 'z' * 90, 'empty', './c.jpg')
+LONG = ('w' * 300 + '.jpg', 'v' * 160 + '/' + 'u' * 160 + '.jpg', 'Äpfel/ß.jpg', 'ä' * 150)
+FORMATS = {
+  'ustar': (tarfile.USTAR_FORMAT, NAMES),
+  'gnu': (tarfile.GNU_FORMAT, NAMES + LONG),
+  'pax': (tarfile.PAX_FORMAT, NAMES + LONG),
+}
+
+
+def written(path, form, names):
+  with tarfile.open(path, 'w', format=form) as tar:
+    for number, name in enumerate(names):
+      info = tarfile.TarInfo(name)
+      info.size = 0 if name == 'empty' else 300 * number + 1
+      info.mtime = 1e9 + 0.25  # which pax needs a header for
+      tar.addfile(info, io.BytesIO(b'%d' % (number % 10) * info.size))
+      folder = tarfile.TarInfo(f'folder{number}')
+      folder.type = tarfile.DIRTYPE
+      tar.addfile(folder)
+  return path
+
+
+def members_of(path, start=0, end=None):
+  with open(path, 'rb') as file:
+    return list(tars.members(file.fileno(), start, end))
+
+
+def by_library(path):
+  with tarfile.open(path) as tar:
+    return [
+      (m.name, tars.FILE, m.offset_data, m.size)
+      if m.isfile()
+      else (m.name, tars.LINK, m.offset_data, 0)  # hard links may say the size of what they link
+      for m in tar
+      if m.isfile() or m.issym() or m.islnk()
+    ]
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_members(tmp_path, name):
+  path = written(tmp_path / 'a.tar', *FORMATS[name])
+  members = members_of(path)
+  assert [tuple(member) for member in members] == by_library(path)
+  assert [member.name for member in members] == list(FORMATS[name][1])
+  content = path.read_bytes()
+  shifted = tmp_path / 'shifted'  # as a member of another tar
+  shifted.write_bytes(b'x' * 1000 + content + b'y' * 1000)
+  inner = members_of(shifted, 1000, 1000 + len(content))
+  assert inner == [member._replace(offset=member.offset + 1000) for member in members]
+
+
+@pytest.mark.skipif(not shutil.which('tar'), reason='no tar')
+@pytest.mark.parametrize('form', ['v7', 'oldgnu', 'gnu', 'ustar', 'posix'])
+def test_what_tar_writes(tmp_path, form):
+  for name in ('a.jpg', 'folder/b.jpg', 'folder/c.jpg'):
+    (tmp_path / 'of' / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'of' / name).write_bytes(name.encode() * 100)
+  (tmp_path / 'of' / 'soft').symlink_to('/etc/passwd')
+  os.link(tmp_path / 'of' / 'a.jpg', tmp_path / 'of' / 'hard')
+  path = tmp_path / 'a.tar'
+  subprocess.run(['tar', f'--format={form}', '-cf', path, '-C', tmp_path / 'of', '.'], check=True)
+  members = members_of(path)
+  assert [tuple(member) for member in members] == by_library(path)
+  assert {m.name for m in members if m.kind == tars.LINK} >= {'./soft'}
+
+
+@pytest.mark.skipif(not shutil.which('tar'), reason='no tar')
+@pytest.mark.parametrize('form', ['gnu', 'posix'])
+def test_files_with_holes_are_unusual(tmp_path, form):
+  (tmp_path / 'of').mkdir()
+  with open(tmp_path / 'of' / 'holes', 'wb') as file:
+    file.truncate(1 << 20)
+    file.seek(1 << 19)
+    file.write(b'x')
+  (tmp_path / 'of' / 'next').write_bytes(b'next')
+  path = tmp_path / 'a.tar'
+  subprocess.run(
+    ['tar', '-S', f'--format={form}', '-cf', path, '-C', tmp_path / 'of', 'holes', 'next'],
+    check=True,
+  )
+  holes, after = members_of(path)
+  assert holes.kind == tars.UNUSUAL
+  assert (after.name, after.kind, after.size) == ('next', tars.FILE, 4)
+
+
+def test_large_members(tmp_path):
+  """8 GB and more take another form of the number; the file is one hole."""
+  for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+    path = tmp_path / 'large.tar'
+    info = tarfile.TarInfo('large')
+    info.size = 9 << 30
+    header = info.tobuf(form)
+    with open(path, 'wb') as file:
+      file.write(header)
+      file.seek(info.size, os.SEEK_CUR)
+      file.write(tarfile.TarInfo('small').tobuf(form))
+    large, small = members_of(path)
+    assert (large.size, large.offset) == (9 << 30, len(header))
+    assert small.name == 'small'
+
+
+def test_a_cut_anywhere_leaves_what_lies_before_it(tmp_path):
+  path = written(tmp_path / 'a.tar', *FORMATS['pax'])
+  whole, content = members_of(path), path.read_bytes()
+  for end in range(1, len(content) - 10240, 333):
+    (tmp_path / 'cut.tar').write_bytes(content[:end])
+    before = []
+    with open(tmp_path / 'cut.tar', 'rb') as file:
+      try:
+        before.extend(tars.members(file.fileno()))
+      except tars.DamagedError as error:
+        assert str(error).startswith(('it ends within', 'no header at'))
+        first = tars.first_members(file.fileno(), 100)
+        assert first == whole[: len(first)]
+    assert before == whole[: len(before)]
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'', 'it is empty'),
+    (b'<html>' * 200, 'no header at byte 0'),
+    (b'x' * 100, 'it ends within a header, at byte 0'),
+  ],
+)
+def test_what_is_no_tar(tmp_path, content, message):
+  path = tmp_path / 'a.tar'
+  path.write_bytes(content)
+  with pytest.raises(tars.DamagedError, match=message):
+    members_of(path)
