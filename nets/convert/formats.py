@@ -42,6 +42,12 @@ SOURCES: dict[str, Source] = {
   'keras': Source(
     'a model of Keras (.keras)', keras_applications,
     lambda path, net, use_ema: keras_applications.read_keras(path, net)),
+  'Keras checkpoint': Source(
+    'a checkpoint of Keras', keras_applications,
+    lambda path, net, use_ema: keras_applications.read_checkpoint(path)),
+  'Keras SavedModel': Source(
+    'a SavedModel of Keras, of which the variables are read', keras_applications,
+    lambda path, net, use_ema: keras_applications.read_checkpoint(path)),
   'Keras shards': Source(
     'weights of Keras in several files', keras_applications,
     lambda path, net, use_ema: keras_applications.read_sharded(path, net)),
@@ -133,6 +139,8 @@ def recognise(path: str) -> str:
   if os.path.exists(path + checkpoint_files.INDEX):
     folder = path.removesuffix(_VARIABLES)
     is_saved_model = folder != path and os.path.exists(os.path.join(folder, _SAVED_MODEL))
+    if object_names.is_of_keras(path):
+      return 'Keras SavedModel' if is_saved_model else 'Keras checkpoint'
     return 'SavedModel' if is_saved_model else 'checkpoint'
   if not os.path.isfile(path):  # a FIFO may wait for ever
     raise ValueError(f'{path} is neither a file nor a folder')

@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .. import checkpoints
 from ..nets_factory import get_net
-from . import facenet_names, resnet_names
+from . import facenet_names, object_names, resnet_names
 from .layers import NO_WEIGHTS, Layer, Norm, add_to_variance, fold_biases
 from .stored import Arrays, Images, Sorted, Stored, check_size
 
@@ -72,6 +73,7 @@ _MAX_POOLS[facenet_names.NET] = 3
 _PIXEL_RANGE = 20.0  # pixels in 0..255 lie within such a range once normalized; else they were not
 _MAIN_WEIGHTS = {'weights': 'kernel', 'biases': 'bias'}
 _NORM_WEIGHTS = {'beta': 'beta', 'mean': 'moving_mean', 'variance': 'moving_variance'}
+_IN_ORDER = ('kernel', 'bias', 'gamma', 'beta', 'moving_mean', 'moving_variance')  # of a layer
 _NORMS = {3: ('beta', 'mean', 'variance'), 4: ('gamma', 'beta', 'mean', 'variance')}
 
 
@@ -403,6 +405,33 @@ def _names_by_order(net: str) -> dict[str, str]:
 def _application(net: str, **kwargs):
   names_for(net)  # says so if there is none
   return getattr(tf.keras.applications, NETS[net])(weights=None, **kwargs)
+
+
+def read_checkpoint(prefix: str) -> Stored:
+  """Arrays by 'layer/number' of a checkpoint with Keras' names, in a SavedModel or not.
+
+  It has no configuration: what layers without weights do is not known.
+
+  Raises:
+    OSError, ValueError: it is damaged.
+  """
+  stored = object_names.variable_names(prefix)
+  by_layer: dict[str, dict[str, str]] = defaultdict(dict)  # {path of a layer: {leaf: variable}}
+  for name in stored:
+    layer, _, leaf = name.rpartition('/')
+    if leaf in _IN_ORDER and layer:
+      by_layer[layer][leaf] = name
+  used = [name for leaves in by_layer.values() for name in leaves.values()]
+  values = checkpoints.read(prefix, [stored[name] for name in used])
+  arrays: Arrays = {}
+  for path, leaves in by_layer.items():
+    layer = path.rpartition('/')[2]
+    layer = path if f'{layer}/0' in arrays else layer  # of two models with the same names
+    for number, leaf in enumerate(sorted(leaves, key=_IN_ORDER.index)):
+      array = values[stored[leaves[leaf]]].numpy()
+      arrays[f'{layer}/{number}'] = np.asarray(array, np.float32)
+  left_out = dict.fromkeys(sorted(set(stored) - set(used)), 'no weights of a layer')
+  return Stored(arrays, left_out)
 
 
 def read_keras(path: str | os.PathLike, net: str) -> Stored:

@@ -103,6 +103,29 @@ def test_every_format_of_keras_reads_alike(keras_model, tmp_path):
     conversion.read(paths[0], 'inception_v4')
 
 
+@pytest.mark.parametrize('optimizer', [pytest.param(None, marks=pytest.mark.slow), 'adam'])
+def test_checkpoints_and_saved_models_of_keras(optimizer, keras_model, tmp_path):
+  theirs = keras_model('inception_v3')
+  theirs.save_weights(tmp_path / 'a.weights.h5')
+  expected = conversion.read(tmp_path / 'a.weights.h5', 'inception_v3')
+  if optimizer is None:
+    theirs.export(tmp_path / 'exported', verbose=False)
+    paths, kind = [tmp_path / 'exported'], 'a SavedModel of Keras, of which the variables are read'
+  else:
+    optimizer = tf.keras.optimizers.get(optimizer)
+    optimizer.build(theirs.trainable_variables)
+    tf.train.Checkpoint(net=theirs, optimizer=optimizer).save(str(tmp_path / 'weights'))
+    paths, kind = [tmp_path / 'weights-1', tmp_path], 'a checkpoint of Keras'
+  for path in paths:
+    weights = conversion.read(path, 'inception_v3')
+    assert_same(weights, expected)
+    assert weights.num_classes == 7
+    assert set(weights.left_out.values()) == {'no weights of a layer'}
+    assert f': {kind}, inception_v3, 7 classes' in conversion.about(weights)
+  with pytest.raises(ValueError, match='InceptionResNetV2 of Keras Applications has 203 unnamed'):
+    conversion.read(paths[0], 'inception_resnet_v2')
+
+
 def test_without_top_and_within_another_model(keras_model, tmp_path):
   theirs = keras_model('inception_v3')
   body = tf.keras.Model(theirs.input, theirs.layers[-2].output)
