@@ -42,6 +42,22 @@ class Variant(NamedTuple):
   rate: int = 1  # dilation
 
 
+def scale_depth(min_depth: int, depth_multiplier: float) -> Callable[[int], int]:
+  """Makes the filters of a convolution from those of the table, at least `min_depth`.
+
+  Raises:
+    ValueError: `depth_multiplier` <= 0.
+  """
+  if not depth_multiplier > 0:  # NaN too
+    raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
+  return lambda depth: max(int(depth * depth_multiplier), min_depth)
+
+
+def scaled_variant(min_depth: int = 16, depth_multiplier: float = 1.0) -> Variant:
+  """What the arguments of `inception_v3_base`, -v2's and -v4's change; see `scale_depth`."""
+  return Variant(depth=scale_depth(min_depth, depth_multiplier))
+
+
 def residual_variant(
   activation_fn: Activation = tf.nn.relu, activation_scale: float | None = None
 ) -> Variant:

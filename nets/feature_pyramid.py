@@ -107,6 +107,21 @@ class FeaturePyramid(NetModule):
     training = model_inputs.as_training(training)
     return self._run(self._as_images(images), is_training=training)[0]
 
+  def end_points(
+    self, images: tf.Tensor, training: bool | tf.Tensor = False
+  ) -> dict[str, tf.Tensor]:
+    """The output of every row up to the largest stride, those that slim keeps nowhere included.
+
+    Args:
+      images: as for a call.
+      training: as for a call.
+
+    Returns:
+      {scope of the row within the net's, 'Repeat_2/block8_5': [N, h, w, C]}.
+    """
+    training = model_inputs.as_training(training)
+    return self._run(self._as_images(images), is_training=training)[1]
+
   def outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """What a SavedModel of this gives: {'stride_8': [N, h, w, C], ...}."""
     return {f'stride_{stride}': features for stride, features in self(images).items()}

@@ -317,13 +317,14 @@ class DenseHead(Head):
     dropout_keep_prob: float,
     create_aux_logits: bool,
     bottleneck_size: int | None = None,
+    depth: Callable[[int], int] = int,
   ) -> tuple[tf.Tensor, EndPoints]:
     """Logits, or the embedding or features where there are no classes, and the end points.
 
-    See `inception_resnet_v1.inception_resnet_v1` for the arguments.
+    See `inception_resnet_v1.inception_resnet_v1` for the arguments; `depth` is `Variant.depth`.
     """
     if self.auxiliary and create_aux_logits and num_classes:
-      self.auxiliary.add(end_points, num_classes, is_training)
+      self.auxiliary.add(end_points, num_classes, is_training, depth)
     pool, features, *ends = self.units(*spatial_size(net), num_classes or 0)
     with tf.compat.v1.variable_scope(LOGITS):
       if self.before:

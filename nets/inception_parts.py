@@ -3,6 +3,11 @@
 Figures and tables are those of arXiv:1602.07261.
 """
 
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from . import build
 from .blocks import Cell, Columns, conv, max_pool, row
 
 # fmt: off
@@ -15,6 +20,17 @@ STEM = (                                             # Figure 14 but its end out
   row('Conv2d_4a_3x3', conv(192, 3, padding='VALID')),                    # 71 x 71 x 192
 )
 # fmt: on
+
+
+def residual_variant(
+  activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
+  activation_scale: float | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
+) -> build.Variant:
+  """What arguments of the Inception-ResNets change: see `inception_resnet_v2_base`."""
+  variant = build.residual_variant(activation_fn, activation_scale)
+  return variant._replace(depth=build.scale_depth(min_depth, depth_multiplier))
 
 
 def reduction_a(k: int, l: int, m: int, n: int, *, last: str = '') -> Columns:  # noqa: E741

@@ -11,9 +11,17 @@ import tensorflow as tf
 
 from . import inception_utils, slim
 from .blocks import Residual, conv, repeat, row
-from .build import EndPoints, net_scope, residual_variant, run_body
+from .build import EndPoints, net_scope, run_body
 from .heads import DenseHead
-from .inception_parts import STEM, block_8, block_17, block_35, reduction_a, residual_reduction_b
+from .inception_parts import (
+  STEM,
+  block_8,
+  block_17,
+  block_35,
+  reduction_a,
+  residual_reduction_b,
+  residual_variant,
+)
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionResnetV1'
@@ -49,6 +57,8 @@ def inception_resnet_v1_base(
   scope: str | None = None,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   activation_scale: float | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v1 without its head.
 
@@ -60,6 +70,9 @@ def inception_resnet_v1_base(
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     activation_scale: factor of every residual before it is added, those of the last block
       included; None is the table's: 0.17, 0.10, 0.20, and 1 for the last.
+    min_depth: no convolution gets fewer filters than this.
+    depth_multiplier: factor of the filters of every convolution, above 0; the 1 x 1 convolution at
+      the end of a residual has as many as its input.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
@@ -68,8 +81,9 @@ def inception_resnet_v1_base(
     ValueError: unknown `final_endpoint`, images too small for it, or an impossible
       `activation_scale`.
   """
+  variant = residual_variant(activation_fn, activation_scale, min_depth, depth_multiplier)
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
-    return run_body(inputs, BODY, final_endpoint, residual_variant(activation_fn, activation_scale))
+    return run_body(inputs, BODY, final_endpoint, variant)
 
 
 def inception_resnet_v1(
@@ -83,6 +97,8 @@ def inception_resnet_v1(
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   bottleneck_layer_size: int | None = None,
   activation_scale: float | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v1: a classifier, or an embedding as facenet's.
 
@@ -98,6 +114,8 @@ def inception_resnet_v1(
     bottleneck_layer_size: the width of facenet's linear embedding ('Bottleneck', after dropout);
       logits, if any, are computed from it. None: there is no such layer.
     activation_scale: see `inception_resnet_v1_base`.
+    min_depth: see `inception_resnet_v1_base`.
+    depth_multiplier: see `inception_resnet_v1_base`.
 
   Returns:
     Logits [N, num_classes], or the embedding [N, bottleneck_layer_size], or features
@@ -109,7 +127,12 @@ def inception_resnet_v1(
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
     net, end_points = inception_resnet_v1_base(
-      inputs, scope=opened, activation_fn=activation_fn, activation_scale=activation_scale
+      inputs,
+      scope=opened,
+      activation_fn=activation_fn,
+      activation_scale=activation_scale,
+      min_depth=min_depth,
+      depth_multiplier=depth_multiplier,
     )
     return HEAD.build(
       net,

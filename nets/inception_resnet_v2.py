@@ -11,9 +11,17 @@ import tensorflow as tf
 
 from . import inception_utils, slim
 from .blocks import Columns, Residual, avg_pool, conv, max_pool, repeat, row
-from .build import EndPoints, net_scope, residual_variant, run_body, run_branches
+from .build import EndPoints, net_scope, run_body, run_branches, scale_depth
 from .heads import AuxiliaryHead, DenseHead
-from .inception_parts import STEM, block_8, block_17, block_35, reduction_a, residual_reduction_b
+from .inception_parts import (
+  STEM,
+  block_8,
+  block_17,
+  block_35,
+  reduction_a,
+  residual_reduction_b,
+  residual_variant,
+)
 from .net import Errors, Net, Paper
 
 SCOPE = 'InceptionResnetV2'
@@ -89,6 +97,8 @@ def inception_resnet_v2_base(
   scope: str | None = None,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   activation_scale: float | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v2 without its head; a back-bone for detection and segmentation.
 
@@ -104,6 +114,9 @@ def inception_resnet_v2_base(
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     activation_scale: factor of every residual before it is added, those of the last block
       included; None is the table's: 0.17, 0.10, 0.20, and 1 for the last.
+    min_depth: no convolution gets fewer filters than this.
+    depth_multiplier: factor of the filters of every convolution, above 0; the 1 x 1 convolution at
+      the end of a residual has as many as its input.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
@@ -114,8 +127,8 @@ def inception_resnet_v2_base(
   """
   if output_stride not in (8, 16):
     raise ValueError(f'output_stride is {output_stride}; choose 8 or 16')
-  padding = 'SAME' if align_feature_maps else 'VALID'
-  variant = residual_variant(activation_fn, activation_scale)._replace(valid_padding=padding)
+  variant = residual_variant(activation_fn, activation_scale, min_depth, depth_multiplier)
+  variant = variant._replace(valid_padding='SAME' if align_feature_maps else 'VALID')
   max_stride = 8 if output_stride == 8 else None
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant, max_stride)
@@ -131,6 +144,8 @@ def inception_resnet_v2(
   create_aux_logits: bool = True,
   activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
   activation_scale: float | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-ResNet-v2 (arXiv:1602.07261), with an auxiliary classifier on PreAuxLogits.
 
@@ -143,6 +158,8 @@ def inception_resnet_v2(
     create_aux_logits: adds 'AuxLogits'; left out below 107 x 107 pixels.
     activation_fn: after the residual sums; that of the convolutions is the arg scope's.
     activation_scale: see `inception_resnet_v2_base`.
+    min_depth: see `inception_resnet_v2_base`.
+    depth_multiplier: see `inception_resnet_v2_base`.
 
   Returns:
     Logits [N, num_classes] (or features, [N, 1, 1, 1536]), and the end points: those of the base,
@@ -153,10 +170,21 @@ def inception_resnet_v2(
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
     net, end_points = inception_resnet_v2_base(
-      inputs, scope=opened, activation_fn=activation_fn, activation_scale=activation_scale
+      inputs,
+      scope=opened,
+      activation_fn=activation_fn,
+      activation_scale=activation_scale,
+      min_depth=min_depth,
+      depth_multiplier=depth_multiplier,
     )
     return HEAD.build(
-      net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
+      net,
+      end_points,
+      num_classes,
+      is_training,
+      dropout_keep_prob,
+      create_aux_logits,
+      depth=scale_depth(min_depth, depth_multiplier),
     )
 
 

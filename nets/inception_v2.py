@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from . import inception_utils, inception_v3, layers
+from . import inception_utils, layers
 from .blocks import Body, Cell, Columns, avg_pool, conv, max_pool, row, separable_conv
-from .build import EndPoints, net_scope, run_body
+from .build import EndPoints, net_scope, run_body, scaled_variant
 from .heads import ConvolutionHead
 from .layer_support import check_data_format
 from .net import Net, Paper
@@ -80,8 +80,6 @@ HEAD = ConvolutionHead(
   logits='Conv2d_1c_1x1',
 )
 
-make_variant = inception_v3.make_variant
-
 
 def make_body(use_separable_conv: bool = True) -> Body:
   """`BODY`, or with `use_separable_conv=False` an ordinary convolution as its first row."""
@@ -123,7 +121,7 @@ def inception_v2_base(
   Raises:
     ValueError: unknown `final_endpoint`, `depth_multiplier` <= 0, another `data_format`.
   """
-  variant = make_variant(min_depth, depth_multiplier)
+  variant = scaled_variant(min_depth, depth_multiplier)
   is_nchw = check_data_format(data_format) == 'NCHW'
   body = make_body(use_separable_conv)[0 if include_root_block else len(ROOT) :]
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
@@ -202,7 +200,7 @@ NET = Net(
   inception_v2_arg_scope,
   inception_v2,
   default_image_size=224,
-  make_variant=make_variant,
+  make_variant=scaled_variant,
   make_body=make_body,
   paper=Paper('Inception-v2', 'arXiv:1502.03167, Figure 5'),
 )

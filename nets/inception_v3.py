@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from . import inception_utils, layers
 from .blocks import Columns, avg_pool, conv, max_pool, repeat, row, split
-from .build import EndPoints, Variant, net_scope, run_body
+from .build import EndPoints, net_scope, run_body, scale_depth, scaled_variant
 from .heads import AuxiliaryHead, ConvolutionHead
 from .inception_parts import STEM, reduction_a, reduction_b
 from .net import Errors, Net, Paper
@@ -98,17 +98,6 @@ HEAD = ConvolutionHead(
 )
 
 
-def make_variant(min_depth: int = 16, depth_multiplier: float = 1.0) -> Variant:
-  """What the arguments of `inception_v3_base` change in `BODY`.
-
-  Raises:
-    ValueError: `depth_multiplier` <= 0.
-  """
-  if not depth_multiplier > 0:  # NaN too
-    raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
-  return Variant(depth=lambda depth: max(int(depth * depth_multiplier), min_depth))
-
-
 def inception_v3_base(
   inputs: tf.Tensor,
   final_endpoint: str = 'Mixed_7c',
@@ -131,7 +120,7 @@ def inception_v3_base(
   Raises:
     ValueError: unknown `final_endpoint`, images too small for it, `depth_multiplier` <= 0.
   """
-  variant = make_variant(min_depth, depth_multiplier)
+  variant = scaled_variant(min_depth, depth_multiplier)
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
     return run_body(inputs, BODY, final_endpoint, variant)
 
@@ -189,7 +178,7 @@ def inception_v3(
       prediction_fn=prediction_fn,
       spatial_squeeze=spatial_squeeze,
       global_pool=global_pool,
-      depth=make_variant(min_depth, depth_multiplier).depth,
+      depth=scale_depth(min_depth, depth_multiplier),
     )
 
 
@@ -202,7 +191,7 @@ NET = Net(
   HEAD,
   inception_v3_arg_scope,
   inception_v3,
-  make_variant=make_variant,
+  make_variant=scaled_variant,
   paper=Paper(
     'Inception-v3',
     'arXiv:1512.00567, Table 1',

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from . import inception_utils
 from .blocks import Columns, avg_pool, conv, max_pool, repeat, row, split
-from .build import EndPoints, net_scope, run_body
+from .build import EndPoints, net_scope, run_body, scale_depth, scaled_variant
 from .heads import AuxiliaryHead, DenseHead
 from .inception_parts import reduction_a, reduction_b
 from .net import Errors, Net, Paper
@@ -87,7 +87,11 @@ HEAD = DenseHead(
 
 
 def inception_v4_base(
-  inputs: tf.Tensor, final_endpoint: str = 'Mixed_7d', scope: str | None = None
+  inputs: tf.Tensor,
+  final_endpoint: str = 'Mixed_7d',
+  scope: str | None = None,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-v4 without its head.
 
@@ -95,15 +99,18 @@ def inception_v4_base(
     inputs: [N, H, W, C] in [-1, 1]; 299 x 299 x 3 in the paper, at least 75 x 75.
     final_endpoint: the last end point to build, any row of `BODY`.
     scope: variable scope, 'InceptionV4' by default.
+    min_depth: no convolution gets fewer filters than this.
+    depth_multiplier: factor of the filters of every convolution, above 0.
 
   Returns:
     The output of `final_endpoint`, and {name: [N, h, w, c]} in the order of building.
 
   Raises:
-    ValueError: unknown `final_endpoint`, or images too small for it.
+    ValueError: unknown `final_endpoint`, images too small for it, `depth_multiplier` <= 0.
   """
+  variant = scaled_variant(min_depth, depth_multiplier)
   with tf.compat.v1.variable_scope(scope, SCOPE, [inputs]):
-    return run_body(inputs, BODY, final_endpoint)
+    return run_body(inputs, BODY, final_endpoint, variant)
 
 
 def inception_v4(
@@ -114,6 +121,8 @@ def inception_v4(
   reuse: bool | None = None,
   scope: str = SCOPE,
   create_aux_logits: bool = True,
+  min_depth: int = 16,
+  depth_multiplier: float = 1.0,
 ) -> tuple[tf.Tensor, EndPoints]:
   """Inception-v4 (arXiv:1602.07261, Figure 9), with slim's auxiliary classifier on Mixed_6h.
 
@@ -124,18 +133,28 @@ def inception_v4(
       the computation; variables and logits are float32.
     num_classes: the number of logits; 0 or None returns the features before dropout.
     create_aux_logits: adds 'AuxLogits'; left out below 107 x 107 pixels.
+    min_depth: see `inception_v4_base`.
+    depth_multiplier: see `inception_v4_base`.
 
   Returns:
     Logits [N, num_classes] (or features, [N, 1, 1, 1536]), and the end points: those of the base,
     'AuxLogits', 'global_pool', 'PreLogitsFlatten', 'Logits', 'Predictions'.
 
   Raises:
-    ValueError: images too small.
+    ValueError: images too small, `depth_multiplier` <= 0.
   """
   with net_scope(inputs, scope, SCOPE, reuse=reuse, is_training=is_training) as opened:
-    net, end_points = inception_v4_base(inputs, scope=opened)
+    net, end_points = inception_v4_base(
+      inputs, scope=opened, min_depth=min_depth, depth_multiplier=depth_multiplier
+    )
     return HEAD.build(
-      net, end_points, num_classes, is_training, dropout_keep_prob, create_aux_logits
+      net,
+      end_points,
+      num_classes,
+      is_training,
+      dropout_keep_prob,
+      create_aux_logits,
+      depth=scale_depth(min_depth, depth_multiplier),
     )
 
 
@@ -148,6 +167,7 @@ NET = Net(
   HEAD,
   inception_v4_arg_scope,
   inception_v4,
+  make_variant=scaled_variant,
   paper=Paper(
     'Inception-v4',
     'arXiv:1602.07261, Figure 9',

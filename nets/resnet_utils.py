@@ -142,13 +142,6 @@ def rows(
   return (*first, *(unit for block in blocks for unit in block))
 
 
-def scale_depth(min_base_depth: int, depth_multiplier: float) -> Callable[[int], int]:
-  """Makes the filters of a unit from those of the table; `depth_multiplier` <= 0: ValueError."""
-  if not depth_multiplier > 0:  # NaN too
-    raise ValueError(f'depth_multiplier is {depth_multiplier}; it must be greater than zero')
-  return lambda base: max(int(base * depth_multiplier), min_base_depth)
-
-
 def make_body(
   scope: str,
   rows: Body,

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from . import resnet_utils
 from .blocks import Bottleneck, Unit
-from .build import EndPoints
+from .build import EndPoints, scale_depth
 from .net import Net, NetworkFn, Paper
 from .resnet_utils import UNITS, resnet_arg_scope
 
@@ -40,7 +40,7 @@ def blocks(
 ) -> tuple[tuple[Unit, ...], ...]:
   """The blocks of the net of so many layers; `depth_multiplier` <= 0 raises ValueError."""
   conv2_x, conv3_x, conv4_x, conv5_x = UNITS[layers]
-  depth = resnet_utils.scale_depth(min_base_depth, depth_multiplier)
+  depth = scale_depth(min_base_depth, depth_multiplier)
   return (                                                     # Table 1  output of 224 x 224 x 3
     resnet_v1_block('block1', depth(64), conv2_x, stride=2),   # conv2_x  28 x 28 x 256
     resnet_v1_block('block2', depth(128), conv3_x, stride=2),  # conv3_x  14 x 14 x 512

@@ -50,6 +50,10 @@ def test_a_pyramid_takes_a_classifiers_checkpoint_and_gives_its_end_points(check
   for stride, name in names.items():
     np.testing.assert_allclose(features[stride], end_points[name], rtol=1e-4, atol=1e-5)
     assert features[stride].shape[-1] == pyramid.channels[stride]
+  rows = pyramid.end_points(images)
+  assert list(rows) == [unit.scope for unit in pyramid.config.net.body]
+  for name in rows:
+    np.testing.assert_allclose(rows[name], end_points[name], rtol=1e-4, atol=1e-5)
 
 
 def test_weights_fill_a_part_of_the_net(checkpoint, caplog):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception_v3, nets_factory, slim, summary
+from slim_inception.nets import nets_factory, slim, summary
 
 from slim_inception.cli import show
 from tests import operations, tiny
@@ -38,14 +38,24 @@ def test_counts_are_the_published_ones(name, giga, mega):
   assert parameters / 1e6 == pytest.approx(mega, abs=0.006)
 
 
-@pytest.mark.parametrize('size', [107, 346])
-def test_a_narrow_net_at_another_size_is_that_of_the_graph(size):
-  with tf.Graph().as_default(), slim.arg_scope(inception_v3.inception_v3_arg_scope()):
-    _, end_points = inception_v3.inception_v3(
-      tf1.placeholder(tf.float32, (1, size, size, 3)), 7, depth_multiplier=0.3
+@pytest.mark.parametrize(
+  ('name', 'size', 'multiplier'),
+  [
+    ('inception_v3', 107, 0.3),
+    ('inception_v3', 346, 0.3),
+    ('inception_v4', 107, 0.05),
+    ('inception_resnet_v1', 107, 0.3),
+    pytest.param('inception_resnet_v2', 107, 1.1, marks=pytest.mark.slow),
+  ],
+)
+def test_a_net_of_another_width_and_size_is_that_of_the_graph(name, size, multiplier):
+  registered = nets_factory.get_net(name)
+  with tf.Graph().as_default(), slim.arg_scope(registered.arg_scope()):
+    _, end_points = registered.network_fn(
+      tf1.placeholder(tf.float32, (1, size, size, 3)), 7, depth_multiplier=multiplier
     )
     trained = sum(v.shape.num_elements() for v in tf1.trainable_variables())
-  net = summary.summarize('inception_v3', size, num_classes=7, depth_multiplier=0.3)
+  net = summary.summarize(name, size, num_classes=7, depth_multiplier=multiplier)
   expected = {name: tensor.shape.as_list() for name, tensor in end_points.items()}
   assert {name: [1, *shape] for name, shape in summary.end_points(net).items()} == expected
   assert net.parameters == trained
@@ -107,8 +117,8 @@ def test_table_of_the_test_size_net():
     (('inception_v3', 299, 0), 'num_classes is 0; expected at least 1'),
     (('inception_v3', 299, 5, 0.0), 'depth_multiplier is 0.0; it must be greater than zero'),
     (
-      ('inception_v4', 299, 5, 0.5),
-      'inception_v4 has no depth_multiplier; these nets have: .*inception_v3',
+      ('inception_v1', 299, 5, 0.5),
+      'inception_v1 has no depth_multiplier; these nets have: .*inception_v3',
     ),
   ],
 )

@@ -179,7 +179,7 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
       {'recipe': 'slim', 'learning_rate_decay_type': 'cosine'},
       'cosine needs an end: --num_epochs or --max_number_of_steps',
     ),
-    ({'model_name': 'inception_v4', 'depth_multiplier': 0.5}, 'is for inception_v2, inception_v3'),
+    ({'model_name': 'inception_v1', 'depth_multiplier': 0.5}, 'is for inception_v2, inception_v3'),
     ({'activation_scale': 0.5}, '--activation_scale is for inception_resnet_v1, .*_v3 has none'),
     ({'activation_scale': 0}, '--activation_scale=0: must be a number, greater than 0'),
     ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
