@@ -15,6 +15,7 @@ from tests import zygote
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 EVERYWHERE = {'help', 'debug'}
+EXPERIMENTS = ('activation_scaling', 'residual_speed')  # python -m experiments.NAME
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
   'all', 'before', 'folder', 'gpus-per-node', 'images', 'index', 'logdir', 'model_base_path',
@@ -27,8 +28,10 @@ OF_OTHERS = {
 def command_flags() -> dict[str, set[str]]:
   """{command: its flags}."""
   defined = {}
-  for name, command in COMMANDS.items():
-    module = importlib.import_module(f'slim_inception.cli.{command.module}')
+  modules = {name: f'slim_inception.cli.{command.module}' for name, command in COMMANDS.items()}
+  modules |= {f'experiments.{name}': f'experiments.{name}' for name in EXPERIMENTS}
+  for name, path in modules.items():
+    module = importlib.import_module(path)
     before = set(flags.FLAGS)
     module.define_flags()
     defined[name] = set(flags.FLAGS) - before | EVERYWHERE
@@ -54,6 +57,8 @@ def test_commands_and_their_flags_exist(page, command_flags):
   for name, rest in re.findall(r'slim-inception (?!COMMAND)([a-z][\w-]*)(.*)', lines):
     assert name in COMMANDS
     assert unknown(re.split(r' [|&;#]', rest)[0], command_flags[name]) == set(), name
+  for name, rest in re.findall(r'python -m (experiments\.\w+)(.*)', lines):
+    assert unknown(rest, command_flags[name]) == set(), name
 
 
 @pytest.mark.parametrize(
@@ -119,10 +124,10 @@ def test_links_and_files_exist(page):
     target = (page.parent / path).resolve() if path else page
     assert target.exists(), link
     assert not anchor or anchor in anchors(target), link
-  folders = 'benchmarks|datasets|docs|examples|nets|preprocessing|slim_inception|tests'
+  folders = 'benchmarks|datasets|docs|examples|experiments|nets|preprocessing|slim_inception|tests'
   for path in re.findall(rf'`((?:{folders})/[\w/.]+)[`:]|python (benchmarks/\w+\.py)', text):
     assert 'NAME' in path[0] or (ROOT / ''.join(path)).exists(), path
-  for module in re.findall(r'python -m (examples\.\w+)', text):
+  for module in re.findall(r'python -m ((?:examples|experiments)\.\w+)', text):
     assert importlib.util.find_spec(module), module
 
 

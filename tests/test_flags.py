@@ -172,8 +172,10 @@ def test_configurations_import_no_tensorflow():
 def configurations() -> dict[str, type]:
   """The configuration of each command."""
   classes: dict[str, type] = {}
-  for name, command in cli.COMMANDS.items():
-    module = importlib.import_module(f'slim_inception.cli.{command.module}')
+  modules = {name: f'slim_inception.cli.{each.module}' for name, each in cli.COMMANDS.items()}
+  modules |= {n: f'experiments.{n}' for n in ('activation_scaling', 'residual_speed')}
+  for name, path in modules.items():
+    module = importlib.import_module(path)
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(flags, 'define', lambda kind, *_, name=name: classes.update({name: kind}))
       module.define_flags()
@@ -283,6 +285,7 @@ def test_each_of_several_sources_knows_home(monkeypatch):
 def test_outputs_of_the_commands():
   """What `parse` tries before the work begins; the data command locks its folder at once."""
   assert {each.id for each in ALL if 'OUTPUT' in str(each.values[0].place)} == {
+    'activation_scaling output_dir',
     'benchmark output_csv',
     'benchmark output_json',
     'classify csv',
@@ -293,6 +296,7 @@ def test_outputs_of_the_commands():
     'embed output',
     'eval eval_dir',
     'export output',
+    'residual_speed output_dir',
     'show output',
     'train train_dir',
   }

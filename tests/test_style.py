@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALONE = ('datasets', 'nets', 'preprocessing')  # each works in another project, so it imports itself
-PRODUCT = (*ALONE, 'slim_inception', 'examples')
+PRODUCT = (*ALONE, 'slim_inception', 'examples', 'experiments')
 FOLDERS = (*PRODUCT, 'benchmarks', 'tests')
 PRIVATE = ('tensorflow.', 'tf_keras')
 SLIM = ('nets/slim.py', 'nets/slim_fallback.py')  # all others reach tf-slim through the first

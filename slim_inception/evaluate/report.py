@@ -11,10 +11,8 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
 from PIL import Image
@@ -22,8 +20,8 @@ from PIL import Image
 from slim_inception import files
 from slim_inception.datasets import images, records, shards
 from slim_inception.evaluate import metrics as figures
-from slim_inception.evaluate import results
-from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of, percent
+from slim_inception.evaluate import pages, results
+from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
 _JPEG_QUALITY = 80
@@ -72,11 +70,12 @@ def write_report(
   confusion = figures.confusion(predictions, num_classes)
   mistakes = _mistakes(confusion)
   bins = [Bin(**entry) for entry in shown['calibration_bins']]
-  script = _read('report.js')
+  script = pages.read('report.js')
   is_small = len(used) <= _FULL_MATRIX
-  text = _render(
+  text = pages.render(
+    pages.read('report.html.j2'),
     title=title,
-    style=markupsafe.Markup(_read('report.css')),
+    style=pages.style(),
     script=markupsafe.Markup(script),
     script_hash='sha256-' + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     metrics=shown,
@@ -160,29 +159,6 @@ def _thumbnail(encoded: bytes, size: int) -> bytes:
 
 
 # What the template shows
-
-
-def _render(**content: object) -> str:
-  environment = jinja2.Environment(
-    autoescape=True,
-    finalize=_printable,
-    lstrip_blocks=True,
-    trim_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
-  environment.filters['percent'] = percent
-  return environment.from_string(_read('report.html.j2')).render(**content)
-
-
-def _read(name: str) -> str:
-  return (resources.files(__package__) / name).read_text('utf-8')
-
-
-def _printable(value: object) -> object:
-  """Text without NUL and its like, which HTML does not allow."""
-  if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
-    return value
-  return files.printable(value)
 
 
 def _lines(value: object) -> list[str]:

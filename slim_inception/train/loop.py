@@ -38,6 +38,19 @@ Evaluate = Callable[[str], dict[str, float]]
 Preview = Callable[[Batch], tuple[tf.Tensor, list[str]]]
 
 
+class DivergedError(ValueError):
+  """The loss, or a weight, is not finite or explodes, and the run does not go back any more.
+
+  Args:
+    message: says so.
+    step: after which.
+  """
+
+  def __init__(self, message: str, step: int):
+    super().__init__(message)
+    self.step = step
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """What a run is made of.
@@ -72,7 +85,7 @@ def train(run: Run) -> int:
     The number of the signal that stopped it, after saving; else 0.
 
   Raises:
-    ValueError: the loss is not finite or exploded, and there is nothing to go back to.
+    DivergedError: the loss is not finite or exploded, and there is nothing to go back to.
   """
   config, plan, state, cluster = run.config, run.plan, run.state, run.cluster
   train_dir, saving = config.run.train_dir, config.saving
@@ -194,18 +207,18 @@ class Recovery:
     """Restores the last checkpoint, if the run may; returns its step.
 
     Raises:
-      ValueError: it may not, there is none, or going back to it has not helped.
+      DivergedError: it may not, there is none, or going back to it has not helped.
     """
     latest = checkpoint_files.latest(self._config.train_dir)
     what = f'{problem} at step {step} (learning rate {rate:.3g})'
     advice = 'try a smaller --learning_rate or --clip_gradient_norm=2'
     if self._config.on_nan == 'stop' or latest is None:
       more = '; --on_nan=rollback goes back there and skips these batches' if latest else ''
-      raise ValueError(f'{what}: {advice}; the last good checkpoint is {latest}{more}')
+      raise DivergedError(f'{what}: {advice}; the last good checkpoint is {latest}{more}', step)
     self._rollbacks[latest] += 1
     if self._rollbacks[latest] > _MOST_ROLLBACKS:
-      raise ValueError(
-        f'{what}, and went back to {latest} {_MOST_ROLLBACKS} times without help: {advice}'
+      raise DivergedError(
+        f'{what}, and went back to {latest} {_MOST_ROLLBACKS} times without help: {advice}', step
       )
     state.restore(latest)
     logging.warning('%s: going back to %s and skipping the batches since', what, latest)

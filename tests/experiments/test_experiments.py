@@ -1,0 +1,389 @@
+"""The experiments of the papers: with a net of test size, and what they say of numbers made up."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slim_inception.nets import nets_factory
+
+pytest.importorskip('matplotlib', reason='extra plots')
+
+from experiments import activation_scaling, activations, page, residual_speed, runs, sampling
+from experiments.activation_scaling import Life
+from experiments.residual_speed import Pair, Side
+from slim_inception import flags
+from slim_inception.train import trainer
+from tests import records, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN = 'tiny_plain'
+
+
+@pytest.fixture(scope='module')
+def data(data):
+  return records.write_set(data, count=8, split='validation')
+
+
+@pytest.fixture(autouse=True)
+def plain_net(monkeypatch):
+  """A second net, which only has another name."""
+  net = dataclasses.replace(nets_factory.get_net(tiny.NAME), name=PLAIN)
+  monkeypatch.setitem(nets_factory.NETS, PLAIN, net)
+
+
+def small(config_class, output_dir, data, **values):
+  """The configuration of an experiment of four steps a run."""
+  shared = {
+    'output_dir': str(output_dir),
+    'dataset_name': 'image_folder',
+    'dataset_dir': str(data),
+    'depth_multiplier': 1,
+    'train_image_size': 32,
+    'batch_size': 12,
+    'num_epochs': 2,
+    'eval_interval_epochs': 1,
+  }
+  return flags.build(config_class, {**shared, **values})
+
+
+def speed(output_dir, data, **values):
+  pairs = {'pairs': f'{PLAIN}:{tiny.NAME}'}
+  return small(residual_speed.ResidualSpeedConfig, output_dir, data, **{**pairs, **values})
+
+
+def scaling(output_dir, data, **values):
+  net = {'model_name': tiny.NAME, 'scales': '0.1,1', 'num_images': 6}
+  return small(activation_scaling.ActivationScalingConfig, output_dir, data, **{**net, **values})
+
+
+def json_of(folder, name='results.json'):
+  return json.loads((folder / name).read_text())
+
+
+# The runs
+
+
+@pytest.mark.integration
+def test_residual_speed_from_flags_to_page(tmp_path, data, monkeypatch):
+  config = speed(tmp_path, data)
+  assert residual_speed.run(config, 'the command')
+  results = json_of(tmp_path)
+  assert [row['net'] for row in results['runs']] == [PLAIN, tiny.NAME]
+  (pair,) = results['pairs']
+  text = (tmp_path / 'page.html').read_text()
+  for statement in pair['statements']:
+    assert statement in text
+  assert text.count('<svg') == 1 and 'the command' in text
+  ids = re.findall(r'\bid="([^"]+)"', text)
+  assert len(set(ids)) == len(ids) and not any(' ' in each for each in ids)
+  targets = {f'#{name}' for name in ids}
+  assert set(re.findall(r'url\((#[^)]+)\)', text)) <= targets
+  assert set(re.findall(r'xlink:href="(#[^"]+)"', text)) <= targets
+  rows = list(csv.DictReader((tmp_path / 'evaluations.csv').read_text().splitlines()))
+  assert [(row['net'], row['step']) for row in rows] == [
+    (name, step) for name in (PLAIN, tiny.NAME) for step in ('2', '4')
+  ]
+  # slim-inception compare takes the runs; both had the same seed and are the same net.
+  assert rows[0]['top_1_error'] == rows[2]['top_1_error']
+  assert {['--seed', '0'][0]} & {'--seed'} and '--num_epochs=2.0' in text
+  # Finished runs are not run again, and other flags are refused before anything is done.
+  monkeypatch.setattr(trainer, 'train', lambda *_: pytest.fail('trained again'))
+  assert residual_speed.run(config, 'the command')
+  assert json_of(tmp_path)['pairs'] == results['pairs']
+  with pytest.raises(ValueError, match=f'{PLAIN} holds a run with --seed=0, not 1: choose another'):
+    residual_speed.run(speed(tmp_path, data, seed=1), 'the command')
+
+
+@pytest.mark.integration
+def test_activation_scaling_goes_on_where_it_was_stopped(tmp_path, data, monkeypatch):
+  config = scaling(tmp_path, data)
+  make = activation_scaling.evaluator_of
+  evaluated = []
+
+  def stopping(config, num_images):
+    evaluate = make(config, num_images)
+
+    def both(prefix):
+      evaluated.append(prefix)
+      if len(evaluated) == 3:  # the first of the second run
+        os.kill(os.getpid(), signal.SIGTERM)
+      return evaluate(prefix)
+
+    return both
+
+  monkeypatch.setattr(activation_scaling, 'evaluator_of', stopping)
+  assert not activation_scaling.run(config, 'the command')
+  assert not (tmp_path / 'page.html').exists()
+  assert activation_scaling.run(config, 'the command')
+  names = ['scale_1.0', 'scale_0.1']
+  assert [Path(prefix).parent.name for prefix in evaluated] == [n for n in names for _ in (0, 1)]
+  results = json_of(tmp_path)
+  assert [life['scale'] for life in results['lives']] == [1.0, 0.1]
+  assert [life['steps'] for life in results['lives']] == [[2, 4], [2, 4]]
+  assert results['row'] == 'Mixed_3a'
+  rows = list(csv.DictReader((tmp_path / 'activations.csv').read_text().splitlines()))
+  assert [(row['scale'], row['row'], row['step']) for row in rows] == [
+    (scale, row, step) for scale in ('1.0', '0.1') for row in ('Block', 'Mixed_3a') for step in '24'
+  ]
+  assert results['lives'][0]['zeros'][1] == float(rows[3]['zeros'])
+  assert len(runs.read_starts(str(tmp_path))) == 2
+  assert json_of(tmp_path / 'runs' / names[1], 'config.json')['activation_scale'] == 0.1
+  text = (tmp_path / 'page.html').read_text()
+  assert all(statement in text.replace('&#34;', '"') for statement in results['statements'])
+
+
+@pytest.mark.integration
+def test_a_run_that_diverges_is_a_result(tmp_path, data, monkeypatch):
+  config = scaling(tmp_path, data, learning_rate=1e30, scales='1,0.5')
+  assert activation_scaling.run(config, 'the command')
+  (first, second) = json_of(tmp_path)['statements'][:2]
+  assert re.match(r'Residuals times 1: .* diverged at step \d', first)
+  assert re.match(r'Residuals times 0\.5: .* diverged at step \d', second)
+  monkeypatch.setattr(trainer, 'train', lambda *_: pytest.fail('trained again'))
+  assert activation_scaling.run(config, 'the command')
+
+
+@pytest.mark.integration
+def test_the_probe_sees_what_training_sees(tmp_path, data):
+  """With the whole classifier, NumPy and the images of the records."""
+  config = next(iter(activation_scaling.configs_of(scaling(tmp_path, data)).values()))
+  model = nets_factory.create_model(tiny.NAME, 3, activation_scale=1.0)
+  for name, variable in model.variables_by_name.items():
+    if name.endswith('beta'):
+      variable.assign(np.linspace(-2, 1, variable.shape[0]))
+  model.save(str(tmp_path / 'model.ckpt'))
+  probe = activations.Probe(config, 8)
+  figures = probe.measure(str(tmp_path / 'model.ckpt'))
+  assert activations.rows_of([*figures]) == probe.rows == ('Block', 'Mixed_3a')
+  images = probe._images
+  assert images.shape == (8, 32, 32, 3) and -1 <= float(images.numpy().min()) < 0
+  _, end_points = model(images, training=True)
+  for row in probe.rows:
+    values = end_points[row].numpy()
+    dead = [not values[..., c].any() for c in range(values.shape[-1])]
+    assert figures[f'zeros {row}'] == pytest.approx(1 - np.count_nonzero(values) / values.size)
+    assert figures[f'dead_filters {row}'] == pytest.approx(np.mean(dead))
+    assert figures[f'mean {row}'] == pytest.approx(values.mean(), rel=1e-4)
+  assert figures['zeros Mixed_3a'] > 0.3
+
+
+def test_activations_worked_out_on_paper():
+  values = np.zeros((2, 1, 2, 4), np.float32)
+  values[0, 0, 0, 1] = 8.0
+  values[..., 2] = 1.0
+  assert activations.measure(values) == (11 / 16, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+  ('name', 'rows'),
+  [
+    ('inception_resnet_v1', ['Repeat/block35_5', 'Repeat_1/block17_10', 'Repeat_2/block8_5']),
+    (
+      'inception_resnet_v2',
+      ['Repeat/block35_10', 'Repeat_1/block17_20', 'Repeat_2/block8_9', 'Conv2d_7b_1x1'],
+    ),
+    ('inception_v4', ['Mixed_7d']),
+  ],
+)
+def test_rows_that_are_looked_at(name, rows):
+  assert list(activations.probed_rows(nets_factory.get_net(name).body)) == rows
+
+
+# What is said
+
+
+def pair(plain, residual, **values):
+  """Of (best, mean, epochs, hours)."""
+  shared = {'target': max(plain[0], residual[0]), 'num_images': 1000, 'num_classes': 10}
+  return Pair(Side('A', *plain), Side('B', *residual), **{**shared, **values})
+
+
+FAST, SLOW = (5.0, 20.0, 2.0, 0.2), (10.0, 30.0, 4.0, 0.3)
+
+
+def test_speed_is_told_by_the_numbers():
+  faster, errors = residual_speed.statements_of(pair(SLOW, FAST))
+  assert faster.startswith(
+    'B and A both come to 10.00 % top-1 error: 2.0 epochs with residuals and 4.0 without '
+    '(2.00 times as fast); 0.200 hours with residuals and 0.300 without (1.50 times as fast). '
+  )
+  assert faster.endswith('the residual net learned faster, as in the paper.')
+  assert errors.endswith('1,000 images (± 2.31): B is better.')
+  slower, errors = residual_speed.statements_of(pair(FAST, SLOW))
+  assert '(0.50 times as fast)' in slower
+  assert slower.endswith('more slowly: this does not show what the paper saw.')
+  assert errors.endswith(': A is better.')
+
+
+@pytest.mark.parametrize(
+  'residual', [(9.5, 31.0, 3.0, 0.2), (9.5, 29.0, 4.0, 0.2), (9.5, 30.0, 4.0, None)]
+)
+def test_no_winner_where_the_numbers_disagree(residual):
+  said, errors = residual_speed.statements_of(pair(SLOW, residual))
+  assert said.endswith('this does not show what the paper saw.') and 'neither' in said
+  assert ('hours' in said) == (residual[3] is not None)
+  assert 'cannot tell from none' in errors
+
+
+def test_what_has_not_learned_says_nothing_of_speed():
+  for bad in (pair(SLOW, (85.0, 90.0, 1.0, 1.0)), pair((85.0, 90.0, 1.0, 1.0), SLOW)):
+    (said,) = residual_speed.statements_of(bad)
+    assert 'did not learn' in said and 'guessing gives 90.0 %' in said
+  assert len(residual_speed.statements_of(pair(SLOW, (44.0, 60.0, 1.0, 1.0), k=5))) == 2
+  assert len(residual_speed.statements_of(pair(SLOW, (46.0, 60.0, 1.0, 1.0), k=5))) == 1
+
+
+def life(scale, zeros, dead, errors=(50.0, 40.0), **values):
+  steps = [100, 200][: len(zeros)]
+  return Life(scale, steps, zeros, dead, list(errors)[: len(zeros)], 1000, 10, **values)
+
+
+ALIVE = ([0.2, 0.3], [0.0, 0.1])
+DYING = ([0.2, 0.9], [0.1, 0.7])
+DIED = ([0.2, 1.0], [0.1, 1.0])
+
+
+@pytest.mark.parametrize(
+  ('unscaled', 'scaled', 'verdict'),
+  [
+    (DYING, ALIVE, 'This shows what the paper saw: with residuals times 1 the net was dying at'),
+    (DIED, DYING, 'This shows what the paper saw: with residuals times 1 the net was dead at'),
+    (ALIVE, ALIVE, 'This does not show what the paper saw: at the end the net was alive with'),
+    (DIED, DIED, 'This does not show what the paper saw: at the end the net was dead with'),
+    (
+      ALIVE,
+      DYING,
+      'This is the opposite of what the paper saw: with residuals times 1 the net was',
+    ),
+  ],
+)
+def test_life_is_told_by_the_numbers(unscaled, scaled, verdict):
+  said = activation_scaling.statements_of([life(0.1, *scaled), life(1.0, *unscaled)])
+  assert said[2].startswith(verdict)
+  assert said[2].endswith('these runs had at most 200 steps.')
+  for statement, (zeros, dead) in zip(said, (unscaled, scaled), strict=False):
+    assert f'{zeros[1]:.1%} at step 200, where {dead[1]:.1%} of the filters' in statement
+    ends = {1.0: 'had died by step 200.', 0.9: 'any image.', 0.3: 'was alive.'}
+    assert statement.endswith(ends[zeros[1]])
+
+
+def test_states_of_a_run():
+  assert life(1, [1.0, 0.4], [1.0, 0.2]).died is None  # it came back
+  assert life(1, [1.0, 1.0], [1.0, 1.0]).died == 100
+  assert not life(1, [0.7, 0.7], [0.6, 0.6]).is_dying  # so it was from the start
+  assert life(1, [], [], diverged=7).health < life(1, *DYING).health
+  (said, _, verdict, errors) = activation_scaling.statements_of(
+    [life(1, [], [], diverged=7), life(0.1, *ALIVE)]
+  )
+  assert said.endswith('the run diverged at step 7, before its first evaluation.')
+  assert 'the net was diverged' in verdict and 'cannot be compared' in errors
+
+
+def test_cost_of_scaling():
+  def said(*errors):
+    lives = [life(1, *ALIVE, errors=errors[:2]), life(0.1, *ALIVE, errors=errors[2:])]
+    return activation_scaling.statements_of(lives)[-1]
+
+  assert 'Scaling did not cost accuracy, as in the paper; 1,000 images' in said(50, 40, 50, 42)
+  assert 'Scaling did not cost' in said(50, 40, 50, 20)
+  assert 'Scaling cost accuracy here with 0.1, unlike' in said(50, 40, 50, 46)
+  assert 'no run did better than guessing' in said(90, 89, 90, 88)
+
+
+def test_what_so_many_images_can_tell():
+  """The interval covers the difference of two simulated classifiers as often as it says."""
+  rng = np.random.default_rng(0)
+  drawn = rng.binomial(200, [[0.1], [0.15]], (2, 4000)) / 2
+  covered = [abs(a - b + 5) <= sampling.difference_width(a, b, 200) for a, b in drawn.T]
+  assert 0.93 < np.mean(covered) < 0.98
+  assert sampling.difference_width(0, 0, 360) > 0
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+  ('make', 'values', 'message'),
+  [
+    (speed, {'pairs': 'inception_v3'}, '--pairs=inception_v3: must be PLAIN:RESIDUAL,'),
+    (speed, {'pairs': 'inception_v3:other'}, '--pairs=inception_v3:other: choose one of '),
+    (speed, {'pairs': f'{PLAIN}:{PLAIN}'}, 'expected pairs of two nets'),
+    (speed, {'setting': 'huge'}, '--setting=huge: choose one of full, small'),
+    (speed, {'num_epochs': 0}, '--num_epochs=0: must be a number, greater than 0'),
+    (speed, {'dataset_name': 'cifar10', 'dataset_dir': None}, '--dataset_dir must be given: the f'),
+    (speed, {'dataset_name': 'synthetic', 'dataset_dir': None}, '--dataset_dir must be given: the'),
+    (speed, {'depth_multiplier': 0.5}, f'--depth_multiplier is for .*{PLAIN} has none'),
+    (scaling, {'scales': '1'}, '--scales=1: expected two different factors or more'),
+    (scaling, {'scales': '1,1,0.1'}, '--scales=1,1,0.1: expected two different factors'),
+    (scaling, {'scales': '1,0'}, '--scales=1,0: must be a number, or several with commas, greater'),
+    (scaling, {'model_name': 'inception_v4'}, '--activation_scale is for .*inception_v4 has none'),
+    (scaling, {'num_images': 1}, '--num_images=1: must be a whole number, at least 2'),
+  ],
+)
+def test_bad_flags_are_one_line(make, values, message, tmp_path, data):
+  module = residual_speed if make is speed else activation_scaling
+  with pytest.raises((ValueError, flags.Error), match=message) as error:
+    module.configs_of(make(tmp_path / 'new', data, **values))
+  assert '\n' not in str(error.value)
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_configuration_file_comes_between_setting_and_flags(tmp_path, data):
+  (tmp_path / 'mine.toml').write_text('weight_decay = 0.5\nnum_epochs = 9\noptimizer = "sgd"\n')
+  config = speed(tmp_path, data, config=str(tmp_path / 'mine.toml'))
+  made = residual_speed.configs_of(config)[PLAIN]
+  assert made.optimizer.optimizer == 'sgd' and made.optimizer.weight_decay == 0.5
+  assert made.schedule.num_epochs == 2 and made.batch.batch_size == 12
+  (tmp_path / 'mine.toml').write_text('weight_dekay = 0.5\n')
+  with pytest.raises(ValueError, match='mine.toml: weight_dekay: there is no such flag; did you m'):
+    residual_speed.configs_of(config)
+
+
+@pytest.mark.parametrize('setting', ['small', 'full'])
+def test_settings_are_configurations(setting, tmp_path):
+  common = {'output_dir': str(tmp_path), 'setting': setting, 'dataset_dir': str(tmp_path)}
+  nets = residual_speed.configs_of(flags.build(residual_speed.ResidualSpeedConfig, common))
+  assert [*nets] == ['inception_v3', 'inception_resnet_v1', 'inception_v4', 'inception_resnet_v2']
+  runs_of = activation_scaling.configs_of(
+    flags.build(activation_scaling.ActivationScalingConfig, common)
+  )
+  assert [each.model.activation_scale for each in runs_of.values()] == [1.0, 0.3, 0.1]
+  for config in (*nets.values(), *runs_of.values()):
+    assert config.data.dataset_name == {'small': 'digits', 'full': 'imagenet'}[setting]
+    assert config.run.recipe == {'small': 'slim', 'full': 'paper'}[setting]
+
+
+def test_cifar_is_evaluated_on_its_test_split(tmp_path, data):
+  config = residual_speed.configs_of(speed(tmp_path, data, dataset_name='cifar10'))[PLAIN]
+  assert config.evaluation.eval_split_name == 'test'
+
+
+def test_the_commands_say_what_is_wrong_without_waiting_for_tensorflow():
+  for name in ('residual_speed', 'activation_scaling'):
+    code = (
+      f'import sys, runpy; sys.argv[1:] = ["--seed=-1"]\n'
+      f'try: runpy.run_module("experiments.{name}", run_name="__main__", alter_sys=True)\n'
+      'finally: print("tensorflow" in sys.modules)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, 'False\n')
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'python -m experiments.{name}: --seed=-1: must be a whole number')
+
+
+def test_two_plots_of_a_page_do_not_share_ids(tmp_path):
+  svg = (
+    '<?xml version="1.0"?>\n<svg><path id="a b"/><use xlink:href="#a b" clip-path="url(#c)"/></svg>'
+  )
+  (tmp_path / 'a.svg').write_text(svg)
+  first, second = (page.inline_svg(tmp_path / 'a.svg', prefix) for prefix in ('p0-', 'p1-'))
+  assert first.startswith('<svg><path id="p0-a-b"/>') and 'url(#p0-c)' in first
+  assert 'p0-' not in second
