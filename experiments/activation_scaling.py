@@ -25,7 +25,7 @@ from slim_inception import choices, files, flags
 from slim_inception.cli import console, interrupts, quiet
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import Run
-from slim_inception.train.config import Config
+from slim_inception.train.config import Config, ModelConfig
 
 NAME = 'activation_scaling'
 DEAD = 0.999  # share of zeros: "only zeros"
@@ -63,8 +63,15 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   page.check_drawing()
-  config = flags.parse(ActivationScalingConfig, prepare=quiet.import_tensorflow)
+  config = flags.parse(ActivationScalingConfig, resolve, prepare=quiet.import_tensorflow)
   run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+
+
+def resolve(values: Mapping[str, Any]) -> ActivationScalingConfig:
+  """The configuration of flags, all of whose runs are possible; raises ValueError if not."""
+  config = flags.build(ActivationScalingConfig, values)
+  configs_of(config)
+  return config
 
 
 def run(config: ActivationScalingConfig, command: str) -> bool:
@@ -83,7 +90,7 @@ def run(config: ActivationScalingConfig, command: str) -> bool:
   output_dir = config.experiment.output_dir
   configs = configs_of(config)
   with runs.timed(output_dir):
-    config_lib.make_digits(next(iter(configs.values())))
+    config_lib.make_digits(config.experiment, next(iter(configs.values())))
     if not runs.train_all(configs, lambda each: evaluator_of(each, config.num_images)):
       return False
   write(config, configs, command)
@@ -238,20 +245,28 @@ def _accuracy(unscaled: Life, scaled: Sequence[Life]) -> list[str]:
     return ['Accuracies cannot be compared: no run did better than guessing.']
   base = best[unscaled.scale]
   bests = ', '.join(f'{error:.2f} % times {scale:g}' for scale, error in best.items())
-  widths = {s: difference_width(e, base, unscaled.num_images) for s, e in best.items()}
-  hurt = [f'{scale:g}' for scale, error in best.items() if error - base > widths[scale]]
+  count = unscaled.num_images
+  hurt = [f'{s:g}' for s, e in best.items() if e - base > difference_width(e, base, count)]
   verdict = (
-    f'Scaling cost accuracy here with {", ".join(hurt)}, unlike in the paper'
+    f'Scaling cost accuracy here with {", ".join(hurt)}, unlike in the paper: more than the '
+    f'sampling error of {count:,} images.'
     if hurt
-    else 'Scaling did not cost accuracy, as in the paper'
+    else 'Scaling did not cost accuracy, as in the paper: no error is larger by more than the '
+    f'sampling error of {count:,} images.'
   )
-  return [
-    f'Best top-1 errors: {bests}. {verdict}; {unscaled.num_images:,} images can tell errors '
-    f'{max(widths.values()):.2f} points apart.'
-  ]
+  return [f'Best top-1 errors: {bests}. {verdict}']
 
 
 # Page and tables
+
+
+def num_filters(model: ModelConfig, row: str) -> int:
+  """How many filters a row of the net has."""
+  from slim_inception.nets import nets_factory, summary
+
+  size = model.train_image_size or nets_factory.get_net(model.model_name).default_image_size
+  net = summary.summarize(model.model_name, size, depth_multiplier=model.depth_multiplier)
+  return next(block.shape[-1] for block in net.body if block.scope == row)
 
 
 def read_life(run: Run, scale: float, row: str) -> Life:
@@ -305,7 +320,10 @@ def write(config: ActivationScalingConfig, configs: Mapping[str, Config], comman
   evaluated = [run for run in all_runs if run.evaluations]
   table = comparison.table(evaluated) if evaluated else []
   comparison.write_csv(os.path.join(output_dir, 'results.csv'), table)
-  width = f'{model.model_name} with {model.depth_multiplier:g} of its filters'
+  width = (
+    f'{model.model_name} with {model.depth_multiplier:g} of its filters: '
+    f'{num_filters(model, rows[-1]):,} before the pooling'
+  )
   facts = {'net': width, 'command': command, **runs.facts(output_dir, configs)}
   content = {
     'setting': config.experiment.setting,
@@ -371,7 +389,7 @@ def _draw(all_runs: Sequence[Run], rows: Sequence[str], names: Sequence[str], ba
         panel(last, 'zeros before the pooling (%)', **share),
         panel(
           f'eval_{key_of("dead_filters", rows[-1])}',
-          'filters with zeros alone there (%)',
+          'filters with only zeros there (%)',
           **share,
         ),
       ],
@@ -400,7 +418,7 @@ _ABOUT = (
   'residuals prevented it and did not harm accuracy.'
 )
 _HEADER = (
-  'residuals times', 'at the end', 'zeros before the pooling', 'filters with zeros alone',
+  'residuals times', 'at the end', 'zeros before the pooling', 'filters with only zeros',
   'best top-1 error %', 'last top-1 error %', 'steps',
 )  # fmt: skip
 

@@ -90,7 +90,7 @@ def training_config(
   if not values.get('dataset_dir'):
     if name != 'digits':
       raise ValueError(f'--dataset_dir must be given: the folder with the records of {name}')
-    values['dataset_dir'] = os.path.join(experiment.output_dir, 'data')
+    values['dataset_dir'] = own_records(experiment)
   sizes = dataset_factory.DATASETS[name].split_sizes
   if 'eval_split_name' not in values and 'validation' not in sizes and 'test' in sizes:
     values['eval_split_name'] = 'test'
@@ -99,14 +99,22 @@ def training_config(
     raise ValueError(
       '--num_epochs and --eval_interval_epochs must be given: curves need evaluations and an end'
     )
+  for name in ('stop_at_top_1', 'patience'):
+    if getattr(config.evaluation, name) is not None:
+      raise ValueError(f'--{name} ends some runs before others: leave it out of --config')
   return config
 
 
-def make_digits(config: Config) -> None:
-  """Makes the records of digits where they are missing; other data sets are the user's."""
-  folder = config.data.records_dir
-  if config.data.dataset_name == 'digits' and dataset_info.read_info(folder) is None:
+def make_digits(experiment: ExperimentConfig, config: Config) -> None:
+  """Makes the records of digits in the output folder, where a run needs those and they are not."""
+  folder = own_records(experiment)
+  if config.data.dataset_dir == folder and dataset_info.read_info(folder) is None:
     digits.convert(None, folder)
+
+
+def own_records(experiment: ExperimentConfig) -> str:
+  """The folder of the records that the experiment makes itself."""
+  return os.path.abspath(os.path.join(experiment.output_dir, 'data'))
 
 
 def differences(config: Config) -> Mapping[str, Any]:

@@ -50,8 +50,15 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   page.check_drawing()
-  config = flags.parse(ResidualSpeedConfig, prepare=quiet.import_tensorflow)
+  config = flags.parse(ResidualSpeedConfig, resolve, prepare=quiet.import_tensorflow)
   run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+
+
+def resolve(values: Mapping[str, Any]) -> ResidualSpeedConfig:
+  """The configuration of flags, all of whose runs are possible; raises ValueError if not."""
+  config = flags.build(ResidualSpeedConfig, values)
+  configs_of(config)
+  return config
 
 
 def run(config: ResidualSpeedConfig, command: str) -> bool:
@@ -72,7 +79,7 @@ def run(config: ResidualSpeedConfig, command: str) -> bool:
   output_dir = config.experiment.output_dir
   configs = configs_of(config)
   with runs.timed(output_dir):
-    config_lib.make_digits(next(iter(configs.values())))
+    config_lib.make_digits(config.experiment, next(iter(configs.values())))
     if not runs.train_all(configs, during_training.evaluator_of):
       return False
   write(config, configs, command)

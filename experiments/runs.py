@@ -3,10 +3,13 @@
 import contextlib
 import gc
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from types import FrameType
+from typing import Any, NoReturn, TypedDict
 
 from experiments import config as config_lib
 from slim_inception import constants, files, flags
@@ -107,16 +110,25 @@ def check_unchanged(config: Config) -> None:
 
 @contextlib.contextmanager
 def timed(output_dir: str) -> Iterator[None]:
-  """Adds the time of the block to that of earlier starts, also where it is interrupted."""
+  """Adds the time of the block to that of earlier starts, also where it is interrupted.
+
+  SIGTERM, which the loop of a run answers by saving, ends the program elsewhere too.
+  """
   wall, cpu = time.monotonic(), _cpu_seconds()
+  before = signal.signal(signal.SIGTERM, _exit)
   try:
     yield
   finally:
+    signal.signal(signal.SIGTERM, before)
     start = Start(
       wall_seconds=round(time.monotonic() - wall, 1), cpu_seconds=round(_cpu_seconds() - cpu, 1)
     )
     os.makedirs(output_dir, exist_ok=True)
     files.append_json_lines(os.path.join(output_dir, _STARTS_FILE), [dict(start)])
+
+
+def _exit(number: int, _: FrameType | None) -> NoReturn:
+  sys.exit(128 + number)
 
 
 def _cpu_seconds() -> float:
