@@ -273,21 +273,21 @@ def read_life(run: Run, scale: float, row: str) -> Life:
   """What a train_dir holds of a run, of the row before the pooling."""
   from experiments.activations import key_of
 
-  shares = {key: dict(runs.log_of(run.folder, f'eval_{key_of(key, row)}')) for key in _OF_LIFE}
-  evaluations = [each for each in run.evaluations if each.step in shares['zeros']]
+  zeros, dead_filters = (
+    dict(runs.log_of(run.folder, f'eval_{key_of(key, row)}')) for key in ('zeros', 'dead_filters')
+  )
+  evaluations = [each for each in run.evaluations if each.step in zeros]
   diverged = runs.read_diverged(run.folder)
   return Life(
     scale,
     [each.step for each in evaluations],
-    *([shares[key][each.step] for each in evaluations] for key in _OF_LIFE),
+    [zeros[each.step] for each in evaluations],
+    [dead_filters[each.step] for each in evaluations],
     [each.top_1 for each in evaluations],
     evaluations[-1].num_images if evaluations else 0,
     run.num_classes or 0,
     diverged['step'] if diverged else None,
   )
-
-
-_OF_LIFE = ('zeros', 'dead_filters')
 
 
 def write(config: ActivationScalingConfig, configs: Mapping[str, Config], command: str) -> None:
@@ -364,13 +364,13 @@ def _draw(all_runs: Sequence[Run], rows: Sequence[str], names: Sequence[str], ba
   from experiments.activations import key_of
   from slim_inception.evaluate import curves
 
-  def panel(key: str, label: str, factor: float = 1.0, **kwargs: Any) -> curves.Panel:
+  def panel(key: str, label: str, factor: float = 1.0) -> curves.Panel:
     logs = [runs.log_of(run.folder, key) for run in all_runs]
     drawn = [
       curves.Curve([step for step, _ in log], [factor * value for _, value in log]) if log else None
       for log in logs
     ]
-    return curves.Panel(key, 'steps', label, drawn, **kwargs)
+    return curves.Panel(key, 'steps', label, drawn, None if factor == 1 else (-3, 103))
 
   def error() -> curves.Panel:
     drawn = [
@@ -379,23 +379,18 @@ def _draw(all_runs: Sequence[Run], rows: Sequence[str], names: Sequence[str], ba
       else None
       for run in all_runs
     ]
-    return curves.Panel('top_1', 'steps', 'top-1 error (%)', drawn, (0, 100))
+    return curves.Panel('top_1', 'steps', 'top-1 error (%)', drawn, (-3, 103))
 
   first, last = (f'eval_{key_of("zeros", row)}' for row in (rows[0], rows[-1]))
-  share = {'factor': 100.0, 'limits': (-3, 103)}
   curves.draw(
     [
       [
-        panel(last, 'zeros before the pooling (%)', **share),
-        panel(
-          f'eval_{key_of("dead_filters", rows[-1])}',
-          'filters with only zeros there (%)',
-          **share,
-        ),
+        panel(last, 'zeros before the pooling (%)', 100),
+        panel(f'eval_{key_of("dead_filters", rows[-1])}', 'filters with only zeros there (%)', 100),
       ],
       [
         panel(f'eval_{key_of("mean", rows[-1])}', 'mean activation there'),
-        panel(first, f'zeros after {rows[0]} (%)', **share),
+        panel(first, f'zeros after {rows[0]} (%)', 100),
       ],
       [panel('cross_entropy', 'training loss (cross entropy)'), error()],
     ],

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiments import config as config_lib
@@ -150,18 +150,25 @@ class Pair(NamedTuple):
 
 def make_pair(plain: Run, residual: Run, metric: str) -> Pair:
   """What two runs say of each other; see `comparison.table` for the target."""
-  sides = []
   rows = comparison.table([plain, residual])
-  for each, row in zip((plain, residual), rows, strict=True):
-    errors = [getattr(evaluation, metric) for evaluation in each.evaluations]
-    times = (row[f'{unit}_to_{metric}_target'] for unit in ('epochs', 'hours'))
-    sides.append(Side(each.name, min(errors), sum(errors) / len(errors), *times))
   return Pair(
-    *sides,
+    _side(plain, rows[0], metric),
+    _side(residual, rows[1], metric),
     target=rows[0][f'target_{metric}_error'],
     num_images=plain.evaluations[-1].num_images,
     num_classes=plain.num_classes or 0,
     k=int(metric.rpartition('_')[2]),
+  )
+
+
+def _side(run: Run, row: Mapping[str, Any], metric: str) -> Side:
+  errors = [getattr(evaluation, metric) for evaluation in run.evaluations]
+  return Side(
+    run.name,
+    min(errors),
+    sum(errors) / len(errors),
+    row[f'epochs_to_{metric}_target'],
+    row[f'hours_to_{metric}_target'],
   )
 
 
@@ -242,7 +249,7 @@ def write(config: ResidualSpeedConfig, configs: Mapping[str, Config], command: s
   )
   statements, plots, results = [], [], []
   for plain, residual in config.pairs:
-    pair_runs = [all_runs[plain], all_runs[residual]]
+    pair_runs = all_runs[plain], all_runs[residual]
     told, pairs = _told(pair_runs)
     statements += told
     results.append({'plain': plain, 'residual': residual, 'statements': told, 'metrics': pairs})
@@ -281,7 +288,7 @@ def write(config: ResidualSpeedConfig, configs: Mapping[str, Config], command: s
   console.say(*statements, f'written to {path}')
 
 
-def _told(pair_runs: Sequence[Run]) -> tuple[list[str], dict[str, Any]]:
+def _told(pair_runs: tuple[Run, Run]) -> tuple[list[str], dict[str, Any]]:
   """Statements on two runs, and their numbers by metric."""
   lost = []
   for run in pair_runs:

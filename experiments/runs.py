@@ -147,7 +147,8 @@ def facts(output_dir: str, configs: Mapping[str, Config]) -> dict[str, str]:
 
   starts = read_starts(output_dir)
   shared = [set(_texts(config)) for config in configs.values()]
-  wall, cpu = (sum(start[key] for start in starts) / 60 for key in Start.__annotations__)
+  wall = sum(start['wall_seconds'] for start in starts) / 60
+  cpu = sum(start['cpu_seconds'] for start in starts) / 60
   gpus = [
     tf.config.experimental.get_device_details(gpu).get('device_name', 'GPU')
     for gpu in tf.config.list_physical_devices('GPU')

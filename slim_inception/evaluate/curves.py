@@ -79,8 +79,9 @@ def draw(
     legend_height = 0.22 * math.ceil(len(names) / columns)
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(10, 0.4 + 3.4 * len(rows) + legend_height), layout=layout)
-    shared = 'row' if share_y else 'none'
-    grid = figure.subplots(len(rows), len(rows[0]), sharex='col', sharey=shared, squeeze=False)
+    grid = figure.subplots(
+      len(rows), len(rows[0]), sharex='col', sharey='row' if share_y else 'none', squeeze=False
+    )
     for panels, axes_of_row in zip(rows, grid, strict=True):
       for panel, axes in zip(panels, axes_of_row, strict=True):
         _draw_curves(axes, panel)
