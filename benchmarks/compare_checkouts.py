@@ -16,6 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, os.environ.get('COMPARED_CHECKOUT', str(Path(__file__).resolve().parents[1])))
 
+if 'COMPARED_CHECKOUT' in os.environ:
+  with contextlib.suppress(ImportError):  # older ones leave the choice to TensorFlow
+    from slim_inception import kernels
+
+    kernels.choose()
+
 from absl import flags
 
 from slim_inception import flags as config_flags

@@ -18,14 +18,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import tensorflow as tf
 from absl import flags
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from slim_inception import flags as config_flags
 from slim_inception.bench import config as benchmark_config
-from slim_inception.bench import net_rate, timing
-from slim_inception.cli import console
+from slim_inception.bench import timing
+from slim_inception.cli import console, quiet
 
 _TOP = flags.DEFINE_integer(
   'top', 0, 'Also names this many of the operations that take the most time.'
@@ -75,7 +74,9 @@ class _Profiled(Exception):
 def main(_: list[str]) -> None:
   if _PROFILE.value:
     return _report('all steps', *_read(_PROFILE.value, 1))
-  config = config_flags.parse(benchmark_config.Config, benchmark_config.resolve)
+  config = config_flags.parse(
+    benchmark_config.Config, benchmark_config.resolve, prepare=quiet.import_tensorflow
+  )
   if config.mode not in ('train', 'infer'):
     raise ValueError(f'--mode={config.mode}: choose train or infer')
   with tempfile.TemporaryDirectory(prefix='profile-') as folder:
@@ -84,6 +85,10 @@ def main(_: list[str]) -> None:
 
 
 def _profile(config: benchmark_config.Config, folder: str) -> None:
+  import tensorflow as tf
+
+  from slim_inception.bench import net_rate  # imports it too
+
   def prepare(start, finish, warmup_steps):
     for _ in range(warmup_steps):
       finish(start())

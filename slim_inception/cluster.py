@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from absl import logging
 
+from slim_inception import kernels
 from slim_inception.datasets.runners import num_cores
 from slim_inception.flags import host_and_port
 
@@ -310,12 +311,20 @@ def gpus_of(strategy: tf.distribute.Strategy) -> list[str]:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-  """What a strategy computes on in this process: 'CPU (2 cores)', '4 x NVIDIA H100'."""
+  """What a strategy computes on in this process: '4 x NVIDIA H100'.
+
+  Of a processor also with which kernels: 'CPU (2 cores, oneDNN kernels, AVX2)'.
+  """
   gpus = gpus_of(strategy)
   if not gpus:
-    return f'CPU ({num_cores()} cores)'
+    return f'CPU ({num_cores()} cores, {kernels.describe()})'
   details = tf.config.experimental.get_device_details(tf.config.list_physical_devices('GPU')[0])
   return f'{len(gpus)} x {details.get("device_name", "GPU")}'
+
+
+def kernels_of(strategy: tf.distribute.Strategy) -> str | None:
+  """With which kernels of the processor a strategy computes; None: on GPUs."""
+  return None if gpus_of(strategy) else kernels.describe()
 
 
 def make_strategy(num_clones: int | None, clone_on_cpu: bool) -> tf.distribute.Strategy:

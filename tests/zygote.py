@@ -180,7 +180,10 @@ def launch(folder: str) -> str:
 
 
 def _preload() -> None:
-  """Imports what commands need."""
+  """Imports what commands need, as they do."""
+  from slim_inception import kernels
+
+  kernels.choose()
   from tests import tiny
 
   tiny.register()  # before the flags list their choices

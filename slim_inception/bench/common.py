@@ -8,9 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from slim_inception import kernels
 from slim_inception.bench import photographs, timing
 from slim_inception.bench.config import Config
 from slim_inception.datasets import runners
+from slim_inception.nets import processor
 from slim_inception.train import config as config_lib
 
 NUM_CLASSES = 1001
@@ -21,10 +23,12 @@ Result = dict[str, Any]
 def facts(config: Config, **more: Any) -> Result:
   """What was measured, and where."""
   details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus(config)] or [{}]
+  cores = f'{processor.read_name() or "processor"}, {runners.num_cores()} cores'
   return {
     'program': 'slim-inception',
     'version': f'tensorflow {tf.__version__}',
-    'device': details[0].get('device_name', f'{runners.num_cores()} cores'),
+    'device': details[0].get('device_name', cores),
+    'kernels': kernels.describe(),
     'model_name': config.model_name,
     'image_size': config.side,
     'batch_size': config.batch_size,

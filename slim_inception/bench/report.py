@@ -68,7 +68,7 @@ def table(results: Sequence[Result]) -> str:
   head = (
     f'{first["mode"]}: {first["model_name"]}, {first["image_size"]} x {first["image_size"]} '
     f'pixels, batch {first["batch_size"]} x {first.get("num_replicas", 1)}, {first["precision"]}'
-    f'{", XLA" if first["jit_compile"] else ""}; {first["device"]}'
+    f'{", XLA" if first["jit_compile"] else ""}; {first["device"]}, {first["kernels"]}'
   )
   columns = _COLUMNS[first['mode']]
   rows = [['', *(heading for heading, _ in columns)]]

@@ -50,6 +50,7 @@ def main(request: dict) -> None:
     facts=lambda: {
       'peak_bytes': torch.cuda.max_memory_allocated() if on_gpu else timing.peak_resident_bytes(),
       'num_parameters': sum(parameter.numel() for parameter in model.parameters()),
+      'kernels': torch.backends.cpu.get_cpu_capability(),
       'version': f'timm {timm.__version__}, torch {torch.__version__}',
     },
   )

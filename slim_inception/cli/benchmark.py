@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
-from slim_inception import files, flags
+from slim_inception import files, flags, kernels
 from slim_inception.bench import peers, report, timing
 from slim_inception.bench.config import Config, resolve
 from slim_inception.bench.peers import PeerProcess
@@ -40,13 +40,14 @@ def benchmark(config: Config) -> 'list[Result]':
   if config.timm_python:
     peers.check_timm(config.timm_python)
   logging.info(
-    'Measuring %s: %s, %d x %d pixels, batches of %d, %s, on %s; %d rounds',
+    'Measuring %s: %s, %d x %d pixels, batches of %d, %s, on %s, %s; %d rounds',
     config.mode,
     config.model_name,
     *(config.side, config.side, config.batch_size, config.precision),
-    common.facts(config)['device'],
+    *(common.facts(config)[name] for name in ('device', 'kernels')),
     config.rounds,
   )
+  kernels.warn_of_precision(config.precision, bool(common.gpus(config)))
   other_modes = {'input': input_rate.input_rate, 'startup': startup.startup}
   if config.mode in other_modes:
     return [{'mode': config.mode, **other_modes[config.mode](config)}]

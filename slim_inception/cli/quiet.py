@@ -10,14 +10,19 @@ from collections.abc import Iterator
 
 from absl import logging as absl_logging
 
+from slim_inception import kernels
+
 
 def import_tensorflow() -> None:
-  """Imports TensorFlow with file descriptor 2 closed to it; for programs, not for libraries.
+  """Imports TensorFlow with file descriptor 2 closed to it, and with the kernels of this machine.
+
+  For programs, not for libraries.
 
   Some of its lines do not care for TF_CPP_MIN_LOG_LEVEL, and come from C++, not through sys.stderr.
   `TF_CPP_MIN_LOG_LEVEL=0` shows everything. Where TensorFlow aborts the process, as on a processor
   that lacks its instructions, Python still says where on the real stderr.
   """
+  kernels.choose()
   if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') == '0':
     return
   with _silent_stderr():

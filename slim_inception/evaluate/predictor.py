@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.cluster import describe_devices
+from slim_inception import kernels
+from slim_inception.cluster import describe_devices, gpus_of
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.config import EnsembleRequest
 from slim_inception.evaluate.scorer import LogitsFn, Scorer, plain_logits
@@ -82,6 +83,7 @@ class Ensemble:
     logits_fn: LogitsFn = plain_logits,
   ):
     self._request, self._strategy, self._num_replicas = request, strategy, num_replicas
+    kernels.warn_of_precision(request.compute.precision, bool(gpus_of(strategy)))
     self.scorers = [Scorer(m, request, classes, strategy, logits_fn) for m in request.members]
     shares = np.array([member.weight for member in request.members])
     self.shares = shares / shares.sum()

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from slim_inception import choices, files, flags
+from absl import logging
+
+from slim_inception import choices, files, flags, kernels
 from slim_inception.constants import CONFIG_FILE, CONFIG_SUFFIX
 from slim_inception.datasets import dataset_factory
 from slim_inception.flags import field
@@ -24,6 +26,7 @@ OPTIMIZERS = (
   'adadelta', 'adagrad', 'adam', 'adamw', 'ftrl', 'lamb', 'lars', 'momentum', 'rmsprop', 'sgd',
 )  # fmt: skip
 BALANCED = 'balanced'  # of --class_weights
+AUTO = 'auto'  # of --precision
 share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
 _RECIPES = Path(__file__).parent / 'recipes'
 
@@ -205,7 +208,10 @@ class DevicesConfig:
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   precision: str = field(
-    'float32', 'The net computes with this type; variables are float32.', choices=choices.PRECISIONS
+    'float32',
+    'The net computes with this type; variables are float32. auto is bfloat16 where the device has '
+    'instructions for it, and else float32.',
+    choices=(AUTO, *choices.PRECISIONS),
   )
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
 
@@ -488,7 +494,7 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
   recipe = flags.convert(Config, {'recipe': values.get('recipe', RunConfig.recipe)})['recipe']
   config = flags.build(Config, {**read_recipe(recipe), **values})
   _check_together(config)
-  return flags.replace(config, **_absolute_paths(config))
+  return flags.replace(config, **_absolute_paths(config), **_precision(config))
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -528,6 +534,16 @@ def read_config_file(path: str) -> dict[str, Any]:
 
 
 _OF_ONE_RUN = ('run', 'train_dir', 'config')
+
+
+def _precision(config: Config) -> dict[str, str]:
+  """What --precision=auto is on this machine."""
+  if config.devices.precision != AUTO:
+    return {}
+  chosen = kernels.precision(config.devices.clone_on_cpu)
+  if chosen == 'float32':
+    logging.info('--precision=auto is float32: this device has no instructions for bfloat16')
+  return {'precision': chosen}
 
 
 def _absolute_paths(config: Config) -> dict[str, str]:
@@ -626,6 +642,7 @@ class Facts(TypedDict, total=False):
   label_offset: int
   labels: list[str]
   dataset_hashes: list[str]
+  kernels: str | None
 
 
 class _Written(TypedDict, total=False):

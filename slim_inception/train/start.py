@@ -81,8 +81,13 @@ def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str
   return own
 
 
-def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
-  """Refuses a train_dir that holds a run of another net or other classes; says what has changed."""
+def check_same_run(
+  config: Config, plan: Plan, dataset: Dataset, kernels: str | None = None
+) -> None:
+  """Refuses a train_dir that holds a run of another net or other classes; says what has changed.
+
+  `kernels` are those of `cluster.kernels_of`.
+  """
   before = config_lib.read(config.run.train_dir)
   if before is None:  # slim's own train_dir: the checkpoint will tell
     return
@@ -106,6 +111,12 @@ def check_same_run(config: Config, plan: Plan, dataset: Dataset) -> None:
       f'{plan.epoch(plan.start.step):.2f}'
     )
     logging.info('Changed since the last start: %s', message)
+  if 'kernels' in then and then['kernels'] != kernels:
+    logging.info(
+      'Changed since the last start: %s, now %s: the same steps give other last bits',
+      then['kernels'] or 'a GPU',
+      kernels or 'a GPU',
+    )
   for name, value in flags.flatten(config).items():
     if name in before and before[name] != value:
       old, new = flags.as_text(before[name]), flags.as_text(value)

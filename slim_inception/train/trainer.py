@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import files, provenance
+from slim_inception import files, kernels, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
   describe_devices,
+  gpus_of,
+  kernels_of,
   lost_worker,
   make_cluster,
 )
@@ -101,7 +103,7 @@ def make_run(
   latest = start.agreed_checkpoint(config, dataset, cluster)
   if latest:
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
-    start.check_same_run(config, plan, dataset)
+    start.check_same_run(config, plan, dataset, kernels_of(strategy))
   elif config.finetune.checkpoint_path:
     start.warn_of_differences(config, plan, dataset)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
@@ -125,7 +127,7 @@ def make_run(
     of_data = provenance.facts(dataset, (before or {}).get('run', {}))
     schedule = schedules.scaled(config.schedule, plan.global_batch_size)
     facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
-    facts |= {'learning_rate': schedule.learning_rate}
+    facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
     config_lib.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
@@ -259,6 +261,7 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )
   logging.info('%s', message)
+  kernels.warn_of_precision(config.devices.precision, bool(gpus_of(cluster.strategy)))
   if per := config.schedule.learning_rate_per:
     rate, batch = config.schedule.learning_rate, plan.global_batch_size
     own = schedules.scaled(config.schedule, batch).learning_rate

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+from slim_inception.nets import processor
 
 from slim_inception import flags
 from slim_inception.train import config
@@ -107,12 +108,30 @@ def test_recipe_slim_is_slims_defaults():
     ),
   ],
 )
-def test_recipes(recipe, optimizer, numbers):
+def test_recipes(monkeypatch, recipe, optimizer, numbers):
+  monkeypatch.setattr(processor, 'read_flags', lambda: {'amx_bf16'})
   values = flags.flatten(resolve({**GIVEN, 'recipe': recipe}))
   chosen = (values[name] for name in ('optimizer', 'learning_rate_decay_type', 'precision'))
   assert ' '.join(chosen) == optimizer
   assert {name: values[name] for name in numbers} == numbers
   assert resolve(GIVEN).run.recipe == 'paper'
+
+
+def test_precision_that_the_processor_has(monkeypatch, tmp_path, caplog):
+  monkeypatch.setattr(processor, 'read_flags', lambda: {'avx2', 'fma'})
+  modern = {**GIVEN, 'recipe': 'modern'}
+  caplog.set_level('INFO', 'absl')
+  first = resolve(modern)
+  assert first.devices.precision == 'float32'
+  message = '--precision=auto is float32: this device has no instructions for bfloat16'
+  assert caplog.messages == [message]
+  assert resolve({**modern, 'precision': 'bfloat16'}).devices.precision == 'bfloat16'
+  monkeypatch.setattr(processor, 'read_flags', lambda: {'avx512_bf16'})
+  assert resolve({**GIVEN, 'precision': 'auto'}).devices.precision == 'bfloat16'
+  config.write(str(tmp_path), first, {})
+  again = resolve({'config': str(tmp_path / 'config.json'), 'train_dir': 'other'})
+  assert again.devices.precision == 'float32'  # what it was, on another machine too
+  assert caplog.messages == [message]
 
 
 def test_flags_override_a_file_which_overrides_the_recipe(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.datasets import dataset_factory
+from slim_inception.datasets.runners import num_cores
 from slim_inception.nets import checkpoint_files, checkpoints, inception, nets_factory, slim
 from slim_inception.nets.convert import conversion, torch_family
 
@@ -90,18 +91,25 @@ def test_metrics(run):
 
 
 def test_a_run_scales_its_rates_and_says_so(run, data, tmp_path, caplog):
-  """Of an older run, whose config.json does not have the flag, the change is told."""
+  """Of an older run, whose config.json does not have the flag, the change is told.
+
+  And that it was on another processor.
+  """
   for path in run.iterdir():
     if path.name != 'eval':
       shutil.copy(path, tmp_path / path.name)
   saved = json.loads((run / 'config.json').read_text())
   assert saved['run']['learning_rate'] == saved['learning_rate'] == 0.045
   assert saved.pop('learning_rate_per') is None
+  here, saved['run']['kernels'] = saved['run']['kernels'], 'oneDNN kernels, SSE9'
   (tmp_path / 'config.json').write_text(json.dumps(saved))
   flags = {'learning_rate_per': 256, 'max_number_of_steps': 7, 'accumulate_steps': 2}
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(data, tmp_path, batch_size=4, **flags))
   assert 'Changed since the last start: --learning_rate_per from None to 256' in caplog.messages
+  changed = f'oneDNN kernels, SSE9, now {here}: the same steps give other last bits'
+  assert f'Changed since the last start: {changed}' in caplog.messages
+  assert any(f'on CPU ({num_cores()} cores, {here}), ' in message for message in caplog.messages)
   said = (
     'The learning rate of 0.045 for 256 images a step is 0.00140625 for 8 (--learning_rate_per)'
   )
