@@ -200,7 +200,7 @@ def tar_gz_of_folders(folder: Path, images: Images) -> Path:
 
 
 def csv_list(folder: Path, images: Images) -> Path:
-  """The files are links to one of each content, so that a million take no disk."""
+  """Files of one content are links to one file, so that a million take no disk."""
   linked: dict[bytes, Path] = {}
   with open(folder / 'list.csv', 'w') as file:
     file.write('path,label\n')
@@ -224,9 +224,11 @@ FORMATS: dict[str, Callable[[Path, Images], Path]] = {
 
 
 def all_images(count: int, contents: Sequence[bytes], wnids: Sequence[str]) -> Images:
+  """Images that differ in size, as photos do, so that none is compared with another."""
   for number in range(count):
     wnid = wnids[number % len(wnids)]
-    yield wnid, f'{wnid}_{number}', contents[number // len(wnids) % len(contents)]
+    content = contents[number // len(wnids) % len(contents)]
+    yield wnid, f'{wnid}_{number}', content + bytes(number % len(wnids))
 
 
 def benchmark_formats(folder: Path, count: int, rounds: int, processes: int) -> None:
@@ -265,9 +267,7 @@ def benchmark_index(folder: Path, name: str, count: int, processes: int) -> None
   """Times the index, which ends when the first shard is begun, and the whole; and the memory."""
   file, target = io.BytesIO(), folder / 'target'
   Image.new('L', (8, 8)).save(file, 'JPEG')
-  # Of different sizes, so that they are not taken for copies of each other.
-  contents = [file.getvalue() + bytes(number) for number in range(_DISTINCT)]
-  images = all_images(count, contents, list(imagenet.synsets()))
+  images = all_images(count, [file.getvalue()], list(imagenet.synsets()))
   source = FORMATS[name](folder, images)
   command = conversion(source, target, processes, recognize=True)
   start = time.perf_counter()

@@ -45,16 +45,24 @@ def recognize(paths: Sequence[Path]) -> str | None:
   """Why these are WebDataset: the first tar has an image with its label; see `formats`."""
   shards = list(_shards(paths))
   for shard in shards[:1]:
-    if tars.is_compressed(shard):
-      return None  # its first member may lie behind a terabyte; --dataset_name=webdataset reads it
-    with open(shard, 'rb') as file:
-      members = tars.first_members(file.fileno(), _LOOKED_AT)
-    for sample in samples.grouped(members):
+    for sample in samples.grouped(_first_members(shard)):
       labels = [f'.{extension}' for extension in samples.LABELS if extension in sample]
       if labels and samples.image_in(sample):
         with_labels = f'images with {" and ".join(labels)} beside them'
         return f'{len(shards):,} tars, the first ({files.printable(shard.name)}) of {with_labels}'
   return None
+
+
+def _first_members(shard: Path) -> list[tars.Member]:
+  """Some members of a tar; of a compressed one, their names."""
+  if not tars.is_compressed(shard):
+    with open(shard, 'rb') as file:
+      return tars.first_members(file.fileno(), _LOOKED_AT)
+  try:
+    names = sources.first_names(shard, _LOOKED_AT)
+  except ValueError:
+    return []
+  return [tars.Member(name, tars.FILE, 0, 0) for name in names]
 
 
 def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:

@@ -201,11 +201,12 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
   for name, split in info.splits.items():
     plural = '' if split.num_shards == 1 else 's'
     console.say(f'{name}: {split.num_images} images in {split.num_shards} shard{plural}')
+  loss = ' --loss=sigmoid' if info.multi_label else ''
   background = ' with background' if info.label_offset else ''
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
   console.say(
     f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}',
     f'Written to {dataset_dir}. Next:',
     f'  slim-inception train --dataset_name={info.name} '
-    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...',
+    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...{loss}',
   )
