@@ -416,7 +416,9 @@ def _member(
 
   model_name = value('model_name', None)
   if model_name is None:
-    raise ValueError(f'--model_name must be given: {folder} has no {CONFIG_FILE} that says it')
+    raise ValueError(
+      f'--model_name must be given: {folder} has no {CONFIG_FILE} that says it{_net_hint(path)}'
+    )
   net = nets_factory.get_net(model_name)
   is_released = not run  # as far as is known
   if model_name != run.get('model_name'):
@@ -450,6 +452,18 @@ def _member(
   )
   _ = member.net_arguments  # of this net?
   return member
+
+
+def _net_hint(path: str) -> str:
+  """The net whose variables a checkpoint has, for an error; '' where that cannot be told."""
+  from slim_inception.nets import checkpoints, nets_factory
+
+  try:
+    scopes = {name.partition('/')[0] for name in checkpoints.shapes(path)}
+  except (OSError, ValueError):
+    return ''
+  names = [net.name for net in nets_factory.NETS.values() if net.scope in scopes]
+  return f'; the checkpoint has variables of {" and ".join(names)}' if names else ''
 
 
 def _check_together(config: EvalConfig) -> None:

@@ -126,3 +126,23 @@ def test_runs_of_other_data(run_of):
     resolve({'checkpoint_path': f'{first},{second}'})
   assert str(raised.value).startswith(message)
   assert resolve({'checkpoint_path': first + ',' + second, 'dataset_name': 'digits'})
+
+
+@pytest.mark.parametrize(
+  ('variable', 'hint'),
+  [
+    ('resnet_v2_50/conv1/biases', '; the checkpoint has variables of resnet_v2_50'),
+    ('InceptionV1/Logits/biases', '; the checkpoint has variables of inception_v1'),
+    ('other/biases', ''),
+  ],
+)
+def test_a_checkpoint_without_run_tells_the_net(tmp_path, variable, hint):
+  checkpoints.save(tmp_path / 'model.ckpt', {variable: tf.zeros(1)})
+  with pytest.raises(ValueError, match=f'--model_name must be given: .* that says it{hint}$'):
+    resolve(
+      {
+        'checkpoint_path': str(tmp_path / 'model.ckpt'),
+        'dataset_name': 'digits',
+        'dataset_dir': str(tmp_path),
+      }
+    )
