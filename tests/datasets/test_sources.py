@@ -279,5 +279,5 @@ def test_parquet_files_of_paths_are_no_images(tmp_path):
   contents = [s.read() for s in walk(tmp_path / 'some.parquet', tmp_path / 'work').values()]
   assert contents == [b'', JPEG, b'']
   parquet.write_table(pyarrow.table({'image': [5], 'label': [0]}), tmp_path / 'number.parquet')
-  with pytest.raises(ValueError, match="'image' is int, expected a struct of path and bytes"):
+  with pytest.raises(ValueError, match="'image' is int64, expected a struct of path and bytes"):
     walk(tmp_path / 'number.parquet', tmp_path / 'work')
