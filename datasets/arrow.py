@@ -7,6 +7,7 @@ are written out as those of parquet files are.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -46,7 +47,17 @@ def read(
     return tables.Table(os.path.abspath(path), places, names, labels, chosen)
   with tables.naming_damage(path, 'Arrow file'), _opened(path) as (_, stream):
     arrays = (tables.content(batch.column(chosen.image), chosen) for batch in stream)
-    return tables.Table(*tables.unpacked(path, chosen, arrays, work_dir), names, labels, chosen)
+    write = functools.partial(tables.write_out, arrays)
+    target, sizes = tables.unpacked(path, chosen.image, write, work_dir)
+  return tables.Table(target, tables.places(sizes), names, labels, chosen)
+
+
+def find_columns(
+  path: Path, image_column: str | None = None, label_column: str | None = None
+) -> columns.Columns:
+  """The columns of a file; raises ValueError as `read`."""
+  with tables.naming_damage(path, 'Arrow file'), _opened(path) as (_, stream):
+    return columns.find(stream.schema, image_column, label_column)
 
 
 @contextlib.contextmanager

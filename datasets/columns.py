@@ -6,7 +6,7 @@ The schema of its parquet and Arrow files has the features of the set under the 
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import files
@@ -50,14 +50,12 @@ def find(schema: Any, image_column: str | None = None, label_column: str | None 
     ValueError: there are none or several, or they are of another type; names those that are there.
   """
   features = _features(schema.metadata or {})
-  image = _one(
-    'image', image_column, schema, IMAGE_NAMES, lambda name: _type(features, name) == 'Image',
-    lambda name: _is_image(schema.field(name).type),
-  )  # fmt: skip
-  label = _one(
-    'label', label_column, schema, LABEL_NAMES, lambda name: _class_label(features, name),
-    lambda name: False,
-  )  # fmt: skip
+  names = schema.names
+  image_features = [name for name in names if _type(features, name) == 'Image']
+  of_bytes = [name for name in names if _is_image(schema.field(name).type)]
+  class_labels = [name for name in names if _class_label(features, name)]
+  image = choose('image', image_column, names, IMAGE_NAMES, image_features, of_bytes)
+  label = choose('label', label_column, names, LABEL_NAMES, class_labels)
   of_classes = _class_label(features, label)
   return Columns(
     image,
@@ -68,34 +66,38 @@ def find(schema: Any, image_column: str | None = None, label_column: str | None 
   )
 
 
-def _one(
+def choose(
   what: str,
   chosen: str | None,
-  schema: Any,
-  usual: Iterable[str],
-  *tests: Callable[[str], Any],
+  names: Sequence[str],
+  usual: Sequence[str],
+  *candidates: Sequence[str],
 ) -> str:
-  """The chosen column, or the only one that passes the first test that any passes, or a usual name.
+  """The column that the user chose, or one of the candidates, or one that has a usual name.
 
-  Of several that pass, the first with a usual name.
+  Args:
+    what: 'image' or 'label'.
+    chosen: by the user.
+    names: of all columns.
+    usual: names that such columns have, the most usual first.
+    candidates: columns that such ones may be; where one list is empty, the next one counts.
+
+  Raises:
+    ValueError: there are none, or several and none has a usual name.
   """
   flag = f'--{what}_column'
-  has = f'it has the columns {files.some(schema.names, 20)}'
+  has = f'it has {files.some(names, 20)}'
   if chosen is not None:
-    if chosen not in schema.names:
+    if chosen not in names:
       raise ValueError(f'no column {chosen!r} ({flag}); {has}')
     return chosen
-  for test in tests:
-    passing = [name for name in schema.names if test(name)]
-    named = [name for name in usual if name in passing]
-    if len(passing) > 1 and not named:
-      raise ValueError(f'several {what} columns, {files.some(passing)}: choose one with {flag}')
-    if passing:
-      return (named or passing)[0]
-  named = [name for name in usual if name in schema.names]
-  if not named:
-    raise ValueError(f'no {what} column: {has}; {flag} names another')
-  return named[0]
+  for of_kind in (*candidates, [name for name in usual if name in names]):
+    named = [name for name in usual if name in of_kind]
+    if len(of_kind) > 1 and not named:
+      raise ValueError(f'several {what} columns, {files.some(of_kind)}: choose one with {flag}')
+    if of_kind:
+      return (named or of_kind)[0]
+  raise ValueError(f'no {what} column: {has}; {flag} names another')
 
 
 # Features

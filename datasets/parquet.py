@@ -8,6 +8,7 @@ images; they are removed when the records are done.
 """
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -75,12 +76,24 @@ def read(
       if places is None:
         batches = file.iter_batches(batch_size=_BATCH, columns=[leaf], use_threads=False)
         arrays = (tables.content(batch.column(0), chosen) for batch in batches)
-        target, places = tables.unpacked(path, chosen, arrays, work_dir)
+        write = functools.partial(tables.write_out, arrays)
+        target, sizes = tables.unpacked(path, chosen.image, write, work_dir)
+        places = tables.places(sizes)
       else:
         target = os.path.abspath(path)
       if places and not any(size for _, size in places):
         raise tables.only_paths(names)
   return tables.Table(target, places, names, labels, chosen)
+
+
+def find_columns(
+  path: Path, image_column: str | None = None, label_column: str | None = None
+) -> columns.Columns:
+  """The columns of a file; raises ValueError as `read`."""
+  with tables.naming_damage(path, 'parquet file'):
+    from pyarrow.parquet import read_schema
+
+    return columns.find(read_schema(path), image_column, label_column)
 
 
 def _names_and_labels(file: Any, chosen: columns.Columns) -> tuple[list[Any], list[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -210,27 +210,50 @@ def _varint(value: int) -> bytes:
   return bytes(encoded)
 
 
-def decode_features(serialized: bytes) -> dict[str, list[Any]]:
+def decode_features(
+  serialized: bytes | memoryview,
+  keys: Collection[str] | None = None,
+  located: Collection[str] = (),
+) -> dict[str, list[Any]]:
   """Reads an Example: {key: values}, bytes, floats or ints.
+
+  Args:
+    serialized: the Example.
+    keys: those to read; by default all.
+    located: keys whose bytes are not read: offset and size of each in `serialized` instead.
 
   Raises:
     ValueError: these bytes are no Example.
   """
   features = {}
   try:
-    for _, whole in _fields(serialized):
-      for _, entry in _fields(whole):
-        parts = dict(_fields(entry))
-        features[str(parts[1], 'utf-8')] = _values(parts.get(2, b''))
+    for _, whole, of_whole in _fields(serialized):
+      for _, entry, of_entry in _fields(whole):
+        parts = {number: (value, start) for number, value, start in _fields(entry)}
+        key = str(parts[1][0], 'utf-8')
+        if keys is None or key in keys:
+          feature, start = parts.get(2, (b'', 0))
+          start += of_whole + of_entry
+          features[key] = _places(feature, start) if key in located else _values(feature)
   except (KeyError, IndexError, TypeError, UnicodeDecodeError, struct.error) as error:
     raise ValueError(f'no tf.train.Example: {error!r}') from error
   return features
 
 
+def _places(feature: memoryview, start: int) -> list[tuple[int, int]]:
+  """Offset and size of each value of a feature of bytes that begins at `start`."""
+  return [
+    (start + of_content + of_value, len(value))
+    for kind, content, of_content in _fields(feature)
+    if kind == _BYTES
+    for _, value, of_value in _fields(content)
+  ]
+
+
 def _values(feature: memoryview) -> list[Any]:
   values: list[Any] = []
-  for kind, content in _fields(feature):
-    for _, value in _fields(content):
+  for kind, content, _ in _fields(feature):
+    for _, value, _ in _fields(content):
       if kind == _BYTES:
         values.append(bytes(value))
       elif kind == _FLOATS:
@@ -245,8 +268,8 @@ def _values(feature: memoryview) -> list[Any]:
   return values
 
 
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-  """Yields number and value of each field: an int for a varint, else a view of the bytes."""
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any, int]]:
+  """Yields number, value and offset of each field; the value is an int, or a view of the bytes."""
   message = memoryview(message)
   position = 0
   while position < len(message):
@@ -254,7 +277,7 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     number, kind = tag >> 3, tag & 7
     if kind == _VARINT:
       value, position = _read_varint(message, position)
-      yield number, value
+      yield number, value, position
       continue
     if kind == _LENGTH_DELIMITED:
       length, position = _read_varint(message, position)
@@ -264,7 +287,7 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
       raise IndexError(f'wire type {kind}')
     if position + length > len(message):
       raise IndexError('cut short')
-    yield number, message[position : position + length]
+    yield number, message[position : position + length], position
     position += length
 
 

@@ -1,12 +1,14 @@
-"""Rows of a table that each hold an image: what the readers of parquet and Arrow files share."""
+"""Files of rows that each hold an image: what those of parquet, Arrow and array_record share."""
 
+import collections
 import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, BinaryIO, NamedTuple, TypedDict
 
 from absl import logging
 
@@ -36,7 +38,7 @@ class _Index(TypedDict):
   """What was unpacked from a file."""
 
   source: list[Any]
-  sizes: list[int]
+  images: list[Any]
 
 
 @contextlib.contextmanager
@@ -93,25 +95,37 @@ def only_paths(names: Sequence[str | None]) -> ValueError:
   return ValueError(f'it holds paths of images{such_as}, not the images themselves')
 
 
+def write_out(arrays: Iterable[Any], file: BinaryIO) -> list[int]:
+  """Writes the values of arrays, from `content`, one after the other; returns the size of each."""
+  sizes: list[int] = []
+  for array in arrays:
+    array = array.fill_null(b'') if array.null_count else array
+    of_array = bounds(array)
+    sizes += (end - start for start, end in itertools.pairwise(of_array))
+    if of_array[-1] > of_array[0]:
+      file.write(memoryview(array.buffers()[2])[of_array[0] : of_array[-1]])
+  return sizes
+
+
 def unpacked(
-  path: Path, columns: Columns, arrays: Iterable[Any], work_dir: Path
-) -> tuple[str, Any]:
+  path: Path, what: str, write: Callable[[BinaryIO], list[Any]], work_dir: Path
+) -> tuple[str, list[Any]]:
   """Writes the images of a file out, one after the other, if that has not been done.
 
   Args:
     path: of the file.
-    columns: its columns.
-    arrays: the images, from `content`.
+    what: of it is written.
+    write: does so; returns what is to be known of each image, as JSON has it.
     work_dir: folder to write into.
 
   Returns:
-    Path of the file written, and offset and size of each image in it.
+    Path of the file written, and what `write` returned.
   """
   # Files of several folders may have the same name.
   key = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
-  target, index_path = (work_dir / f'{path.stem}-{key}{end}' for end in ('.images', '.json'))
+  target, index_path = (work_dir / f'{path.name}-{key}{end}' for end in ('.images', '.json'))
   status = path.stat()
-  signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns, columns.image]
+  signature = [os.path.abspath(path), status.st_size, status.st_mtime_ns, what]
   try:
     index = files.read_json(index_path, _Index)
   except ValueError:  # damaged: it is written again
@@ -119,22 +133,37 @@ def unpacked(
   if index is None or index['source'] != signature or not target.exists():
     logging.info('Unpacking %s', path)
     work_dir.mkdir(parents=True, exist_ok=True)
-    index = {'source': signature, 'sizes': _write_out(arrays, target)}
+    with files.atomic_path(target) as temporary, open(temporary, 'wb') as file:
+      index = {'source': signature, 'images': write(file)}
     files.write_json(index_path, index)
-  sizes = index['sizes']
-  return str(target), list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
+  return str(target), index['images']
 
 
-def _write_out(arrays: Iterable[Any], target: Path) -> list[int]:
-  """Writes the values of arrays one after the other; returns the size of each."""
-  sizes: list[int] = []
-  with files.atomic_path(target) as temporary, open(temporary, 'wb', buffering=0) as file:
-    for array in arrays:
-      array = array.fill_null(b'') if array.null_count else array
-      of_array = bounds(array)
-      sizes += (end - start for start, end in itertools.pairwise(of_array))
-      if of_array[-1] > of_array[0]:
-        rest = memoryview(array.buffers()[2])[of_array[0] : of_array[-1]]
-        while rest:
-          rest = rest[file.write(rest) :]
-  return sizes
+def places(sizes: Sequence[int]) -> list[tuple[int, int]]:
+  """Offset and size of what lies one after the other."""
+  return list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
+
+
+def row_names(stem: str, names: Sequence[str | None]) -> Iterator[str]:
+  """What the images of a file are called: its name, and their own if these are distinct.
+
+  Args:
+    stem: name of the file, without its suffix.
+    names: of the images, or paths.
+  """
+  own = [name and files.readable(name.rpartition('/')[2]) for name in names]
+  are_distinct = all(own) and len(set(own)) == len(own)
+  for number, name in enumerate(own):
+    yield f'{stem}/{name}' if are_distinct else f'{stem}/{number:08d}'
+
+
+def ahead(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+  """The results of a function, in order, of which threads compute a few before they are taken."""
+  with futures.ThreadPoolExecutor(threads) as pool:
+    pending: collections.deque[futures.Future] = collections.deque()
+    for item in items:
+      pending.append(pool.submit(function, item))
+      if len(pending) > threads:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()

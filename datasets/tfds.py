@@ -1,0 +1,338 @@
+"""Image sets that TensorFlow Datasets prepared, whatever they are: TFRecord and array_record files.
+
+A folder `NAME/[CONFIG/]VERSION` has `features.json`, which says what records hold, and
+`dataset_info.json`, which says how the files are called and how many records each has; the names of
+classes are in `label.labels.txt`. Records are read by neither TensorFlow nor TensorFlow Datasets.
+The images of TFRecord files are read where they lie; those of array_record files are compressed
+(zstd, one record at a time), and are written out first, as those of parquet files.
+"""
+
+import functools
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypedDict
+
+from . import columns, conversion, files, folder_layout, records, shards, sources, tables
+from .listing import LabelledImage, Listing
+
+EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
+_FEATURES, _INFO = 'features.json', 'dataset_info.json'
+_LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
+_FORMATS = ('tfrecord', 'array_record')
+_TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+_NAMES = ('file_name', 'filename', 'image/filename', 'tfds_id', 'id', 'image/id')
+_BATCH = 64  # records that are in memory at a time
+
+
+class _SplitFields(TypedDict, total=False):
+  shardLengths: list[str]  # 64-bit numbers are texts
+  filepathTemplate: str
+
+
+class _Split(_SplitFields):
+  """Of dataset_info.json."""
+
+  name: str
+
+
+class _InfoFields(TypedDict, total=False):
+  fileFormat: str
+  supervisedKeys: Any
+
+
+class _Info(_InfoFields):
+  """dataset_info.json."""
+
+  name: str
+  splits: list[_Split]
+
+
+class _Keys(NamedTuple):
+  """What is read of each record.
+
+  Attributes:
+    image, label: features.
+    is_list: a record may have several labels.
+    name: feature with the name of the image; None where there is none.
+    classes: their names, where the set has them.
+  """
+
+  image: str
+  label: str
+  is_list: bool
+  name: str | None
+  classes: tuple[str, ...] | None
+
+
+class _Shard(NamedTuple):
+  path: Path
+  split: str  # 'train', 'validation' or 'test'
+  count: int | None  # of its records; None where the set does not say
+
+
+_Row = tuple[int, int, Any, str | None]  # offset and size of the image, its label and its name
+
+
+def recognize(paths: Sequence[Path]) -> str | None:
+  """Why this is a folder of TensorFlow Datasets; None: it is not."""
+  folders = _folders(paths[0]) if len(paths) == 1 else []
+  return f'{_FEATURES} and {_INFO} in {folders[0]}' if folders else None
+
+
+def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:
+  """Lists the images of a prepared set, see `formats`.
+
+  Raises:
+    ValueError: it is no such folder, or has no images with labels, or its files have a format that
+      is not read.
+    OSError: a file cannot be read.
+  """
+  folders = [folder for path in paths for folder in _folders(path)]
+  if not folders:
+    raise ValueError(f'{paths[0]} is no folder of TensorFlow Datasets; expected {EXPECTED}')
+  if len(folders) > 1:
+    several = files.some(map(str, folders))
+    raise ValueError(f'several sets or versions of TensorFlow Datasets, give one: {several}')
+  (folder,) = folders
+  info = files.read_json(folder / _INFO, _Info)
+  keys = _keys(folder, info, options)
+  listing = Listing((), keys.classes)
+  file_format = info.get('fileFormat') or _FORMATS[0]
+  if file_format not in _FORMATS:
+    valid = ' and '.join(_FORMATS)
+    raise ValueError(f'{folder} has files of the format {file_format}; {valid} are read')
+  found = list(_shards(folder, info, file_format, listing))
+  if not found:
+    raise ValueError(f'no file of {info["name"]} in {folder}')
+  if file_format == 'array_record':
+    _array_record(found[0].path)
+    reader = functools.partial(_read_array_record, work_dir=work_dir)
+  else:
+    reader = _read_tfrecord
+  listing.images = _images(found, keys, reader, options, listing)
+  return listing
+
+
+def _folders(path: Path) -> list[Path]:
+  """The folders of prepared sets at or below a path, three levels deep."""
+  for level in _LEVELS if path.is_dir() else ():
+    found = [entry.parent for entry in sorted(path.glob(level + _FEATURES))]
+    if found := [folder for folder in found if (folder / _INFO).is_file()]:
+      return found
+  return []
+
+
+# What the set says of itself
+
+
+def _keys(folder: Path, info: _Info, options: conversion.Options) -> _Keys:
+  path = folder / _FEATURES
+  try:
+    features = files.read_json(path)['featuresDict']['features']
+    images = [name for name, feature in features.items() if 'image' in feature]
+    labels = [name for name, feature in features.items() if 'classLabel' in _element(feature)]
+    supervised = _supervised(info)
+    image = columns.choose(
+      *('image', options.image_column, list(features), columns.IMAGE_NAMES),
+      *([name for name in images if name in supervised], images),
+    )
+    label = columns.choose(
+      *('label', options.label_column, list(features), columns.LABEL_NAMES),
+      *([name for name in labels if name in supervised], labels),
+    )
+  except (KeyError, TypeError, AttributeError) as error:
+    raise ValueError(f'{path} does not list features: {error!r}') from error
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
+  _check_kinds(path, features, image, label)
+  name = next((name for name in _NAMES if name in features), None)
+  of_classes = _element(features[label]).get('classLabel')
+  classes = None if of_classes is None else _classes(folder, label, of_classes)
+  return _Keys(image, label, 'sequence' in features[label], name, classes)
+
+
+def _element(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+  """What a sequence is of; another feature is itself."""
+  return feature['sequence']['feature'] if 'sequence' in feature else feature
+
+
+def _supervised(info: _Info) -> list[str]:
+  """The features that the set itself says are input and output."""
+  try:
+    items = info['supervisedKeys']['tuple']['items']
+    return [item['featureKey'] for item in items]
+  except (KeyError, TypeError):
+    return []
+
+
+def _check_kinds(path: Path, features: Mapping[str, Any], image: str, label: str) -> None:
+  """Raises ValueError where chosen features are not of images and labels."""
+  kind = features[image].get('image')
+  if kind is None or kind.get('dtype', 'uint8') != 'uint8':
+    raise ValueError(f'{path}: the feature {image!r} holds no images of 8 bits')
+  element = _element(features[label])
+  is_number = element.get('tensor', {}).get('dtype', '').startswith(('int', 'uint', 'bool'))
+  if not (is_number or 'classLabel' in element or 'text' in element):
+    raise ValueError(f'{path}: the feature {label!r} holds neither numbers nor text')
+
+
+def _classes(folder: Path, label: str, feature: Mapping[str, Any]) -> tuple[str, ...] | None:
+  """The names in label.labels.txt, or numbers."""
+  path = folder / f'{label.replace("/", "-")}.labels.txt'
+  count = int(feature.get('numClasses') or 0)
+  if path.exists():
+    names = files.read_text(path).splitlines()
+    if count and len(names) != count:
+      raise ValueError(f'{path} names {len(names)} classes, {_FEATURES} has {count}')
+    return tuple(names)
+  return tuple(map(str, range(count))) or None
+
+
+def _shards(folder: Path, info: _Info, file_format: str, listing: Listing) -> Iterator[_Shard]:
+  """Yields the files of a set; says what is missing and what is not used."""
+  for split in info['splits']:
+    lengths = [int(length) for length in split.get('shardLengths', ())]
+    paths = [
+      folder / _file_name(info['name'], split, index, len(lengths), file_format)
+      for index in range(len(lengths))
+    ]
+    present = [path for path in paths if path.exists()]
+    of_known = folder_layout.split_of(split['name'])
+    if of_known is None:
+      listing.notes.append(f'not used, since it is of no known split: {split["name"]}')
+    elif not present:
+      listing.notes.append(f'no file of the split {split["name"]} is in {folder}')
+    else:
+      for path, count in zip(paths, lengths, strict=True):
+        if path in present:
+          yield _Shard(path, of_known, count)
+        else:
+          reason = f'is missing: {len(present)} of {len(paths)} files are there'
+          listing.unusable.append((path.name, reason))
+
+
+def _file_name(dataset: str, split: _Split, index: int, count: int, file_format: str) -> str:
+  values = {
+    'DATASET': dataset,
+    'SPLIT': split['name'],
+    'FILEFORMAT': file_format,
+    'SHARD_INDEX': f'{index:05d}',
+    'NUM_SHARDS': f'{count:05d}',
+    'SHARD_X_OF_Y': f'{index:05d}-of-{count:05d}',
+  }
+  name = split.get('filepathTemplate') or _TEMPLATE
+  for key, value in values.items():
+    name = name.replace(f'{{{key}}}', value)
+  return name
+
+
+# Reading
+
+
+def _images(
+  found: Sequence[_Shard],
+  keys: _Keys,
+  reader: Callable[[_Shard, _Keys], tuple[str, list[_Row]]],
+  options: conversion.Options,
+  listing: Listing,
+) -> Iterator[LabelledImage]:
+  """Yields the images of all files; what is wrong with one of these is listed."""
+
+  def rows(shard: _Shard) -> tuple[str, list[_Row]] | ValueError:
+    try:
+      path, of_shard = reader(shard, keys)
+      if len(of_shard) != shard.count:
+        raise ValueError(f'holds {len(of_shard)} records, {_INFO} says {shard.count}')
+      return path, of_shard
+    except ValueError as error:
+      return error
+
+  for shard, result in zip(found, tables.ahead(rows, found, options.num_processes), strict=True):
+    if isinstance(result, ValueError):
+      reason = str(result).removeprefix(f'{shard.path} ').removeprefix(f'{shard.path}: ')
+      listing.unusable.append((shard.path.name, reason))
+      continue
+    path, of_shard = result
+    names = tables.row_names(shard.path.name, [name for *_, name in of_shard])
+    for name, (offset, size, label, _) in zip(names, of_shard, strict=True):
+      source = sources.Slice(path, offset, size)
+      label = tuple(label) if keys.is_list else next(iter(label), None)
+      yield LabelledImage(name, label, shard.split, source)
+
+
+def _row(record: bytes | memoryview, keys: _Keys, start: int = 0) -> _Row:
+  """What is known of a record that begins at a byte of its file.
+
+  Raises:
+    ValueError: it is no Example, or has not one image.
+  """
+  of_record = [keys.image, keys.label, *([keys.name] if keys.name else [])]
+  features = records.decode_features(record, of_record, located=[keys.image])
+  images = features.get(keys.image, [])
+  if len(images) != 1:
+    raise ValueError(f'a record has {len(images)} images as {keys.image!r}, not one')
+  ((offset, size),) = images
+  label = [_text(value) for value in features.get(keys.label, [])]
+  name = next(iter(features.get(keys.name or '', [])), None)
+  return start + offset, size, label, None if name is None else str(_text(name))
+
+
+def _text(value: Any) -> Any:
+  return value.decode('utf-8', 'replace') if isinstance(value, bytes) else value
+
+
+def _read_tfrecord(shard: _Shard, keys: _Keys) -> tuple[str, list[_Row]]:
+  """Where the images lie in a file."""
+  path = os.fspath(shard.path)
+  rows: list[_Row] = []
+  if not os.path.getsize(path):
+    return path, rows
+  with open(path, 'rb') as file:
+    # Not closed by hand: an error may still hold on to a part of it.
+    data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+  for number, (offset, length) in enumerate(shards.walk_shard(path)):
+    try:
+      rows.append(_row(data[offset : offset + length], keys, offset))
+    except ValueError as error:
+      raise ValueError(f'record {number}: {error}') from None
+  return path, rows
+
+
+def _read_array_record(shard: _Shard, keys: _Keys, work_dir: Path) -> tuple[str, list[_Row]]:
+  """Writes the images of a file out; returns where they are."""
+  write = functools.partial(_write_array_record, shard.path, keys)
+  path, images = tables.unpacked(shard.path, f'{keys.image}/{keys.label}', write, work_dir)
+  places = tables.places([size for size, *_ in images])
+  rows = zip(places, images, strict=True)
+  return path, [(*place, label, name) for place, (_, label, name) in rows]
+
+
+def _write_array_record(path: Path, keys: _Keys, file: BinaryIO) -> list[Any]:
+  """Writes the images of a file; returns size, labels and name of each."""
+  images = []
+  module = _array_record(path)
+  try:
+    reader = module.ArrayRecordReader(os.fspath(path))
+    count = reader.num_records()
+    for start in range(0, count, _BATCH):
+      for record in reader.read(start, min(start + _BATCH, count)):
+        offset, size, label, name = _row(record, keys)
+        file.write(memoryview(record)[offset : offset + size])
+        images.append((size, label, name))
+    reader.close()
+  except (RuntimeError, IndexError) as error:  # of damage
+    raise ValueError(f'{path} is no array_record file, cut short or damaged: {error}') from error
+  return images
+
+
+def _array_record(path: Path) -> Any:
+  """The package's module."""
+  try:
+    from array_record.python import array_record_module
+  except ImportError as error:
+    raise ValueError(
+      f"{path}: array_record files need array_record: pip install 'slim-inception[array_record]'"
+    ) from error
+  return array_record_module
