@@ -46,7 +46,8 @@ class Options:
   validation_fraction: float | None = None
   split: str | None = None  # of the source this one alone; all of it where it has none
   labels: str | None = None  # file of class names, see `label_files`
-  # Of lists, see `manifest`; and the key of labels in JSON.
+  image_column: str | None = None  # of tables, see `columns`
+  # Of lists, see `manifest`; of tables, and the key of labels in JSON.
   label_column: str | None = None
   image_column: str | None = None
   split_column: str | None = None

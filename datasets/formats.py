@@ -26,7 +26,17 @@ from pathlib import Path
 
 from absl import logging
 
-from . import conversion, image_folder, imagenet, listing, manifest, sources, webdataset
+from . import (
+  conversion,
+  huggingface,
+  image_folder,
+  imagenet,
+  listing,
+  manifest,
+  sources,
+  tfds,
+  webdataset,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +76,8 @@ def _listed(
 FORMATS = (
   Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
   _listed('webdataset', webdataset.EXPECTED, webdataset.recognize, webdataset.read),
+  _listed('tfds', tfds.EXPECTED, tfds.recognize, tfds.read),
+  _listed('huggingface', huggingface.EXPECTED, huggingface.recognize, huggingface.read),
   _listed('manifest', manifest.EXPECTED, manifest.recognize, manifest.read),
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )

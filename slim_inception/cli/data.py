@@ -75,10 +75,16 @@ class Config:
     'The names of the classes in the order of their labels are in this file, as in labels.txt.',
     place=flags.Place.INPUT,
   )
+  image_column: str | None = flags.field(
+    None,
+    'The images are in this column of a table; by default in the one that the schema says, or that '
+    'has a usual name, e.g. image.',
+  )
   label_column: str | None = flags.field(
     None,
-    'The labels are in this column of a list, or under this key of the JSON beside each image; by '
-    'default under a usual name, e.g. label. Several columns with commas between have 0 or 1 each.',
+    'The labels are in this column of a list or table, or under this key of the JSON beside each '
+    'image; by default in the one that the schema says, or under a usual name, e.g. label. Several '
+    'columns of a list with commas between have 0 or 1 each.',
   )
   image_column: str | None = flags.field(
     None,
@@ -155,6 +161,7 @@ def main(_: list[str]) -> None:
     validation_fraction=config.validation_fraction,
     split=config.split,
     labels=config.labels,
+    image_column=config.image_column,
     label_column=config.label_column,
     image_column=config.image_column,
     split_column=config.split_column,
