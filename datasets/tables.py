@@ -65,10 +65,13 @@ def naming_damage(path: Path, kind: str) -> Iterator[None]:
 
 def names(column: Any, columns: Columns) -> list[str | None]:
   """The paths in a column of images; None where there are none."""
-  if columns.is_struct and not columns.has_path:
+  from pyarrow import compute
+
+  if not columns.is_struct:
+    return [None] * len(column) if columns.has_bytes else column.to_pylist()
+  if not columns.has_path:
     return [None] * len(column)
-  cells = column.to_pylist()
-  return [cell and cell['path'] for cell in cells] if columns.is_struct else cells
+  return compute.struct_field(column, 'path').to_pylist()
 
 
 def content(array: Any, columns: Columns) -> Any:
