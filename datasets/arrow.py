@@ -17,7 +17,9 @@ from typing import Any
 from . import columns, tables
 
 SUFFIXES = ('.arrow',)
-_END = bytes(4)  # of a stream that was written to its end
+# The last bytes of a stream that was written to its end, and the mark before each of its messages,
+# which streams of versions before 0.15 have not.
+_MARK, _END = b'\xff' * 4, bytes(4)
 
 
 def read(
@@ -69,7 +71,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
   with pyarrow.memory_map(os.fspath(path)) as file:
     mapped = file.read_buffer()
     with ipc.open_stream(pyarrow.BufferReader(mapped)) as stream:
-      if bytes(memoryview(mapped)[-len(_END) :]) != _END:
+      content = memoryview(mapped).cast('B')
+      end = _MARK + _END if content[: len(_MARK)] == _MARK else _END
+      if content[-len(end) :] != end:
         raise ValueError('it is cut short: the end of the stream is missing')
       yield mapped, stream
 

@@ -15,7 +15,7 @@ What is expected of a format:
 - `read` raises ValueError where the whole source is unusable. What is wrong with a part of it goes
   to `Listing.unusable`, or is a `sources.Unreadable` image: it is skipped and listed.
 - Images are read in place, by other processes: a `sources.Source` is picklable and small. What has
-  to be unpacked goes to `work_dir` (see `parquet.unpack`); it is removed with the folder.
+  to be unpacked goes to `work_dir` (see `tables.unpacked`); it is removed with the folder.
 - An image takes some 300 bytes in memory, for there may be millions.
 """
 

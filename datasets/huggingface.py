@@ -69,6 +69,17 @@ def _count(paths: Sequence[Path]) -> str:
   return f'the name of {paths[0].name}{more}'
 
 
+def class_names(paths: Sequence[Path]) -> tuple[str, ...] | None:
+  """The classes that the first file names; None where it names none or cannot be read."""
+  try:
+    if recognize(paths) is None:
+      return None
+    path = paths[0] if paths[0].is_file() else next(_files(paths[0]))[0]
+    return _reader(path).find_columns(path).classes
+  except (ValueError, OSError):
+    return None
+
+
 def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:
   """Lists the images of parquet or Arrow files, see `formats`.
 
@@ -108,18 +119,18 @@ def _used_files(paths: Sequence[Path], listing: Listing) -> list[_File]:
   else:
     above = os.path.commonpath([path.parent for path in paths])
     named = [(path, files.readable(path.relative_to(above).as_posix())) for path in paths]
-  found = [_File(path, name, *_split(name)) for path, name in named]
-  known = [file for file in found if file.split]
-  if known and len(known) < len(found):
-    others = sorted({file.words or file.name for file in found if not file.split})
+  candidates = [_File(path, name, *_split(name)) for path, name in named]
+  known = [file for file in candidates if file.split]
+  if known and len(known) < len(candidates):
+    others = sorted({file.words or file.name for file in candidates if not file.split})
     listing.notes.append(f'not used, since they are of no known split: {files.some(others)}')
-  _list_missing(known or found, listing)
+  _list_missing(known or candidates, listing)
   for file in known:
     if _PARTIAL in file.name:
       listing.notes.append(f'{file.name} is of a split of which only a part is there')
       break
   order = {split: index for index, split in enumerate(('train', 'validation', 'test', ''))}
-  return sorted(known or found, key=lambda file: (order[file.split], file.name))
+  return sorted(known or candidates, key=lambda file: (order[file.split], file.name))
 
 
 def _is_listed(path: Path) -> bool:
@@ -161,15 +172,15 @@ def _split_of(word: str) -> str | None:
   return folder_layout.split_of(word.removeprefix(_PARTIAL))
 
 
-def _list_missing(found: Sequence[_File], listing: Listing) -> None:
+def _list_missing(used: Sequence[_File], listing: Listing) -> None:
   """Lists the shards that are not there: names and folders count them."""
   sets: dict[tuple[str, str, int], set[int]] = collections.defaultdict(set)
-  for file in found:
+  for file in used:
     folder, _, last = file.name.rpartition('/')
     if match := _SHARD.match(last):
       sets[f'{folder}/' * bool(folder), match['set'], int(match['count'])].add(int(match['index']))
   for (folder, name, count), indices in sets.items():
-    suffix = found[0].path.suffix
+    suffix = used[0].path.suffix
     for index in sorted(set(range(count)) - indices):
       missing = f'{folder}{name}-{index:05d}-of-{count:05d}{suffix}'
       listing.unusable.append((missing, f'is missing: {len(indices)} of {count} files are there'))

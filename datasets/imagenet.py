@@ -1,7 +1,7 @@
 """ImageNet (ILSVRC 2012), in whatever form people have it.
 
 The official tars, synset folders (slim's raw layout, torchvision's), Kaggle's tree or zip, a flat
-folder of the validation images, Hugging Face's parquet files: `sources.walk` makes one tree of
+folder of the validation images, Hugging Face's tables: `sources.walk` makes one tree of
 paths of any of them, and the rules of `_parse_path` say of each path which split and class it is.
 
 Labels are 1 .. 1000 in the order of the synset list, 0 is the background; they come from the
@@ -18,14 +18,14 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from . import conversion, files, folder_layout, imagenet_boxes, shard_job, sources
+from . import conversion, files, folder_layout, huggingface, imagenet_boxes, shard_job, sources
 from .images import BadImageError
 
 NUM_CLASSES = 1001
 SPLIT_SIZES = {'train': 1_281_167, 'validation': 50_000}
 EXPECTED = (
   "the official tars, train/<wnid>/*.JPEG with validation/ or val/, Kaggle's tree or zip, "
-  "or Hugging Face's parquet files; several paths with commas between"
+  "or Hugging Face's parquet or Arrow files; several paths with commas between"
 )
 _SHARDS = {'train': 1024, 'validation': 128}
 _FEWEST_SHARDS = {'train': 4, 'validation': 1}  # several, for several readers and workers
@@ -99,7 +99,19 @@ def recognize(paths: Sequence[Path]) -> str | None:
       stems = {name.removesuffix('.tar') for name in names}
       if len(own := stems & synsets().keys()) > len(synsets()) // 2:
         return f'{len(own):,} of its 1,000 synsets in {files.printable(folder)}'
+  if is_own(huggingface.class_names(paths)):
+    return 'the names of its 1,000 classes'
   return None
+
+
+def is_own(names: Sequence[str] | None) -> bool:
+  """Whether these are the texts or synsets of all classes, from label 0 on.
+
+  The texts of others differ in a few synonyms.
+  """
+  pairs = zip(names or (), synsets().items(), strict=False)
+  equal = sum(name.split(',')[0] in (wnid, text.split(',')[0]) for name, (wnid, text) in pairs)
+  return len(names or ()) == len(synsets()) and equal > 0.9 * len(synsets())
 
 
 class _PathParts(NamedTuple):
@@ -251,7 +263,7 @@ def _add(
 
 
 def _synset_of(path: str, label: int, wnid: str) -> str:
-  """The synset of a number 0 .. 999 in a parquet file, compared with the one in the file name."""
+  """The synset of a number 0 .. 999 in a table, compared with the one in the file name."""
   if label >= len(synsets()):
     raise ValueError(f'{path}: label {label}; ImageNet has 0 .. 999')
   by_number = list(synsets())[label]
@@ -431,7 +443,7 @@ def _layout(root: str, first: str) -> str:
   """What the root of a split is, in words."""
   below = first.split('/')[root.count('/') + 1 :]
   by_class = 'class tars in ' if below[0].endswith(sources.TAR) else 'class folders in '
-  archives = [kind for kind in ('tar', 'zip', 'parquet') if f'.{kind}' in root]
+  archives = [kind for kind in ('tar', 'zip', 'parquet', 'arrow') if f'.{kind}' in root]
   return f'{by_class if len(below) > 1 else ""}{archives[-1] if archives else "folder"}'
 
 

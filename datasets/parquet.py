@@ -7,11 +7,8 @@ shards that take their images from all files are then written. This takes as muc
 images; they are removed when the records are done.
 """
 
-import dataclasses
 import functools
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +16,7 @@ from . import columns, parquet_pages, tables
 
 SUFFIXES = ('.parquet',)
 MAGIC = b'PAR1'
-_NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.parquet')  # train-00000-of-00294.parquet
 _BATCH = 64  # rows that are in memory at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """An image of a parquet file, and where its bytes are."""
-
-  split: str | None  # as the name of the file says
-  name: str
-  label: int
-  path: str
-  offset: int
-  size: int
-
-
-def unpack(path: Path, work_dir: Path) -> Iterator[Row]:
-  """Yields the images of a file whose labels are numbers, see `read`.
-
-  Raises:
-    ValueError: as `read`, and if a label is no number.
-  """
-  match = _NAME.fullmatch(path.name)
-  split = match['split'] if match else None
-  table = read(path, work_dir)
-  rows = zip(table.places, table.names, table.labels, strict=True)
-  for number, ((offset, size), name, label) in enumerate(rows):
-    if not isinstance(label, int):
-      raise ValueError(f'{path}: label {label!r} of row {number} is no number')
-    name = os.path.basename(name or f'{path.stem}_{number:08d}')
-    yield Row(split, name, label, table.path, offset, size)
 
 
 def read(

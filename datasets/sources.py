@@ -1,8 +1,8 @@
-"""Where images lie, and finding them: folders, tars, tars of tars, zips, parquet files.
+"""Where images lie, and finding them: folders, tars, tars of tars, zips, tables.
 
 `walk` lists all of these as one tree of paths, with a source for every file in it. Archives are
-read in place: what is listed is where the bytes are, and nothing is unpacked to disk (parquet
-files excepted, see `parquet.py`).
+read in place: what is listed is where the bytes are, and nothing is unpacked to disk
+(some parquet files excepted, see `parquet.py`).
 """
 
 import errno
@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from PIL import Image
 
-from . import files, images, parquet, samples, tars, zips
+from . import arrow, files, images, parquet, samples, tables, tars, zips
 from .images import BadImageError
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
@@ -34,7 +34,7 @@ IMAGE_SUFFIX = re.compile(
   r'\.(jpe?g|jpe|jfif|mpo|png|gif|bmp|webp|tiff?|hei[cf]|hif|avif|jp2|p[pgbn]m|tga|ico)$',
   re.IGNORECASE,
 )
-ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES
+ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES + arrow.SUFFIXES
 # {00..11} or {a,b} of a source: webdataset's and the shell's.
 _BRACES = re.compile(r'\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|[^{},]*(?:,[^{},]*)+)\}')
 _MOST_PATHS = 100_000
@@ -139,7 +139,7 @@ class Entry(NamedTuple):
   path: str
   source: Source
   archive: str = ''  # the compressed tar that it is in, read once from front to end
-  label: int | None = None  # the number that a parquet file gives it
+  label: int | None = None  # the number that a table gives it
 
 
 def expand(source: str | None, expected: str) -> list[Path]:
@@ -318,9 +318,10 @@ def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     file.seek(_TAR_MAGIC_OFFSET)
     is_tar = file.read(5) == b'ustar'
     file.seek(0)
-    if magic == parquet.MAGIC:
-      for row in parquet.unpack(Path(path), work_dir):
-        folder = os.path.join(os.path.dirname(prefix), '*.parquet', row.split or '').rstrip('/')
+    if magic == parquet.MAGIC or prefix.endswith(arrow.SUFFIXES):
+      kind, reader = ('parquet', parquet) if magic == parquet.MAGIC else ('arrow', arrow)
+      for row in tables.rows(Path(path), reader.read(Path(path), work_dir)):
+        folder = os.path.join(os.path.dirname(prefix), f'*.{kind}', row.split or '').rstrip('/')
         inner = f'{folder}/{files.readable(row.name)}'
         yield Entry(inner, Slice(row.path, row.offset, row.size), label=row.label)
     elif magic == b'PK\x03\x04':

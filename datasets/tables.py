@@ -2,9 +2,11 @@
 
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -14,6 +16,9 @@ from absl import logging
 
 from . import files
 from .columns import Columns
+
+_LFS = b'version https://git-lfs'
+_NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.\w+')  # train-00000-of-00294.parquet
 
 
 class Table(NamedTuple):
@@ -34,11 +39,39 @@ class Table(NamedTuple):
   columns: Columns
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """An image whose label is a number, and where its bytes are."""
+
+  split: str | None  # as the name of the file says
+  name: str
+  label: int
+  path: str
+  offset: int
+  size: int
+
+
 class _Index(TypedDict):
   """What was unpacked from a file."""
 
   source: list[Any]
   images: list[Any]
+
+
+def rows(path: Path, table: Table) -> Iterator[Row]:
+  """Yields the images of a file whose labels are numbers.
+
+  Raises:
+    ValueError: a label is no number.
+  """
+  match = _NAME.fullmatch(path.name)
+  split = match['split'] if match else None
+  of_table = zip(table.places, table.names, table.labels, strict=True)
+  for number, ((offset, size), name, label) in enumerate(of_table):
+    if not isinstance(label, int):
+      raise ValueError(f'{path}: label {label!r} of row {number} is no number')
+    name = os.path.basename(name or f'{path.stem}_{number:08d}')
+    yield Row(split, name, label, table.path, offset, size)
 
 
 @contextlib.contextmanager
@@ -60,6 +93,10 @@ def naming_damage(path: Path, kind: str) -> Iterator[None]:
   except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
     if isinstance(error, OSError) and error.errno:  # pyarrow raises OSError for damage too
       raise
+    with open(path, 'rb') as file:
+      is_pointer = file.read(len(_LFS)) == _LFS
+    if is_pointer:
+      error = ValueError('it is a pointer of Git LFS; git lfs pull fetches the file')
     raise ValueError(f'{path} is no {kind} of labelled images: {error}') from error
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypedDict
 
-from . import columns, conversion, files, folder_layout, records, shards, sources, tables
+from . import columns, conversion, files, folder_layout, imagenet, records, shards, sources, tables
 from .listing import LabelledImage, Listing
 
 EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
@@ -99,28 +99,32 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   info = files.read_json(folder / _INFO, _Info)
   keys = _keys(folder, info, options)
   listing = Listing((), keys.classes)
+  if imagenet.is_own(keys.classes):
+    listing.notes.append(
+      "these are ImageNet's classes, with labels 0 to 999; slim's nets number them from 1"
+    )
   file_format = info.get('fileFormat') or _FORMATS[0]
   if file_format not in _FORMATS:
     valid = ' and '.join(_FORMATS)
     raise ValueError(f'{folder} has files of the format {file_format}; {valid} are read')
-  found = list(_shards(folder, info, file_format, listing))
-  if not found:
+  present = list(_shards(folder, info, file_format, listing))
+  if not present:
     raise ValueError(f'no file of {info["name"]} in {folder}')
   if file_format == 'array_record':
-    _array_record(found[0].path)
+    _array_record(present[0].path)
     reader = functools.partial(_read_array_record, work_dir=work_dir)
   else:
     reader = _read_tfrecord
-  listing.images = _images(found, keys, reader, options, listing)
+  listing.images = _images(present, keys, reader, options, listing)
   return listing
 
 
 def _folders(path: Path) -> list[Path]:
   """The folders of prepared sets at or below a path, three levels deep."""
   for level in _LEVELS if path.is_dir() else ():
-    found = [entry.parent for entry in sorted(path.glob(level + _FEATURES))]
-    if found := [folder for folder in found if (folder / _INFO).is_file()]:
-      return found
+    folders = [entry.parent for entry in sorted(path.glob(level + _FEATURES))]
+    if prepared := [folder for folder in folders if (folder / _INFO).is_file()]:
+      return prepared
   return []
 
 
@@ -232,7 +236,7 @@ def _file_name(dataset: str, split: _Split, index: int, count: int, file_format:
 
 
 def _images(
-  found: Sequence[_Shard],
+  of_set: Sequence[_Shard],
   keys: _Keys,
   reader: Callable[[_Shard, _Keys], tuple[str, list[_Row]]],
   options: conversion.Options,
@@ -249,7 +253,7 @@ def _images(
     except ValueError as error:
       return error
 
-  for shard, result in zip(found, tables.ahead(rows, found, options.num_processes), strict=True):
+  for shard, result in zip(of_set, tables.ahead(rows, of_set, options.num_processes), strict=True):
     if isinstance(result, ValueError):
       reason = str(result).removeprefix(f'{shard.path} ').removeprefix(f'{shard.path}: ')
       listing.unusable.append((shard.path.name, reason))

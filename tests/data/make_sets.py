@@ -1,0 +1,108 @@
+"""Writes the small sets of tests/data/huggingface and tests/data/tfds by the libraries' writers.
+
+  cd tests/data && python -m venv ../../../sets && ../../../sets/bin/pip install datasets==5.2.0 \
+    tensorflow-datasets==4.9.10 tensorflow pillow && ../../../sets/bin/python make_sets.py
+
+Not from the root of the checkout, whose folder `datasets` Python would take for Hugging Face's. The
+same images and labels are in each: `image_of(i)`, of class i modulo 3.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import datasets
+
+HERE = Path(__file__).parent
+CLASSES = ['cat', 'dog', 'fish']
+SPLITS = {'train': range(8), 'validation': range(8, 11), 'test': range(11, 13)}
+
+
+def image_of(number: int) -> bytes:
+  """A JPEG of 16 x 24 pixels that is no other number's."""
+  pixels = np.random.default_rng(number).integers(0, 256, [2, 3, 3]).astype(np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(np.kron(pixels, np.ones([8, 8, 1], np.uint8))).save(file, 'JPEG')
+  return file.getvalue()
+
+
+def labels_of(number: int) -> list[int]:
+  """Several labels: none, one or two."""
+  return [0, 2][: number % 3]
+
+
+def write_huggingface(folder: Path) -> None:
+  label = datasets.ClassLabel(names=CLASSES)
+  features = datasets.Features({'image': datasets.Image(), 'label': label})
+  splits = {
+    split: datasets.Dataset.from_dict(
+      {
+        'image': [{'bytes': image_of(i), 'path': f'photo_{i}.jpg'} for i in numbers],
+        'label': [-1 if split == 'test' else i % 3 for i in numbers],
+      },
+      features,
+    )
+    for split, numbers in SPLITS.items()
+  }
+  shards = {'train': 2, 'validation': 1, 'test': 1}
+  datasets.DatasetDict(splits).save_to_disk(folder / 'saved', num_shards=shards)
+  for split, whole in splits.items():
+    for index in range(shards[split]):
+      part = whole.shard(shards[split], index, contiguous=True)
+      name = f'{split}-{index:05d}-of-{shards[split]:05d}.parquet'
+      (folder / 'hub' / 'data').mkdir(parents=True, exist_ok=True)
+      part.to_parquet(folder / 'hub' / 'data' / name)
+  features = datasets.Features({'img': datasets.Image(), 'tags': datasets.List(label)})
+  rows = {
+    'img': [{'bytes': image_of(i), 'path': None} for i in range(6)],
+    'tags': [labels_of(i) for i in range(6)],
+  }
+  (folder / 'several').mkdir()
+  datasets.Dataset.from_dict(rows, features).to_parquet(folder / 'several' / 'train.parquet')
+
+
+class Pets(tfds.core.GeneratorBasedBuilder):
+  VERSION = tfds.core.Version('1.2.0')
+
+  def _info(self):
+    features = {
+      'image': tfds.features.Image(encoding_format='jpeg'),
+      'mask': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
+      'label': tfds.features.ClassLabel(names=CLASSES),
+      'file_name': tfds.features.Text(),
+    }
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, _):
+    return {split: self._generate_examples(numbers) for split, numbers in SPLITS.items()}
+
+  def _generate_examples(self, numbers):
+    mask = np.zeros([16, 24, 1], np.uint8)
+    for i in numbers:
+      image, name = io.BytesIO(image_of(i)), f'photo_{i}.jpg'
+      yield i, {'image': image, 'mask': mask, 'label': i % 3, 'file_name': name}
+
+
+class Several(tfds.core.GeneratorBasedBuilder):
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    labels = tfds.features.Sequence(tfds.features.ClassLabel(names=CLASSES))
+    features = {'picture': tfds.features.Image(encoding_format='jpeg'), 'tags': labels}
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, _):
+    return {'train': self._generate_examples(range(6))}
+
+  def _generate_examples(self, numbers):
+    for i in numbers:
+      yield i, {'picture': io.BytesIO(image_of(i)), 'tags': labels_of(i)}
+
+
+if __name__ == '__main__':
+  write_huggingface(HERE / 'huggingface')
+  for builder in (Pets, Several):
+    builder(data_dir=HERE / 'tfds', file_format='tfrecord').download_and_prepare()
