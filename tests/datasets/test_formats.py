@@ -30,10 +30,26 @@ def imagenet_folders(root):
   return root
 
 
+def huggingface_folder(root):
+  """As `save_to_disk` writes it; names are enough."""
+  (root / 'train').mkdir(parents=True)
+  (root / 'train' / 'data-00000-of-00001.arrow').write_bytes(b'')
+  return root
+
+
+def prepared_tfds(root):
+  (root / 'pets' / '1.0.0').mkdir(parents=True)
+  for name in ('features.json', 'dataset_info.json'):
+    (root / 'pets' / '1.0.0' / name).write_text('{}')
+  return root
+
+
 RECOGNISED = {
   class_folders: ('image_folder', 'a folder of folders, with the image a/0.jpg'),
   splits_of_class_folders: ('image_folder', 'a folder of folders, with the image train/a/0.jpg'),
   imagenet_tar: ('imagenet', 'the name of ILSVRC2012_img_train.tar'),
+  huggingface_folder: ('huggingface', 'it holds train/data-00000-of-00001.arrow'),
+  prepared_tfds: ('tfds', 'features.json and dataset_info.json in '),
   imagenet_folders: ('imagenet', '501 of its 1,000 synsets in '),
 }
 
