@@ -29,8 +29,9 @@ REPORT_FILE = 'conversion_report.json'
 # Stands in a folder until dataset.json does: which conversion this is and what it has finished.
 WORK_FOLDER = '.conversion'
 SPLITS = 'train', 'validation', 'test'
-# Options of lists of images alone.
+# Options of lists of images; of these, those of tables too.
 OF_LISTS = 'image_column', 'label_column', 'split_column', 'label_separator', 'image_root'
+OF_TABLES = 'image_column', 'label_column'
 MAX_SHARDS = 99999  # what the names of the files hold
 _BYTES_PER_SHARD = 256 << 20
 _FINGERPRINT = 'fingerprint'
@@ -46,8 +47,7 @@ class Options:
   validation_fraction: float | None = None
   split: str | None = None  # of the source this one alone; all of it where it has none
   labels: str | None = None  # file of class names, see `label_files`
-  image_column: str | None = None  # of tables, see `columns`
-  # Of lists, see `manifest`; of tables, and the key of labels in JSON.
+  # Of lists, see `manifest`; columns also of tables, and the key of labels in JSON.
   label_column: str | None = None
   image_column: str | None = None
   split_column: str | None = None
@@ -200,6 +200,11 @@ def refuse(options: Options, reason: str, *names: str) -> None:
   for name in names:
     if getattr(options, name) is not None:
       raise ValueError(f'{reason}: leave out --{name}')
+
+
+def refuse_list_options(options: Options) -> None:
+  """Raises ValueError where an option is set that has a meaning for lists, but not for tables."""
+  refuse(options, 'this is no list of images', *(n for n in OF_LISTS if n not in OF_TABLES))
 
 
 def size_notes(

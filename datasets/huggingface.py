@@ -88,6 +88,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
       there are several configurations.
     OSError: a folder cannot be read.
   """
+  conversion.refuse_list_options(options)
   listing = Listing(())
   used = _used_files(paths, listing)
   chosen = options.image_column, options.label_column

@@ -89,6 +89,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
       is not read.
     OSError: a file cannot be read.
   """
+  conversion.refuse_list_options(options)
   folders = [folder for path in paths for folder in _folders(path)]
   if not folders:
     raise ValueError(f'{paths[0]} is no folder of TensorFlow Datasets; expected {EXPECTED}')

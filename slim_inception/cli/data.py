@@ -75,11 +75,6 @@ class Config:
     'The names of the classes in the order of their labels are in this file, as in labels.txt.',
     place=flags.Place.INPUT,
   )
-  image_column: str | None = flags.field(
-    None,
-    'The images are in this column of a table; by default in the one that the schema says, or that '
-    'has a usual name, e.g. image.',
-  )
   label_column: str | None = flags.field(
     None,
     'The labels are in this column of a list or table, or under this key of the JSON beside each '
@@ -88,8 +83,8 @@ class Config:
   )
   image_column: str | None = flags.field(
     None,
-    'The paths of the images are in this column of a list; by default in one of a usual name, e.g. '
-    'file_name.',
+    'The images, or their paths, are in this column of a table or list; by default in the one that '
+    'the schema says, or that has a usual name, e.g. image or file_name.',
   )
   split_column: str | None = flags.field(
     None,
@@ -161,7 +156,6 @@ def main(_: list[str]) -> None:
     validation_fraction=config.validation_fraction,
     split=config.split,
     labels=config.labels,
-    image_column=config.image_column,
     label_column=config.label_column,
     image_column=config.image_column,
     split_column=config.split_column,

@@ -236,6 +236,12 @@ def test_a_column_that_is_not_there(tmp_path):
     convert(DATA / 'hub', tmp_path / 'out', label_column='tag')
 
 
+def test_options_of_lists(tmp_path):
+  for source in (DATA / 'hub', DATA.parent / 'tfds' / 'pets'):
+    with pytest.raises(ValueError, match='no list of images: leave out --split_column'):
+      convert(source, tmp_path / 'out', split_column='set')
+
+
 def test_several_configurations(tmp_path):
   for name in ('plain', 'cropped'):
     shutil.copytree(DATA / 'hub' / 'data', tmp_path / 'hub' / name)
