@@ -21,7 +21,7 @@ class _Page(NamedTuple):
 
   start: int
   end: int
-  count: int
+  num_values: int
 
 
 def find(path: str, metadata: Any, column: int) -> list[tuple[int, int]] | None:
@@ -94,14 +94,14 @@ def _read_page(data: mmap.mmap, position: int, has_levels: bool) -> _Page | None
 
 def _values(data: mmap.mmap, page: _Page) -> list[tuple[int, int]]:
   values, position = [], page.start
-  for _ in range(page.count):
+  for _ in range(page.num_values):
     if position + _LENGTH.size > page.end:
       break
     (size,) = _LENGTH.unpack_from(data, position)
     position += _LENGTH.size
     values.append((position, size))
     position += size
-  if position != page.end or len(values) != page.count:
+  if position != page.end or len(values) != page.num_values:
     raise ValueError(f'the values from byte {page.start} do not fill their page')
   return values
 

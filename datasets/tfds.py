@@ -20,7 +20,6 @@ from .listing import LabelledImage, Listing
 EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
 _FEATURES, _INFO = 'features.json', 'dataset_info.json'
 _LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
-_FORMATS = ('tfrecord', 'array_record')
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 _NAMES = ('file_name', 'filename', 'image/filename', 'tfds_id', 'id', 'image/id')
 _BATCH = 64  # records that are in memory at a time
@@ -69,7 +68,7 @@ class _Keys(NamedTuple):
 class _Shard(NamedTuple):
   path: Path
   split: str  # 'train', 'validation' or 'test'
-  count: int | None  # of its records; None where the set does not say
+  num_records: int  # as the set says
 
 
 _Row = tuple[int, int, Any, str | None]  # offset and size of the image, its label and its name
@@ -104,18 +103,16 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
     listing.notes.append(
       "these are ImageNet's classes, with labels 0 to 999; slim's nets number them from 1"
     )
-  file_format = info.get('fileFormat') or _FORMATS[0]
-  if file_format not in _FORMATS:
-    valid = ' and '.join(_FORMATS)
+  file_format = info.get('fileFormat') or 'tfrecord'
+  if file_format not in _READERS:
+    valid = ' and '.join(_READERS)
     raise ValueError(f'{folder} has files of the format {file_format}; {valid} are read')
   present = list(_shards(folder, info, file_format, listing))
   if not present:
     raise ValueError(f'no file of {info["name"]} in {folder}')
   if file_format == 'array_record':
     _array_record(present[0].path)
-    reader = functools.partial(_read_array_record, work_dir=work_dir)
-  else:
-    reader = _read_tfrecord
+  reader = functools.partial(_READERS[file_format], keys=keys, work_dir=work_dir)
   listing.images = _images(present, keys, reader, options, listing)
   return listing
 
@@ -239,7 +236,7 @@ def _file_name(dataset: str, split: _Split, index: int, count: int, file_format:
 def _images(
   of_set: Sequence[_Shard],
   keys: _Keys,
-  reader: Callable[[_Shard, _Keys], tuple[str, list[_Row]]],
+  reader: Callable[[_Shard], tuple[str, list[_Row]]],
   options: conversion.Options,
   listing: Listing,
 ) -> Iterator[LabelledImage]:
@@ -247,9 +244,9 @@ def _images(
 
   def rows(shard: _Shard) -> tuple[str, list[_Row]] | ValueError:
     try:
-      path, of_shard = reader(shard, keys)
-      if len(of_shard) != shard.count:
-        raise ValueError(f'holds {len(of_shard)} records, {_INFO} says {shard.count}')
+      path, of_shard = reader(shard)
+      if len(of_shard) != shard.num_records:
+        raise ValueError(f'holds {len(of_shard)} records, {_INFO} says {shard.num_records}')
       return path, of_shard
     except ValueError as error:
       return error
@@ -288,7 +285,7 @@ def _text(value: Any) -> Any:
   return value.decode('utf-8', 'replace') if isinstance(value, bytes) else value
 
 
-def _read_tfrecord(shard: _Shard, keys: _Keys) -> tuple[str, list[_Row]]:
+def _read_tfrecord(shard: _Shard, keys: _Keys, work_dir: Path) -> tuple[str, list[_Row]]:
   """Where the images lie in a file."""
   path = os.fspath(shard.path)
   rows: list[_Row] = []
@@ -312,6 +309,9 @@ def _read_array_record(shard: _Shard, keys: _Keys, work_dir: Path) -> tuple[str,
   places = tables.places([size for size, *_ in images])
   rows = zip(places, images, strict=True)
   return path, [(*place, label, name) for place, (_, label, name) in rows]
+
+
+_READERS = {'tfrecord': _read_tfrecord, 'array_record': _read_array_record}
 
 
 def _write_array_record(path: Path, keys: _Keys, file: BinaryIO) -> list[Any]:
