@@ -150,6 +150,12 @@ class ModelConfig:
     "inception_resnet_v2; by default the net's own factors.",
     above=0,
   )
+  bottleneck_layer_size: int | None = field(
+    None,
+    'The logits are made of a linear embedding of so many numbers, in inception_resnet_v1; 0 is '
+    'none. By default it is as wide as that of --checkpoint_path, if it has one.',
+    at_least=0,
+  )
   train_image_size: int | None = field(
     None, "Training images have this side in pixels; by default the net's own.", at_least=1
   )
@@ -179,7 +185,9 @@ class ModelConfig:
   @property
   def net_arguments(self) -> dict[str, Any]:
     """See the function of this name."""
-    return net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
+    return net_arguments(
+      self.model_name, self.depth_multiplier, self.activation_scale, self.bottleneck_layer_size
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -603,9 +611,12 @@ def _check_together(config: Config) -> None:
 
 
 def net_arguments(
-  model_name: str, depth_multiplier: float, activation_scale: float | None
+  model_name: str,
+  depth_multiplier: float,
+  activation_scale: float | None,
+  bottleneck_layer_size: int | None = None,
 ) -> dict[str, Any]:
-  """What two flags change of the arguments of the net's function, as `create_model` takes them.
+  """What three flags change of the arguments of the net's function, as `create_model` takes them.
 
   Raises:
     ValueError: the net does not have the argument.
@@ -615,6 +626,8 @@ def net_arguments(
   )
   if activation_scale is not None:
     arguments['activation_scale'] = activation_scale
+  if bottleneck_layer_size:
+    arguments['bottleneck_layer_size'] = bottleneck_layer_size
   if arguments:
     from slim_inception.nets import nets_factory  # as in `choices.net_names`
 

@@ -11,6 +11,7 @@ from absl import logging
 from slim_inception import constants, files, flags, provenance
 from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate.stored_weights import images_for
 from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
 from slim_inception.train import config as config_lib
@@ -32,7 +33,8 @@ _OF_THE_HOST = (
 _OF_OLDER_RUNS = {'input_channels': 3, 'learning_rate_per': None}
 # What a run cannot change when it goes on.
 _OF_THE_NET = (
-  'model_name', 'depth_multiplier', 'activation_scale', 'input_channels', 'num_classes',
+  'model_name', 'depth_multiplier', 'activation_scale', 'bottleneck_layer_size', 'input_channels',
+  'num_classes',
 )  # fmt: skip
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
 _BOOKKEEPING = (
@@ -161,10 +163,37 @@ def _warn_of_other_residuals(prefix: str, run: Mapping[str, Any], model: ModelCo
     logging.warning('%s was trained with %s, this run has %s', prefix, old, new)
 
 
+def with_embedding(config: Config, latest: str | None) -> Config:
+  """With the width of the embedding of `latest` or `checkpoint_path`, where no flag says one.
+
+  Raises:
+    ValueError, OSError: a checkpoint cannot be read.
+  """
+  model_name, finetune = config.model.model_name, config.finetune
+  net = nets_factory.get_net(model_name)
+  excluded = finetune.checkpoint_exclude_scopes
+  taken = [path for path in net.head.optional if not f'{net.scope}/{path}'.startswith(excluded)]
+  source = latest or (finetune.checkpoint_path if taken else None)
+  if not net.head.optional or config.model.bottleneck_layer_size is not None or source is None:
+    return config
+  path, scope = formats.locate(source), () if latest else finetune.source_scope
+  if scope or formats.needs_conversion(path, model_name):
+    widths = conversion.read(path, model_name, with_classifier=False, source_scope=scope).widths
+  else:
+    widths = net.widths(checkpoints.shapes(path))
+  return flags.replace(config, **widths)
+
+
 def restore_or_init(
-  config: FinetuneConfig, model_name: str, state: TrainState, latest: str | None
+  config: FinetuneConfig,
+  model_name: str,
+  preprocessing_name: str,
+  state: TrainState,
+  latest: str | None,
 ) -> None:
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
+
+  Weights of other libraries become those for the images of the preprocessing.
 
   Raises:
     ValueError, OSError: a checkpoint cannot be read or does not fit.
@@ -178,8 +207,11 @@ def restore_or_init(
   elif config.checkpoint_path:
     path = formats.locate(config.checkpoint_path)
     needs_conversion = config.source_scope or formats.needs_conversion(path, model_name)
-    init_from = _init_from_converted if needs_conversion else _init_from_checkpoint
-    init_from(path, config, model_name, state.model.variables_by_name)
+    variables = state.model.variables_by_name
+    if needs_conversion:
+      _init_from_converted(path, config, model_name, preprocessing_name, variables)
+    else:
+      _init_from_checkpoint(path, config, model_name, variables)
     state.restart_averages()
 
 
@@ -228,7 +260,11 @@ def _init_from_checkpoint(
 
 
 def _init_from_converted(
-  path: str, config: FinetuneConfig, model_name: str, variables: Mapping[str, tf.Variable]
+  path: str,
+  config: FinetuneConfig,
+  model_name: str,
+  preprocessing_name: str,
+  variables: Mapping[str, tf.Variable],
 ) -> None:
   """Loads another library's file; heads that it lacks, or that do not fit, stay fresh."""
   net = nets_factory.get_net(model_name)
@@ -237,7 +273,11 @@ def _init_from_converted(
   taken = {name: v for name, v in variables.items() if not name.startswith(excluded)}
   has_head = any(name.startswith(net.head_scopes) for name in taken)
   weights = conversion.read(
-    path, model_name, with_classifier=has_head, source_scope=config.source_scope
+    path,
+    model_name,
+    with_classifier=has_head,
+    source_scope=config.source_scope,
+    **images_for(preprocessing_name),
   )
   filled = conversion.fill(taken, weights, net.head_scopes)
   logging.info('Starting from %s', path)

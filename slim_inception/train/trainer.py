@@ -101,6 +101,7 @@ def make_run(
   strategy = cluster.strategy
   plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
   latest = start.agreed_checkpoint(config, dataset, cluster)
+  config = start.with_embedding(config, latest)
   if latest:
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
     start.check_same_run(config, plan, dataset, kernels_of(strategy))
@@ -111,14 +112,15 @@ def make_run(
   tf.random.set_seed(config.run.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
-  start.restore_or_init(config.finetune, config.model.model_name, state, latest)
+  augmentation = make_augmentation(config)
+  name = augmentation.preprocessing.name
+  start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
   step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     train_dir = config.run.train_dir
     logging.info('Nothing to do: %s is at step %d of %d', train_dir, step, plan.total_steps)
     return None
 
-  augmentation = make_augmentation(config)
   source = Source(dataset, augmentation.preprocessing, augmentation.distortion)
   if dataset.paths:
     input_pipeline.check_images(source, plan.image_size)
