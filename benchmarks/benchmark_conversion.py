@@ -268,8 +268,7 @@ def benchmark_index(folder: Path, name: str, count: int, processes: int) -> None
   file, target = io.BytesIO(), folder / 'target'
   Image.new('L', (8, 8)).save(file, 'JPEG')
   images = all_images(count, [file.getvalue()], list(imagenet.synsets()))
-  (folder / 'source').mkdir()
-  source = FORMATS[name](folder / 'source', images)
+  source = FORMATS[name](folder, images)
   command = conversion(source, target, processes, recognize=True)
   start = time.perf_counter()
   process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -7,13 +7,13 @@ WebDataset has them, would take longer to list than to convert. (POSIX.1-2017 "p
 
 import bz2
 import contextlib
-import functools
+import gzip
 import hashlib
 import itertools
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypedDict
 
@@ -27,13 +27,7 @@ _MAGIC = slice(257, 263)
 _FILES, _LINKS, _SPARSE = b'\x0007', b'12', b'S'
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b'L', b'K', b'xX', b'g'
 _MOST_EXTENDED = 1 << 20  # bytes of a name or of pax records
-# Not the standard library's files of these: at a cut, their `read` loses what lies before it.
-_DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
-  b'\x1f\x8b': functools.partial(zlib.decompressobj, zlib.MAX_WBITS | 16),
-  b'BZh': bz2.BZ2Decompressor,
-  b'\xfd7zXZ': lzma.LZMADecompressor,
-}
-_READ = 1 << 18  # bytes; a thousand times as many may come of it
+_OPENERS = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
 _ZEROS = bytes(BLOCK)
 
 
@@ -174,12 +168,12 @@ class _Unpacked(TypedDict):
 def is_compressed(path: str | os.PathLike) -> bool:
   """Whether this is a file of gzip, bzip2 or xz, by its first bytes."""
   with open(path, 'rb') as file:
-    return _decompressor(file) is not None
+    return _opener(file) is not None
 
 
-def _decompressor(file: BinaryIO) -> Any:
+def _opener(file: BinaryIO) -> Any:
   magic = file.read(6)
-  return next((make for start, make in _DECOMPRESSORS.items() if magic.startswith(start)), None)
+  return next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
 
 
 def decompressed(path: Path, work_dir: Path) -> tuple[Path, str | None]:
@@ -209,26 +203,14 @@ def decompressed(path: Path, work_dir: Path) -> tuple[Path, str | None]:
 
 
 def _decompress(path: Path, target: Path) -> str | None:
-  """Writes what a file unpacks to, up to where it is damaged; returns what is wrong there."""
-  with (
-    files.atomic_path(target) as temporary,
-    open(path, 'rb') as file,
-    open(temporary, 'wb') as tar,
-  ):
-    make = _decompressor(file)
-    file.seek(0)
-    decompressor = make()
+  with open(path, 'rb') as file:
+    opener = _opener(file)
+  with files.atomic_path(target) as temporary, opener(path) as source, open(temporary, 'wb') as tar:
     try:
-      while block := file.read(_READ):
-        while block.strip(b'\0') or not decompressor.eof:  # zeros may fill up the end of a file
-          if decompressor.eof:  # several files in one
-            decompressor = make()
-          tar.write(decompressor.decompress(block))
-          if not decompressor.eof:
-            break
-          block = decompressor.unused_data
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-      if isinstance(error, OSError) and error.errno:  # of the disk; bzip2's has none
+      while block := source.read1(1 << 20):  # `read` would lose what comes before a cut
+        tar.write(block)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+      if isinstance(error, OSError) and error.errno:  # of the disk; bzip2's and gzip's have none
         raise
-      return f'compressed data are damaged: {error}'
-  return None if decompressor.eof else 'compressed data are cut short'
+      return f'compressed data are cut short or damaged: {error}'
+  return None

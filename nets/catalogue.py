@@ -4,6 +4,7 @@ Numbers are the sources' own, to their digits; None is what a source does not sa
 the nets' files; what follows from their tables is in `nets.summary`.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from . import nets_factory
@@ -22,6 +23,7 @@ class Checkpoint(NamedTuple):
   images: str  # what the net was evaluated on
   remark: str
   source: str
+  preprocessing: str = 'inception'  # that makes such images, where `nets.convert` reads the weights
 
 
 _SLIM = '[-1, 1], central crop 0.875, bilinear'
@@ -49,13 +51,19 @@ def _slims_resnet(layers: int, top_1: float, top_5: float, *, version: int) -> C
   net = f'resnet_v{version}_{layers}'
   name = f'{net}_2017_04_14' if version == 2 else f'{net}_2016_08_28'
   outputs, size, images = (1001, 299, _SLIM) if version == 2 else (1000, 224, _SLIM_VGG)
-  return Checkpoint(net, name, 'TF-Slim', top_1, top_5, outputs, size, images, '', _SLIMS_README)
+  preprocessing = 'inception' if version == 2 else 'vgg'
+  return Checkpoint(
+    net, name, 'TF-Slim', top_1, top_5, outputs, size, images, '', _SLIMS_README, preprocessing
+  )
 
 
 def _keras_resnet(net: str, name: str, top_1: float, top_5: float) -> Checkpoint:
   images = _KERAS if name.endswith('V2') else _CAFFE
   remark = 'pads by zeros before the first pooling'
-  return Checkpoint(net, name, 'Keras', top_1, top_5, 1000, 224, images, remark, _KERAS_PAGE)
+  preprocessing = 'inception' if name.endswith('V2') else 'vgg'
+  return Checkpoint(
+    net, name, 'Keras', top_1, top_5, 1000, 224, images, remark, _KERAS_PAGE, preprocessing
+  )
 
 
 def _torchvision(
@@ -63,7 +71,11 @@ def _torchvision(
 ) -> Checkpoint:
   images = _TORCHVISION.format(short_side)
   source = _TORCHVISIONS_PAGE.format(weights)
-  return Checkpoint(net, name, 'torchvision', top_1, top_5, 1000, 224, images, remark, source)
+  # googlenet itself makes [-1, 1] of them (transform_input).
+  preprocessing = 'inception' if net == 'inception_v1' else 'torch'
+  return Checkpoint(
+    net, name, 'torchvision', top_1, top_5, 1000, 224, images, remark, source, preprocessing
+  )
 
 
 def _timm(name: str, top_1: float, top_5: float, images: str, remark: str = '') -> Checkpoint:
@@ -102,9 +114,9 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
              '', _SLIMS_README),
   _timm('inception_v4.tf_in1k', 80.144, 94.982, _TIMM.format(0.875), 'ported from TF-Slim'),
   Checkpoint('inception_resnet_v1', '20180402-114759', 'facenet', None, None, 512, 160, _FACENET,
-             'VGGFace2; 99.65 % on LFW', _FACENET_PAGE),
+             'VGGFace2; 99.65 % on LFW', _FACENET_PAGE, 'facenet'),
   Checkpoint('inception_resnet_v1', '20180408-102900', 'facenet', None, None, 512, 160, _FACENET,
-             'CASIA-WebFace; 99.05 % on LFW', _FACENET_PAGE),
+             'CASIA-WebFace; 99.05 % on LFW', _FACENET_PAGE, 'facenet'),
   Checkpoint('inception_resnet_v2', 'inception_resnet_v2_2016_08_30', 'TF-Slim', 80.4, 95.3, 1001,
              299, _SLIM, '', _SLIMS_README),
   Checkpoint('inception_resnet_v2', 'InceptionResNetV2', 'Keras', 80.3, 95.3, 1000, 299, _KERAS,
@@ -141,6 +153,23 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
   _keras_resnet('resnet_v2_152', 'ResNet152V2', 78.0, 94.2),
 )
 # fmt: on
+
+
+def find(net: str, path: str, libraries: Collection[str]) -> Checkpoint | None:
+  """The released checkpoint that a file is taken for; None where none is known.
+
+  Args:
+    net: its name.
+    path: of the file or its folder; a name of a checkpoint in it counts, the longest first.
+    libraries: whose it can be; of unknown names it is taken for their first of the net. facenet's,
+      whose net anybody trains on anything, are known by name alone.
+  """
+  candidates = [c for c in CHECKPOINTS if c.net == net and c.by in (*libraries, 'facenet')]
+  where = path.replace('\\', '/').split('/')[-2:]
+  named = [c for c in candidates if any(c.name in part for part in where)]
+  if named:
+    return max(named, key=lambda c: len(c.name))
+  return next((c for c in candidates if c.by in libraries), None)
 
 
 def title(name: str) -> str:

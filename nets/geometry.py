@@ -31,14 +31,24 @@ def _window(step: Iterable[Cell]) -> int:
   return max(max(cell.kernel) if cell.padding == 'VALID' else 1 for cell in step)
 
 
-def output_size(body: Body, size: int) -> int:
+def output_size(body: Body, size: int, max_stride: int | None = None) -> int:
   """Pixels a side of the last feature map of a square image: 8 for Inception-v3 and 299.
 
-  `size` is that of the image, at least `smallest_input(body)`.
+  Args:
+    body: the rows of a net.
+    size: of the image, at least `smallest_input(body)`.
+    max_stride: see `build.run_body`.
   """
+  stride, rate = 1, 1
   for unit in body:
+    is_dilated = max_stride is not None and stride * unit.reduction > max_stride
     for step in unit.branches[0].steps:  # all branches agree
-      size = (size - _window(step)) // step[0].stride + 1
+      window = rate * (_window(step) - 1) + 1
+      size = (size - window) // (1 if is_dilated else step[0].stride) + 1
+    if is_dilated:
+      rate *= unit.reduction
+    else:
+      stride *= unit.reduction
   return size
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from . import resnet_utils
 from .blocks import Bottleneck, Unit
 from .build import EndPoints, scale_depth
-from .net import Net, NetworkFn, Paper
+from .net import Errors, Net, NetworkFn, Paper
 from .resnet_utils import UNITS, resnet_arg_scope
 
 __all__ = [
@@ -165,20 +165,27 @@ resnet_v1_152 = _network_fn(152)
 resnet_v1_200 = _network_fn(200)
 
 
-def _net(layers: int, network_fn: NetworkFn, reference: str) -> Net:
+def _net(layers: int, network_fn: NetworkFn, reference: str, *errors: Errors) -> Net:
+  one_crop, crops_10 = errors or (None, None)
   return resnet_utils.make_net(
     f'resnet_v1_{layers}',
     lambda **depths: blocks(layers, **depths),
     network_fn,
-    Paper(f'ResNet-v1-{layers}', reference),
+    Paper(
+      f'ResNet-v1-{layers}',
+      reference,
+      one_crop=one_crop,
+      crops_10=crops_10,
+      source='KaimingHe/deep-residual-networks, README.md, Results',
+    ),
     num_classes=1000,
     preprocessing='vgg',
   )
 
 
 NETS = (
-  _net(50, resnet_v1_50, 'arXiv:1512.03385, Table 1'),
-  _net(101, resnet_v1_101, 'arXiv:1512.03385, Table 1'),
-  _net(152, resnet_v1_152, 'arXiv:1512.03385, Table 1'),
+  _net(50, resnet_v1_50, 'arXiv:1512.03385, Table 1', Errors(24.7, 7.8), Errors(22.9, 6.7)),
+  _net(101, resnet_v1_101, 'arXiv:1512.03385, Table 1', Errors(23.6, 7.1), Errors(21.8, 6.1)),
+  _net(152, resnet_v1_152, 'arXiv:1512.03385, Table 1', Errors(23.0, 6.7), Errors(21.4, 5.7)),
   _net(200, resnet_v1_200, 'arXiv:1603.05027, appendix'),
 )

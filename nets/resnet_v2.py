@@ -11,7 +11,7 @@ import tensorflow as tf
 from . import resnet_utils
 from .blocks import Bottleneck, Unit, batch_norm, row
 from .build import EndPoints
-from .net import Net, NetworkFn, Paper
+from .net import Errors, Net, NetworkFn, Paper
 from .resnet_utils import UNITS, resnet_arg_scope
 
 __all__ = [
@@ -130,12 +130,17 @@ resnet_v2_152 = _network_fn(152)
 resnet_v2_200 = _network_fn(200)
 
 
-def _net(layers: int, network_fn: NetworkFn) -> Net:
+def _net(layers: int, network_fn: NetworkFn, one_crop: Errors | None = None) -> Net:
   return resnet_utils.make_net(
     f'resnet_v2_{layers}',
     lambda: blocks(layers),
     network_fn,
-    Paper(f'ResNet-v2-{layers}', 'arXiv:1603.05027, appendix'),
+    Paper(
+      f'ResNet-v2-{layers}',
+      'arXiv:1603.05027, appendix',
+      one_crop=one_crop,
+      source='arXiv:1603.05027, Table 5: 320 x 320 pixels',
+    ),
     num_classes=1001,
     preprocessing='inception',
     image_size=299,
@@ -148,5 +153,5 @@ NETS = (
   _net(50, resnet_v2_50),
   _net(101, resnet_v2_101),
   _net(152, resnet_v2_152),
-  _net(200, resnet_v2_200),
+  _net(200, resnet_v2_200, Errors(20.1, 4.8)),
 )

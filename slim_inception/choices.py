@@ -7,6 +7,7 @@ from slim_inception.nets import names
 CROPS = ('1', '10', '12', '144', 'dense')  # views of an image
 LOSSES = ('sigmoid', 'softmax')
 RESIZES = ('slim', 'aspect')  # of a single view
+PADDINGS = ('keras', 'slim', 'torch')  # whose
 PRECISIONS = ('bfloat16', 'float16', 'float32')
 # Whether moving averages of the weights are taken rather than these; None: if there are any.
 USE_EMA = {'auto': None, 'true': True, 'false': False}

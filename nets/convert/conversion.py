@@ -80,6 +80,7 @@ class Filled(NamedTuple):
   unused: tuple[str, ...]  # variables that the file has and the model does not
   folded: int  # batch norms whose gamma went into weights
   summed: int  # input channels that became one; 0: as many as the model has
+  num_classes: int | None = None  # of the model; None: it has no classifier
 
 
 def read(
@@ -320,6 +321,7 @@ def fill(
     tuple(name for name in values if name not in shapes),
     0 if keeps_gamma else sum(map(has_gamma, weights.layers.values())),
     summed,
+    shapes[logits][-1] if logits in shapes else None,
   )
 
 
@@ -331,6 +333,9 @@ def report(weights: Weights, filled: Filled) -> list[str]:
     f'{len(filled.filled)} variables filled, left fresh: {", ".join(scopes) or "none"}',
     *weights.notes,
   ]
+  logits = f'{get_net(weights.net).logits_scope}/biases'
+  if logits in filled.fresh:
+    lines += background(weights.num_classes, filled.num_classes)
   if filled.unused:
     lines.append(f'of no use here: {summarise(filled.unused)}')
   if filled.summed:
@@ -343,6 +348,17 @@ def report(weights: Weights, filled: Filled) -> list[str]:
       'the statistics of batches (keep gamma by batch_norm_scale)'
     )
   return lines
+
+
+def background(stored: int | None, asked: int | None) -> list[str]:
+  """A line where numbers of outputs are ImageNet's with a background and without."""
+  if {stored, asked} != {1000, 1001}:
+    return []
+  return [
+    f'the classifier begins fresh: the weights have {stored} outputs '
+    f'({"no background" if stored == 1000 else "0 is the background"}), and {asked} are asked for; '
+    f'a net of {stored} keeps it'
+  ]
 
 
 def about(weights: Weights) -> str:

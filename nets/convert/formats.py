@@ -199,7 +199,7 @@ def views(path: str | os.PathLike, net: str) -> Views | None:
 
 
 def needs_conversion(path: str, net: str) -> bool:
-  """Whether a file is more than a checkpoint to restore: another's, or a net in another scope.
+  """Whether a file is more than a checkpoint to restore: another's, or of another net or scope.
 
   Raises:
     OSError, ValueError: as `recognise`, or a checkpoint cannot be read.
@@ -209,7 +209,7 @@ def needs_conversion(path: str, net: str) -> bool:
   scope, names = f'{get_net(net).scope}/', object_names.variable_names(path)
   if any(name != key for name, key in names.items()):
     return True
-  return any(f'/{scope}' in n for n in names) and not any(n.startswith(scope) for n in names)
+  return not any(name.startswith(scope) for name in names)
 
 
 def _variables_of(folder: str) -> str:

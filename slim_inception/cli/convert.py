@@ -23,6 +23,7 @@ from slim_inception.constants import CONFIG_SUFFIX
 from slim_inception.datasets.progress_bar import waiting
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
+  from slim_inception.needs import Needs
   from slim_inception.nets.convert.conversion import Weights
 
 # What images a source was trained on: names in `preprocessing.normalization`.
@@ -119,7 +120,7 @@ def convert(config: ConvertConfig) -> list[str]:
   """Converts one file.
 
   A run's configuration goes with its weights, as it does with each of its checkpoints: the names of
-  the classes are in it.
+  the classes are in it. So does what other weights need that the net has otherwise.
 
   Returns:
     Lines on what was read, what became of it and what differs.
@@ -169,8 +170,12 @@ def convert(config: ConvertConfig) -> list[str]:
       lines = [conversion.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
-  _write_run(output + CONFIG_SUFFIX, _run_of(weights))
+  run = _run_of(weights) or (None if suffix else _needs_as_run(weights))
+  _write_run(output + CONFIG_SUFFIX, run)
   differences = conversion.differences(weights, suffix == _SAFETENSORS)
+  needed = _needs(weights)
+  if needed.released:
+    differences.append(needed.describe())
   if scale is not None:
     differences.append(f'residuals: trained with --activation_scale={scale}, which is no variable')
   return [*lines, *differences, f'written to {output}']
@@ -206,6 +211,28 @@ def _scale_of_residuals(weights: 'Weights') -> float | None:
   """What the run of the weights had as --activation_scale."""
   _, run = _beside(weights) or ('', {})
   return run.get('activation_scale') if run.get('model_name') == weights.net else None
+
+
+def _needs(weights: 'Weights') -> 'Needs':
+  from slim_inception import needs
+
+  return needs.of_weights(weights.path, weights.net, (_beside(weights) or ('', {}))[1])
+
+
+def _needs_as_run(weights: 'Weights') -> dict[str, Any] | None:
+  """What a checkpoint of weights that are of no run must say; None where nets' own values do."""
+  from slim_inception.nets import nets_factory
+
+  net, needed = nets_factory.get_net(weights.net), _needs(weights)
+  own = net.preprocessing, net.default_image_size, None
+  if not needed.released or own == needed[2:5]:
+    return None
+  return {
+    'model_name': weights.net,
+    'preprocessing_name': needed.preprocessing_name,
+    'padding': needed.padding,
+    'run': {'image_size': needed.image_size},
+  }
 
 
 def _run_of(weights: 'Weights') -> dict[str, Any] | None:

@@ -44,10 +44,11 @@ def as_text() -> list[str]:
   """Two tables, of the nets and of the checkpoints."""
   return [
     'Nets: parameters with and without the auxiliary head, for 1001 classes (ResNet-v1: 1000); G:',
-    "billions of multiply-adds for one image; the paper's errors in % on ImageNet's validation",
-    'set, top-1 / top-5 (one crop: 48,238 images, else 50,000)',
+    "billions of multiply-adds for one image; the authors' errors in % on ImageNet's validation",
+    'set, top-1 / top-5 (one crop of Inception nets: 48,238 images, else 50,000; of ResNet-v2-200:',
+    '320 x 320 pixels)',
     '',
-    *files.text_table(_net_rows(), left=(0, 5, 6, 7, 8)),
+    *files.text_table(_net_rows(), left=(0, 5, 6, 7, 8, 9)),
     '',
     "Checkpoints: accuracy in % on ImageNet's validation set, one crop, as published",
     '',
@@ -70,15 +71,26 @@ def _net_rows() -> list[tuple[str, ...]]:
   from slim_inception.nets import nets_factory, summary
 
   rows: list[tuple[str, ...]] = [
-    ('net', 'size', 'parameters', 'without', 'G', 'paper', 'one crop', '12 crops', '144 crops')
+    (
+      'net',
+      'size',
+      'parameters',
+      'without',
+      'G',
+      'paper',
+      'one crop',
+      '10 crops',
+      '12 crops',
+      '144 crops',
+    )
   ]
   for name, entry in nets_factory.NETS.items():
     net, paper = summary.summarize(name), entry.paper
     without = net.parameters - (net.auxiliary.parameters if net.auxiliary else 0)
     counts = f'{net.parameters:,}', f'{without:,}', f'{net.multiply_adds / 1e9:.2f}'
-    cells = [''] * 4
+    cells = [''] * 5
     if paper:
-      errors = paper.one_crop, paper.crops_12, paper.crops_144
+      errors = paper.one_crop, paper.crops_10, paper.crops_12, paper.crops_144
       cells = [paper.reference, *(f'{e.top_1} / {e.top_5}' if e else '' for e in errors)]
     rows.append((name, str(net.image_size), *counts, *cells))
   return rows

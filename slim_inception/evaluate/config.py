@@ -40,6 +40,11 @@ class CheckpointsConfig:
     "Residuals have this factor before they are added; by default the run's, or the net's own.",
     above=0,
   )
+  padding: PerMember[str] | None = field(
+    None,
+    "Layers pad as those of this library; by default the run's, or as the weights need it.",
+    choices=choices.PADDINGS,
+  )
   input_channels: PerMember[int] | None = field(
     None,
     "The images have 3 channels, RGB, or 1, grey; the run's number by default, or 3.",
@@ -48,12 +53,12 @@ class CheckpointsConfig:
   preprocessing_name: PerMember[str] | None = field(
     None,
     'Images go through this preprocessing: inception, vgg, torch, facenet or facenet_whitened; by '
-    "default the run's, or that of the net.",
+    "default the run's, or that of released weights.",
     check=choices.check_preprocessing,
   )
   eval_image_size: PerMember[int] | None = field(
     None,
-    "The net sees views of this side in pixels; by default the run's, or the net's own.",
+    "The net sees views of this side in pixels; by default the run's, or that of released weights.",
     at_least=1,
   )
   use_ema: PerMember[str] = field(
@@ -258,11 +263,14 @@ class Member(NamedTuple):
   weight: float = 1.0  # in the average, relative to the others'
   trained_on: TrainedOn | None = None  # what its run says of that
   activation_scale: float | None = None  # None: the net's own
+  padding: str | None = None  # whose; None: as the weights need it
 
   @property
   def net_arguments(self) -> dict[str, Any]:
     """See `train_config.net_arguments`."""
-    return train_config.net_arguments(self.model_name, self.depth_multiplier, self.activation_scale)
+    return train_config.net_arguments(
+      self.model_name, self.depth_multiplier, self.activation_scale, self.padding
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +295,7 @@ class Runs(NamedTuple):
   """The checkpoints of an ensemble, and what is known of the runs that they are of."""
 
   paths: tuple[str, ...]  # of the flag
+  prefixes: tuple[str, ...]  # of the checkpoints, or the files
   folders: tuple[str, ...]  # that the checkpoints are in
   configs: tuple[Mapping[str, Any], ...]  # of config.json there; {} without one
   trained_on: tuple[TrainedOn | None, ...]  # what these say of their data sets
@@ -341,6 +350,7 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
   beside = [train_config.read_beside(prefix) or ('', {}) for prefix in prefixes]
   return Runs(
     paths,
+    tuple(prefixes),
     tuple(os.path.dirname(prefix) or '.' for prefix in prefixes),
     tuple(config for _, config in beside),
     tuple(provenance.trained_on(*each) for each in beside),
@@ -394,20 +404,20 @@ def members(
     ValueError: the flags do not go together.
   """
   each = zip(*runs, flags.of_members(config, len(runs.paths)), strict=True)
-  return tuple(_member(*of_net, views_config) for of_net in each)
+  return tuple(_member(views_config, *of_net) for of_net in each)
 
 
 def _member(
+  views_config: CropsConfig,
   path: str,
+  prefix: str,
   folder: str,
   run: Mapping[str, Any],
   trained_on: TrainedOn | None,
   values: Mapping[str, Any],
-  views_config: CropsConfig,
 ) -> Member:
+  from slim_inception import needs
   from slim_inception.evaluate import views
-  from slim_inception.nets import nets_factory
-  from slim_inception.nets.convert import formats
   from slim_inception.preprocessing import preprocessing_factory
 
   def value(name: str, default: Any) -> Any:
@@ -419,36 +429,29 @@ def _member(
     raise ValueError(
       f'--model_name must be given: {folder} has no {CONFIG_FILE} that says it{_net_hint(path)}'
     )
-  net = nets_factory.get_net(model_name)
-  is_released = not run  # as far as is known
+  needed = needs.of_weights(prefix, model_name, run)
+  if needed.released and not (values['preprocessing_name'] and values['eval_image_size']):
+    text = '%s (--preprocessing_name and --eval_image_size override it)'
+    logging.info(text, needed.describe())
   if model_name != run.get('model_name'):
-    run = {**run, 'depth_multiplier': None, 'activation_scale': None}  # of the run's own net
-  of_library = formats.views(path, model_name) if is_released else None
-  usual = of_library.preprocessing if of_library else net.preprocessing
-  preprocessing_name = value('preprocessing_name', usual)
-  preprocessing = preprocessing_factory.get(preprocessing_name, value('input_channels', 3))
-  trained_with = run.get('preprocessing_name') or usual
-  if preprocessing.name != preprocessing_factory.canonical_name(trained_with):
-    if is_released:
-      text = '--preprocessing_name=%s, but released weights of %s take %s, its default'
-    else:
-      text = '--preprocessing_name=%s, but %s was trained with %s'
-    who = model_name if is_released else folder
-    logging.warning(text, preprocessing.name, who, trained_with)
-  image_size = values['eval_image_size'] or run.get('run', {}).get('image_size')
-  image_size = image_size or (of_library.image_size if of_library else net.default_image_size)
+    run = {**run, 'depth_multiplier': None, 'activation_scale': None, 'padding': None}
+  preprocessing = preprocessing_factory.get(
+    values['preprocessing_name'] or needed.preprocessing_name, value('input_channels', 3)
+  )
+  needed.check(preprocessing.name)
   looks = flags.flatten(views_config)
   looks.pop('average', None)  # of what the net says
   member = Member(
     path,
     model_name,
-    views.make_spec(preprocessing, image_size, **looks),
+    views.make_spec(preprocessing, values['eval_image_size'] or needed.image_size, **looks),
     value('depth_multiplier', 1.0),
     value('labels_offset', None),
     choices.USE_EMA[values['use_ema']],
     values['ensemble_weights'],
     trained_on,
     value('activation_scale', None),
+    value('padding', None),
   )
   _ = member.net_arguments  # of this net?
   return member

@@ -20,7 +20,8 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
   """Logits of every position that the net's window has on the last feature map.
 
   Args:
-    model: a classifier; `model.image_size` decides how large the window is.
+    model: a classifier; `model.image_size` decides how large the window is, and `output_stride` of
+      those nets that have it.
     net: its entry in the registry.
     images: [N, H, W, C] in [-1, 1]; H and W may be unknown, and differ from call to call. No side
       may be shorter than `model.image_size`.
@@ -36,7 +37,8 @@ def dense_logits(model: Model, net: Net, images: tf.Tensor) -> tf.Tensor:
   features = tf.cast(model.features(images), tf.float32)
   weights = model.variables_by_name[f'{net.logits_scope}/weights']
   biases = model.variables_by_name[f'{net.logits_scope}/biases']
-  window = geometry.output_size(net.body, model.image_size)
+  output_stride = model.config.arguments.get('output_stride')
+  window = geometry.output_size(net.body, model.image_size, output_stride)
   for side in geometry.spatial_size(features):
     if side is not None and side < window:
       raise ValueError(

@@ -11,6 +11,7 @@ from slim_inception.evaluate.config import (
 )
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.nets import nets_factory
+from slim_inception.train import start
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.loop import Evaluate
@@ -28,6 +29,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
   """
   if not config.evaluation.eval_interval_epochs:
     return None
+  config = start.of_checkpoint(config)
   net, data = nets_factory.get_net(config.model.model_name), config.data
   preprocessing = make_augmentation(config).preprocessing
   member = Member(
@@ -37,6 +39,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
     config.model.depth_multiplier,
     data.labels_offset,
     activation_scale=config.model.activation_scale,
+    padding=config.model.padding,
   )
   precision = config.devices.precision
   request = EnsembleRequest(

@@ -34,6 +34,17 @@ def find_offset(outputs: int, dataset: Dataset) -> int:
   )
 
 
+def check_offset(outputs: int, dataset: Dataset, offset: int) -> None:
+  """Raises ValueError where an offset is that of ImageNet's other numbering."""
+  asked = dataset.num_classes - offset
+  if {outputs, asked} == {_IMAGENET_CLASSES, _IMAGENET_CLASSES + 1}:
+    background = 'the first a background' if outputs > _IMAGENET_CLASSES else 'no background'
+    raise ValueError(
+      f'--labels_offset={offset} asks for {asked} outputs, and the net has {outputs}, '
+      f'{background}: --labels_offset={dataset.num_classes - outputs} is right'
+    )
+
+
 def of_labels(outputs: np.ndarray, offset: int, num_classes: int, absent: float) -> np.ndarray:
   """Outputs of a net in the order of the labels.
 

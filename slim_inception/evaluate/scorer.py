@@ -143,6 +143,8 @@ class Scorer:
     num_classes, offset = self._outputs(stored.num_outputs)
     net = nets_factory.get_net(member.model_name)
     arguments = {**stored.arguments, **net.select(create_aux_logits=False)}  # for training alone
+    if member.padding:
+      arguments = {n: v for n, v in arguments.items() if n not in ('padding', 'count_padding')}
     arguments |= member.net_arguments
     if self._request.batch_norm_batches:
       decay = batch_norm_statistics.BATCH_NORM_DECAY
@@ -164,6 +166,8 @@ class Scorer:
     offset = self.member.labels_offset
     if offset is None:  # nothing of such a net in the checkpoint: restoring will say so
       offset = label_spaces.find_offset(stored, self._dataset) if stored else 0
+    elif stored:
+      label_spaces.check_offset(stored, self._dataset, offset)
     return self._dataset.num_classes - offset, offset
 
   def _compile(self, model: Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -156,6 +156,12 @@ class ModelConfig:
     'none. By default it is as wide as that of --checkpoint_path, if it has one.',
     at_least=0,
   )
+  padding: str | None = field(
+    None,
+    'Layers pad as those of this library, in nets that have a choice; by default as the weights of '
+    '--checkpoint_path need it, or as slim.',
+    choices=choices.PADDINGS,
+  )
   train_image_size: int | None = field(
     None, "Training images have this side in pixels; by default the net's own.", at_least=1
   )
@@ -186,7 +192,11 @@ class ModelConfig:
   def net_arguments(self) -> dict[str, Any]:
     """See the function of this name."""
     return net_arguments(
-      self.model_name, self.depth_multiplier, self.activation_scale, self.bottleneck_layer_size
+      self.model_name,
+      self.depth_multiplier,
+      self.activation_scale,
+      self.padding,
+      self.bottleneck_layer_size,
     )
 
 
@@ -612,29 +622,38 @@ def _check_together(config: Config) -> None:
 
 def net_arguments(
   model_name: str,
-  depth_multiplier: float,
-  activation_scale: float | None,
+  depth_multiplier: float = 1.0,
+  activation_scale: float | None = None,
+  padding: str | None = None,
   bottleneck_layer_size: int | None = None,
 ) -> dict[str, Any]:
-  """What three flags change of the arguments of the net's function, as `create_model` takes them.
+  """What flags of these names change of a net, as arguments of `create_model`.
 
   Raises:
     ValueError: the net does not have the argument.
   """
-  arguments: dict[str, Any] = (
-    {} if depth_multiplier == 1 else {'depth_multiplier': depth_multiplier}
-  )
+  arguments: dict[str, Any] = {}
+  if depth_multiplier != 1:
+    arguments['depth_multiplier'] = depth_multiplier
   if activation_scale is not None:
     arguments['activation_scale'] = activation_scale
+  if padding not in (None, 'slim'):
+    arguments['padding'] = padding
   if bottleneck_layer_size:
     arguments['bottleneck_layer_size'] = bottleneck_layer_size
   if arguments:
     from slim_inception.nets import nets_factory  # as in `choices.net_names`
+    from slim_inception.nets.convert.torch_family import COUNTING_PADDING
 
     for name in arguments:
       having = nets_factory.nets_with(name)
+      if name == 'padding' and padding == 'torch':
+        having = [*having, *COUNTING_PADDING]
       if model_name not in having:
         raise ValueError(f'--{name} is for {", ".join(having)}; {model_name} has none')
+    if padding == 'torch' and model_name in COUNTING_PADDING:
+      del arguments['padding']
+      arguments['count_padding'] = True
   return arguments
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import constants, files, flags, provenance
+from slim_inception import constants, files, flags, needs, provenance
 from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.stored_weights import images_for
@@ -16,6 +16,7 @@ from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
 from slim_inception.train import config as config_lib
 from slim_inception.train import optimizers
+from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config, FinetuneConfig, ModelConfig
 from slim_inception.train.plan import Plan
 from slim_inception.train.train_state import TrainState
@@ -33,8 +34,8 @@ _OF_THE_HOST = (
 _OF_OLDER_RUNS = {'input_channels': 3, 'learning_rate_per': None}
 # What a run cannot change when it goes on.
 _OF_THE_NET = (
-  'model_name', 'depth_multiplier', 'activation_scale', 'bottleneck_layer_size', 'input_channels',
-  'num_classes',
+  'model_name', 'depth_multiplier', 'activation_scale', 'padding', 'bottleneck_layer_size',
+  'input_channels', 'num_classes',
 )  # fmt: skip
 # Of an optimizer and the like: a checkpoint has hundreds that nobody misses.
 _BOOKKEEPING = (
@@ -47,6 +48,40 @@ _BOOKKEEPING = (
   constants.OVERFLOW_STEPS,
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
+
+
+def of_checkpoint(config: Config) -> Config:
+  """The configuration with what the weights of --checkpoint_path ask for, where no flag says it.
+
+  That is preprocessing, size of images and padding; of a run that has begun, what it has, so that
+  it goes on as it is.
+
+  Raises:
+    OSError, ValueError: there is no such checkpoint, or it is of no known format.
+  """
+  path, model_name = config.finetune.checkpoint_path, config.model.model_name
+  before = config_lib.read(config.run.train_dir)
+  asked: dict[str, Any] = {}
+  if before is not None and checkpoint_files.numbered(config.run.train_dir):
+    asked['padding'] = before.get('padding')
+    if path and before.get('checkpoint_path') == path:
+      asked |= {name: before.get(name) for name in ('preprocessing_name', 'train_image_size')}
+  elif path:
+    net, needed = nets_factory.get_net(model_name), _needs(formats.locate(path), model_name)
+    asked['padding'] = needed.padding
+    if needed.preprocessing_name != net.preprocessing:
+      asked['preprocessing_name'] = needed.preprocessing_name
+    if needed.released and needed.image_size != net.default_image_size:
+      asked['train_image_size'] = needed.image_size
+  now = flags.flatten(config)
+  return flags.replace(config, **{name: v for name, v in asked.items() if now[name] is None})
+
+
+def _needs(path: str, model_name: str) -> needs.Needs:
+  run: Mapping[str, Any] = {}
+  with contextlib.suppress(ValueError):  # somebody else's config.json
+    _, run = config_lib.read_beside(path) or ('', {})
+  return needs.of_weights(path, model_name, run)
 
 
 def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str | None:
@@ -137,6 +172,11 @@ def warn_of_differences(config: Config, plan: Plan, dataset: Dataset) -> None:
   beside = None
   with contextlib.suppress(ValueError):  # somebody else's config.json
     beside = config_lib.read_beside(prefix)
+  needed = _needs(prefix, config.model.model_name)
+  if needed.released:
+    text = '%s (--preprocessing_name, --train_image_size and --padding override it)'
+    logging.info(text, needed.describe())
+  needed.check(make_augmentation(config).preprocessing.name)
   _warn_of_other_residuals(prefix, beside[1] if beside else {}, config.model)
   known = provenance.trained_on(*beside) if beside else None
   heads = nets_factory.get_net(config.model.model_name).head_scopes
@@ -255,6 +295,10 @@ def _init_from_checkpoint(
   logging.info('  restored: %d of %d variables', len(restored.restored), len(variables))
   for name, reason in fresh.items():
     logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
+  logits = f'{net.logits_scope}/biases'
+  if logits in unfit and logits in stored:
+    for line in conversion.background(stored[logits][-1], variables[logits].shape[-1]):
+      logging.info('  %s (--labels_offset)', line)
   names = f': {files.some(unknown)}' if unknown else ''
   logging.info('  ignored: %d that the net does not have%s', len(unknown), names)
 
@@ -281,8 +325,7 @@ def _init_from_converted(
   )
   filled = conversion.fill(taken, weights, net.head_scopes)
   logging.info('Starting from %s', path)
-  lines = conversion.report(weights, filled) + conversion.differences(weights, False)
-  for line in lines:
+  for line in conversion.report(weights, filled):
     logging.info('  %s', line)
   if len(taken) < len(variables):
     logging.info('  fresh: %d variables in %s', len(variables) - len(taken), ', '.join(excluded))

@@ -52,6 +52,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       as it is.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
+  config = start.of_checkpoint(config)
   dataset = _open(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
   if config.run.deterministic:

@@ -1,9 +1,6 @@
 """The reader of tars against the standard library's, GNU tar's and files that are cut."""
 
-import bz2
-import gzip
 import io
-import lzma
 import os
 import shutil
 import subprocess
@@ -142,28 +139,3 @@ def test_what_is_no_tar(tmp_path, content, message):
   path.write_bytes(content)
   with pytest.raises(tars.DamagedError, match=message):
     members_of(path)
-
-
-@pytest.mark.parametrize('compress', [gzip.compress, bz2.compress, lzma.compress])
-def test_decompressed(tmp_path, compress):
-  """Of one file or of several behind each other, as pigz and others write them."""
-  content = written(tmp_path / 'a.tar', *FORMATS['gnu']).read_bytes()
-  path = tmp_path / 'a.tar.x'
-  parts = content[:777], content[777:5000], content[5000:]
-  for packed in (
-    compress(content),
-    b''.join(map(compress, parts)),
-    compress(content) + bytes(2000),
-  ):
-    path.write_bytes(packed)
-    shutil.rmtree(tmp_path / 'work', ignore_errors=True)
-    target, damage = tars.decompressed(path, tmp_path / 'work')
-    assert (target.read_bytes(), damage) == (content, None)
-  path.write_bytes(compress(os.urandom(1 << 20) + content)[: (1 << 20) - 99])
-  target, damage = tars.decompressed(path, tmp_path / 'work')
-  assert damage == 'compressed data are cut short'
-  broken = bytearray(compress(os.urandom(1 << 20) + content))
-  broken[len(broken) // 2] ^= 1
-  path.write_bytes(broken)
-  target, damage = tars.decompressed(path, tmp_path / 'work')
-  assert damage.startswith('compressed data are damaged: ')

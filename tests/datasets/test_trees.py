@@ -179,7 +179,7 @@ def test_an_archive_that_is_cut_short_is_listed(tmp_path, expected, suffix):
   result = formats.convert(str(path), tmp_path / 'out', conversion.Options(split='train'))
   (entry,) = result.skipped
   assert entry['file'] == str(path)
-  assert 'cut short' in entry['reason']
+  assert 'cut short or damaged' in entry['reason']
   assert 4 < result.info.splits['train'].num_images <= 8
 
 

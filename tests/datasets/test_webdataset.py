@@ -239,7 +239,7 @@ def test_compressed_shards_are_unpacked_once(tmp_path, compression):
   assert unpacked.stat().st_mtime_ns == written
   path.write_bytes(path.read_bytes()[:-20])
   unpacked, damage = tars.decompressed(path, work)
-  assert damage == 'compressed data are cut short'
+  assert damage.startswith('compressed data are cut short or damaged: ')
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # it closes nothing

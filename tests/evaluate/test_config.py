@@ -92,7 +92,7 @@ def test_another_preprocessing_than_that_of_released_weights_is_told(tmp_path, c
       spec = ensemble.members[0].spec
       assert (spec.preprocessing.name, spec.image_size) == (taken, size)
   assert [line for line in caplog.messages if line.startswith('--')] == [
-    '--preprocessing_name=inception, but released weights of resnet_v1_50 take vgg, its default'
+    '--preprocessing_name=inception, but resnet_v1_50_2016_08_28 of TF-Slim takes vgg'
   ]
 
 

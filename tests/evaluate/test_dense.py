@@ -101,6 +101,28 @@ def test_output_size_is_that_of_the_features(name):
     assert geometry.output_size(body, 299) == 8  # the papers' overview figures
 
 
+@pytest.mark.parametrize('output_stride', [8, None])
+def test_a_window_of_a_net_with_its_own_stride(output_stride):
+  """It is as large as the features of the net's own size, which dilation leaves larger."""
+  model = nets_factory.create_model(
+    'resnet_v1_50', CLASSES, image_size=33, depth_multiplier=0.125, output_stride=output_stride
+  )
+  net = nets_factory.get_net('resnet_v1_50')
+  own, whole = images(33, 33, 2), images(33, 65)
+  features = model.features(own).shape[1]
+  assert features == {8: 5, None: 2}[output_stride]
+  logits = dense.dense_logits(model, net, own)
+  assert logits.shape == [2, 1, 1, CLASSES]
+  np.testing.assert_allclose(logits[:, 0, 0], model(own)[0], atol=1e-4)
+  row = model.features(whole).numpy()[0]
+  weights, biases = (
+    model.variables_by_name[f'{net.logits_scope}/{leaf}'].numpy() for leaf in ('weights', 'biases')
+  )
+  windows = [row[:, x : x + features].mean((0, 1)) for x in range(row.shape[1] - features + 1)]
+  expected = np.stack(windows) @ weights[0, 0] + biases
+  np.testing.assert_allclose(dense.dense_logits(model, net, whole)[0, 0], expected, atol=1e-4)
+
+
 def test_too_small_images_are_refused():
   model, net = create(tiny.NAME)
   with pytest.raises(ValueError, match='Images are 10 x 40; the smallest .* are 11 x 11'):

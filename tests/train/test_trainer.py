@@ -478,7 +478,7 @@ def test_evaluation_of_what_does_not_fit(run, data, tmp_path):
   two = records.write_set(tmp_path / 'two', classes=2, split='validation')
   with pytest.raises(ValueError, match=r'has shape .* but .*--model_name, --input_channels'):
     evaluate(run, tmp_path, dataset_dir=str(two))
-  with pytest.raises(ValueError, match='has nothing for this net'):
+  with pytest.raises(ValueError, match='but not of inception_v3: .*, but is of inception_tiny'):
     evaluate(run, tmp_path, model_name='inception_v3', eval_image_size=75)
   other = resolve_eval({'checkpoint_path': str(run), 'model_name': 'inception_v4'})
   assert other.ensemble.members[0].depth_multiplier == 1.0
