@@ -306,8 +306,12 @@ def lost_worker(
 
 
 def gpus_of(strategy: tf.distribute.Strategy) -> list[str]:
-  """The GPUs that a strategy computes on in this process."""
-  return [device for device in strategy.extended.worker_devices if 'GPU' in device]
+  """The GPUs that a strategy computes on in this process; TensorFlow's default: the first."""
+  try:
+    devices = strategy.extended.worker_devices
+  except RuntimeError:  # the default lists none
+    return [device.name for device in tf.config.list_logical_devices('GPU')[:1]]
+  return [device for device in devices if 'GPU' in device]
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:

@@ -151,6 +151,12 @@ def test_workers_with_different_flags_are_refused(data, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_the_devices_of_any_strategy():
+  for strategy in (tf.distribute.get_strategy(), cluster.make_strategy(1, True)):
+    assert cluster.gpus_of(strategy) == []
+    assert cluster.describe_devices(strategy).startswith('CPU (')
+
+
 def test_a_cluster_of_one_gathers_from_itself():
   alone = cluster.Cluster(tf.distribute.get_strategy())
   assert alone.is_chief
