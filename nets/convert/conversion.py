@@ -309,6 +309,12 @@ def fill(
   for name, shape in shapes.items():
     as_many_classes = name == logits in values and values[name].shape[-1] == shape[-1]
     if name not in fits and (as_many_classes or not name.startswith(head_scopes)):
+      layer, is_norm, _ = name.partition('/BatchNorm/')
+      if is_norm and name not in values and f'{layer}/biases' in values:
+        raise ValueError(
+          f'{weights.path} has the batch norm of {layer} in its weights, as exports have: give the '
+          'checkpoint that it was made from'
+        )
       theirs = f'shape {list(values[name].shape)}' if name in values else 'nothing'
       raise ValueError(
         f'{weights.path} has {theirs} for {name}, which has shape {shape} in this model'

@@ -115,6 +115,19 @@ def test_a_saved_model_of_another_net_or_without_variables(hubs, tmp_path):
       conversion.read(path, tiny.NAME)
 
 
+def test_folded_batch_norm_is_named(net, tmp_path):
+  """As in the SavedModels of slim-inception export."""
+  tensors = {n: v for n, v in net.variables_by_name.items() if '/BatchNorm/' not in n}
+  norms = {n.partition('/BatchNorm/')[0] for n in net.variables_by_name if '/BatchNorm/' in n}
+  biases = {f'{layer}/biases': tf.zeros(tensors[f'{layer}/weights'].shape[-1]) for layer in norms}
+  checkpoints.save(tmp_path / 'folded.ckpt', {**tensors, **biases})
+  message = (
+    'has the batch norm of InceptionTiny/Conv2d_1a_3x3 in its weights, as exports have: give'
+  )
+  with pytest.raises(ValueError, match=message):
+    nets_factory.create_model(tiny.NAME, weights=tmp_path / 'folded.ckpt')
+
+
 @pytest.mark.parametrize('name', ['variables.index', 'variables.data-00000-of-00001'])
 def test_a_damaged_saved_model(name, hubs, tmp_path):
   for file in os.listdir(hubs['list'] / 'variables'):
