@@ -39,13 +39,15 @@ def hold_out(
       count = min(max(count, 1), len(of_class) - 1)
       count = max(count, min(map(len, groups.values())))
     num_held = sum(len(groups[key]) for key in groups if is_held.get(key))
-    for key, group in groups.items():
-      if key not in is_held:
-        is_held[key] = num_held + len(group) <= count
-        num_held += len(group) * is_held[key]
     sides: tuple[list[Item], list[Item]] = [], []
     for key, group in groups.items():
-      sides[is_held[key]].extend(group)
+      side = is_held.get(key)
+      if side is None:
+        side = num_held + len(group) <= count
+        num_held += len(group) * side
+        if key in first:
+          is_held[key] = side
+      sides[side].extend(group)
     train[name], validation[name] = sides
   return train, validation
 
