@@ -1,7 +1,7 @@
 """Measures how fast images become records, compared with `cp -r`, and what the index costs.
 
   python benchmarks/benchmark_conversion.py --folder=DIR [--images=40000] [--rounds=3]
-  python benchmarks/benchmark_conversion.py --folder=DIR --formats [--images=6000] [--rounds=3]
+  python benchmarks/benchmark_conversion.py --folder=DIR --formats [--only NAME ...] [--images=6000]
   python benchmarks/benchmark_conversion.py --folder=DIR --index [--format=NAME] [--images=1281167]
 
 The first form writes JPEGs of about 110 kB into synset folders. Each round copies them with
@@ -20,8 +20,10 @@ training archive, and measures the time and the memory of converting it.
 """
 
 import argparse
+import importlib.util
 import io
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -32,8 +34,9 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 from PIL import Image
@@ -41,7 +44,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, os.fspath(ROOT))
 
-from slim_inception.datasets import imagenet  # noqa: E402
+from slim_inception.datasets import imagenet, records, shards  # noqa: E402
 
 from slim_inception.bench import photographs  # noqa: E402
 
@@ -213,6 +216,96 @@ def csv_list(folder: Path, images: Images) -> Path:
   return folder / 'list.csv'
 
 
+def of_shards(images: Images) -> Iterator[list[tuple[int, str, bytes]]]:
+  """Label, name and content of the images of each shard of a thousand."""
+  labels: dict[str, int] = {}
+  for _, group in itertools.groupby(enumerate(images), lambda each: each[0] // 1000):
+    yield [(labels.setdefault(wnid, len(labels)), name, c) for _, (wnid, name, c) in group]
+
+
+def arrow_table(shard: list[tuple[int, str, bytes]]) -> Any:
+  """The rows of a shard, as Hugging Face's `datasets` has them."""
+  import pyarrow
+
+  cells = [{'bytes': content, 'path': f'{name}.jpg'} for _, name, content in shard]
+  table = pyarrow.table({'image': cells, 'label': [label for label, *_ in shard]})
+  names = [f'class {label}' for label in range(len(imagenet.synsets()))]
+  label = {'_type': 'ClassLabel', 'names': names}
+  features = {'info': {'features': {'image': {'_type': 'Image'}, 'label': label}}}
+  return table.replace_schema_metadata({'huggingface': json.dumps(features)})
+
+
+def parquet(folder: Path, images: Images, **options: Any) -> Path:
+  """By default as `datasets` 5.2 writes the column of images."""
+  from pyarrow.parquet import write_table
+
+  options = {'compression': 'none', 'use_dictionary': False} | options
+  for number, shard in enumerate(of_shards(images)):
+    write_table(arrow_table(shard), folder / f'train-{number:04d}.parquet', **options)
+  return folder
+
+
+def packed_parquet(folder: Path, images: Images) -> Path:
+  return parquet(folder, images, compression='snappy', row_group_size=100)
+
+
+def arrow(folder: Path, images: Images) -> Path:
+  from pyarrow import ipc
+
+  for number, shard in enumerate(of_shards(images)):
+    table = arrow_table(shard)
+    with ipc.new_stream(folder / f'train-{number:04d}.arrow', table.schema) as stream:
+      stream.write_table(table, max_chunksize=100)
+  return folder
+
+
+def tfds(folder: Path, images: Images, file_format: str = 'tfrecord') -> Path:
+  lengths = []
+  for number, shard in enumerate(of_shards(images)):
+    examples = [
+      records.encode_features({'image': [c], 'label': [label], 'file_name': [f'{name}.jpg']})
+      for label, name, c in shard
+    ]
+    write = write_array_records if file_format == 'array_record' else write_records
+    write(folder / f'own-train.{file_format}-{number:05d}', examples)
+    lengths.append(str(len(shard)))
+  image, label = {'image': {'dtype': 'uint8'}}, {'classLabel': {'numClasses': '1000'}}
+  features = {'image': image, 'label': label, 'file_name': {'text': {}}}
+  template = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}'
+  split = {'name': 'train', 'shardLengths': lengths, 'filepathTemplate': template}
+  facts = {'name': 'own', 'fileFormat': file_format, 'splits': [split]}
+  (folder / 'features.json').write_text(json.dumps({'featuresDict': {'features': features}}))
+  (folder / 'dataset_info.json').write_text(json.dumps(facts))
+  return folder
+
+
+def write_records(path: Path, features: list[bytes]) -> None:
+  shards.write_shard(path, ([b'\n' + varint(len(each)), each] for each in features))
+
+
+def write_array_records(path: Path, features: list[bytes]) -> None:
+  """As TensorFlow Datasets does: compressed one by one."""
+  from array_record.python import array_record_module
+
+  writer = array_record_module.ArrayRecordWriter(os.fspath(path), 'group_size:1')
+  for each in features:
+    writer.write(b'\n' + varint(len(each)) + each)
+  writer.close()
+
+
+def varint(value: int) -> bytes:
+  """Protobuf's, of the length of tf.train.Features in tf.train.Example."""
+  parts = []
+  while value > 0x7F:
+    parts.append(value & 0x7F | 0x80)
+    value >>= 7
+  return bytes([*parts, value])
+
+
+def array_records(folder: Path, images: Images) -> Path:
+  return tfds(folder, images, 'array_record')
+
+
 FORMATS: dict[str, Callable[[Path, Images], Path]] = {
   'imagenet': class_tars,
   'webdataset': webdataset,
@@ -220,7 +313,16 @@ FORMATS: dict[str, Callable[[Path, Images], Path]] = {
   'tar': tar_of_folders,
   'tar.gz': tar_gz_of_folders,
   'csv': csv_list,
+  'parquet': parquet,
+  'packed parquet': packed_parquet,
+  'arrow': arrow,
+  'tfrecord': tfds,
+  'array_record': array_records,
 }
+_NEEDS = {
+  'parquet': 'pyarrow', 'packed parquet': 'pyarrow', 'arrow': 'pyarrow',
+  'array_record': 'array_record',
+}  # fmt: skip
 
 
 def all_images(count: int, contents: Sequence[bytes], wnids: Sequence[str]) -> Images:
@@ -231,15 +333,18 @@ def all_images(count: int, contents: Sequence[bytes], wnids: Sequence[str]) -> I
     yield wnid, f'{wnid}_{number}', content + bytes(number % len(wnids))
 
 
-def benchmark_formats(folder: Path, count: int, rounds: int, processes: int) -> None:
+def benchmark_formats(
+  folder: Path, names: Sequence[str], count: int, rounds: int, processes: int
+) -> None:
   contents = [photographs.photograph(number) for number in range(_DISTINCT)]
   wnids = list(imagenet.synsets())[:_CLASSES]
   target, commands = folder / 'target', {}
-  for name, write in FORMATS.items():
+  names = [name for name in names if importlib.util.find_spec(_NEEDS.get(name, 'io'))]
+  for name in names:
     (folder / name).mkdir()
-    source = write(folder / name, all_images(count, contents, wnids))
+    source = FORMATS[name](folder / name, all_images(count, contents, wnids))
     commands[name] = conversion(source, target, processes, recognize=True)
-  seconds: dict[str, list[float]] = {name: [] for name in FORMATS}
+  seconds: dict[str, list[float]] = {name: [] for name in names}
   for _ in range(rounds):
     for name, command in commands.items():
       seconds[name].append(timed(lambda command=command: quietly(*command), target))
@@ -303,6 +408,7 @@ def main() -> None:
   parser.add_argument('--index', action='store_true', help='measure the index of a large source')
   parser.add_argument('--format', choices=FORMATS, default='imagenet', help='of that source')
   parser.add_argument('--formats', action='store_true', help='compare the formats of sources')
+  parser.add_argument('--only', choices=FORMATS, nargs='+', help='compare these formats')
   flags = parser.parse_args()
   folder = flags.folder / 'benchmark_conversion'
   folder.mkdir(parents=True)
@@ -311,7 +417,8 @@ def main() -> None:
       count = flags.images or imagenet.SPLIT_SIZES['train']
       benchmark_index(folder, flags.format, count, flags.num_processes)
     elif flags.formats:
-      benchmark_formats(folder, flags.images or 6000, flags.rounds, flags.num_processes)
+      names = ['imagenet', *(name for name in flags.only or FORMATS if name != 'imagenet')]
+      benchmark_formats(folder, names, flags.images or 6000, flags.rounds, flags.num_processes)
     else:
       benchmark_rate(folder, flags.images or 40_000, flags.rounds, flags.num_processes)
   finally:
