@@ -60,7 +60,8 @@ def test_outputs_in_their_labels_places(outputs, offset, num_classes):
 def test_outputs_of_a_checkpoint(tmp_path):
   nets_factory.create_model(tiny.NAME, 7).save(str(tmp_path / 'model.ckpt'))
   assert open_weights(str(tmp_path / 'model.ckpt'), tiny.NAME).num_outputs == 7
-  assert open_weights(str(tmp_path / 'model.ckpt'), 'inception_v4').num_outputs is None
+  with pytest.raises(ValueError, match='not of inception_v4: .*, but is of inception_tiny'):
+    open_weights(str(tmp_path / 'model.ckpt'), 'inception_v4')
 
 
 @pytest.mark.parametrize('name', ['inception_v3', 'inception_v4', 'inception_resnet_v2'])
