@@ -18,9 +18,9 @@ EVERYWHERE = {'help', 'debug'}
 EXPERIMENTS = ('activation_scaling', 'residual_speed')  # python -m experiments.NAME
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
-  'all', 'before', 'folder', 'gpus-per-node', 'images', 'index', 'logdir', 'model_base_path',
-  'nodes', 'ntasks-per-node', 'profile', 'quick', 'rest_api_port', 'rounds', 'runner',
-  'version', 'workers',
+  'all', 'before', 'folder', 'format', 'formats', 'gpus-per-node', 'images', 'index', 'logdir',
+  'model_base_path', 'nodes', 'ntasks-per-node', 'only', 'profile', 'quick', 'rest_api_port',
+  'rounds', 'runner', 'version', 'workers',
 }  # fmt: skip
 
 
