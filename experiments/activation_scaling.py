@@ -178,7 +178,7 @@ class Life(NamedTuple):
     return 1 if self.diverged is not None else 2 if self.is_dying else 3
 
 
-_HEALTH = ('dead', 'diverged', 'dying', 'alive')
+_HEALTH = ('was dead', 'had diverged', 'was dying', 'was alive')
 
 
 def statements_of(lives: Sequence[Life]) -> list[str]:
@@ -218,19 +218,24 @@ def _verdict(unscaled: Life, scaled: Sequence[Life]) -> str:
   states = [life.health for life in scaled]
   if all(state > unscaled.health for state in states):
     worst = _HEALTH[min(states)]
+    if _state(unscaled) == 'diverged':
+      return (
+        f'Scaling helped, but not against what the paper saw: with residuals {names[0]} the net '
+        f'had diverged before it could die, with {names[1]} it {worst}. {length}'
+      )
     return (
-      f'This shows what the paper saw: with residuals {names[0]} the net was '
-      f'{_HEALTH[unscaled.health]} at the end, with {names[1]} it was {worst}. {length}'
+      f'This shows what the paper saw: with residuals {names[0]} the net '
+      f'{_HEALTH[unscaled.health]} at the end, with {names[1]} it {worst}. {length}'
     )
   if any(state < unscaled.health for state in states):
     worse = [f'{life.scale:g}' for life in scaled if life.health < unscaled.health]
     return (
-      f'This is the opposite of what the paper saw: with residuals {names[0]} the net was '
+      f'This is the opposite of what the paper saw: with residuals {names[0]} the net '
       f'{_HEALTH[unscaled.health]} at the end, and worse off with {", ".join(worse)}. {length}'
     )
   same = [f'{life.scale:g}' for life in scaled if life.health == unscaled.health]
   return (
-    f'This does not show what the paper saw: at the end the net was {_HEALTH[unscaled.health]} '
+    f'This does not show what the paper saw: at the end the net {_HEALTH[unscaled.health]} '
     f'with residuals {names[0]}, and no better off with {", ".join(same)}. {length}'
   )
 
@@ -329,9 +334,7 @@ def write(config: ActivationScalingConfig, configs: Mapping[str, Config], comman
     'setting': config.experiment.setting,
     'row': rows[-1],
     'statements': statements,
-    'lives': [
-      {**life._asdict(), 'died': life.died, 'health': _HEALTH[life.health]} for life in lives
-    ],
+    'lives': [{**life._asdict(), 'died': life.died, 'state': _state(life)} for life in lives],
     'runs': table,
     **facts,
   }
@@ -418,12 +421,17 @@ _HEADER = (
 )  # fmt: skip
 
 
+def _state(life: Life) -> str:
+  """'dead', 'diverged', 'dying' or 'alive'."""
+  return _HEALTH[life.health].split()[-1]
+
+
 def _row(life: Life) -> list[str]:
   if not life.steps:
-    return [f'{life.scale:g}', _HEALTH[life.health], *['-'] * 5]
+    return [f'{life.scale:g}', _state(life), *['-'] * 5]
   return [
     f'{life.scale:g}',
-    _HEALTH[life.health],
+    _state(life),
     f'{life.zeros[-1]:.1%}',
     f'{life.dead_filters[-1]:.1%}',
     f'{min(life.errors):.2f}',

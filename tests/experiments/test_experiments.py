@@ -293,7 +293,13 @@ def test_states_of_a_run():
     [life(1, [], [], diverged=7), life(0.1, *ALIVE)]
   )
   assert said.endswith('the run diverged at step 7, before its first evaluation.')
-  assert 'the net was diverged' in verdict and 'cannot be compared' in errors
+  assert verdict.startswith('Scaling helped, but not against what the paper saw: ')
+  assert 'cannot be compared' in errors
+  both = [life(s, *ALIVE, diverged=250) for s in (1, 0.1)]
+  verdict = activation_scaling.statements_of(both)[2]
+  assert verdict.startswith(
+    'This does not show what the paper saw: at the end the net had diverged'
+  )
 
 
 def test_cost_of_scaling():
