@@ -187,15 +187,28 @@ def read_json(path: str | os.PathLike, kind: Any = Any) -> Any:
     OSError: it cannot be read.
   """
   try:
-    content = json.loads(decoded(Path(path).read_bytes()))
+    content = Path(path).read_bytes()
   except FileNotFoundError:
     return None
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{os.fspath(path)} is no valid JSON: {error}') from error
+  return parse_json(content, os.fspath(path), kind)
+
+
+def parse_json(content: bytes, name: str, kind: Any = Any) -> Any:
+  """What JSON says; see `read_json`.
+
+  Args:
+    content: UTF-8 text.
+    name: of the file, for errors.
+    kind: what it holds, see `typed.typed`.
+  """
   try:
-    return typed(content, kind)
+    value = json.loads(decoded(content))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{name} is no valid JSON: {error}') from error
+  try:
+    return typed(value, kind)
   except ValueError as error:
-    raise ValueError(f'{os.fspath(path)}: {error}') from None
+    raise ValueError(f'{name}: {error}') from None
 
 
 class EndsEarlyError(OSError):

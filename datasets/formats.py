@@ -28,6 +28,7 @@ from absl import logging
 
 from . import (
   conversion,
+  evaluation_sets,
   huggingface,
   image_folder,
   imagenet,
@@ -72,8 +73,18 @@ def _listed(
   return Format(name, what, recognize, plan)
 
 
+def _evaluation_set(kind: evaluation_sets.EvaluationSet) -> Format:
+  return Format(
+    kind.name,
+    f'{kind.title}: {kind.layout}',
+    functools.partial(evaluation_sets.recognize, kind.name),
+    functools.partial(evaluation_sets.make_plan, kind.name),
+  )
+
+
 # The first that recognizes a source reads it: those that look for more come first.
 FORMATS = (
+  *map(_evaluation_set, evaluation_sets.SETS.values()),
   Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
   _listed('webdataset', webdataset.EXPECTED, webdataset.recognize, webdataset.read),
   _listed('tfds', tfds.EXPECTED, tfds.recognize, tfds.read),

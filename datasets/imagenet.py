@@ -52,26 +52,28 @@ _KAGGLE_FOLDER = 'ILSVRC/Data/CLS-LOC/train'
 _BOXLESS = 'lists without a box: lines name,xmin,ymin,xmax,ymax are expected'
 
 
-def _data(name: str) -> str:
+def read_data(name: str) -> str:
+  """A text file of the folder `data`."""
   return (resources.files(__package__) / 'data' / name).read_text('utf-8')
 
 
 @functools.cache
 def synsets() -> dict[str, str]:
   """WordNet id -> text of the 1000 classes, in label order: the first has label 1."""
-  lines = _data('imagenet_synsets.tsv').splitlines()
+  lines = read_data('imagenet_synsets.tsv').splitlines()
   return dict(line.split('\t') for line in lines)
 
 
 @functools.cache
-def _label_of() -> dict[str, int]:
+def labels_by_synset() -> dict[str, int]:
+  """WordNet id -> label, 1 to 1000."""
   return {wnid: label for label, wnid in enumerate(synsets(), start=1)}
 
 
 @functools.cache
 def validation_synsets() -> tuple[str, ...]:
   """Synset of ILSVRC2012_val_00000001 and of the 49,999 after it."""
-  return tuple(_data(_SLIM_LABELS).split())
+  return tuple(read_data(_SLIM_LABELS).split())
 
 
 def labels() -> tuple[str, ...]:
@@ -258,7 +260,7 @@ def _add(
     )
   contents.names[parts.split].add(parts.filename)
   roots.setdefault(root, f'{base}/{entry.path}')
-  item = conversion.Item(parts.filename, _label_of()[wnid], entry.source)
+  item = conversion.Item(parts.filename, labels_by_synset()[wnid], entry.source)
   contents.items[parts.split].append(item)
 
 
@@ -403,7 +405,7 @@ def _notes(contents: _Contents) -> list[str]:
     notes.append(f'{split}: {_layout(root, first)} {root}, {len(items):,} images')
     notes += conversion.size_notes('ImageNet', {split: items}, SPLIT_SIZES)
     present = {item.label for item in items}
-    missing = [wnid for wnid, label in _label_of().items() if label not in present]
+    missing = [wnid for wnid, label in labels_by_synset().items() if label not in present]
     if missing:
       notes.append(f'no {split} images of {len(missing)} of 1000 classes: {files.some(missing)}')
   order = list(synsets())

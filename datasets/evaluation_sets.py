@@ -1,0 +1,348 @@
+"""ImageNet's sisters: sets of images of its classes, to evaluate nets on and not to train them.
+
+ImageNet-V2 (three), -A, -R, -O, -Sketch, -C and ObjectNet, in the layouts in which they are
+published: a row of `SETS` each. Their records have the labels of ImageNet's, 1 to 1000 with 0 as a
+background, whatever the folders are called and however many there are, and one split, `validation`.
+
+Folders are synsets, but for two: those of ImageNet-V2 are 0-based indices into the list of synsets,
+not padded with zeros, so that who sorts them as text (0, 1, 10, 100, ...) has wrong labels for 988
+of 1000 classes; those of ObjectNet have names that its own files map to classes of ImageNet, one or
+more.
+"""
+
+import collections
+import dataclasses
+import functools
+import io
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import conversion, files, imagenet, images, sources, trees
+from .conversion import Item
+
+SPLIT = 'validation'
+_LOOKED_AT = 1000  # files of a source, to recognize it
+_IMAGES_PER_SHARD = 1000
+_SYNSET = re.compile(r'n\d{8}')
+_INDEX = re.compile(r'0|[1-9]\d{0,2}')
+_SEVERITY = re.compile(r'[1-5]')
+
+# Corruptions of ImageNet-C and the errors of AlexNet over their five severities, by which mean
+# corruption errors are divided: https://github.com/google-research/augmix, imagenet.py, which names
+# https://github.com/hendrycks/robustness. The last four are not part of that mean.
+ALEXNET_ERRORS = {
+  'gaussian_noise': 0.886428, 'shot_noise': 0.894468, 'impulse_noise': 0.922640,
+  'defocus_blur': 0.819880, 'glass_blur': 0.826268, 'motion_blur': 0.785948, 'zoom_blur': 0.798360,
+  'snow': 0.866816, 'frost': 0.826572, 'fog': 0.819324, 'brightness': 0.564592,
+  'contrast': 0.853204, 'elastic_transform': 0.646056, 'pixelate': 0.717840,
+  'jpeg_compression': 0.606500,
+}  # fmt: skip
+EXTRA_CORRUPTIONS = ('speckle_noise', 'gaussian_blur', 'spatter', 'saturate')
+CORRUPTIONS = (*ALEXNET_ERRORS, *EXTRA_CORRUPTIONS)
+
+_MAPPINGS = 'mappings'
+_FOLDERS, _CLASSES = 'folder_to_objectnet_label.json', 'objectnet_to_imagenet_1k.json'
+
+# Folders above an image -> its class as the set calls it; None: this is no image of the set.
+_ClassOf = Callable[[Sequence[str]], str | None]
+
+
+def _synset(folders: Sequence[str]) -> str | None:
+  return folders[-1] if folders and folders[-1] in imagenet.synsets() else None
+
+
+def _index(folders: Sequence[str]) -> str | None:
+  return folders[-1] if folders and _INDEX.fullmatch(folders[-1]) else None
+
+
+def _corrupted(folders: Sequence[str]) -> str | None:
+  if len(folders) < 3 or folders[-3] not in CORRUPTIONS or not _SEVERITY.fullmatch(folders[-2]):
+    return None
+  return _synset(folders)
+
+
+def _object(folders: Sequence[str]) -> str | None:
+  """A folder in images/, or in the source where this is images/ itself."""
+  return folders[-1] if folders and folders[-2:-1] in ([], ['images']) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+  """A row of `SETS`.
+
+  Attributes:
+    name: of records and formats.
+    title: of tables.
+    size: number of images as published; of each corruption and severity of ImageNet-C.
+    layout: in words.
+    called: what its folder or archive is called, without suffix and in lower case; None: its
+      folders tell.
+    class_of: from the folders of an image.
+    depth: how many folders belong to the name of an image.
+    classes: among which a net chooses: the name of a list of `subset`, 'own' for those that the
+      records have, '' for all.
+    is_known: False of images that are of none of the classes.
+    border: pixels that are cut off on each side.
+  """
+
+  name: str
+  title: str
+  size: int
+  layout: str
+  called: str | None
+  class_of: _ClassOf = _synset
+  depth: int = 1
+  classes: str = ''
+  is_known: bool = True
+  border: int = 0
+
+
+def _v2(name: str, title: str, stem: str) -> EvaluationSet:
+  layout = f'{stem}.tar.gz, or its folder, with the folders 0 to 999'
+  called = rf'{re.escape(stem)}(-format-val)?'
+  return EvaluationSet(name, f'ImageNet-V2 {title}', 10_000, layout, called, _index)
+
+
+SETS = {
+  each.name: each
+  for each in (
+    _v2('imagenet_v2', 'matched frequency', 'imagenetv2-matched-frequency'),
+    _v2('imagenet_v2_threshold', 'threshold 0.7', 'imagenetv2-threshold0.7'),
+    _v2('imagenet_v2_top_images', 'top images', 'imagenetv2-top-images'),
+    EvaluationSet(
+      'imagenet_a', 'ImageNet-A', 7_500, 'imagenet-a.tar, or its folder', 'imagenet[-_]a',
+      classes='imagenet_a',
+    ),
+    EvaluationSet(
+      'imagenet_r', 'ImageNet-R', 30_000, 'imagenet-r.tar, or its folder', 'imagenet[-_]r',
+      classes='imagenet_r',
+    ),
+    EvaluationSet(
+      'imagenet_o', 'ImageNet-O', 2_000, 'imagenet-o.tar, or its folder', 'imagenet[-_]o',
+      classes='imagenet_o', is_known=False,
+    ),
+    EvaluationSet(
+      'imagenet_sketch', 'ImageNet-Sketch', 50_889, 'the folder sketch, or an archive of it',
+      '(imagenet[-_])?sketch',
+    ),
+    EvaluationSet(
+      'imagenet_c', 'ImageNet-C', 50_000, 'noise.tar and the like, or CORRUPTION/SEVERITY/<wnid>/',
+      None, _corrupted, depth=3,
+    ),
+    EvaluationSet(
+      'objectnet', 'ObjectNet', 18_574, 'the folder objectnet-1.0, with images/ and mappings/',
+      r'objectnet.*', _object, classes='own', border=2,
+    ),
+  )
+}  # fmt: skip
+
+
+@functools.cache
+def subset(name: str) -> tuple[int, ...]:
+  """The labels of the 200 classes of 'imagenet_a', 'imagenet_r' or 'imagenet_o', in order."""
+  of_set = {
+    line.split('\t')[0]
+    for line in imagenet.read_data('imagenet_subsets.tsv').splitlines()
+    if name in line.split('\t')[1].split()
+  }
+  return tuple(label for label, wnid in enumerate(imagenet.synsets(), 1) if wnid in of_set)
+
+
+SUBSETS = 'imagenet_a', 'imagenet_r', 'imagenet_o'
+
+
+# Recognizing
+
+
+def recognize(name: str, paths: Sequence[Path]) -> str | None:
+  """Why this is a set: the name of a folder or archive and an image in it; see `formats`."""
+  kind = SETS[name]
+  for path, parts in itertools.islice(_first_paths(paths), _LOOKED_AT):
+    *folders, last = parts
+    if not sources.IMAGE_SUFFIX.search(last) or kind.class_of(folders) is None:
+      continue
+    if kind.called is None:
+      return f'an image in the folders {"/".join(folders[-kind.depth :])}'
+    if called := [part for part in (_stem(path.name), *folders) if _is_called(part, kind.called)]:
+      return f'the name {called[0]} and the image {"/".join(parts[-2:])}'
+  return None
+
+
+def _is_called(name: str, pattern: str) -> bool:
+  return re.fullmatch(pattern, name.lower()) is not None
+
+
+def _stem(name: str) -> str:
+  suffix = next((suffix for suffix in trees.SUFFIXES if name.endswith(suffix)), '')
+  return name.removesuffix(suffix)
+
+
+def _first_paths(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+  """The first files of folders and archives, with the source that they are in."""
+  for path in paths:
+    if not path.is_dir():
+      yield from ((path, parts) for parts in _first_of_archive(path))
+      continue
+    for entry in itertools.islice(sources.walk_folder(path), _LOOKED_AT):
+      parts = entry.path.split('/')
+      if entry.path.endswith(trees.SUFFIXES):
+        yield from ((path, inner) for inner in _first_of_archive(path / entry.path))
+        break
+      yield path, parts
+
+
+def _first_of_archive(path: Path) -> list[list[str]]:
+  if not path.name.endswith(trees.SUFFIXES):
+    return []
+  try:
+    names = sources.first_names(path, _LOOKED_AT)
+  except (OSError, ValueError):
+    return []
+  return [[_stem(path.name), *(p for p in name.split('/') if p not in ('', '.'))] for name in names]
+
+
+# Reading
+
+
+def make_plan(
+  name: str, source: str | None, options: conversion.Options, work_dir: Path
+) -> conversion.Plan:
+  """Finds the images of a set and their classes, see `conversion.MakePlan`."""
+  kind = SETS[name]
+  conversion.refuse(options, f'the classes of {kind.title} are known', 'labels')
+  conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
+  conversion.refuse(options, f'{kind.title} is not for training', 'validation_fraction')
+  paths = sources.expand(source, kind.layout)
+  tree = trees.Archives(paths, work_dir)
+  labels_of = _labels_of_objects(tree, paths) if kind.class_of is _object else _label_of
+  items: list[Item] = []
+  ignored: dict[str, list[str]] = collections.defaultdict(list)
+  for entry in tree.walk(tree.root, '', [], ()):
+    *folders, last = entry.path.split('/')
+    if not sources.IMAGE_SUFFIX.search(last):
+      continue
+    class_name = kind.class_of(folders)
+    labels = None if class_name is None else labels_of(class_name)
+    if not labels:
+      reason = 'no class of the set' if class_name is None else 'no class of ImageNet'
+      ignored[f'images of folders that are {reason} are left out'].append('/'.join(folders))
+      continue
+    filename = '/'.join([*folders[-kind.depth :], last])
+    content = WithoutBorder(entry.source, kind.border) if kind.border else entry.source
+    items.append(Item(filename, labels if kind.classes == 'own' else labels[0], content))
+  if not items:
+    what = ''.join(f'; {len(names):,} {reason}' for reason, names in ignored.items())
+    raise ValueError(f'no images of {kind.title} in {source}{what}; expected {kind.layout}')
+  _check_names(items)
+  return conversion.Plan(
+    name=name,
+    splits={SPLIT: items},
+    labels=imagenet.labels(),
+    num_shards={SPLIT: conversion.num_shards(items, _IMAGES_PER_SHARD)},
+    label_offset=1,
+    synsets=('', *imagenet.synsets()),
+    as_slim=not kind.border,  # JPEGs keep their bytes, as in everyone's published numbers
+    folders=tuple(path for path in paths if path.is_dir()),
+    notes=(
+      *missing(kind, [item.filename for item in items]),
+      *(f'{len(n):,} {reason}: {files.some(sorted(set(n)))}' for reason, n in ignored.items()),
+    ),
+    multi_label=kind.classes == 'own',
+    unusable=tuple(tree.unusable),
+  )
+
+
+def missing(kind: EvaluationSet, filenames: Sequence[str]) -> list[str]:
+  """What to say of a set that does not have as many images as were published."""
+  if kind.class_of is not _corrupted:
+    differs = len(filenames) != kind.size
+    return [f'{kind.title} has {kind.size:,} images, not {len(filenames):,}'] * differs
+  counts = collections.Counter(map(corruption_of, filenames))
+  notes = [
+    f'{kind.title} has {kind.size:,} images of {corruption} {severity}, not {count:,}'
+    for (corruption, severity), count in counts.items()
+    if count != kind.size
+  ]
+  absent = [
+    f'{corruption} {severity}'
+    for corruption in ALEXNET_ERRORS
+    for severity in range(1, 6)
+    if (corruption, severity) not in counts
+  ]
+  if absent:
+    notes.append(f'{kind.title} without {files.some(absent)}')
+  return notes
+
+
+def corruption_of(filename: str) -> tuple[str, int]:
+  """Corruption and severity of an image of ImageNet-C, by the name in its record."""
+  corruption, severity, *_ = filename.split('/')
+  return corruption, int(severity)
+
+
+class WithoutBorder(NamedTuple):
+  """An image whose outermost pixels are cut off: a PNG, which loses nothing."""
+
+  image: sources.Source
+  border: int  # pixels on each side
+
+  @property
+  def size(self) -> int:
+    return self.image.size
+
+  def read(self) -> bytes:
+    decoded = images.decode(self.image.read(), upright=False)
+    width, height = decoded.size
+    if min(width, height) <= 2 * self.border:
+      raise images.BadImageError(f'{width} x {height} pixels are nothing but border')
+    box = self.border, self.border, width - self.border, height - self.border
+    file = io.BytesIO()
+    decoded.crop(box).save(file, 'PNG', compress_level=1)
+    return file.getvalue()
+
+
+def _check_names(items: Sequence[Item]) -> None:
+  twice = [n for n, count in collections.Counter(i.filename for i in items).items() if count > 1]
+  if twice:
+    raise ValueError(f'{files.some(twice)} are there twice: give each image once')
+
+
+def _label_of(class_name: str) -> tuple[int, ...]:
+  """The label of a synset, or of a 0-based index."""
+  if _SYNSET.fullmatch(class_name):
+    return (imagenet.labels_by_synset()[class_name],)
+  return (int(class_name) + 1,)
+
+
+def _labels_of_objects(
+  tree: trees.Archives, paths: Sequence[Path]
+) -> Callable[[str], tuple[int, ...]]:
+  """The labels of a folder of ObjectNet: of several classes of ImageNet, or of none."""
+  name_of = _mapping(tree, paths, _FOLDERS)
+  classes_of = _mapping(tree, paths, _CLASSES)
+  by_text = {text: label for label, text in enumerate(imagenet.synsets().values(), 1)}
+  by_word = {text.split(',')[0]: label for text, label in by_text.items()}
+  labels = {}
+  for name, texts in classes_of.items():
+    known = [by_text.get(text) or by_word.get(text.split(',')[0]) for text in texts.split('; ')]
+    if None in known:
+      raise ValueError(f'{_CLASSES} maps {name!r} to {texts!r}, which are no classes of ImageNet')
+    labels[name] = tuple(sorted(label for label in known if label is not None))
+  return lambda folder: labels.get(name_of.get(folder, ''), ())
+
+
+def _mapping(tree: trees.Archives, paths: Sequence[Path], name: str) -> Mapping[str, str]:
+  """A file of the folder mappings/, in the source or beside it."""
+  entry = next((e for e in tree.walk(tree.root, '', [], ()) if e.path.endswith(f'/{name}')), None)
+  beside = paths[0].parent / _MAPPINGS / name
+  if entry is not None:
+    content = entry.source.read()
+  elif beside.exists():
+    content = beside.read_bytes()
+  else:
+    raise FileNotFoundError(f'{os.fspath(beside)} is missing: it says what the folders are')
+  return files.parse_json(content, name, dict[str, str])
