@@ -1,6 +1,12 @@
 """The convolution of the layers, with a faster gradient where TensorFlow's is slow."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import tensorflow as tf
+
+from . import processor
 
 # Pixels: up to here filter gradients as a product over patches take half the time of TensorFlow's
 # (bfloat16, two cores with AMX, measured when it was introduced); 17 x 17 no less.
@@ -48,13 +54,50 @@ def _product(inputs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _pays_as_product(inputs: tf.Tensor, weights: tf.Tensor) -> bool:
-  if inputs.dtype != tf.bfloat16 or not _on_cpu():
+  """Whether filter gradients are faster as products: where AMX multiplies tiles of bfloat16.
+
+  With AVX-512's instructions for bfloat16 they are equal (0.99 of the images/s of Inception-v3 and
+  0.95 of ResNet-v1-50 in training, AMD EPYC 9005).
+  """
+  has_unit = _on_cpu() and processor.has_matrix_unit(processor.read_flags())
+  if inputs.dtype != tf.bfloat16 or not has_unit:
     return False
   positions = inputs.shape[1:3].num_elements()
   return weights.shape[:2] == (1, 1) or (positions is not None and positions <= _MAX_POSITIONS)
 
 
+_in_training = contextvars.ContextVar('_in_training', default=False)
+
+
+@contextlib.contextmanager
+def training(is_training: bool) -> Iterator[None]:
+  """What is built within is trained, so its gradients count more than that others can take them.
+
+  A SavedModel has no gradients of its own for what is faster in training.
+  """
+  token = _in_training.set(is_training)
+  try:
+    yield
+  finally:
+    _in_training.reset(token)
+
+
+_on_this_machine = contextvars.ContextVar('_on_this_machine', default=True)
+
+
+@contextlib.contextmanager
+def compiled_for_gpu() -> Iterator[None]:
+  """What is traced within runs on a GPU of another machine: XLA's programs can be taken there."""
+  token = _on_this_machine.set(False)
+  try:
+    yield
+  finally:
+    _on_this_machine.reset(token)
+
+
 def _on_cpu() -> bool:
+  if not _on_this_machine.get():
+    return False
   return all(device.device_type == 'CPU' for device in tf.config.list_physical_devices())
 
 
@@ -75,13 +118,17 @@ def _convolve_with_product_gradient(
 
 
 def add_biases(outputs: tf.Tensor, biases: tf.Tensor, data_format: str) -> tf.Tensor:
-  """tf.nn.bias_add; in bfloat16 its gradient is a product of matrices on processors.
+  """tf.nn.bias_add; its gradient is a product of matrices on processors, in float32 in training.
 
-  TensorFlow's kernel rounds every partial sum there: of 19,600 normal numbers, whose sum deviates
-  by 140 from zero, it finds sums that are wrong by up to 86. The product sums in float32, in half
-  of the time.
+  TensorFlow's kernel rounds every partial sum in bfloat16: of 19,600 normal numbers, whose sum
+  deviates by 140 from zero, it finds sums that are wrong by up to 86. The product sums in float32,
+  in half of the time. In float32 TensorFlow sums in the kernel of the filter's gradient, which is
+  slower than both one after the other: see docs/performance.md.
   """
-  if outputs.dtype != tf.bfloat16 or data_format != 'NHWC' or not _on_cpu():
+  takes_product = outputs.dtype == tf.bfloat16 or (
+    outputs.dtype == tf.float32 and _in_training.get()
+  )
+  if not takes_product or data_format != 'NHWC' or not _on_cpu():
     return tf.nn.bias_add(outputs, biases, data_format=data_format)
 
   @tf.custom_gradient

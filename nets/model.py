@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from . import checkpoints, folding, layers, model_inputs, slim
+from . import checkpoints, convolution, folding, layers, model_inputs, slim
 from .config import ModelConfig
 from .geometry import spatial_size
 from .heads import AUX_LOGITS
@@ -151,6 +151,7 @@ class NetModule(tf.Module, abc.ABC):
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     with (
       slim.exclusively(),
+      convolution.training(kwargs.get('is_training') is True),
       slim.arg_scope(self.config.arg_scope),
       slim.arg_scope([layers.dropout], **({} if dropout_seed is None else {'seed': dropout_seed})),
       slim.arg_scope([layers.batch_norm], **({} if self.trainable else {'frozen': True})),

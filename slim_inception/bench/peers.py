@@ -71,11 +71,8 @@ def last_line(text: str) -> str:
 
 def command(name: str, config: Config, num_classes: int) -> list[str]:
   """What starts a peer."""
-  peer = PEERS[name]
   request = {
     'mode': config.mode,
-    'net': peer.nets[config.model_name],
-    'compiled': peer.compiled,
     'num_classes': num_classes,
     'image_size': config.side,
     'batch_size': config.batch_size,
@@ -83,8 +80,17 @@ def command(name: str, config: Config, num_classes: int) -> list[str]:
     'on_cpu': config.clone_on_cpu,
     'warmup_steps': config.warmup_steps,
   }
-  interpreter = peer.interpreter or config.timm_python or sys.executable
-  return [interpreter, os.fspath(Path(__file__).parent / peer.script), json.dumps(request)]
+  return command_of(name, config.model_name, request, config.timm_python or sys.executable)
+
+
+def command_of(
+  name: str, model_name: str, request: Mapping[str, Any], timm_python: str
+) -> list[str]:
+  """What starts a peer with our name of its net, and what else its script is to know."""
+  peer = PEERS[name]
+  whole = {'net': peer.nets[model_name], 'compiled': peer.compiled, **request}
+  interpreter = peer.interpreter or timm_python
+  return [interpreter, os.fspath(Path(__file__).parent / peer.script), json.dumps(whole)]
 
 
 class PeerProcess:

@@ -17,6 +17,7 @@ import torch
 
 def main(request: dict) -> None:
   device = 'cuda' if torch.cuda.is_available() and not request['on_cpu'] else 'cpu'
+  torch.backends.cudnn.benchmark = True  # the fastest of cuDNN's algorithms
   training, half = request['mode'] == 'train', request['precision'] == 'bfloat16'
   model = timm.create_model(request['net'], num_classes=request['num_classes'])
   model = model.to(device, memory_format=torch.channels_last).train(training)

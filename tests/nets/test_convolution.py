@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import convolution
+from slim_inception.nets import convolution, processor
 
 _SHAPES = {  # [N, H, W, C], kernel, padding
   '1x1': ((2, 9, 7, 5), (1, 1, 5, 4), 'SAME'),
@@ -20,7 +20,8 @@ def _random(shape: tuple[int, ...], seed: int) -> tf.Tensor:
 
 
 @pytest.mark.parametrize('name', _SHAPES)
-def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(name: str):
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(monkeypatch, name: str):
+  monkeypatch.setattr(processor, 'read_flags', lambda: {'amx_bf16'})  # which has products
   shape, kernel, padding = _SHAPES[name]
   # Few digits, so that bfloat16 holds them and the sums are all that is rounded.
   inputs, weights = (tf.round(8 * _random(s, i)) / 8 for i, s in enumerate((shape, kernel)))
@@ -50,7 +51,7 @@ def test_a_kernel_that_sees_all_is_a_product(side: int, padding: str):
   assert 'Conv2D' not in {op.type for op in graph.get_operations()}
 
 
-def test_only_what_pays_is_a_product():
+def test_only_what_pays_is_a_product(monkeypatch):
   def gradient_ops(places: int, kernel: int, dtype: tf.DType) -> set[str]:
     @tf.function(autograph=False)
     def gradient(images, weights):
@@ -65,11 +66,38 @@ def test_only_what_pays_is_a_product():
     ).graph
     return {op.type for op in graph.get_operations()}
 
+  has_amx, has_none = {'avx512_bf16', 'amx_bf16'}, {'avx512_bf16'}
+  monkeypatch.setattr(processor, 'read_flags', lambda: has_none)
+  assert 'MatMul' not in gradient_ops(35, 1, tf.bfloat16)
+  monkeypatch.setattr(processor, 'read_flags', lambda: has_amx)
+  with convolution.compiled_for_gpu():
+    assert 'MatMul' not in gradient_ops(35, 1, tf.bfloat16)
   assert 'MatMul' in gradient_ops(35, 1, tf.bfloat16)
   assert 'MatMul' in gradient_ops(8, 3, tf.bfloat16)
   for case in ((17, 3, tf.bfloat16), (35, 1, tf.float32), (8, 3, tf.float32)):
     assert 'Conv2DBackpropFilter' in gradient_ops(*case)
     assert 'MatMul' not in gradient_ops(*case)
+
+
+def test_float32_gradients_of_biases_in_training():
+  upstream, outputs = _random((4, 35, 35, 8), 0), _random((4, 35, 35, 8), 1)
+
+  @tf.function(autograph=False)
+  def gradient(biases: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+      tape.watch(biases)
+      added = convolution.add_biases(outputs, biases, 'NHWC')
+    return tape.gradient(added, biases, upstream)
+
+  biases = tf.zeros(8)
+  for is_training in (False, True):
+    with convolution.training(is_training):
+      graph = gradient.get_concrete_function(biases).graph
+      np.testing.assert_allclose(gradient(biases), np.sum(upstream, (0, 1, 2)), rtol=1e-4)
+    kinds = {op.type for op in graph.get_operations()}
+    assert ('BiasAddGrad' in kinds) != is_training
+    assert ('MatMul' in kinds) == is_training
+    gradient = tf.function(gradient.python_function, autograph=False)  # traced anew
 
 
 def test_bfloat16_gradients_of_biases_are_summed_in_float32():
