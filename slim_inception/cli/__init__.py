@@ -26,7 +26,7 @@ COMMANDS = {
   'data': Command('data', 'converts a data set to records, or verifies records'),
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
-  'compare': Command('compare', 'compares runs: a table, their curves', 'RUN'),
+  'compare': Command('compare', 'compares runs, or two evaluations image by image', 'RUN'),
   'classify': Command('classify', 'says what is in images', 'IMAGE'),
   'embed': Command('embed', 'writes embeddings of images', 'IMAGE'),
   'export': Command('export', 'writes a SavedModel, TFLite or ONNX classifier'),

@@ -128,17 +128,11 @@ def _take(directory: str, worker: int, count: int) -> Collected:
 
 def only(predictions: Predictions, chosen: np.ndarray) -> Predictions:
   """The images for which `chosen`, [N] bool, is true."""
-  return _at(predictions, np.flatnonzero(chosen))
-
-
-def _at(predictions: Predictions, indices: np.ndarray) -> Predictions:
-  names = [predictions.filenames[i] for i in indices]
-  arrays = {k: v[indices] for k, v in vars(predictions).items() if isinstance(v, np.ndarray)}
-  return Predictions(filenames=names, **arrays)
+  return predictions.take(np.flatnonzero(chosen))
 
 
 def _sorted(predictions: Predictions) -> Predictions:
-  return _at(predictions, np.argsort(predictions.record_indices, kind='stable'))
+  return predictions.take(np.argsort(predictions.record_indices, kind='stable'))
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:

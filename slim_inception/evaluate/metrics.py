@@ -53,6 +53,12 @@ class Predictions:
     """[N] int32: the label that an image counts for, see the docstring of this module."""
     return np.where(self.right, self.top[:, 0], self.labels[:, 0])
 
+  def take(self, indices: np.ndarray | Sequence[int]) -> 'Predictions':
+    """The images at these positions, in this order."""
+    names = [self.filenames[i] for i in indices]
+    arrays = {k: v[indices] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+    return Predictions(filenames=names, **arrays)
+
 
 class ClassTable(NamedTuple):
   """Figures of each class, 0 .. num_classes - 1; NaN where a quotient has nothing below it.

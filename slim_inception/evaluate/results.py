@@ -1,5 +1,7 @@
 """What an evaluation leaves for other programs: `metrics.json` and three tables."""
 
+import csv
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -66,6 +68,68 @@ def write(
     ),
   )
   files.write_json(folder / constants.EVALUATION_METRICS_FILE, plain(dict(metrics)))
+
+
+def read_predictions(path: str | os.PathLike) -> tuple[Predictions, dict[int, str]]:
+  """Reads a table of predictions as `write` wrote it.
+
+  Args:
+    path: of the table.
+
+  Returns:
+    What is predicted of each image, file names as they stand in the table; {label: name} of the
+    classes that occur.
+
+  Raises:
+    ValueError: it is no such table, or is damaged; names the file and the line.
+    OSError: it cannot be read.
+  """
+  path = os.fspath(path)
+  text = files.read_text(path)
+  names: dict[int, str] = {}
+  line, columns = 1, []
+  try:
+    reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+    header = next(reader, [])
+    most = (len(header) - len(_prediction_header(0))) // 3
+    if most < 1 or tuple(header) != _prediction_header(most):
+      raise ValueError('the columns are not those of the predictions of slim-inception eval')
+    for row in reader:
+      line = reader.line_num
+      columns.append(_image(row, names, len(header)))
+  except (csv.Error, ValueError) as error:
+    raise ValueError(f'{path}, line {line}: {error}') from error
+  if not columns:
+    raise ValueError(f'{path} has no image')
+  filenames, indices, labels, top, probabilities = zip(*columns, strict=True)
+  width = max(map(len, labels))
+  padded = [[*each, *[-1] * (width - len(each))] for each in labels]
+  arrays = (
+    np.array(padded, np.int32),
+    np.array(top, np.int32),
+    np.array(probabilities, np.float32),
+  )
+  if len(set(indices)) < len(indices):
+    raise ValueError(f'{path} has a record twice')
+  return Predictions(np.array(indices, np.int64), list(filenames), *arrays), names
+
+
+_Image = tuple[str, int, list[int], list[int], list[float]]
+
+
+def _image(row: list[str], names: dict[int, str], width: int) -> _Image:
+  """A row of the table; adds the names of its classes to `names`."""
+  if len(row) != width:
+    raise ValueError(f'{len(row)} cells, expected {width}')
+  filename, index, true, true_names, _, *best = row
+  labels = [int(label) for label in true.split(SEPARATOR)]
+  top = [int(label) for label in best[::3]]
+  if min(*labels, *top) < 0:
+    raise ValueError('a label is less than 0')
+  names |= zip(top, best[1::3], strict=True)
+  if len(labels) == 1:  # else a name with a separator in it would be two
+    names[labels[0]] = true_names
+  return filename, int(index), labels, top, [float(cell or 'nan') for cell in best[2::3]]
 
 
 def plain(value: Any) -> Any:
