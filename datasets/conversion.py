@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import logging
 
-from . import dataset_info, files, runners, shard_job, shards
+from . import dataset_info, files, images, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
 from .progress_bar import ProgressBar, waiting
 from .shard_job import Item, ShardJob, ShardReport, labels_of
@@ -53,6 +53,8 @@ class Options:
   split_column: str | None = None
   label_separator: str | None = None
   image_root: str | None = None
+  store_size: int | None = None  # pixels of the shorter side of what is stored, at most
+  store_quality: int | None = None  # of JPEGs that this makes smaller
   seed: int = 0
   overwrite: bool = False
   skip_bad: bool = True
@@ -68,6 +70,15 @@ class Options:
     fraction = self.validation_fraction
     if fraction is not None and not 0 <= fraction < 1:
       raise ValueError(f'validation_fraction must be at least 0 and less than 1, not {fraction}')
+    if self.store_quality is not None and self.store_size is None:
+      raise ValueError('--store_quality is of images that --store_size makes smaller: give both')
+
+  @property
+  def stored(self) -> images.StoreSize | None:
+    """How large images are stored; None: as they are."""
+    if self.store_size is None:
+      return None
+    return images.StoreSize(self.store_size, self.store_quality or images.STORE_QUALITY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +127,7 @@ class Conversion:
   info: dataset_info.DatasetInfo
   skipped: list[dict[str, str]]
   changed: list[dict[str, str]]
+  num_resized: int = 0  # to --store_size
 
 
 def convert(
@@ -150,7 +162,7 @@ def convert(
       _take_up(jobs, plan, dataset_dir, options.overwrite)
       reports = _run(jobs, options, work_dir, processes, lock)
     lock.check()
-    conversion = _summarize(plan, reports)
+    conversion = _summarize(plan, reports, options)
     lost = [*_lost_classes(plan, conversion)]
     for note in lost:
       logging.warning('%s', note)
@@ -159,6 +171,7 @@ def convert(
     facts |= {'recognized': plan.recognized} if plan.recognized else {}
     facts |= {'seed': options.seed, 'notes': notes}
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
+    counts |= {'num_resized': conversion.num_resized} if options.stored else {}
     lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
     conversion = _without_empty_splits(conversion, dataset_dir)
@@ -286,7 +299,8 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
 def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:
   """A hash of all that the shards depend on."""
   digest = hashlib.blake2b(digest_size=16)
-  facts = plan.name, plan.labels, plan.synsets, plan.as_slim, plan.multi_label
+  stored = jobs[0].store_size if jobs else None
+  facts = plan.name, plan.labels, plan.synsets, plan.as_slim, plan.multi_label, stored
   digest.update(repr(facts).encode())
   for job in jobs:
     digest.update(job.name.encode())
@@ -320,6 +334,7 @@ def _jobs(plan: Plan, split: str, dataset_dir: Path, options: Options) -> Iterat
       boxes={stem: plan.boxes[stem] for stem in stems if stem in plan.boxes},
       as_slim=plan.as_slim,
       skip_bad=options.skip_bad,
+      store_size=options.stored,
     )
 
 
@@ -353,7 +368,7 @@ def _run(
   return [reports[job.name] for job in jobs]
 
 
-def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
+def _summarize(plan: Plan, reports: list[ShardReport], options: Options) -> Conversion:
   splits = {}
   for name in plan.splits:
     of_split = [report for report in reports if report.shard.name.startswith(f'{name}-')]
@@ -366,13 +381,22 @@ def _summarize(plan: Plan, reports: list[ShardReport]) -> Conversion:
       label_counts=tuple(counts[label] for label in range(len(plan.labels))),
       shards=tuple(report.shard for report in of_split),
     )
+  size, quality = options.stored or (None, None)
   info = dataset_info.DatasetInfo(
-    plan.name, splits, len(plan.labels), plan.labels, plan.label_offset, plan.multi_label
+    plan.name,
+    splits,
+    len(plan.labels),
+    plan.labels,
+    plan.label_offset,
+    plan.multi_label,
+    store_size=size,
+    store_quality=quality,
   )
   skipped = [{'file': file, 'reason': reason} for file, reason in plan.unusable]
   skipped += [entry for report in reports for entry in report.skipped]
   changed = [entry for report in reports for entry in report.changed]
-  return Conversion(info, skipped, changed)
+  num_resized = sum(report.num_resized for report in reports)
+  return Conversion(info, skipped, changed, num_resized)
 
 
 def _without_empty_splits(conversion: Conversion, dataset_dir: Path) -> Conversion:

@@ -79,6 +79,7 @@ class Dataset:
     shard_sizes: records in each shard; None where nobody has counted them yet.
     label_offset: the first label that images can have: 1 where 0 is a background.
     info_hash: of `dataset.json`; None where there is none.
+    multi_label: a record has any number of labels, none too, as `dataset.json` says.
   """
 
   name: str
@@ -92,6 +93,7 @@ class Dataset:
   shard_sizes: tuple[int, ...] | None = None
   label_offset: int = 0
   info_hash: str | None = None
+  multi_label: bool = False
 
 
 def get_dataset(
@@ -203,6 +205,7 @@ def _from_info(
     shard_sizes=tuple(shard.num_images for shard in matching),
     label_offset=info.label_offset,
     info_hash=dataset_info.hash_of(dataset_dir),
+    multi_label=info.multi_label,
   )
 
 

@@ -32,6 +32,8 @@ class DatasetInfo:
   labels: tuple[str, ...]  # name of each label, 0 .. num_classes - 1
   label_offset: int = 0  # the first label that images have: 1 where 0 is the background
   multi_label: bool = False  # a record has any number of labels: --loss=sigmoid
+  store_size: int | None = None  # pixels that shorter sides were resized to where they were longer
+  store_quality: int | None = None  # of the JPEGs of these
 
 
 def write_info(dataset_dir: str | os.PathLike, info: DatasetInfo) -> None:

@@ -14,6 +14,7 @@ does the same in its graph (`slim_inception/export/image_files.py`). The rule:
 - Of an image of more than `LARGE` pixels the sides are halved until it has no more; one of more
   than `MAX_PIXELS` is refused.
 - Colour profiles are not applied.
+- Of what is stored with `--store_size` the shorter side is resized to it where it is longer.
 
 A JPEG is read up to its scan: size, colours and EXIF stand in its header, and whether it ends is
 seen at its end. Nothing is decoded that need not be: that is 4 us an image of 110 kB where Pillow's
@@ -43,6 +44,8 @@ FORMATS |= {'TGA', 'TIFF', 'WEBP'}
 _LOSSY_FORMATS = frozenset(['AVIF', 'HEIF', 'JPEG', 'MPO'])
 JPEG_QUALITY = 98
 _SLIM_QUALITY = 100
+STORE_QUALITY = 95  # of JPEGs that `--store_size` makes smaller
+_GAP = 2  # times the size that is asked for, a JPEG is decoded to at least before it is resized
 
 JPEG_MAGIC, PNG_MAGIC = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
 _TIFF_MAGICS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -95,6 +98,7 @@ class CheckedImage(NamedTuple):
   colorspace: str  # of `encoded`
   channels: int
   change: str = ''  # why the bytes are not those of the source; '' where they are
+  is_resized: bool = False  # to the shorter side that was asked for; no `change` by itself
 
 
 class JpegHeader(NamedTuple):
@@ -112,9 +116,23 @@ class _Decoded(NamedTuple):
   image: Image.Image
   format: str  # Pillow's name
   changes: tuple[str, ...]
+  is_resized: bool
 
 
-def read_image(content: bytes, *, as_slim: bool = False, lossless: str = 'PNG') -> CheckedImage:
+class StoreSize(NamedTuple):
+  """How large images are stored: `--store_size` and `--store_quality`."""
+
+  shorter_side: int  # in pixels, at most
+  quality: int = STORE_QUALITY  # of JPEGs of images that are larger
+
+
+def read_image(
+  content: bytes,
+  *,
+  as_slim: bool = False,
+  lossless: str = 'PNG',
+  store_size: StoreSize | None = None,
+) -> CheckedImage:
   """Reads an image by the rule above, and encodes it where that changes what TensorFlow decodes.
 
   Plain JPEGs keep their bytes and are not decoded. PNGs are decoded, to see that they are whole,
@@ -127,28 +145,35 @@ def read_image(content: bytes, *, as_slim: bool = False, lossless: str = 'PNG') 
     as_slim: as in slim's records of ImageNet: EXIF and size do not matter, and all that is no plain
       JPEG becomes an RGB JPEG of quality 100.
     lossless: the format that takes the place of PNG where nothing is stored: 'BMP' is faster.
+    store_size: an image whose shorter side is longer is resized, with antialiasing, and encoded;
+      smaller ones are treated as without it.
 
   Raises:
     BadImageError: it is no image, or none that can be read.
   """
   if content.startswith(JPEG_MAGIC):
     header = read_jpeg_header(content)
-    if header.channels != 4 and (as_slim or _is_plain(header)):
+    fits = store_size is None or min(header.height, header.width) <= store_size.shorter_side
+    if fits and header.channels != 4 and (as_slim or _is_plain(header)):
       colorspace = 'Grayscale' if header.channels == 1 else 'RGB'
       return CheckedImage(content, 'JPEG', header.height, header.width, colorspace, header.channels)
-  image, name, changes = _decode(content, MAX_PIXELS if as_slim else LARGE, upright=not as_slim)
+  most_pixels, shorter_side = MAX_PIXELS if as_slim else LARGE, store_size and store_size[0]
+  image, name, changes, is_resized = _decode(content, most_pixels, not as_slim, shorter_side)
   if as_slim:
     target, image = 'JPEG', image.convert('RGB')
   else:
     target = 'JPEG' if name in _LOSSY_FORMATS else 'PNG'
   if name != target:
     changes = (f'{name} to {target}', *changes)
-  if changes:
+  if changes or is_resized:
     quality = _SLIM_QUALITY if as_slim else JPEG_QUALITY
+    if store_size and is_resized:
+      quality = store_size.quality
     content = _encode(image, target if target == 'JPEG' else lossless, quality)
   colorspace, channels = ('Grayscale', 1) if image.mode == 'L' else ('RGB', 3)
   size = image.height, image.width
-  return CheckedImage(content, target, *size, colorspace, channels, ', '.join(changes))
+  change = ', '.join(changes)
+  return CheckedImage(content, target, *size, colorspace, channels, change, is_resized)
 
 
 def _is_plain(header: JpegHeader) -> bool:
@@ -246,14 +271,19 @@ def decode(content: bytes, most_pixels: int = LARGE, *, upright: bool = True) ->
   return _decode(content, most_pixels, upright).image
 
 
-def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
+def _decode(
+  content: bytes, most_pixels: int, upright: bool, shorter_side: int | None = None
+) -> _Decoded:
   with _opened(content) as image:
     name = 'JPEG' if image.format == 'MPO' else image.format or ''
     changes = ['CMYK to RGB'] if image.mode == 'CMYK' and name == 'JPEG' else []
     divisor = _divisor(image, most_pixels)
-    if divisor > 1:  # of JPEGs a half, quarter or eighth is decoded, no more
-      size = max(1, image.width // divisor), max(1, image.height // divisor)
-      image.draft(image.mode, size)
+    resized = _resized(image.size, shorter_side)
+    drafts = [(image.width // divisor, image.height // divisor)] if divisor > 1 else []
+    drafts += [(_GAP * resized[0], _GAP * resized[1])] if resized else []
+    if drafts:  # of JPEGs a half, quarter or eighth is decoded, no more
+      width, height = min(drafts)
+      image.draft(image.mode, (max(1, width), max(1, height)))
     image.load()
     turn = turn_of(image) if upright else None
     _scale_transparent_color(image, content)
@@ -270,12 +300,22 @@ def _decode(content: bytes, most_pixels: int, upright: bool) -> _Decoded:
         changes.append('laid on white')
         image = Image.alpha_composite(Image.new(_ALPHA, image.size, _WHITE), image)
       image = image.convert('RGB')
+    if resized:  # at last: RGB and L alone, without what is transparent
+      image = image.resize(resized, Image.Resampling.LANCZOS)
     if turn is not None:
       changes.append('turned upright')
       image = image.transpose(turn)
-    if is_large:
+    if is_large and not resized:
       changes.append(f'reduced to {image.width} x {image.height}')
-  return _Decoded(image, name, tuple(changes))
+  return _Decoded(image, name, tuple(changes), resized is not None)
+
+
+def _resized(size: tuple[int, int], shorter_side: int | None) -> tuple[int, int] | None:
+  """Width and height with a shorter side of so many pixels; None where it has no more."""
+  if shorter_side is None or min(size) <= shorter_side:
+    return None
+  width, height = (max(shorter_side, round(side * shorter_side / min(size))) for side in size)
+  return width, height
 
 
 def _divisor(image: Image.Image, most_pixels: int) -> int:

@@ -35,6 +35,7 @@ class ShardJob:
   boxes: Mapping[str, bytes]  # file name without extension -> packed boxes
   as_slim: bool  # see `images.read_image`
   skip_bad: bool  # list images that cannot be used, and go on
+  store_size: images.StoreSize | None = None
 
   @property
   def name(self) -> str:
@@ -50,6 +51,7 @@ class ShardReport:
   label_counts: dict[int, int]
   skipped: list[dict[str, str]]  # {'file', 'reason'}
   changed: list[dict[str, str]]  # {'file', 'change'}
+  num_resized: int = 0  # to --store_size; they may be nearly all, and are not listed
 
 
 class StoppedError(Exception):
@@ -67,8 +69,10 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
   label_counts: collections.Counter[int] = collections.Counter()
   skipped: list[dict[str, str]] = []
   changed: list[dict[str, str]] = []
+  num_resized = 0
 
   def examples() -> Iterator[list[bytes]]:
+    nonlocal num_resized
     for item in job.items:
       if is_stopped():
         raise StoppedError
@@ -76,7 +80,7 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
         if item.source.size > images.MAX_BYTES:
           raise images.BadImageError(images.TOO_LARGE)
         content = item.source.read()
-        image = images.read_image(content, as_slim=job.as_slim)
+        image = images.read_image(content, as_slim=job.as_slim, store_size=job.store_size)
       except images.BadImageError as error:
         if not job.skip_bad:
           raise ValueError(f'{item.filename}: {error} (--on_bad_image=fail)') from None
@@ -84,13 +88,14 @@ def write_one_shard(job: ShardJob, is_stopped: Callable[[], bool] = lambda: Fals
         continue
       if image.change:
         changed.append({'file': item.filename, 'change': image.change})
+      num_resized += image.is_resized
       label_counts.update(labels_of(item))
       yield _example(item, image, job)
 
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
     shard = shards.write_shard(job.path, examples())
-  report = ShardReport(shard, dict(label_counts), skipped, changed)
+  report = ShardReport(shard, dict(label_counts), skipped, changed, num_resized)
   files.write_json(job.report_path, dataclasses.asdict(report))
   return report
 
@@ -104,7 +109,7 @@ def _example(item: Item, image: images.CheckedImage, job: ShardJob) -> list[byte
   else:
     text, synset = job.classes[item.label]
   facts = image._asdict()
-  del facts['change']
+  del facts['change'], facts['is_resized']
   return records.encode_example(
     **facts,
     label=item.label,

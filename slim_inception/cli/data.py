@@ -102,6 +102,19 @@ class Config:
     'in one of a usual name beside it, e.g. train_images.',
     place=flags.Place.INPUT,
   )
+  store_size: int | None = flags.field(
+    None,
+    'Images are stored with a shorter side of at most so many pixels, larger ones resized with '
+    'antialiasing: input is faster and the records are smaller. By default images stay as they '
+    'are.',
+    at_least=1,
+  )
+  store_quality: int | None = flags.field(
+    None,
+    'JPEGs that --store_size makes smaller have this quality; by default 95.',
+    at_least=1,
+    at_most=100,
+  )
   seed: int = flags.field(
     0,
     'This number seeds the order of the records, and the choice of images that are held out.',
@@ -161,6 +174,8 @@ def main(_: list[str]) -> None:
     split_column=config.split_column,
     label_separator=config.label_separator,
     image_root=config.image_root,
+    store_size=config.store_size,
+    store_quality=config.store_quality,
     seed=config.seed,
     overwrite=config.overwrite,
     skip_bad=config.on_bad_image == 'skip',
@@ -205,6 +220,8 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
   loss = ' --loss=sigmoid' if info.multi_label else ''
   background = ' with background' if info.label_offset else ''
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
+  if info.store_size:
+    changed += f', {result.num_resized:,} resized to {info.store_size} pixels'
   console.say(
     f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}',
     f'Written to {dataset_dir}. Next:',

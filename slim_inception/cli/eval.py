@@ -20,6 +20,7 @@ _PRINTED = (
   'num_images',
   'top_1',
   'top_5',
+  'mean_average_precision',
   'expected_calibration_error',
   'excluded_images',
   'unlabelled_images',

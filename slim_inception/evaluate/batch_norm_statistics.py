@@ -46,7 +46,9 @@ def estimate(
   """
   batches = input_pipeline.record_batches(
     input_pipeline.Source(dataset, preprocessing, Distortion()),
-    input_pipeline.InputOptions(model.image_size, batch_size, labels_offset),
+    input_pipeline.InputOptions(
+      model.image_size, batch_size, labels_offset, multi_label=dataset.multi_label
+    ),
   )
   if num_batches * batch_size > dataset.num_samples:
     raise ValueError(

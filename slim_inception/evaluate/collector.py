@@ -24,9 +24,14 @@ class Image(NamedTuple):
 
 
 class Collector:
-  """Keeps the five most probable labels of each image."""
+  """Keeps the five most probable labels of each image.
 
-  def __init__(self) -> None:
+  Args:
+    keep_scores: keep the probabilities of all labels too, 4 bytes each.
+  """
+
+  def __init__(self, keep_scores: bool = False) -> None:
+    self._scores: list[np.ndarray] | None = [] if keep_scores else None
     self._images: list[Image] = []
     self._top: list[np.ndarray] = []
     self._probabilities: list[np.ndarray] = []
@@ -37,6 +42,8 @@ class Collector:
     self._images.append(image)
     self._top.append(top)
     self._probabilities.append(probabilities[top])
+    if self._scores is not None:
+      self._scores.append(probabilities.astype(np.float32))
 
   def predictions(self) -> Predictions:
     """What was kept, by record index."""
@@ -49,6 +56,7 @@ class Collector:
         padded([image.labels for image in images]),
         np.array(self._top, np.int32).reshape(shape),
         np.array(self._probabilities, np.float32).reshape(shape),
+        None if self._scores is None else np.array(self._scores, np.float32),
       )
     )
 
@@ -100,6 +108,7 @@ def _leave(directory: str, worker: int, collected: Collected) -> None:
     f'{i}/{name}': value
     for i, predictions in enumerate(collected.predictions)
     for name, value in vars(predictions).items()
+    if value is not None
   }
   path = _part(directory, worker)
   with files.naming_full_disk(path), open(path, 'wb') as file:
@@ -119,6 +128,7 @@ def _take(directory: str, worker: int, count: int) -> Collected:
         arrays[f'{i}/record_indices'],
         arrays[f'{i}/filenames'].tolist(),
         *(arrays[f'{i}/{name}'] for name in ('labels', 'top', 'probabilities')),
+        arrays[f'{i}/scores'] if f'{i}/scores' in arrays else None,
       )
       for i in range(count)
     ]
@@ -142,6 +152,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
   labels = [
     np.pad(p.labels, ((0, 0), (0, width - p.labels.shape[1])), constant_values=-1) for p in parts
   ]
+  scores = [part.scores for part in parts if part.scores is not None]
   return _sorted(
     Predictions(
       np.concatenate([part.record_indices for part in parts]),
@@ -149,5 +160,6 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
       np.concatenate(labels),
       np.concatenate([part.top for part in parts]),
       np.concatenate([part.probabilities for part in parts]),
+      np.concatenate(scores) if scores else None,
     )
   )

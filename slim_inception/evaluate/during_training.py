@@ -16,7 +16,7 @@ from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.loop import Evaluate
 
-_REPORTED = ('num_images', 'top_1', 'top_5')
+_REPORTED = ('num_images', 'top_1', 'top_5', 'mean_average_precision')
 
 
 def evaluator_of(config: Config) -> Evaluate | None:
@@ -66,6 +66,6 @@ def evaluator_of(config: Config) -> Evaluate | None:
   def evaluate(prefix: str) -> dict[str, float]:
     outcome = evaluation.evaluate([prefix])
     assert outcome  # this process is the only one
-    return {name: outcome.metrics[name] for name in _REPORTED}
+    return {n: outcome.metrics[n] for n in _REPORTED if outcome.metrics.get(n) is not None}
 
   return evaluate

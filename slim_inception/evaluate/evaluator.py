@@ -25,7 +25,8 @@ class Outcome(NamedTuple):
   """The results of an evaluation."""
 
   metrics: dict[str, Any]
-  predictions: Predictions  # of the ensemble
+  predictions: Predictions  # of the ensemble, of images that have a label
+  ranking: metrics.Ranking | None  # of all images, with --loss=sigmoid
 
 
 class Evaluation:
@@ -49,6 +50,7 @@ class Evaluation:
     # The offset that leaves the fewest labels, where one was given.
     self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
+    input_pipeline.check_loss(self.dataset, config.records.loss)
     self._is_checked = False
     self._exclude_list = self._real_labels = None
     if images.exclude_list:
@@ -115,8 +117,9 @@ class Evaluation:
 
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
-    ensemble = Collector()
-    members = [Collector() for _ in self._ensemble.scorers]
+    keep_scores = self._config.records.loss == 'sigmoid'
+    ensemble = Collector(keep_scores)
+    members = [Collector(keep_scores) for _ in self._ensemble.scorers]
     total = self._ensemble.num_views(len(self._share))
     with ProgressBar('Evaluating', total, 'views') as bar:
       records = self._records(excluded)
@@ -164,8 +167,17 @@ class Evaluation:
         collector.only(dataclasses.replace(of_net, labels=truth.labels), truth.counted)
         for of_net in predictions
       ]
+    rankings = [
+      None if of_net.scores is None else metrics.ranking(of_net, dataset.num_classes)
+      for of_net in predictions
+    ]
+    if dataset.multi_label:  # images without a label count for rankings alone
+      predictions = [collector.only(each, each.labels[:, 0] >= 0) for each in predictions]
     names = dataset.labels_to_names
-    summaries = [metrics.summary(p, dataset.num_classes, names) for p in predictions]
+    summaries = [
+      metrics.summary(of_net, dataset.num_classes, names) | (ranking.summary() if ranking else {})
+      for of_net, ranking in zip(predictions, rankings, strict=True)
+    ]
     return Outcome(
       {
         **summaries[-1],
@@ -187,6 +199,7 @@ class Evaluation:
         **self._nets(summaries),
       },
       predictions[-1],
+      rankings[-1],
     )
 
   def _nets(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def read(
     dataset: what to read.
     indices: of the records.
     labels_offset: smaller labels are outside the classes.
-    multi_label: a record has one label or more.
+    multi_label: a record has a target for each class rather than one label.
     keep: tells by index and file name whether a record is read; None: all are.
 
   Iterating raises tf.errors.FailedPreconditionError where the shards have other numbers of records

@@ -14,12 +14,12 @@ from slim_inception.constants import CONFIG_FILE, EVALUATIONS_FILE
 from slim_inception.evaluate import run
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
-from slim_inception.evaluate.metrics import accuracies, accuracy_text
+from slim_inception.evaluate.metrics import accuracies, accuracy_text, reported
 from slim_inception.nets import checkpoint_files
 from slim_inception.train import config as train_config
 
 _POLL_SECS = 5.0
-_REPORTED = ('num_images', 'top_1', 'top_5')
+_REPORTED = ('num_images', 'top_1', 'top_5', 'mean_average_precision')
 
 
 def wait_for_run(train_dir: str, timeout_secs: float | None) -> None:
@@ -86,7 +86,7 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
       assert outcome  # this process is the only one
       metrics = run.write(config, lock, evaluation, outcome)
       line = {'step': step, 'checkpoint_id': identity}
-      line |= {name: metrics[name] for name in _REPORTED}
+      line |= {name: metrics[name] for name in _REPORTED if metrics.get(name) is not None}
       # Of the branch that was left are steps beyond the newest, or beyond one that was replaced.
       last = step if step in history else max(own)
       history = {s: each for s, each in history.items() if s <= last} | {step: line}
@@ -118,7 +118,7 @@ def _show(
 ) -> None:
   logging.info('step %d: %s', step, accuracy_text(metrics, shown))
   with writer.as_default():
-    for name in shown:
+    for name in reported(metrics, shown):
       tf.summary.scalar(f'eval/{name}', metrics[name], step)
   writer.flush()
 

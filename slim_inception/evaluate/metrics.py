@@ -2,7 +2,8 @@
 
 An image may have several right labels. In whatever is counted by class it belongs to one of them:
 the predicted one, where the prediction is right, and the first otherwise. So the diagonal of
-the confusion matrix adds up to top-1, and every image is counted once.
+the confusion matrix adds up to top-1, and every image is counted once. Average precision alone
+looks at all labels and all probabilities: that is for --loss=sigmoid.
 """
 
 import collections
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+MEAN_AVERAGE_PRECISION = 'mean_average_precision'  # key of its figure
 CALIBRATION_BINS = 15  # as in Guo et al. 2017, arXiv:1706.04599
 _Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
@@ -30,6 +32,7 @@ class Predictions:
     labels: [N, A] int32, the right ones, -1 after the last where an image has fewer than A.
     top: [N, K] int32, the most probable labels, best first; K is 5, or all where there are fewer.
     probabilities: [N, K] float32, theirs.
+    scores: [N, num_classes] float32, the probabilities of all labels; None where they are not kept.
   """
 
   record_indices: np.ndarray
@@ -37,6 +40,7 @@ class Predictions:
   labels: np.ndarray
   top: np.ndarray
   probabilities: np.ndarray
+  scores: np.ndarray | None = None
 
   @property
   def is_label(self) -> np.ndarray:
@@ -93,6 +97,23 @@ class Confusion(NamedTuple):
   count: np.ndarray  # type: ignore[assignment]  # instead of tuple.count
 
 
+class Ranking(NamedTuple):
+  """How each class, 0 .. num_classes - 1, ranks the images.
+
+  Attributes:
+    positives: [C] int64, images that have the label, alone or among others.
+    average_precision: [C] float64, see the function of this name.
+  """
+
+  positives: np.ndarray
+  average_precision: np.ndarray
+
+  def summary(self) -> dict[str, object]:
+    """The figures of `metrics.json`: the mean over the classes of which there are images."""
+    ranked = self.average_precision[self.positives > 0]
+    return {MEAN_AVERAGE_PRECISION: float(ranked.mean()) if ranked.size else None}
+
+
 class Bin(NamedTuple):
   """Images whose most probable label has a probability in (low, high]; None without images."""
 
@@ -116,9 +137,22 @@ def accuracies(num_classes: int | None) -> tuple[str, ...]:
   return ('top_1',) if num_classes is not None and num_classes <= 5 else ('top_1', 'top_5')
 
 
+def reported(figures: Mapping[str, float], names: Sequence[str]) -> list[str]:
+  """The accuracies `names`, and the mean average precision where `figures` has it."""
+  mean = figures.get(MEAN_AVERAGE_PRECISION)
+  return [*names] if mean is None else [*names, MEAN_AVERAGE_PRECISION]
+
+
 def accuracy_text(figures: Mapping[str, float], names: Sequence[str]) -> str:
-  """The accuracies `names` of `summary` in a line: 'top-1 0.9944  top-5 1.0000'."""
-  return '  '.join(f'{name.replace("_", "-")} {figures[name]:.4f}' for name in names)
+  """The accuracies `names` of `summary` in a line: 'top-1 0.9944  top-5 1.0000'.
+
+  With --loss=sigmoid mAP, the mean average precision, follows.
+  """
+  texts = {MEAN_AVERAGE_PRECISION: 'mAP'}
+  return '  '.join(
+    f'{texts.get(name) or name.replace("_", "-")} {figures[name]:.4f}'
+    for name in reported(figures, names)
+  )
 
 
 def top_labels(probabilities: np.ndarray, count: int) -> np.ndarray:
@@ -215,6 +249,46 @@ def per_class(predictions: Predictions, num_classes: int) -> ClassTable:
     recall=_quotient(right, counts),
     f1=_quotient(2 * right, counts + predictions_of),
   )
+
+
+def ranking(predictions: Predictions, num_classes: int) -> Ranking:
+  """The average precision of each class over all images, those without any label too.
+
+  Args:
+    predictions: with `scores`.
+    num_classes: labels are 0 .. num_classes - 1.
+  """
+  scores, labels = predictions.scores, predictions.labels
+  assert scores is not None
+  is_positive = np.zeros((len(labels), num_classes), bool)
+  images, places = np.nonzero(labels >= 0)
+  is_positive[images, labels[images, places]] = True
+  columns = zip(scores.T, is_positive.T, strict=True)
+  return Ranking(
+    np.count_nonzero(is_positive, axis=0),
+    np.array([average_precision(*column) for column in columns], np.float64),
+  )
+
+
+def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
+  """The sum of (R_n - R_(n-1)) P_n over all thresholds n, without interpolation.
+
+  P_n and R_n are precision and recall of the images whose score is at least threshold n; images of
+  the same score are on the same side of every threshold.
+
+  Args:
+    scores: [N], finite.
+    is_positive: [N] bool.
+
+  Returns:
+    In [0, 1]; NaN without a positive.
+  """
+  order = np.argsort(-scores, kind='stable')
+  last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of the images of each score
+  hits = np.cumsum(is_positive[order])[last]
+  if not hits.size or not hits[-1]:
+    return math.nan
+  return float(np.diff(hits, prepend=0) @ (hits / (last + 1)) / hits[-1])
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:

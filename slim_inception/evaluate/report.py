@@ -32,7 +32,7 @@ _MATRIX_COLOR = (0xCC, 0x6A, 0x1C)  # stands out from white and from black
 
 # Keys of the metrics that the headline and the plot show.
 _SHOWN = frozenset(
-  ['num_images', 'mean_class_accuracy', 'num_classes_with_images', 'never_predicted']
+  ['num_images', 'mean_class_accuracy', 'mean_average_precision', 'num_classes_with_images', 'never_predicted']
   + ['expected_calibration_error', 'calibration_bins']
   + [f'top_{k}{rest}' for k in (1, 5) for rest in ('', '_interval', '_error', '_error_interval')]
 )
@@ -46,6 +46,7 @@ def write_report(
   names: Mapping[int, str],
   thumbnails: Mapping[int, bytes],
   title: str,
+  ranking: figures.Ranking | None = None,
 ) -> None:
   """Writes the page, whole or not at all.
 
@@ -59,6 +60,7 @@ def write_report(
     thumbnails: {record_index: JPEG or PNG} of the mistakes to be shown, b'' where there is none
       to show; see `worst_mistakes` and `make_thumbnails`.
     title: heading of the page.
+    ranking: of the classes, with --loss=sigmoid.
 
   Raises:
     OSError: the disk is full or not writable.
@@ -66,7 +68,8 @@ def write_report(
   shown: dict[str, Any] = {key: results.plain(value) for key, value in metrics.items()}
   names = figures.distinct_names(names)
   table = figures.per_class(predictions, num_classes)
-  used = np.flatnonzero(table.count + table.predicted).tolist()
+  of_class = table.count + table.predicted + (ranking.positives if ranking else 0)
+  used = np.flatnonzero(of_class).tolist()
   confusion = figures.confusion(predictions, num_classes)
   mistakes = _mistakes(confusion)
   bins = [Bin(**entry) for entry in shown['calibration_bins']]
@@ -82,6 +85,7 @@ def write_report(
     facts={k: _lines(v) for k, v in shown.items() if k not in _SHOWN and v not in (None, [], {})},
     names={label: name_of(names, label) for label in used},
     table=table,
+    ranking=ranking,
     counts={(t, p): n for t, p, n in _entries(confusion)} if is_small else None,
     overview=None if is_small else _overview(mistakes, used),
     mistakes=mistakes,

@@ -26,6 +26,7 @@ def write(
   predictions: Predictions,
   num_classes: int,
   names: Mapping[int, str],
+  ranking: figures.Ranking | None = None,
 ) -> None:
   """Writes the four files, each whole or not at all; `metrics.json` is the last.
 
@@ -38,6 +39,7 @@ def write(
     predictions: of all images that count.
     num_classes: labels are 0 .. num_classes - 1.
     names: {label: name}.
+    ranking: of the classes, with --loss=sigmoid: two more columns of `per_class.csv`.
 
   Raises:
     OSError: the disk is full or not writable.
@@ -49,13 +51,14 @@ def write(
     _prediction_header(predictions.top.shape[1]),
     _prediction_rows(predictions, names),
   )
-  table = figures.per_class(predictions, num_classes)
+  table = figures.per_class(predictions, num_classes)._asdict()
+  table |= ranking._asdict() if ranking else {}
   files.write_csv(
     folder / CLASSES_FILE,
-    ('label', 'name', *table._fields),
+    ('label', 'name', *table),
     (
       (label, name_of(names, label), *map(_cell, row))
-      for label, row in enumerate(zip(*(column.tolist() for column in table), strict=True))
+      for label, row in enumerate(zip(*(column.tolist() for column in table.values()), strict=True))
     ),
   )
   confusion = figures.confusion(predictions, num_classes)

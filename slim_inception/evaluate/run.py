@@ -75,8 +75,11 @@ def write(
       names,
       report.make_thumbnails(dataset.paths, dataset.schema, shown),
       title=f'{_nets(outcome.metrics)} on {dataset.name} {dataset.split_name}',
+      ranking=outcome.ranking,
     )
-  results.write(config.eval_dir, outcome.metrics, predictions, dataset.num_classes, names)
+  results.write(
+    config.eval_dir, outcome.metrics, predictions, dataset.num_classes, names, outcome.ranking
+  )
   return results.plain(outcome.metrics)
 
 

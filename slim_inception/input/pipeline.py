@@ -44,7 +44,7 @@ class InputOptions:
     image_size: pixels a side.
     batch_size: images of a batch.
     labels_offset: subtracted from the labels.
-    multi_label: whether a record has one label or more.
+    multi_label: whether a record has a target for each class rather than one label.
     seed: of the order and of the distortions.
     shuffle_buffer: records shuffled together, see `record_order.shuffle_window`.
     num_readers: readers that go side by side, over all workers.
@@ -157,6 +157,15 @@ def check_labels(dataset: Dataset, labels_offset: int) -> int:
   return num_classes
 
 
+def check_loss(dataset: Dataset, loss: str) -> None:
+  """Raises ValueError where images may have several labels and a loss is for one."""
+  if dataset.multi_label and loss != 'sigmoid':
+    raise ValueError(
+      f'the images of {dataset.name} {dataset.split_name} have any number of labels (multi_label '
+      f'in dataset.json): they need --loss=sigmoid, not {loss}'
+    )
+
+
 def check_images(source: Source, image_size: int) -> None:
   """Decodes an image, so that a set of which none can be decoded is no endless search.
 
@@ -228,13 +237,15 @@ def target(label: tf.Tensor, num_classes: int, labels_offset: int = 0) -> tf.Ten
   label = tf.cast(label, tf.int32) - labels_offset
   if label.shape.rank == 0:
     return label
-  return tf.reduce_max(tf.one_hot(label, num_classes), axis=0)
+  return tf.minimum(tf.reduce_sum(tf.one_hot(label, num_classes), axis=0), 1.0)
 
 
 def assert_labels(
   labels: tf.Tensor | tf.RaggedTensor, dataset: Dataset, labels_offset: int
 ) -> tf.Operation:
-  """Stops at a label outside the classes, and at none: `check_labels` may have seen a sample only.
+  """Stops at a label outside the classes: `check_labels` may have seen a sample only.
+
+  So it does at none, unless the data set is one of images with any number of labels.
 
   Args:
     labels: int64, of one record or of several; ragged where these have several each.
@@ -245,7 +256,9 @@ def assert_labels(
   if isinstance(labels, tf.RaggedTensor):
     counts, labels = labels.row_lengths(), labels.flat_values
   inside = tf.logical_and(labels >= labels_offset, labels < dataset.num_classes)
-  are_right = tf.logical_and(tf.reduce_all(inside), tf.reduce_all(counts > 0))
+  are_right = tf.reduce_all(inside)
+  if not dataset.multi_label:
+    are_right = tf.logical_and(are_right, tf.reduce_all(counts > 0))
   return tf.debugging.Assert(are_right, ['Label', labels, _OUTSIDE])
 
 

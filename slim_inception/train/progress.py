@@ -12,7 +12,7 @@ from absl import logging
 from slim_inception import files
 from slim_inception.constants import METRICS_FILE
 from slim_inception.datasets.progress_bar import EVERY_SECS, digits, duration
-from slim_inception.evaluate.metrics import accuracies, accuracy_text
+from slim_inception.evaluate.metrics import accuracies, accuracy_text, reported
 
 
 class Progress:
@@ -85,7 +85,7 @@ class Progress:
       metrics['num_images'],
     )
     with self._writer.as_default():
-      for name in self._accuracies:
+      for name in reported(metrics, self._accuracies):
         tf.summary.scalar(f'eval/{name}', metrics[name], step)
     self._writer.flush()
     self.start_clock(step)

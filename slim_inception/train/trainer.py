@@ -55,6 +55,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   config = start.of_checkpoint(config)
   dataset = _open(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
+  input_pipeline.check_loss(dataset, config.loss.loss)
   if config.run.deterministic:
     tf.random.set_seed(config.run.seed)
     tf.config.experimental.enable_op_determinism()

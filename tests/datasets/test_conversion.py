@@ -1,6 +1,7 @@
 """What all converters share: nothing overwritten, nothing lost, the same bytes whoever runs."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
@@ -10,7 +11,14 @@ import sys
 import time
 
 import pytest
-from slim_inception.datasets import conversion, image_folder, runners, shards
+from slim_inception.datasets import (
+  conversion,
+  dataset_info,
+  image_folder,
+  runners,
+  shards,
+  verification,
+)
 from slim_inception.datasets.folder_lock import locked_folder
 
 from tests.datasets.odd_images import JPEG, digest, tree
@@ -299,3 +307,31 @@ def test_converting_is_light():
     'print({"tensorflow", "numpy", "requests"} & set(sys.modules))'
   )
   assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT) == b'set()\n'
+
+
+def test_store_size_is_remembered(tmp_path):
+  """In dataset.json; a report counts what was resized, and another size is another conversion."""
+  root = tree(tmp_path / 'root', 'ab')
+  sizes = {}
+  for name, options in {
+    'whole': {},
+    'small': {'store_size': 12},
+    'poor': {'store_size': 12, 'store_quality': 20},
+    'large': {'store_size': 1000},
+  }.items():
+    result = image_folder.convert(str(root), tmp_path / name, conversion.Options(**options))
+    report = json.loads((tmp_path / name / conversion.REPORT_FILE).read_text())
+    info = dataset_info.read_info(tmp_path / name)
+    assert info == result.info and not result.changed
+    assert (info.store_size, info.store_quality, report.get('num_resized')) == {
+      'whole': (None, None, None),
+      'small': (12, 95, result.num_resized),
+      'poor': (12, 20, result.num_resized),
+      'large': (1000, 95, 0),
+    }[name]
+    assert result.num_resized == (4 if name in ('small', 'poor') else 0)
+    sizes[name] = sum(shard.num_bytes for s in info.splits.values() for shard in s.shards)
+    assert verification.verify(tmp_path / name).problems == ()
+  assert sizes['poor'] < sizes['small'] < sizes['whole'] == sizes['large']
+  with pytest.raises(ValueError, match='--store_quality is of images that --store_size makes'):
+    conversion.Options(store_quality=90)

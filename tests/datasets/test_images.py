@@ -127,3 +127,80 @@ def test_damage_of_any_kind_is_a_bad_image(name, as_slim):
     with contextlib.suppress(images.BadImageError), warnings.catch_warnings():
       warnings.simplefilter('ignore')
       images.read_image(bytes(content[: rng.integers(1, len(content) + 1)]), as_slim=as_slim)
+
+
+def gradient(width=500, height=300):
+  """Smooth shades, of which a resized image has the same at the same place."""
+  rows, columns = np.mgrid[:height, :width]
+  values = [255 * columns / width, 255 * rows / height, 128 + 0 * rows]
+  return Image.fromarray(np.stack(values, -1).astype(np.uint8))
+
+
+def file_of(image, *args, **options):
+  file = io.BytesIO()
+  image.save(file, *args, **options)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('image_format', 'mode', 'as_slim', 'stored', 'quality'),
+  [
+    ('JPEG', 'RGB', False, 'JPEG', 95),
+    ('JPEG', 'L', False, 'JPEG', 80),
+    ('JPEG', 'CMYK', False, 'JPEG', 95),
+    ('PNG', 'RGB', False, 'PNG', 95),
+    ('PNG', 'RGB', True, 'JPEG', 70),
+    ('JPEG', 'RGB', True, 'JPEG', 95),
+  ],
+)
+def test_store_size(image_format, mode, as_slim, stored, quality):
+  """Against Pillow's resizing of what Pillow decodes."""
+  content = file_of(gradient().convert(mode), image_format)
+  store_size = images.StoreSize(60, quality)
+  checked = images.read_image(content, as_slim=as_slim, store_size=store_size)
+  assert (checked.image_format, checked.width, checked.height) == (stored, 100, 60)
+  assert checked.is_resized and ('resized' in checked.change) is False
+  with Image.open(io.BytesIO(checked.encoded)) as image:
+    assert (image.format, image.size) == (stored, (100, 60))
+    assert image.mode == ('L' if mode == 'L' else 'RGB')
+    if stored == 'JPEG':
+      table = Image.open(io.BytesIO(encode('JPEG', quality=quality))).quantization[0]
+      assert image.quantization[0] == table and (mode == 'L' or image.layer[0][1:3] == (1, 1))
+    expected = gradient().convert(image.mode).resize((100, 60), Image.Resampling.LANCZOS)
+    difference = np.asarray(image, float) - np.asarray(expected, float)
+  assert np.abs(difference).mean() < (2 if mode != 'CMYK' else 4)
+
+
+def test_store_size_of_images_that_are_small_enough():
+  content = file_of(gradient(), 'JPEG')
+  for shorter_side in (300, 1000):
+    checked = images.read_image(content, store_size=images.StoreSize(shorter_side))
+    assert checked.encoded is content and not checked.is_resized
+  turned = images.read_image(lying(), store_size=images.StoreSize(24))
+  assert turned == images.read_image(lying())  # encoded for another reason, with its quality
+
+
+def test_store_size_turns_and_reduces():
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  lies = file_of(gradient(), 'JPEG', exif=exif)
+  checked = images.read_image(lies, store_size=images.StoreSize(60))
+  assert (checked.width, checked.height, checked.change) == (60, 100, 'turned upright')
+  as_slim = images.read_image(lies, as_slim=True, store_size=images.StoreSize(60))
+  assert (as_slim.width, as_slim.height, as_slim.change) == (100, 60, '')
+  large = file_of(Image.new('RGB', (8000, 4000), 'red'), 'JPEG')
+  checked = images.read_image(large, store_size=images.StoreSize(100))
+  assert (checked.width, checked.height, checked.change) == (200, 100, '')
+  narrow = file_of(Image.new('L', (3000, 3)), 'PNG')
+  checked = images.read_image(narrow, store_size=images.StoreSize(2))
+  assert (checked.width, checked.height) == (2000, 2)
+
+
+def test_transparent_colors_do_not_bleed_into_what_is_resized():
+  image = Image.new('RGBA', (200, 200), (255, 0, 0, 0))
+  image.paste((0, 0, 255, 255), (0, 0, 100, 200))
+  checked = images.read_image(file_of(image, 'PNG'), store_size=images.StoreSize(50))
+  with Image.open(io.BytesIO(checked.encoded)) as stored:
+    values = np.asarray(stored.convert('RGB')).astype(int)
+  assert checked.change == 'laid on white'
+  assert (values[..., 0] <= values[..., 2] + 1).all()  # blue, white and between: no red

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from slim_inception.evaluate import metrics
+from slim_inception.evaluate import ground_truth, metrics
 from slim_inception.evaluate.metrics import Predictions
 
 
@@ -139,7 +139,7 @@ def test_a_net_that_diverged_has_no_calibration():
 
 
 def test_nothing_evaluated_is_an_error():
-  nothing = Predictions(*(a[:0] for a in vars(predictions()).values()))
+  nothing = Predictions(*(a[:0] for a in vars(predictions()).values() if a is not None))
   with pytest.raises(ValueError, match='no image was evaluated'):
     metrics.summary(nothing, 7, {})
 
@@ -147,3 +147,25 @@ def test_nothing_evaluated_is_an_error():
 def test_names_that_classes_share_are_told_apart():
   names = {0: 'crane', 1: 'dog', 2: 'crane'}
   assert metrics.distinct_names(names) == {0: 'crane (0)', 1: 'dog', 2: 'crane (2)'}
+
+
+@pytest.mark.parametrize('levels', [3, 50, None])
+def test_average_precision_is_scikit_learns(levels):
+  """With many equal scores, with some, with none; without a positive there is none."""
+  scikit_learn = pytest.importorskip('sklearn.metrics', reason='extra demo')
+  rng = np.random.default_rng(levels or 0)
+  scores = rng.random((200, 6), np.float32) if levels is None else rng.integers(0, levels, (200, 6))
+  counts = rng.integers(0, 4, 200)
+  rows = [sorted(rng.choice(5, count, replace=False).tolist()) for count in counts]  # 5 is nobody's
+  labels = ground_truth.padded(rows)
+  top = np.argsort(-scores, axis=1, kind='stable')[:, :5]
+  predictions = metrics.Predictions(
+    np.arange(200), [''] * 200, labels, top, np.take_along_axis(scores, top, 1), scores
+  )
+  truth = np.array([[label in row for label in range(6)] for row in rows])
+  ranking = metrics.ranking(predictions, 6)
+  np.testing.assert_array_equal(ranking.positives, truth.sum(0))
+  expected = scikit_learn.average_precision_score(truth[:, :5], scores[:, :5], average=None)
+  np.testing.assert_allclose(ranking.average_precision[:5], expected, rtol=1e-12)
+  assert math.isnan(ranking.average_precision[5])
+  assert ranking.summary()['mean_average_precision'] == pytest.approx(expected.mean())

@@ -1,0 +1,117 @@
+"""Measures what `--store_size` does: rate of the input of training, bytes, and pixels of the view.
+
+  python benchmarks/benchmark_store_size.py [STORE_SIZE ...]
+
+Photographs of 1024 x 768 pixels are generated (`slim_inception/bench/photographs.py`) and converted
+as they are and with each size. The inputs of training run by turns. Pixels are those of the 299 x
+299 view of evaluation, compared with the view of the images as they were: that of slim, bilinear
+without antialiasing, and one with antialiasing (`--resize=aspect`).
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, os.fspath(ROOT))
+
+from slim_inception.bench import photographs, timing  # noqa: E402
+from slim_inception.datasets import (  # noqa: E402
+  conversion,
+  dataset_factory,
+  image_folder,
+  records,
+  shards,
+)
+
+_IMAGES, _SIDES = 200, (1024, 768)
+_SIDE, _BATCH, _ROUNDS, _WARMUP = 299, 32, 10, 4
+_COMPARED = 100  # images
+
+
+def main(sizes: list[int]) -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    root = Path(folder)
+    for name in 'ab':  # classes
+      (root / 'photographs' / name).mkdir(parents=True)
+    with futures.ProcessPoolExecutor() as pool:
+      for number, content in enumerate(pool.map(_photograph, range(_IMAGES))):
+        (root / 'photographs' / 'ab'[number % 2] / f'{number:04}.jpg').write_bytes(content)
+    stores = {'as they are': None, **{f'--store_size={size}': size for size in sizes}}
+    for name, size in stores.items():
+      options = conversion.Options(store_size=size, validation_fraction=0)
+      image_folder.convert(str(root / 'photographs'), root / name, options)
+    times = timing.take_turns([_input(root / name) for name in stores], _ROUNDS)
+    whole = list(_views(root / 'as they are'))
+    for (name, size), of_size in zip(stores.items(), times, strict=True):
+      ratios = [first / own for first, own in zip(times[0].rounds, of_size.rounds, strict=True)]
+      print(
+        f'{name}: {_BATCH / of_size.median:.0f} images/s, {statistics.median(ratios):.2f} times '
+        f'the first ({min(ratios):.2f} to {max(ratios):.2f}), {_bytes(root / name):.0f} kB'
+      )
+      if size:
+        print(*_compare(whole, _views(root / name)), sep='\n')
+
+
+def _photograph(number: int) -> bytes:
+  return photographs.photograph(number, *_SIDES)
+
+
+def _input(folder: Path) -> timing.Program:
+  """The input of training of a folder of records."""
+  from slim_inception.input.pipeline import InputOptions, Source, record_batches
+  from slim_inception.preprocessing import preprocessing_factory
+  from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+  dataset = dataset_factory.get_dataset('image_folder', 'train', folder)
+  source = Source(dataset, preprocessing_factory.get('inception'), Distortion())
+  iterator = iter(record_batches(source, InputOptions(_SIDE, _BATCH)))
+  return timing.prepare(lambda: next(iterator), lambda batch: batch, _WARMUP)
+
+
+def _bytes(folder: Path) -> float:
+  """kB of a record."""
+  return sum(path.stat().st_size for path in folder.glob('train-*')) / _IMAGES / 1e3
+
+
+def _views(folder: Path) -> Iterator[dict[str, np.ndarray]]:
+  """The views of the first images, values 0 to 255, in the order of their names."""
+  import tensorflow as tf
+
+  from slim_inception.preprocessing import preprocessing_factory
+
+  preprocessing = preprocessing_factory.get('inception')
+  encoded = {}
+  for path in shards.find_shards(folder, 'train'):
+    for record in shards.read_shard(path):
+      example = records.decode_features(record.data)
+      encoded[example['image/filename'][0]] = example['image/encoded'][0]
+  for name in sorted(encoded)[:_COMPARED]:
+    image = preprocessing.decode(encoded[name])
+    slim = (preprocessing.eval_view(image, _SIDE, _SIDE) + 1) * 127.5
+    seen = tf.image.central_crop(image, preprocessing.crop_fraction)
+    smooth = tf.image.resize(seen, [_SIDE, _SIDE], antialias=True)
+    yield {'slim': slim.numpy(), 'antialiasing': smooth.numpy()}
+
+
+def _compare(
+  whole: list[dict[str, np.ndarray]], stored: Iterator[dict[str, np.ndarray]]
+) -> Iterator[str]:
+  stored = list(stored)
+  for name in whole[0]:
+    errors = np.stack([own[name] - of[name] for own, of in zip(stored, whole, strict=True)])
+    psnr = 10 * np.log10(255**2 / np.square(errors).mean((1, 2, 3)))
+    yield (
+      f'  view of {name}: PSNR {psnr.mean():.1f} dB (least {psnr.min():.1f}), mean difference '
+      f'{np.abs(errors).mean():.2f} of 255, darker by {-errors.mean():.2f}'
+    )
+
+
+if __name__ == '__main__':
+  main([int(size) for size in sys.argv[1:]] or [400])
