@@ -21,7 +21,6 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, os.fspath(ROOT))
 
-from slim_inception.bench import photographs, timing  # noqa: E402
 from slim_inception.datasets import (  # noqa: E402
   conversion,
   dataset_factory,
@@ -29,6 +28,8 @@ from slim_inception.datasets import (  # noqa: E402
   records,
   shards,
 )
+
+from slim_inception.bench import photographs, timing  # noqa: E402
 
 _IMAGES, _SIDES = 200, (1024, 768)
 _SIDE, _BATCH, _ROUNDS, _WARMUP = 299, 32, 10, 4
@@ -65,9 +66,10 @@ def _photograph(number: int) -> bytes:
 
 def _input(folder: Path) -> timing.Program:
   """The input of training of a folder of records."""
-  from slim_inception.input.pipeline import InputOptions, Source, record_batches
   from slim_inception.preprocessing import preprocessing_factory
   from slim_inception.preprocessing.inception_preprocessing import Distortion
+
+  from slim_inception.input.pipeline import InputOptions, Source, record_batches
 
   dataset = dataset_factory.get_dataset('image_folder', 'train', folder)
   source = Source(dataset, preprocessing_factory.get('inception'), Distortion())
@@ -83,7 +85,6 @@ def _bytes(folder: Path) -> float:
 def _views(folder: Path) -> Iterator[dict[str, np.ndarray]]:
   """The views of the first images, values 0 to 255, in the order of their names."""
   import tensorflow as tf
-
   from slim_inception.preprocessing import preprocessing_factory
 
   preprocessing = preprocessing_factory.get('inception')

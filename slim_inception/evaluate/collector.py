@@ -127,8 +127,10 @@ def _take(directory: str, worker: int, count: int) -> Collected:
       Predictions(
         arrays[f'{i}/record_indices'],
         arrays[f'{i}/filenames'].tolist(),
-        *(arrays[f'{i}/{name}'] for name in ('labels', 'top', 'probabilities')),
-        arrays[f'{i}/scores'] if f'{i}/scores' in arrays else None,
+        arrays[f'{i}/labels'],
+        arrays[f'{i}/top'],
+        arrays[f'{i}/probabilities'],
+        arrays.get(f'{i}/scores'),
       )
       for i in range(count)
     ]

@@ -32,7 +32,13 @@ _MATRIX_COLOR = (0xCC, 0x6A, 0x1C)  # stands out from white and from black
 
 # Keys of the metrics that the headline and the plot show.
 _SHOWN = frozenset(
-  ['num_images', 'mean_class_accuracy', 'mean_average_precision', 'num_classes_with_images', 'never_predicted']
+  [
+    'num_images',
+    'mean_class_accuracy',
+    'mean_average_precision',
+    'num_classes_with_images',
+    'never_predicted',
+  ]
   + ['expected_calibration_error', 'calibration_bins']
   + [f'top_{k}{rest}' for k in (1, 5) for rest in ('', '_interval', '_error', '_error_interval')]
 )
