@@ -14,7 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from . import inception_utils, layers
-from .blocks import Columns, avg_pool, conv, max_pool, repeat, row, split
+from .blocks import Cell, Columns, avg_pool, conv, max_pool, repeat, row, split
 from .build import EndPoints, net_scope, run_body, scale_depth, scaled_variant
 from .heads import AuxiliaryHead, ConvolutionHead
 from .inception_parts import STEM, reduction_a, reduction_b
@@ -49,13 +49,13 @@ def inception_b(depth: int) -> Columns:
   )
 
 
-def inception_c(conv_3x1: str = '') -> Columns:
-  """Figure 7; 8 x 8."""
+def inception_c(conv_3x1: str = '', pool: Callable[[int], Cell] = avg_pool) -> Columns:
+  """Figure 7; 8 x 8. `pool` makes the pooling of the last column."""
   return (
     [conv(320, 1)],
     [conv(384, 1), split(conv(384, (1, 3)), conv(384, (3, 1), name=conv_3x1))],
     [conv(448, 1), conv(384, 3), split(conv(384, (1, 3)), conv(384, (3, 1)))],
-    [avg_pool(3), conv(192, 1)],
+    [pool(3), conv(192, 1)],
   )
 
 

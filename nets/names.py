@@ -4,6 +4,7 @@ NAMES = (
   'inception_v1',
   'inception_v2',
   'inception_v3',
+  'inception_v3_2015',
   'inception_v4',
   'inception_resnet_v1',
   'inception_resnet_v2',

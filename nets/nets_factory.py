@@ -15,6 +15,7 @@ from . import (
   inception_v1,
   inception_v2,
   inception_v3,
+  inception_v3_2015,
   inception_v4,
   resnet_v1,
   resnet_v1_5,
@@ -49,6 +50,7 @@ def register(net: Net) -> Net:
 register(inception_v1.NET)
 register(inception_v2.NET)
 register(inception_v3.NET)
+register(inception_v3_2015.NET)
 register(inception_v4.NET)
 register(inception_resnet_v1.NET)
 register(inception_resnet_v2.NET)

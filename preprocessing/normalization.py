@@ -120,5 +120,6 @@ INCEPTION = Normalization((127.5,), (127.5,))  # [-1, 1]
 ZERO_TO_ONE = Normalization((0.0,), (255.0,))
 VGG = Normalization((123.68, 116.78, 103.94))  # slim's, of ImageNet
 TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of ImageNet too
+INCEPTION_2015 = Normalization((128.0,), (128.0,))  # of the graph of December 2015
 FACENET = Normalization((127.5,), (128.0,))  # of its models of 2018; of those of 2017:
 FACENET_WHITENED = Whitening((127.5,), (64.0,))

@@ -107,6 +107,12 @@ def register(preprocessing: Preprocessing) -> Preprocessing:
 
 
 INCEPTION = register(Preprocessing('inception', inception_preprocessing, normalization.INCEPTION))
+# That of the graph of December 2015, and of the Frechet Inception Distance: whole images.
+INCEPTION_2015 = register(
+  Preprocessing(
+    'inception_2015', inception_preprocessing, normalization.INCEPTION_2015, crop_fraction=1.0
+  )
+)
 VGG = register(Preprocessing('vgg', vgg_preprocessing, normalization.VGG, keeps_aspect_ratio=True))
 # torchvision's and timm's values of pixels; the views are VGG's.
 TORCH = register(

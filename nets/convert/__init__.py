@@ -10,7 +10,7 @@
     resnet_names.py        names of the layers of ResNets and Inception-v1 there
     facenet_names.py       of Inception-ResNet-v1 in Keras
     others.py              what is no weights of a net: what it is and what to do
-    fid.py                 the network of FID, which is not Inception-v3
+    fid.py                 the network of FID, in its graph of 2015 and in PyTorch's file
     conversion.py          reads any of them, fills a model, writes
 
 The way is always the same: file -> {the library's name: array} -> {our scope: Layer} -> variables.

@@ -47,7 +47,7 @@ _FACENET_LOGITS = {'Logits/weights', 'Logits/biases'}
 # Names of other programs' nets of the same papers, whose layers have other names and shapes.
 _OTHERS = {
   'conv0/weights': 'the Inception-v3 of tensorflow/models/inception (2016)',
-  'conv/conv2d_params': 'the Inception graph of December 2015',
+  'conv/conv2d_params': 'an Inception graph with the names of December 2015',
 }
 _SLOT = '/.OPTIMIZER_SLOT/'
 _TRAINING, _NEVER_TRAINED = 'training', 'never trained: left fresh by a conversion'
@@ -223,6 +223,8 @@ def read_checkpoint(path: str | os.PathLike, use_ema: bool | None = None) -> Sto
 def read_frozen_graph(path: str | os.PathLike) -> Stored:
   """The float constants of a GraphDef that are weights; freezing keeps the variables' names.
 
+  Those of the network of FID get the names that they have here: see `fid`.
+
   Raises:
     ValueError: it is no GraphDef with constants.
   """
@@ -236,14 +238,14 @@ def read_frozen_graph(path: str | os.PathLike) -> Stored:
     node.name: [dim.size for dim in node.attr['value'].tensor.tensor_shape.dim]
     for node in graph.node
   }
-  if fid.is_fid_inception(shapes):
-    raise ValueError(f'{path} is {fid.TEXT}')
-  if other := _other_program(shapes):
+  is_fid = fid.is_fid_inception(shapes)
+  ours = fid.graph_variables(graph.node) if is_fid else {}
+  if not is_fid and (other := _other_program(shapes)):
     raise ValueError(f'{path} is {other}')
   constants = {
-    node.name: node.attr['value'].tensor
+    ours.get(node.name, node.name): node.attr['value'].tensor
     for node in graph.node
-    if node.op == 'Const' and node.name.endswith(_LEAF_NAMES)
+    if node.op == 'Const' and (node.name in ours if is_fid else node.name.endswith(_LEAF_NAMES))
   }
   arrays = {}
   for name, tensor in constants.items():

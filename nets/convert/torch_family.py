@@ -115,11 +115,14 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     'Logits': ('logits',),
   },
 }
+# pytorch-fid's, a torchvision Inception-v3 with other pools and outputs.
+NAMES[fid.NET] = {row: names for row, names in NAMES['inception_v3'].items() if row != 'AuxLogits'}
 NAMES['inception_v1'] = resnet_names.torch_googlenet()
 NAMES |= {f'resnet_v1_5_{layers}': resnet_names.torch_resnet(layers) for layers in (50, 101, 152)}
 LIBRARIES = dict.fromkeys(NAMES, 'timm') | {
   'inception_resnet_v1': 'facenet-pytorch',
   'inception_v1': 'torchvision',
+  fid.NET: 'pytorch-fid',
 }
 IMAGES = {'inception_resnet_v1': Images((127.5,), (128.0,))}  # what nets are given there, if said
 PADDINGS = {'inception_v1': 'torch'}  # nets that take the argument `padding`
@@ -181,12 +184,16 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
   head that is not there is left out.
 
   Raises:
-    ValueError: a layer of the body is missing, or it is the net of FID.
+    ValueError: a layer of the body is missing, or it is the net of FID and `net` is not, or the
+      other way round.
   """
   theirs = names_for(net)
-  if fid.is_fid_inception({name: array.shape for name, array in arrays.items()}):
+  is_fid = fid.is_fid_inception({name: array.shape for name, array in arrays.items()})
+  if is_fid and net != fid.NET:
     raise ValueError(f'it is {fid.TEXT}')
   prefix, originals = _unwrapped(arrays, net)
+  if net == fid.NET and _is_of_imagenet(originals, arrays):
+    raise ValueError(f'it is inception_v3, of the same shapes; {fid.WHERE}')
   within = {name: arrays[original] for name, original in originals.items()}
   read: dict[str, Layer] = {}
   used: set[str] = set()
@@ -214,6 +221,13 @@ def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
     else:
       unknown.append(name)
   return Sorted(read, left_out, tuple(unknown))
+
+
+def _is_of_imagenet(originals: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bool:
+  """Whether an Inception-v3 of torchvision's names has its auxiliary head or ImageNet's classes."""
+  logits = originals.get('fc.weight')
+  has_auxiliary = any(name.startswith('AuxLogits.') for name in originals)
+  return has_auxiliary or (logits is not None and len(arrays[logits]) in (1000, 1001))
 
 
 def _unwrapped(names: Iterable[str], net: str) -> tuple[str, dict[str, str]]:

@@ -52,8 +52,8 @@ class CheckpointsConfig:
   )
   preprocessing_name: PerMember[str] | None = field(
     None,
-    'Images go through this preprocessing: inception, vgg, torch, facenet or facenet_whitened; by '
-    "default the run's, or that of released weights.",
+    'Images go through this preprocessing: inception, inception_2015, vgg, torch, facenet or '
+    "facenet_whitened; by default the run's, or that of released weights.",
     check=choices.check_preprocessing,
   )
   eval_image_size: PerMember[int] | None = field(

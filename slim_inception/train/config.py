@@ -333,8 +333,8 @@ class AugmentConfig:
 
   preprocessing_name: str | None = field(
     None,
-    'Images go through this preprocessing: inception, vgg, torch, facenet or facenet_whitened; by '
-    "default the net's own.",
+    'Images go through this preprocessing: inception, inception_2015, vgg, torch, facenet or '
+    "facenet_whitened; by default the net's own.",
     check=choices.check_preprocessing,
   )
   min_crop_area: float = field(

@@ -149,26 +149,6 @@ def test_a_detector_with_another_net(tmp_path):
     conversion.read(tmp_path / 'ssd.ckpt', NET)
 
 
-def test_the_graph_of_fid(tmp_path):
-  graph = tf.compat.v1.GraphDef()
-  for name, shape in [
-    ('conv/conv2d_params', (3, 3, 3, 32)),
-    ('mixed_10/tower_2/conv/conv2d_params', (1, 1, 2048, 192)),
-    ('softmax/weights', (2048, 1008)),
-  ]:
-    node = graph.node.add(op='Const', name=name)
-    node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(np.zeros(shape, np.float32)))
-  path = tmp_path / 'classify_image_graph_def.pb'
-  path.write_bytes(graph.SerializeToString())
-  with tarfile.open(tmp_path / 'inception-2015-12-05.tgz', 'w:gz') as file:
-    file.add(path, path.name)
-  for name in (path.name, 'inception-2015-12-05.tgz'):
-    with pytest.raises(
-      ValueError, match=f'{name}.* is the network of the Frechet .*not inception_v3'
-    ):
-      conversion.read(tmp_path / name, NET)
-
-
 def write_checkpoint(path):
   checkpoints.save(path, tiny.random_net(3, seed=0).variables_by_name)
   return path.with_name(path.name + '.data-00000-of-00001')

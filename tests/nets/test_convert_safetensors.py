@@ -121,7 +121,9 @@ def test_cadenes_name_of_the_classifier(save):
 def test_the_net_of_fid_is_not_taken_for_inception_v3(save):
   path = save(small_state('inception_v3', classes=1008))
   for with_classifier in (True, False):
-    with pytest.raises(ValueError, match=r'it is the network of the Frechet .* not inception_v3'):
+    with pytest.raises(
+      ValueError, match=r'network of the Frechet .*--model_name=inception_v3_2015 is'
+    ):
       conversion.read(path, 'inception_v3', with_classifier=with_classifier)
   shapes = {
     'import/conv/conv2d_params': (3, 3, 3, 32),
@@ -130,6 +132,7 @@ def test_the_net_of_fid_is_not_taken_for_inception_v3(save):
   }
   assert fid.is_fid_inception(shapes)
   assert not fid.is_fid_inception({**shapes, 'import/softmax/weights': (2048, 1001)})
+  assert conversion.read(path, 'inception_v3_2015').num_classes == 1008
   state = {name: array.shape for name, array in small_state('inception_v3', classes=1000).items()}
   assert not fid.is_fid_inception(state)
 
@@ -217,7 +220,8 @@ def test_half_types_are_written_and_read(tmp_path):
   torch_family.write_safetensors(tmp_path / 'large.safetensors', state, 'bfloat16')
 
 
-@pytest.mark.parametrize('name', torch_family.NAMES)
+# test_inception_v3_2015.py has pytorch-fid's.
+@pytest.mark.parametrize('name', [name for name in torch_family.NAMES if name != fid.NET])
 def test_names_and_shapes_are_timms_and_the_way_back(name):
   layers = golden_layers(name)
   state = torch_family.tensors(layers, name)

@@ -48,8 +48,8 @@ def missing(net: Net) -> list[str]:
       net.head.logits_path in paths for paths in net.head.weights.values()
     ),
     'a golden (tests/data/golden, tests/golden.py)': (
-      # ResNet-v1.5 is no net of slim's: tests/nets/test_convert_torch.py compares it.
-      net.name.startswith('resnet_v1_5_')
+      # No nets of slim's: tests/nets/test_convert_torch.py and test_inception_v3_2015.py have them.
+      net.name.startswith(('resnet_v1_5_', 'inception_v3_2015'))
       or (net.name in golden.ALL and (golden.DATA / f'{net.name}.json').exists())
     ),
     f'a drawing: slim-inception show {net.name} --output=docs/img/{net.name}.svg': (

@@ -37,7 +37,7 @@ def test_slims_names(name):
 
 
 def test_unknown_name_lists_the_valid_ones():
-  with pytest.raises(ValueError, match="'resnet'; valid: inception, vgg"):
+  with pytest.raises(ValueError, match="'resnet'; valid: inception, inception_2015, vgg"):
     preprocessing_factory.get_preprocessing('resnet', is_training=True)
 
 
