@@ -177,8 +177,8 @@ def _is_called(name: str, pattern: str) -> bool:
 
 
 def _stem(name: str) -> str:
-  suffix = next((suffix for suffix in trees.SUFFIXES if name.endswith(suffix)), '')
-  return name.removesuffix(suffix)
+  suffix = next((suffix for suffix in trees.SUFFIXES if name.lower().endswith(suffix)), '')
+  return name[: len(name) - len(suffix)]
 
 
 def _first_paths(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
@@ -189,14 +189,14 @@ def _first_paths(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
       continue
     for entry in itertools.islice(sources.walk_folder(path), _LOOKED_AT):
       parts = entry.path.split('/')
-      if entry.path.endswith(trees.SUFFIXES):
+      if entry.path.lower().endswith(trees.SUFFIXES):
         yield from ((path, inner) for inner in _first_of_archive(path / entry.path))
         break
       yield path, parts
 
 
 def _first_of_archive(path: Path) -> list[list[str]]:
-  if not path.name.endswith(trees.SUFFIXES):
+  if not path.name.lower().endswith(trees.SUFFIXES):
     return []
   try:
     names = sources.first_names(path, _LOOKED_AT)

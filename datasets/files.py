@@ -249,6 +249,8 @@ def subfolders(folder: Path) -> list[Path]:
     )
 
 
+# Halves of UTF-16's pairs, which JSON's \ud83d may leave alone: no bytes of a name become these.
+_NO_BYTES = re.compile('[\ud800-\udc7f\udd00-\udfff]')
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
 
 
@@ -265,7 +267,10 @@ def printable(text: str | os.PathLike) -> str:
 def readable(path: str | os.PathLike) -> str:
   """A path as text that can be stored as UTF-8, whatever bytes the file system has."""
   path = os.fspath(path)
-  return path if path.isascii() else os.fsencode(path).decode('utf-8', 'replace')
+  if path.isascii():
+    return path
+  path = _NO_BYTES.sub('\ufffd', path)
+  return path.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
 
 
 def source_path(source: str | None, expected: str, is_folder: bool = False) -> Path:

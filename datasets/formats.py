@@ -93,6 +93,9 @@ FORMATS = (
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )
 
+# What is no such list or archive, but has the name of one, its reader says best what is wrong with.
+_BY_NAME = {'manifest': manifest.recognize_name, 'image_folder': image_folder.recognize_name}
+
 
 def recognize(source: str | None) -> tuple[Format, str]:
   """The format of a source, and why.
@@ -105,6 +108,9 @@ def recognize(source: str | None) -> tuple[Format, str]:
   for candidate in FORMATS:
     if reason := candidate.recognize(paths):
       return candidate, reason
+  for name, recognize_name in _BY_NAME.items():
+    if reason := recognize_name(paths):
+      return next(candidate for candidate in FORMATS if candidate.name == name), reason
   valid = '; '.join(f'{candidate.name}: {candidate.what}' for candidate in FORMATS)
   raise ValueError(f'{source} is of no known format; valid are {valid}')
 

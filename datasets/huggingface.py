@@ -55,7 +55,7 @@ class _File(NamedTuple):
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why these are files of Hugging Face's; None: they are not."""
   if all(path.is_file() for path in paths):
-    if all(path.name.endswith(SUFFIXES) for path in paths):
+    if all(path.name.lower().endswith(SUFFIXES) for path in paths):
       return _count(paths)
     return None
   if len(paths) > 1:
@@ -105,7 +105,9 @@ def _files(root: Path, most: int | None = None) -> Iterator[tuple[Path, str]]:
   """Path and name of each file of a set in a folder, of `most` entries that are looked at."""
   for entry in itertools.islice(sources.walk_folder(root), most):
     name = entry.path.rpartition('/')[2]
-    is_of_set = name.endswith(SUFFIXES) and not name.startswith(_CACHES) and name != _METADATA
+    is_of_set = (
+      name.lower().endswith(SUFFIXES) and not name.startswith(_CACHES) and name != _METADATA
+    )
     if is_of_set and isinstance(entry.source, sources.File):
       yield Path(entry.source.folder, entry.source.name), entry.path
 
@@ -191,7 +193,7 @@ def _list_missing(used: Sequence[_File], listing: Listing) -> None:
 
 
 def _reader(path: Path) -> ModuleType:
-  return arrow if path.name.endswith(arrow.SUFFIXES) else parquet
+  return arrow if path.name.lower().endswith(arrow.SUFFIXES) else parquet
 
 
 def _columns(used: Sequence[_File], chosen: tuple[str | None, str | None]) -> Columns:

@@ -43,6 +43,12 @@ def recognize(paths: Sequence[Path]) -> str | None:
   return None
 
 
+def recognize_name(paths: Sequence[Path]) -> str | None:
+  """Which file is an archive by its name, whatever is in it."""
+  first = next(_archives(paths), None)
+  return first and f'{files.printable(first.name)} is an archive by its name'
+
+
 def _is_on_disk(paths: Sequence[Path]) -> bool:
   return len(paths) == 1 and paths[0].is_dir()
 
@@ -59,10 +65,14 @@ def _image_in_folders(root: Path) -> str | None:
 def _archives(paths: Sequence[Path]) -> Iterator[Path]:
   """The archives among some paths, or in the folder that is the only one."""
   if not _is_on_disk(paths):
-    yield from (path for path in paths if path.is_file() and path.name.endswith(trees.SUFFIXES))
+    yield from (
+      path for path in paths if path.is_file() and path.name.lower().endswith(trees.SUFFIXES)
+    )
     return
   for entry in itertools.islice(sources.walk_folder(paths[0]), _MOST_LOOKED_AT):
-    if isinstance(entry.source, sources.File) and entry.source.name.endswith(trees.SUFFIXES):
+    if isinstance(entry.source, sources.File) and entry.source.name.lower().endswith(
+      trees.SUFFIXES
+    ):
       yield Path(entry.source.folder, entry.source.name)
 
 
@@ -154,7 +164,7 @@ def _tree(paths: Sequence[Path], work_dir: Path | None) -> tuple[Tree, Path]:
   if _is_on_disk(paths) and (_image_in_folders(paths[0]) or not any(_archives(paths))):
     return trees.DISK, paths[0]
   for path in paths:
-    if not path.is_dir() and not path.name.endswith(trees.SUFFIXES):
+    if not path.is_dir() and not path.name.lower().endswith(trees.SUFFIXES):
       raise NotADirectoryError(f'source {path} is no folder and no archive; expected {LAYOUT}')
   if work_dir is None:
     raise ValueError(f'{paths[0]} holds archives: a folder is needed for what is unpacked')

@@ -444,7 +444,7 @@ def _ignored(contents: _Contents) -> list[str]:
 def _layout(root: str, first: str) -> str:
   """What the root of a split is, in words."""
   below = first.split('/')[root.count('/') + 1 :]
-  by_class = 'class tars in ' if below[0].endswith(sources.TAR) else 'class folders in '
+  by_class = 'class tars in ' if below[0].lower().endswith(sources.TAR) else 'class folders in '
   archives = [kind for kind in ('tar', 'zip', 'parquet', 'arrow') if f'.{kind}' in root]
   return f'{by_class if len(below) > 1 else ""}{archives[-1] if archives else "folder"}'
 

@@ -19,6 +19,7 @@ IMAGES_PER_SHARD = 1000
 _UNLABELLED = -1  # what Hugging Face and timm write for test images
 _SHOWN = 3  # of what there may be a million of
 _MOST_CLASSES = 10_000_000  # a larger number is no class's
+_MANY_CLASSES, _MOST_UNUSED = 100_000, 100  # above it, so many for each class that has images
 
 
 class LabelledImage(NamedTuple):
@@ -88,11 +89,13 @@ def make_plan(
   where = options.labels or f'the list of classes of {source}'
   labels = collected.relabel(class_names, where, listing.notes)
   splits = _choose_splits(collected.items, options, source)
+  _check_classes(splits, labels, collected.is_multi_label, source, listing)
   copies = duplicates.find(item for items in splits.values() for item in items)
   if options.split is None and 'validation' not in splits and 'train' in splits:
     splits = _hold_out(splits, options, copies, listing.notes)
   else:
-    reason = '--split holds nothing out' if options.split else f'{source} has validation images'
+    has = 'no images for training' if 'train' not in splits else 'validation images'
+    reason = '--split holds nothing out' if options.split else f'{source} has {has}'
     conversion.refuse(options, reason, 'validation_fraction')
   notes = [*listing.notes, *holdout.notes_of_copies(copies, splits)]
   return conversion.Plan(
@@ -178,12 +181,50 @@ class _Collected:
       for item in items
       for label in conversion.labels_of(item)
     }
+    _refuse_too_many(self.largest + 1, len(used), 'the source has')
     if missing := [str(label) for label in range(self.largest) if label not in used]:
       notes.append(
         f'labels are numbers up to {self.largest}, of which {len(missing):,} are of no image: '
         f'{files.some(missing)}'
       )
     return tuple(map(str, range(self.largest + 1)))
+
+
+def _check_classes(
+  splits: Mapping[str, Sequence[Item]],
+  labels: Sequence[str],
+  is_multi_label: bool,
+  source: str | None,
+  listing: Listing,
+) -> None:
+  """Speaks of classes of which images are for validation or tests alone.
+
+  Raises:
+    ValueError: there is one class to train on, or there are too many.
+  """
+  used = {
+    split: {lb for i in items for lb in conversion.labels_of(i)} for split, items in splits.items()
+  }
+  count = len(set().union(*used.values()))
+  if len(labels) < 2 and not is_multi_label and 'train' in splits:
+    damage = ''.join(f' ({file}: {why})' for file, why in listing.unusable[:1])
+    raise ValueError(
+      f'all images of {source} are of one class, {labels[0]!r}: a classifier needs two{damage}'
+    )
+  _refuse_too_many(len(labels), count, f'{source} has')
+  for split in [name for name in used if 'train' in used and name != 'train']:
+    if missing := sorted(used[split] - used['train']):
+      names = files.some(labels[label] for label in missing)
+      listing.notes.append(f'no training images of {len(missing):,} classes of {split}: {names}')
+
+
+def _refuse_too_many(num_classes: int, num_used: int, what: str) -> None:
+  """Raises ValueError where a number is likely to be none of a class: so few have images."""
+  if num_classes > max(_MANY_CLASSES, _MOST_UNUSED * num_used):
+    raise ValueError(
+      f'{what} labels up to {num_classes - 1:,}, and images of {num_used:,} classes: these are no '
+      'numbers of classes from 0 on'
+    )
 
 
 def _first(items: Mapping[str, list[Item]], label: int) -> list[Item]:
@@ -206,7 +247,8 @@ def _collect(listing: Listing) -> _Collected:
   first_of_kind: dict[object, tuple[str, object]] = {}  # name or number, one or several
   unlabelled: list[str] = []
   num_unlabelled, largest, is_multi_label = 0, -1, False
-  for filename, label, split, source in listing.images:
+  for filename, said, split, source in listing.images:
+    label = _cleaned(said)
     if label is None or label == _UNLABELLED:
       unlabelled += [filename] if num_unlabelled < _SHOWN else []
       num_unlabelled += 1
@@ -238,6 +280,17 @@ def _collect(listing: Listing) -> _Collected:
       f'{num_unlabelled:,} images without a label are left out, such as {such_as}'
     )
   return _Collected(dict(items), list(index_of), is_multi_label, largest)
+
+
+def _cleaned(
+  label: Label | tuple[Label, ...] | None,
+) -> Label | tuple[Label, ...] | None:
+  """A label as text that records can hold; no text is no label."""
+  if isinstance(label, str):
+    return files.readable(label) or None
+  if isinstance(label, tuple):
+    return tuple(files.readable(v) if isinstance(v, str) else v for v in label if v != '')
+  return label
 
 
 def _check_kinds(first_of_kind: Mapping[object, tuple[str, object]]) -> None:

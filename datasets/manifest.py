@@ -64,6 +64,12 @@ def recognize(paths: Sequence[Path]) -> str | None:
   return None
 
 
+def recognize_name(paths: Sequence[Path]) -> str | None:
+  """Which file is a list by its name, whatever is in it."""
+  first = next(iter(_manifests(paths)), None)
+  return first and f'{files.printable(first.name)} is a list by its name'
+
+
 def _manifests(paths: Sequence[Path]) -> list[Path]:
   """Lists among the paths, and those in a folder that have a usual name."""
   manifests = []
@@ -182,7 +188,8 @@ def _table_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Itera
   first = file.readline()
   file.seek(0)
   delimiter = '\t' if path.name.lower().endswith('.tsv') else max(',;\t', key=first.count)
-  reader = csv.reader(file, delimiter=delimiter)
+  # An error where a quote is not closed: all lines that follow would be one cell.
+  reader = csv.reader(file, delimiter=delimiter, strict=True)
   header: list[str] = []
   while True:
     try:
@@ -200,7 +207,7 @@ def _table_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Itera
       header = [name.strip() for name in names]
       if not has_none:
         continue
-    if len(cells) < len(header):
+    if len(cells) < len(header) or any(cells[len(header) :]):
       reason = f'{len(cells)} columns, the first row has {len(header)}'
       unusable.append((f'{path}, line {reader.line_num}', reason))
       continue
@@ -213,13 +220,15 @@ def _first_rows(path: Path) -> list[_Row]:
   Raises:
     ValueError: there are none.
   """
-  rows = []
-  for row in _rows(path):
+  rows: list[_Row] = []
+  unusable: list[tuple[str, str]] = []
+  for row in _rows(path, unusable):
     rows.append(row)
     if len(rows) == _LOOKED_AT:
       break
   if not rows:
-    raise ValueError(f'{path} has no rows; expected {EXPECTED}')
+    damage = ''.join(f' ({file}: {why})' for file, why in unusable[:1])
+    raise ValueError(f'{path} has no rows; expected {EXPECTED}{damage}')
   return rows
 
 

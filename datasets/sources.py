@@ -38,6 +38,7 @@ ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES + arrow.SUFFIXES
 # {00..11} or {a,b} of a source: webdataset's and the shell's.
 _BRACES = re.compile(r'\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|[^{},]*(?:,[^{},]*)+)\}')
 _MOST_PATHS = 100_000
+_LARGEST_MEMBER = 1 << 36  # bytes of a file in a compressed tar
 # What an entry of a folder may raise while all others can be read: others, such as too many open
 # files, are of the whole.
 _OF_ONE_ENTRY = frozenset(
@@ -213,7 +214,7 @@ def walk(path: Path, work_dir: Path, links: list[str] | None = None) -> Iterator
     return
   os.scandir(path).close()  # of what is below, an error is an entry of its own
   for entry in walk_folder(path, f'{name}/', links):
-    if isinstance(entry.source, File) and entry.source.name.endswith(ARCHIVES):
+    if isinstance(entry.source, File) and entry.source.name.lower().endswith(ARCHIVES):
       archive = os.path.join(entry.source.folder, entry.source.name)
       yield from walk_file(archive, entry.path, work_dir)
     else:
@@ -318,7 +319,7 @@ def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
     file.seek(_TAR_MAGIC_OFFSET)
     is_tar = file.read(5) == b'ustar'
     file.seek(0)
-    if magic == parquet.MAGIC or prefix.endswith(arrow.SUFFIXES):
+    if magic == parquet.MAGIC or prefix.lower().endswith(arrow.SUFFIXES):
       kind, reader = ('parquet', parquet) if magic == parquet.MAGIC else ('arrow', arrow)
       for row in tables.rows(Path(path), reader.read(Path(path), work_dir)):
         folder = os.path.join(os.path.dirname(prefix), f'*.{kind}', row.split or '').rstrip('/')
@@ -329,9 +330,9 @@ def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
         if not name.endswith('/') and _is_visible_path(name):
           source = Unreadable(OUTSIDE) if leads_outside(name) else member
           yield Entry(f'{prefix}/{name}', source)
-    elif magic[:2] == b'\x1f\x8b' and prefix.endswith(COMPRESSED_TAR):
+    elif magic[:2] == b'\x1f\x8b' and prefix.lower().endswith(COMPRESSED_TAR):
       yield from _walk_compressed_tar(file, path, prefix)
-    elif is_tar or prefix.endswith(TAR):
+    elif is_tar or prefix.lower().endswith(TAR):
       yield from _walk_tar(file, path, prefix)
     else:
       folder, name = os.path.split(path)
@@ -351,14 +352,21 @@ def first_names(path: Path, count: int) -> list[str]:
     with tarfile.open(path, 'r|*') as tar:
       names = []
       for member in itertools.islice(tar, count):
+        _refuse_size(member)
         names.append(member.name)
-        if member.name.endswith(TAR) and (inner := tar.extractfile(member)):
+        if member.name.lower().endswith(TAR) and (inner := tar.extractfile(member)):
           with tarfile.open(fileobj=inner, mode='r|') as of_member:
             names += [f'{member.name}/{each.name}' for each in itertools.islice(of_member, 1)]
           break
       return names
   except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
     raise ValueError(f'{path} is no tar: {error}') from error
+
+
+def _refuse_size(member: tarfile.TarInfo) -> None:
+  """Raises TarError where the standard library would look for the next member for hours."""
+  if member.size > _LARGEST_MEMBER:
+    raise tarfile.ReadError(f'a member of {member.size:,} bytes')
 
 
 def _is_visible_path(path: str) -> bool:
@@ -379,7 +387,11 @@ def _walk_tar(
         inner = f'{prefix}/{files.readable(member.name)}'
         if not _is_visible_path(member.name):
           continue
-        if member.kind == tars.FILE and inner.endswith(TAR) and not leads_outside(member.name):
+        if (
+          member.kind == tars.FILE
+          and inner.lower().endswith(TAR)
+          and not leads_outside(member.name)
+        ):
           yield from _walk_tar(file, path, inner, member.offset, member.offset + member.size)
           continue
         label = samples.class_of(file.fileno(), sample['cls'], path) if member is image else None
@@ -409,6 +421,7 @@ def _walk_compressed_tar(file: BinaryIO, path: str, prefix: str) -> Iterator[Ent
   try:
     with tarfile.open(fileobj=file, mode='r|gz') as tar:
       while (member := tar.next()) is not None:
+        _refuse_size(member)
         tar.members.clear()  # type: ignore[attr-defined]  # a kilobyte each, never needed again
         is_link = member.islnk() or member.issym()
         if not (member.isfile() or is_link) or not _is_visible_path(member.name):

@@ -83,7 +83,7 @@ def members(descriptor: int, start: int = 0, end: int | None = None) -> Iterator
       else:
         fields = _pax_fields(content, data - start)
         name = _decoded(fields[b'path']) if b'path' in fields else name
-        size = int(fields[b'size']) if fields.get(b'size', b'').isdigit() else size
+        size = _pax_size(fields.get(b'size', b''), size)
         is_unusual = any(key.startswith(b'GNU.sparse') for key in fields)
       continue
     path = name or _name(header)
@@ -124,10 +124,9 @@ def _number(field: bytes) -> int:
   if field[0] & 0x80:
     return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], 'big')
   digits = field.partition(b'\0')[0].strip()
-  try:
-    return int(digits or b'0', 8)
-  except ValueError:
-    raise DamagedError(f'no number in a header: {digits!r}') from None
+  if digits.strip(b'01234567'):  # a sign too: what has a size below 0 would be read for ever
+    raise DamagedError(f'no number in a header: {digits!r}')
+  return int(digits or b'0', 8)
 
 
 def _name(header: bytes) -> str:
@@ -138,7 +137,15 @@ def _name(header: bytes) -> str:
 
 
 def _decoded(name: bytes) -> str:
-  return name.decode('utf-8', 'replace')
+  """A name as text; others than UTF-8 as Latin-1, in which no two become one."""
+  try:
+    return name.decode()
+  except UnicodeDecodeError:
+    return name.decode('latin-1')
+
+
+def _pax_size(digits: bytes, otherwise: int) -> int:
+  return int(digits) if digits.isdigit() and len(digits) < 20 else otherwise
 
 
 def _pax_fields(content: bytes, offset: int) -> dict[bytes, bytes]:

@@ -80,7 +80,7 @@ class Archives:
       self._add_archive(path, prefix, work_dir)
       return
     for entry in sources.walk_folder(path, prefix):
-      if isinstance(entry.source, sources.File) and entry.source.name.endswith(SUFFIXES):
+      if isinstance(entry.source, sources.File) and entry.source.name.lower().endswith(SUFFIXES):
         archive = Path(entry.source.folder, entry.source.name)
         self._add_archive(archive, f'{_stem(entry.path)}/', work_dir)
       else:
@@ -145,5 +145,5 @@ class Archives:
 
 def _stem(name: str) -> str:
   """A name without the suffix of an archive."""
-  suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), '')
-  return name.removesuffix(suffix)
+  suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), '')
+  return name[: len(name) - len(suffix)]

@@ -7,6 +7,7 @@ the text in `.txt`. Numbers are 0-based, and -1 means that there is none.
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -25,6 +26,7 @@ LABEL_KEYS = (
 )  # fmt: skip
 _SUFFIXES = (*sources.TAR, *sources.COMPRESSED_TAR)
 _LOOKED_AT = 100  # members of a tar, to see what it is
+_SHARDS_LOOKED_AT = 5
 _WNID = re.compile(r'(n\d{8})_')
 _MOST_TEXTS = 1000  # different texts: where most images have another one, they are captions
 
@@ -44,12 +46,13 @@ class _Info(TypedDict, total=False):
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why these are WebDataset: the first tar has an image with its label; see `formats`."""
   shards = list(_shards(paths))
-  for shard in shards[:1]:
+  for shard in shards[:_SHARDS_LOOKED_AT]:  # the first may be damaged
     for sample in samples.grouped(_first_members(shard)):
       labels = [f'.{extension}' for extension in samples.LABELS if extension in sample]
       if labels and samples.image_in(sample):
         with_labels = f'images with {" and ".join(labels)} beside them'
-        return f'{len(shards):,} tars, the first ({files.printable(shard.name)}) of {with_labels}'
+        which = 'the first' if shard == shards[0] else 'one'
+        return f'{len(shards):,} tars, {which} ({files.printable(shard.name)}) of {with_labels}'
   return None
 
 
@@ -85,10 +88,10 @@ def _shards(paths: Sequence[Path]) -> Iterator[Path]:
   """The tars among the paths, and those in the folders among them, by name."""
   for path in paths:
     if not path.is_dir():
-      yield from [path] if path.name.endswith(_SUFFIXES) else []
+      yield from [path] if path.name.lower().endswith(_SUFFIXES) else []
       continue
     for entry in sources.walk_folder(path):
-      if isinstance(entry.source, sources.File) and entry.source.name.endswith(_SUFFIXES):
+      if isinstance(entry.source, sources.File) and entry.source.name.lower().endswith(_SUFFIXES):
         yield Path(entry.source.folder, entry.source.name)
 
 
@@ -296,12 +299,12 @@ def read_class_map(path: Path) -> dict[int, str]:
   Raises:
     ValueError: it has no such columns.
   """
-  rows = [row for row in csv.reader(files.read_text(path).splitlines()) if row]
+  rows = [row for row in csv.reader(io.StringIO(files.read_text(path), newline='')) if row]
   for of_numbers in range(len(rows[0]) if rows else 0):
     body = rows if rows[0][of_numbers].isdecimal() else rows[1:]
     numbers = [row[of_numbers] if len(row) > of_numbers else '' for row in body]
     if all(map(str.isdecimal, numbers)) and sorted(map(int, numbers)) == list(range(len(body))):
-      columns = [i for i in range(len(rows[0])) if i != of_numbers]
-      if columns and body:
-        return {int(row[of_numbers]): row[columns[0]] for row in body}
+      of_names = 0 if of_numbers else 1
+      if body and all(len(row) > of_names for row in body):
+        return {int(row[of_numbers]): row[of_names] for row in body}
   raise ValueError(f'{path} has no column of numbers 0, 1, 2, ... with one of names beside it')

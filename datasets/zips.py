@@ -17,6 +17,7 @@ _LOCAL_BYTES, _END_BYTES, _LOCATOR_BYTES = 30, 22, 20
 _CENTRAL = struct.Struct('<8x2H4x3I3H8xI')
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
+_DOS = 0  # what made the entry, of which backslashes may be separators
 _UNKNOWN = 0xFFFFFFFF  # the value stands in the zip64 field
 
 
@@ -86,13 +87,22 @@ def members(file: BinaryIO, path: str) -> Iterator[tuple[str, ZipMember]]:
         raise ValueError('its directory is broken')
       flags, method, crc, size, full_size, *lengths, offset = _CENTRAL.unpack(header)
       name_bytes, extra_bytes, comment_bytes = lengths
-      name = _exactly(file, name_bytes).decode('utf-8', 'replace')
+      name = _decoded(_exactly(file, name_bytes), is_of_dos=header[5] == _DOS)
       extra = _exactly(file, extra_bytes)
       _exactly(file, comment_bytes)
       full_size, size, offset = _zip64(extra, [full_size, size, offset])
       yield name, ZipMember(path, offset, size, full_size, crc, method, flags)
   except (ValueError, struct.error, EOFError) as error:
     raise ValueError(f'{path} is no zip, cut short or damaged: {error}') from error
+
+
+def _decoded(name: bytes, is_of_dos: bool) -> str:
+  """A name as text, with '/' between its parts; others than UTF-8 are in code page 437."""
+  try:
+    text = name.decode()
+  except UnicodeDecodeError:
+    text = name.decode('cp437')
+  return text.replace('\\', '/') if is_of_dos else text
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:

@@ -284,3 +284,49 @@ def test_flags_of_lists_are_for_lists(tmp_path):
   path = csv_of(tmp_path / 'a.csv', [('a/1.jpg', 'x')])
   with pytest.raises(ValueError, match="a.csv has no column 'kind'; it has path, label"):
     plan_of(path, tmp_path, label_column='kind')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('path,label\n', 'train.csv has no rows'),
+    ('path,label\nx.jpg,cat\n', 'train.csv names images that are not in '),
+    ('path|label\n0.jpg|cat\n', 'train.csv has no column of a usual name for --image_column'),
+    ('path,label\n0.jpg,caf\udce9\n', 'train.csv is no UTF-8 text'),
+    ('path,label\n0.jpg,cat\n1.jpg,cat\n', "are of one class, 'cat': a classifier needs two"),
+    ('path,label\n0.jpg,0\n1.jpg,999999\n', 'labels up to 999,999, and images of 2 classes'),
+  ],
+)
+def test_a_list_in_a_folder_is_answered_for_itself(tmp_path, text, message):
+  images_in(tmp_path / 'set')
+  (tmp_path / 'set' / 'train.csv').write_text(text, errors='surrogateescape')
+  with pytest.raises(ValueError, match=message):
+    plan_of(tmp_path / 'set', tmp_path)
+
+
+def test_columns_of_flags_in_a_folder(tmp_path):
+  images_in(tmp_path / 'set')
+  csv_of(tmp_path / 'set' / 'train.csv', [(n, 1, 0) for n in NAMES], header='path,fur,wings')
+  plan = plan_of(tmp_path / 'set', tmp_path, label_column='fur,wings')
+  assert set(labels_of(plan).values()) == {('fur',)}
+
+
+def test_rows_that_are_not_what_they_seem(tmp_path):
+  """More cells than columns, and a quote that is not closed: a label would be another."""
+  images_in(tmp_path)
+  rows = ['0.jpg,cat', '1.jpg,Smith, John', '2.jpg,dog,', '3.jpg,"dog', '4.jpg,cat', '5.jpg,cat']
+  path = tmp_path / 'mine.csv'
+  path.write_text('\n'.join(['path,label', *rows]) + '\n')
+  plan = plan_of(path, tmp_path)
+  assert labels_of(plan) == {'0.jpg': 'cat', '2.jpg': 'dog'}
+  assert plan.unusable == (
+    (f'{path}, line 3', '3 columns, the first row has 2'),
+    (f'{path}, line 7', 'no row: unexpected end of data'),
+  )
+
+
+def test_classes_without_training_images_are_said(tmp_path):
+  images_in(tmp_path)
+  rows = [(*row, 'train') for row in ROWS[:6]] + [('6.jpg', 'owl', 'val'), ('7.jpg', 'dog', 'val')]
+  plan = plan_of(csv_of(tmp_path / 'a.csv', rows, header='path,label,split'), tmp_path)
+  assert 'no training images of 1 classes of validation: owl' in plan.notes

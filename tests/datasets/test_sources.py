@@ -1,6 +1,7 @@
 """Folders and archives with odd entries: links, what is no file, what cannot be read."""
 
 import contextlib
+import gzip
 import itertools
 import os
 import shutil
@@ -281,3 +282,16 @@ def test_parquet_files_of_paths_are_no_images(tmp_path):
   parquet.write_table(pyarrow.table({'image': [5], 'label': [0]}), tmp_path / 'number.parquet')
   with pytest.raises(ValueError, match="'image' is int64, expected a struct of path and bytes"):
     walk(tmp_path / 'number.parquet', tmp_path / 'work')
+
+
+def test_a_size_that_nothing_can_have_ends_a_tar(tmp_path):
+  """The standard library would read on to a byte that is not there."""
+  content = bytearray(tgz({'a/0.jpg': JPEG, 'b/0.jpg': JPEG}, ''))
+  content[124:136], content[148:156] = b'\x80' + b'\x7f' * 11, b' ' * 8
+  content[148:156] = b'%06o\0 ' % sum(content[:512])
+  path = tmp_path / 'a.tar.gz'
+  path.write_bytes(gzip.compress(bytes(content)))
+  with pytest.raises(ValueError, match='a member of .* bytes'):
+    sources.first_names(path, 10)
+  with pytest.raises(ValueError, match='a member of .* bytes'):
+    list(sources.walk(path, tmp_path / 'work'))

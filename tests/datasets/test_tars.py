@@ -139,3 +139,20 @@ def test_what_is_no_tar(tmp_path, content, message):
   path.write_bytes(content)
   with pytest.raises(tars.DamagedError, match=message):
     members_of(path)
+
+
+@pytest.mark.parametrize('field', [b'-0000001000\0', b'+0000000010\0', b'0_000000010\0'])
+def test_a_size_is_digits(tmp_path, field):
+  """A size below 0 leads back to the header: what is read for ever is no tar."""
+  content = bytearray(written(tmp_path / 'a.tar', tarfile.USTAR_FORMAT, NAMES).read_bytes())
+  content[124:136], content[148:156] = field, b' ' * 8
+  content[148:156] = b'%06o\0 ' % sum(content[:512])
+  (tmp_path / 'a.tar').write_bytes(content)
+  with pytest.raises(tars.DamagedError, match='no number in a header'):
+    members_of(tmp_path / 'a.tar')
+
+
+def test_names_that_are_no_utf8_stay_apart(tmp_path):
+  names = [os.fsdecode(b'caf\xe9/0.jpg'), os.fsdecode(b'caf\xe8/0.jpg')]
+  members = members_of(written(tmp_path / 'a.tar', tarfile.GNU_FORMAT, names))
+  assert [member.name for member in members] == ['café/0.jpg', 'cafè/0.jpg']

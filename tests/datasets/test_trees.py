@@ -27,6 +27,7 @@ def contents(folder):
 
 
 def zip_of(path, members):
+  path.parent.mkdir(parents=True, exist_ok=True)
   with zipfile.ZipFile(path, 'w') as archive:
     for name, content in members.items():
       archive.writestr(name, content)
@@ -205,3 +206,27 @@ def test_the_tree_of_a_folder_is_that_of_its_archive(tmp_path, expected):
     assert names == [path.name for path in packed.subfolders(other)]
     walked = [entry.path for entry in trees.DISK.walk(own, 'x/', [], ())]
     assert walked == [entry.path for entry in packed.walk(other, 'x/', [], ())]
+
+
+def test_names_in_zips_of_other_systems(tmp_path):
+  """Backslashes of Windows, and code page 437 where a name is no UTF-8."""
+  path = tmp_path / 'a.zip'
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name in ('cafX?0.jpg', 'cafX?1.jpg', 'cafY?0.jpg', 'cafY?1.jpg'):
+      entry = zipfile.ZipInfo(name)
+      entry.create_system = 0
+      archive.writestr(entry, commented(name))
+  content = path.read_bytes().replace(b'?', b'\\')
+  path.write_bytes(content.replace(b'cafX', b'caf\x82').replace(b'cafY', b'caf\x8a'))
+  plan = formats.make_plan(str(path), conversion.Options(), tmp_path / 'work')
+  assert plan.labels == ('cafè', 'café')
+
+
+def test_suffixes_in_capitals(tmp_path):
+  members = {f'{name}/{i}.JPG': commented(f'{name}{i}') for name in ('a', 'b') for i in range(2)}
+  path = zip_of(tmp_path / 'PHOTOS.ZIP', members)
+  assert formats.make_plan(str(path), conversion.Options(), tmp_path / 'work').labels == ('a', 'b')
+  for name in ('A', 'B'):
+    zip_of(tmp_path / 'classes' / f'{name}.ZIP', {f'{i}.JPG': JPEG for i in range(2)})
+  plan = formats.make_plan(str(tmp_path / 'classes'), conversion.Options(), tmp_path / 'work')
+  assert plan.labels == ('A', 'B')

@@ -258,3 +258,35 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(tmp_path):
   assert {record['encoded']: record['label'] for record in read} == expected
   assert len(expected) == 10 and result.info.name == 'webdataset'
   assert 'webdataset' in sys.modules
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'garbage' * 1000, tgz({'0.jpg': JPEG}, '')[:600], tgz({}, '')]
+)
+def test_the_first_tar_may_be_damaged(tmp_path, content):
+  write_tar(tmp_path / 'set' / 'train-1.tar', numbered(6))
+  (tmp_path / 'set' / 'train-0.tar').write_bytes(content)
+  plan = plan_of(tmp_path / 'set', tmp_path)
+  assert plan.recognized.endswith('2 tars, one (train-1.tar) of images with .cls beside them')
+  assert sum(map(len, plan.splits.values())) == 6
+
+
+def test_tables_of_classes_as_people_have_them(tmp_path):
+  path = tmp_path / 'class_map.csv'
+  path.write_text('id,name\n0,"a\nb"\n1,c\n')
+  assert webdataset.read_class_map(path) == {0: 'a\nb', 1: 'c'}
+  path.write_text('0,a\n1\n')
+  with pytest.raises(ValueError, match='class_map.csv has no column of numbers'):
+    webdataset.read_class_map(path)
+
+
+def test_text_that_is_no_utf8_or_empty(tmp_path):
+  """JSON may hold half a pair of UTF-16; records are UTF-8."""
+  labels = [r'"\ud83d"', '"b"', '""', 'null'] * 2
+  members = {}
+  for i, label in enumerate(labels):
+    members |= {f'{i}.jpg': commented(str(i)), f'{i}.json': f'{{"label": {label}}}'.encode()}
+  write_tar(tmp_path / 'set' / 'train.tar', members)
+  result = formats.convert(str(tmp_path / 'set'), tmp_path / 'out')
+  assert result.info.labels == ('b', '\ufffd')
+  assert sum(split.num_images for split in result.info.splits.values()) == 4
