@@ -92,6 +92,13 @@ def make_folder_of(path: str | os.PathLike) -> None:
   os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
 
 
+def refuse_existing(paths: Iterable[str], overwrite: bool) -> None:
+  """Raises ValueError where an output is there, and --overwrite is not."""
+  there = [path for path in paths if os.path.exists(path)]
+  if there and not overwrite:
+    raise ValueError(f'{there[0]} exists: --overwrite replaces it')
+
+
 @contextlib.contextmanager
 def atomic_text(path: str | os.PathLike) -> Iterator[TextIO]:
   """Yields a text file (UTF-8) that is there under its name when all is written; see `atomic_path`.

@@ -34,6 +34,7 @@ _INT = struct.Struct('i')
 
 # What the commands import in their `main`, since they start without TensorFlow.
 _MAINS = (
+  'average.averaging',
   'bench.net_rate',
   'bench.startup',
   'classify.run',

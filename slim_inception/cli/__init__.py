@@ -26,6 +26,7 @@ COMMANDS = {
   'data': Command('data', 'converts a data set to records, or verifies records'),
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
+  'average': Command('average', 'averages the weights of checkpoints or runs', 'RUN'),
   'compare': Command('compare', 'compares runs, or two evaluations image by image', 'RUN'),
   'classify': Command('classify', 'says what is in images', 'IMAGE'),
   'embed': Command('embed', 'writes embeddings of images', 'IMAGE'),

@@ -276,6 +276,4 @@ def _check_output(output: str, suffix: str, overwrite: bool) -> None:
   from slim_inception.nets import checkpoint_files
 
   suffixes = ('', CONFIG_SUFFIX, *(() if suffix else checkpoint_files.SUFFIXES))
-  there = [output + end for end in suffixes if os.path.exists(output + end)]
-  if there and not overwrite:
-    raise ValueError(f'{there[0]} exists: --overwrite replaces it')
+  files.refuse_existing([output + end for end in suffixes], overwrite)

@@ -1,0 +1,1 @@
+"""`slim-inception average`: one checkpoint of the averaged weights of several."""
