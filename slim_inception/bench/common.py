@@ -34,6 +34,7 @@ def facts(config: Config, **more: Any) -> Result:
     'batch_size': config.batch_size,
     'precision': config.precision,
     'jit_compile': config.jit_compile,
+    'recompute': config.recompute,
     **more,
   }
 
@@ -53,7 +54,7 @@ def figures(times: timing.Times, images: int) -> Result:
 
 def training_flags(config: Config) -> dict[str, Any]:
   """The flags of a run with these."""
-  same = ('recipe', 'model_name', 'batch_size', 'precision', 'jit_compile')
+  same = ('recipe', 'model_name', 'batch_size', 'precision', 'jit_compile', 'recompute')
   return {'train_image_size': config.side} | {name: getattr(config, name) for name in same}
 
 

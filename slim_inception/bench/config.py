@@ -35,6 +35,9 @@ class Config:
   )
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   jit_compile: bool = field(False, 'XLA compiles the net.')
+  recompute: bool = field(
+    False, 'The training keeps the outputs of rows of the net alone and computes the rest again.'
+  )
   recipe: str = field(
     'paper',
     'The recipe of the training decides on the optimizer, averages and so on.',
@@ -105,7 +108,7 @@ _NET = (*_STEP, 'jit_compile', 'warmup_steps', 'peers', 'timm_python', 'output_c
 _DATA = ('dataset_name', 'dataset_dir', 'num_preprocessing_threads')
 # The flags that make a difference in a mode.
 _FLAGS = {
-  'train': (*_NET, 'recipe'),
+  'train': (*_NET, 'recompute', 'recipe'),
   'infer': _NET,
   'input': (*_DATA, 'image_size', 'batch_size', 'warmup_steps', 'recipe'),
   'startup': (*_DATA, *_STEP, 'jit_compile', 'recipe'),

@@ -232,6 +232,11 @@ class DevicesConfig:
     choices=(AUTO, *choices.PRECISIONS),
   )
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
+  recompute: bool = field(
+    False,
+    'The forward pass keeps the outputs of rows of the net alone, and the backward pass computes '
+    'the rest again: less memory, more time, the same gradients.',
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -295,6 +300,13 @@ class OptimizerConfig:
     'scope that fits counts, e.g. InceptionV3/Logits:10,InceptionV3:0.1.',
     at_least=0,
     form='SCOPE:FACTOR,SCOPE:FACTOR,...',
+  )
+  layer_decay: float = field(
+    1.0,
+    'The heads have the whole learning rate, and each row of the net this share of the one above '
+    'it, e.g. 0.75; --learning_rate_scales overrides it, and 1 is no difference.',
+    above=0,
+    at_most=1,
   )
   clip_gradient_norm: float = field(
     0.0, 'The norm of all gradients together is clipped to this value; 0 does not clip.', at_least=0

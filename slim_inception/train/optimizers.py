@@ -182,6 +182,10 @@ class Optimizer(tf.Module):
     config: chooses the rule and its numbers.
     variables: {name: variable} to train.
     decayed: names of the variables that weight decay is for.
+    rows: scopes of the net's rows from the image on, for --layer_decay.
+
+  Attributes:
+    scales: factors of the learning rate by variable; those that have none are left out.
 
   Raises:
     ValueError: --learning_rate_scales names a scope without variables.
@@ -192,13 +196,14 @@ class Optimizer(tf.Module):
     config: OptimizerConfig,
     variables: Mapping[str, tf.Variable],
     decayed: Collection[str] = (),
+    rows: Sequence[str] = (),
   ):
     super().__init__()
     self._config = config
     self._rule = RULES[config.optimizer]
     self._variables = dict(variables)
     self._decayed = frozenset(decayed)
-    self._scales = scale_learning_rates(config, self._variables)
+    self.scales = scale_learning_rates(config, self._variables, rows)
     self.slots: dict[str, tf.Variable] = {}  # by checkpoint name
     for name, variable in self._variables.items():
       for slot in self._rule.slots:
@@ -230,8 +235,8 @@ class Optimizer(tf.Module):
 
   def _update(self, names, strategy, gradients, step, learning_rate, is_wanted) -> None:
     def update(variable, name, gradient, step, learning_rate, *slots):
-      if name in self._scales:
-        learning_rate *= self._scales[name]
+      if name in self.scales:
+        learning_rate *= self.scales[name]
       # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
       decays = (name in self._decayed,) if self._rule.own_decay else ()
       handles = variable.handle, [slot.handle for slot in slots]
@@ -253,18 +258,46 @@ class Optimizer(tf.Module):
       strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
 
 
-def scale_learning_rates(config: OptimizerConfig, names: Collection[str]) -> dict[str, float]:
-  """The factors of --learning_rate_scales by variable; those that have none are left out.
+def scale_learning_rates(
+  config: OptimizerConfig, names: Collection[str], rows: Sequence[str] = ()
+) -> dict[str, float]:
+  """The factors of --learning_rate_scales and --layer_decay by variable.
+
+  Args:
+    config: the flags.
+    names: of the variables.
+    rows: see `layer_scales`.
+
+  Returns:
+    {name: factor}; variables that have none are left out.
 
   Raises:
-    ValueError: no variable is in one of its scopes.
+    ValueError: no variable is in one of the scopes of --learning_rate_scales.
   """
   check_scopes('--learning_rate_scales', [scope for scope, _ in config.learning_rate_scales], names)
   factors: dict[str, float] = {}
-  for scope, factor in config.learning_rate_scales:
+  for scope, factor in (*config.learning_rate_scales, *layer_scales(config, names, rows)):
     inside = [name for name in names if name.startswith(scope)]
     factors = {**dict.fromkeys(inside, factor), **factors}  # the first that fits stays
   return factors
+
+
+def layer_scales(
+  config: OptimizerConfig, names: Collection[str], rows: Sequence[str]
+) -> list[tuple[str, float]]:
+  """Scopes and factors of --layer_decay: decay^k for the row k below the heads (arXiv:2106.08254).
+
+  Rows without variables, pools, do not count. What is in no row, the heads, has no factor.
+
+  Args:
+    config: the flags.
+    names: of the variables.
+    rows: scopes of the net's rows from the image on, each with a slash at its end.
+  """
+  if config.layer_decay == 1:
+    return []
+  having = [row for row in rows if any(name.startswith(row) for name in names)]
+  return [(row, config.layer_decay ** (len(having) - i)) for i, row in enumerate(having)]
 
 
 def check_scopes(flag: str, scopes: Iterable[str], names: Collection[str]) -> None:

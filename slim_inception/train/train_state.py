@@ -47,7 +47,9 @@ class TrainState(tf.Module):
     self._averages_decay = config.model.moving_average_decay or None  # 0 is none too
     self.model = model
     self.trained = trained_variables(config.finetune.trainable_scopes, model)
-    self.optimizer = Optimizer(config.optimizer, self.trained, model.regularized_names)
+    self.optimizer = Optimizer(
+      config.optimizer, self.trained, model.regularized_names, rows_of(model)
+    )
     self.loss_scale = LossScale() if config.devices.precision == 'float16' else None
     self.averages: dict[str, tf.Variable] = {}  # by the variable's name
     if self._averages_decay is not None:
@@ -156,6 +158,12 @@ def trained_variables(scopes: tuple[str, ...], model: Model) -> Mapping[str, tf.
   trainable = {n: v for n, v in model.variables_by_name.items() if v.trainable}
   check_scopes('--trainable_scopes', scopes, trainable)
   return {n: v for n, v in trainable.items() if not scopes or n.startswith(scopes)}
+
+
+def rows_of(model: Model) -> list[str]:
+  """The scopes of the rows of a model's net, from the image on."""
+  net = model.config.net
+  return list(dict.fromkeys(f'{net.scope}/{unit.scope}/' for unit in net.body))
 
 
 class LossScale(tf.Module):

@@ -30,9 +30,9 @@ from slim_inception.nets.model import Model
 from slim_inception.train import config as config_lib
 from slim_inception.train import loop, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
-from slim_inception.train.config import Config, DataConfig
+from slim_inception.train.config import Config, DataConfig, OptimizerConfig
 from slim_inception.train.plan import Plan, make_plan, per_replica_batch
-from slim_inception.train.train_state import TrainState, read_counters
+from slim_inception.train.train_state import TrainState, read_counters, rows_of
 from slim_inception.train.train_step import TrainStep
 
 _PREVIEWED = 8  # images in TensorBoard
@@ -114,6 +114,8 @@ def make_run(
   tf.random.set_seed(config.run.seed)
   with strategy.scope():
     state = TrainState(config, make_model(config, plan))
+  for line in describe_layer_decay(config.optimizer, state):
+    logging.info('%s', line)
   augmentation = make_augmentation(config)
   name = augmentation.preprocessing.name
   start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
@@ -156,6 +158,8 @@ def make_model(config: Config, plan: Plan) -> Model:
     arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
   if chosen.sync_batch_norm:
     arg_scope = inception_utils.with_synchronized_batch_norm(arg_scope)
+  if config.devices.recompute:
+    arg_scope = inception_utils.with_recomputed_gradients(arg_scope)
   return nets_factory.create_model(
     chosen.model_name,
     plan.num_classes,
@@ -282,6 +286,22 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
   advice = record_order.sharing_advice(data.num_readers, cluster.count)
   if advice and cluster.is_chief:
     logging.warning('%s', advice)
+
+
+def describe_layer_decay(config: OptimizerConfig, state: TrainState) -> list[str]:
+  """The factors of the learning rate by row of the net, one a line; none without --layer_decay."""
+  if config.layer_decay == 1:
+    return []
+  rows = rows_of(state.model)
+  table = []
+  heads = [name for name in state.trained if not name.startswith(tuple(rows))]
+  in_rows = {row: [name for name in state.trained if name.startswith(row)] for row in rows}
+  for scope, names in {**in_rows, 'heads': heads}.items():
+    factors = sorted({state.optimizer.scales.get(name, 1.0) for name in names})
+    if factors:
+      table.append([scope.rstrip('/'), ' and '.join(f'{x:.4g}' for x in factors)])
+  head = f'Factors of the learning rate (--layer_decay={config.layer_decay:g}):'
+  return [head, *(f'  {line}' for line in files.text_table(table))]
 
 
 def describe_shuffling(data: DataConfig, dataset: Dataset) -> str:

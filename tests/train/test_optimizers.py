@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from slim_inception.nets import nets_factory
 
 from slim_inception import flags
 from slim_inception.train.config import OptimizerConfig
-from slim_inception.train.optimizers import Optimizer
+from slim_inception.train.optimizers import Optimizer, layer_scales
+from tests import golden
 
 tf1 = tf.compat.v1
 START = np.array([1.0, -2.0, 0.5], np.float32)
@@ -132,6 +134,46 @@ def test_learning_rates_by_scope():
     ValueError, match='Net/Logit has no|scopes are Net/Conv2d_1a, Net/Logits, Net'
   ):
     Optimizer(config('sgd', learning_rate_scales='Net/Logits:1,Nett:2'), variables)
+
+
+def test_learning_rates_by_row():
+  rows = ['Net/block1/', 'Net/block10/', 'Net/Pool/', 'Net/Mixed/']
+  layers = ('block1', 'block10', 'Mixed', 'Logits')
+  variables = {f'Net/{layer}/weights': tf.Variable(START) for layer in layers}
+
+  def moved(**flags):
+    for variable in variables.values():
+      variable.assign(START)
+    optimizer = Optimizer(config('sgd', **flags), variables, rows=rows)
+    optimizer.apply([tf.ones(3)] * 4, tf.constant(0, tf.int64), tf.constant(1.0))
+    return [float((START - variable.numpy())[0]) for variable in variables.values()]
+
+  assert moved(layer_decay=0.5) == pytest.approx([0.125, 0.25, 0.5, 1.0])
+  assert moved() == pytest.approx([1.0] * 4)
+  by_hand = moved(layer_decay=0.5, learning_rate_scales='Net/Logits:2,Net/block10:0')
+  assert by_hand == pytest.approx([0.125, 0.0, 0.5, 2.0])
+
+
+@pytest.mark.parametrize(
+  ('name', 'elsewhere'),
+  [
+    ('inception_v3', {'Logits', 'AuxLogits'}),
+    ('inception_v4', {'Logits', 'AuxLogits'}),
+    ('inception_resnet_v2', {'Logits', 'AuxLogits'}),
+    ('resnet_v2_50', {'logits'}),
+  ],
+)
+def test_rows_have_all_variables_but_the_heads(name, elsewhere):
+  net = nets_factory.get_net(name)
+  rows = tuple(f'{net.scope}/{unit.scope}/' for unit in net.body)
+  names = [name for name, *_ in golden.reference(name)['variables']]
+  outside = {name.split('/')[1] for name in names if not name.startswith(rows)}
+  assert outside == elsewhere
+  scales = layer_scales(config('sgd', layer_decay=0.9), names, rows)
+  assert scales[-1] == (rows[-1], 0.9)
+  with_variables = [row for row in rows if any(name.startswith(row) for name in names)]
+  assert [row for row, _ in scales] == with_variables
+  np.testing.assert_allclose(np.diff(np.log([factor for _, factor in scales])), -np.log(0.9))
 
 
 @pytest.mark.parametrize('name', ['rmsprop', 'sgd', 'adamw', 'lamb'])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
 
-from slim_inception.train import losses
+from slim_inception.train import losses, trainer
 from slim_inception.train.train_state import averaging_decay, trained_variables
 from slim_inception.train.train_step import regularization_loss
 from tests import records, tiny
@@ -159,6 +159,70 @@ def test_weight_decay_is_for_weights_alone(optimizer):
   for name, variable in state.trained.items():
     expected = kept if name.endswith('/weights') else 1.0
     np.testing.assert_allclose(variable, np.full(variable.shape, expected), rtol=1e-5, err_msg=name)
+
+
+def test_layer_decay_and_what_is_said_of_it():
+  """With gradients of 1 and a rate of 1 SGD moves a variable by its factor."""
+  settings = config(
+    optimizer='sgd', layer_decay=0.5, learning_rate_scales=f'{tiny.SCOPE}/Mixed_2a/Branch_0:0.125'
+  )
+  state, _ = steps.make(settings)
+  before = steps.arrays(state.trained)
+  ones = [tf.ones_like(variable) for variable in state.trained.values()]
+  state.optimizer.apply(ones, tf.constant(0, tf.int64), tf.constant(1.0))
+  moved = {
+    name: round(float(np.mean(before[name] - v.numpy())), 4) for name, v in state.trained.items()
+  }
+  table = {}
+  for name, factor in moved.items():
+    table.setdefault(name.split('/')[1], set()).add(factor)
+  assert table == {
+    'Conv2d_1a_3x3': {0.0625},
+    'Mixed_2a': {0.125},
+    'Block': {0.25},
+    'Mixed_3a': {0.5},
+    'AuxLogits': {1.0},
+    'Logits': {1.0},
+  }
+  assert trainer.describe_layer_decay(settings.optimizer, state) == [
+    'Factors of the learning rate (--layer_decay=0.5):',
+    '  InceptionTiny/Conv2d_1a_3x3  0.0625',
+    '  InceptionTiny/Mixed_2a        0.125',
+    '  InceptionTiny/Block            0.25',
+    '  InceptionTiny/Mixed_3a          0.5',
+    '  heads                             1',
+  ]
+  assert trainer.describe_layer_decay(config().optimizer, state) == []
+
+
+@pytest.mark.parametrize(
+  'flags',
+  [{}, {'accumulate_steps': 2}, pytest.param({'jit_compile': True}, marks=pytest.mark.slow)],
+  ids=str,
+)
+def test_recomputed_steps_are_the_same(flags):
+  """Weights, slots, and batch norm's averages, which move once."""
+  plain, plain_step = steps.make(config(**flags))
+  recomputed, recomputed_step = steps.make(config(recompute=True, **flags))
+  start = steps.arrays(plain.named_variables())
+  for name, variable in recomputed.named_variables().items():
+    variable.assign(start[name])
+  results = [run(step, batch(), steps=2) for step in (plain_step, recomputed_step)]
+  assert results[0] == pytest.approx(results[1], rel=1e-4)
+  for name, variable in plain.named_variables().items():
+    np.testing.assert_allclose(
+      recomputed.named_variables()[name], variable, rtol=1e-3, atol=1e-5, err_msg=name
+    )
+  concrete = [
+    step.get_concrete_function(batch(), tf.constant(0, tf.int64), tf.constant(0.01))
+    for step in (plain_step, recomputed_step)
+  ]
+  assert _convolutions(concrete[1]) > _convolutions(concrete[0])
+
+
+def _convolutions(function) -> int:
+  """How many there are, in functions within too."""
+  return str(function.graph.as_graph_def()).count('op: "Conv2D"')
 
 
 def test_trainable_scopes():
