@@ -20,7 +20,7 @@ EXPERIMENTS = ('activation_scaling', 'residual_speed')  # python -m experiments.
 OF_OTHERS = {
   'all', 'before', 'folder', 'format', 'formats', 'gpus-per-node', 'images', 'index', 'logdir',
   'model_base_path', 'nodes', 'ntasks-per-node', 'only', 'profile', 'quick', 'rest_api_port',
-  'rounds', 'runner', 'version', 'workers',
+  'rounds', 'runner', 'timm', 'version', 'workers',
 }  # fmt: skip
 
 
