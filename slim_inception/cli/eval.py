@@ -12,6 +12,7 @@ from typing import Any
 
 from slim_inception import flags
 from slim_inception.cli import console, quiet
+from slim_inception.datasets import source_records
 from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.config import REMOVED, EvalConfig, Request, resolve
 from slim_inception.evaluate.metrics import accuracies
@@ -46,6 +47,9 @@ def main(_: list[str]) -> None:
   request = flags.parse(EvalConfig, _resolve_when_begun, REMOVED, quiet.import_tensorflow)
   from slim_inception.evaluate import following, run
 
+  chosen = request.config.records
+  records = source_records.find_or_make(chosen.dataset_name, chosen.dataset_dir, chosen.cache_dir)
+  request = request._replace(config=flags.replace(request.config, **records))
   results = request.config.results
   if results.follow:
     for metrics in following.follow(request):

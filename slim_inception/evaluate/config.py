@@ -139,8 +139,15 @@ class RecordsConfig:
   dataset_split_name: str = field('validation', 'The images are those of this split.')
   dataset_dir: str = field(
     '',
-    "The records are in this folder; by default the run's.",
+    "The records are in this folder; by default the run's. Of a folder, archive or list of images "
+    'the first evaluation makes records beside it.',
     place=flags.Place.INPUT,
+  )
+  cache_dir: str | None = field(
+    None,
+    'The records of a --dataset_dir that is no folder of records lie in this folder; by default in '
+    '.slim_inception_records beside it.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   loss: str = field(
     'softmax',

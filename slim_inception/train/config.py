@@ -97,8 +97,15 @@ class DataConfig:
   dataset_split_name: str = field('train', 'The run trains on this split of the data set.')
   dataset_dir: str | None = field(
     None,
-    'The records are in this folder; synthetic needs none.',
+    'The records are in this folder; synthetic needs none. Of a folder, archive or list of images, '
+    'as slim-inception data --source takes, the first run makes records beside it.',
     place=flags.Place.INPUT,
+  )
+  cache_dir: str | None = field(
+    None,
+    'The records of a --dataset_dir that is no folder of records lie in this folder; by default in '
+    '.slim_inception_records beside it.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   labels_offset: int = field(
     0, 'This number is subtracted from every label; 1 drops a background class.'
@@ -580,6 +587,7 @@ def _absolute_paths(config: Config) -> dict[str, str]:
   """Paths that config.json is to have whole: it may be read from another working directory."""
   paths = {
     'dataset_dir': config.data.dataset_dir,
+    'cache_dir': config.data.cache_dir,
     'checkpoint_path': config.finetune.checkpoint_path,
     'class_weights': None if config.loss.class_weights == BALANCED else config.loss.class_weights,
   }

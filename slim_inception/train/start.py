@@ -26,6 +26,7 @@ _OF_THE_HOST = (
   'train_dir',
   'config',
   'dataset_dir',
+  'cache_dir',
   'checkpoint_path',
   'class_weights',
   'num_preprocessing_threads',

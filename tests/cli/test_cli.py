@@ -253,3 +253,26 @@ def test_the_nets_are_listed():
   assert (code, lines) == (0, [])
   assert 'inception_v4          299  46,009,106  42,649,769  12.25  arXiv:1602.07261' in text
   assert 'inception_v4_2016_09_09' in text
+
+
+def test_training_straight_from_images(tmp_path):
+  """The first run makes records, which the second and both evaluations use."""
+  root = tmp_path / 'photos'
+  for number in range(30):
+    (root / f'color {number % 3}').mkdir(parents=True, exist_ok=True)
+    (root / f'color {number % 3}' / f'{number}.jpg').write_bytes(records.image(number % 3, number))
+  flags = {'max_number_of_steps': 1, 'dataset_name': 'imagenet'}  # the default
+  train_dirs = [tmp_path / 'first', tmp_path / 'second']
+  (first, second) = (
+    processes.finish(processes.start(train_dir, root, **flags))[0] for train_dir in train_dirs
+  )
+  made = f'{root} is no folder of records: they are made in'
+  assert first[0] == second[0] == 0, first[1] + second[1]
+  assert made in first[1] and made not in second[1] and 'The records of' in second[1]
+  (folder,) = (tmp_path / '.slim_inception_records').iterdir()
+  written = json.loads((train_dirs[1] / 'config.json').read_text())
+  assert (written['dataset_name'], written['dataset_dir']) == ('image_folder', str(folder))
+  for where in ([], [f'--dataset_dir={root}']):
+    status, errors, output = run('eval', f'--checkpoint_path={train_dirs[0]}', *where)
+    assert status == 0, errors
+    assert 'num_images 3' in output.splitlines()
