@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import logging
 
-from . import dataset_info, files, images, runners, shard_job, shards
+from . import dataset_info, duplicates, files, images, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
 from .progress_bar import ProgressBar, waiting
 from .shard_job import Item, ShardJob, ShardReport, labels_of
@@ -53,6 +53,7 @@ class Options:
   split_column: str | None = None
   label_separator: str | None = None
   image_root: str | None = None
+  drop_duplicates: bool = False
   store_size: int | None = None  # pixels of the shorter side of what is stored, at most
   store_quality: int | None = None  # of JPEGs that this makes smaller
   seed: int = 0
@@ -99,6 +100,7 @@ class Plan:
     multi_label: an image has any number of labels, in a tuple.
     recognized: what format the source was recognized as, and why, where nobody said it.
     unusable: what of the source cannot be used, and why, as is known before images are read.
+    copies: groups of items that are equal byte for byte; None where nobody has looked.
   """
 
   name: str
@@ -114,6 +116,7 @@ class Plan:
   multi_label: bool = False
   recognized: str = ''
   unusable: tuple[tuple[str, str], ...] = ()
+  copies: Sequence[Sequence[Item]] | None = None
 
 
 # Source, options, and a folder for what has to be unpacked -> what is to be converted. It raises
@@ -128,6 +131,7 @@ class Conversion:
   skipped: list[dict[str, str]]
   changed: list[dict[str, str]]
   num_resized: int = 0  # to --store_size
+  dropped: list[dict[str, str]] = dataclasses.field(default_factory=list)  # {'file', 'copy_of'}
 
 
 def convert(
@@ -155,6 +159,7 @@ def convert(
     with runners.pool(1 if options.beam else options.num_processes) as processes:
       with waiting(f'Looking through {source or "the source"}', at_once=False):
         plan = _only_split(make_plan(source, options, work_dir), options.split, source)
+        plan, dropped = _without_copies(plan) if options.drop_duplicates else (plan, [])
       _check_plan(plan, source, dataset_dir, options)
       for note in plan.notes:
         logging.info('%s', note)
@@ -163,6 +168,7 @@ def convert(
       reports = _run(jobs, options, work_dir, processes, lock)
     lock.check()
     conversion = _summarize(plan, reports, options)
+    conversion = dataclasses.replace(conversion, dropped=dropped)
     lost = [*_lost_classes(plan, conversion)]
     for note in lost:
       logging.warning('%s', note)
@@ -173,6 +179,9 @@ def convert(
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
     counts |= {'num_resized': conversion.num_resized} if options.stored else {}
     lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
+    if options.drop_duplicates:
+      counts |= {'num_dropped': len(dropped)}
+      lists |= {'dropped': dropped}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
     conversion = _without_empty_splits(conversion, dataset_dir)
     dataset_info.write_info(dataset_dir, conversion.info)
@@ -190,6 +199,17 @@ def _only_split(plan: Plan, split: str | None, source: str | None) -> Plan:
       f'{source or plan.name} has no split {split!r}; it has {", ".join(plan.splits)}'
     )
   return dataclasses.replace(plan, splits={split: plan.splits[split]})
+
+
+def _without_copies(plan: Plan) -> tuple[Plan, list[dict[str, str]]]:
+  """A plan without images that are there more than once, and these: {'file', 'copy_of'}."""
+  copies = plan.copies
+  if copies is None:
+    copies = duplicates.find(item for items in plan.splits.values() for item in items)
+  of_plan = {id(item) for items in plan.splits.values() for item in items}  # --split leaves some
+  groups = [[item for item in group if id(item) in of_plan] for group in copies]
+  splits, dropped = duplicates.drop(plan.splits, groups)
+  return dataclasses.replace(plan, splits=splits), [copy._asdict() for copy in dropped]
 
 
 def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:

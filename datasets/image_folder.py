@@ -143,6 +143,7 @@ def make_plan(
     splits=splits,
     labels=tuple(map(files.readable, labels)),
     # Several files even for a small training set, so that several readers and workers share it.
+    copies=copies,
     num_shards={
       split: conversion.num_shards(of_split, listing.IMAGES_PER_SHARD, 4 if split == 'train' else 1)
       for split, of_split in splits.items()

@@ -111,6 +111,7 @@ def make_plan(
     folders=listing.folders,
     notes=tuple(notes),
     unusable=tuple(listing.unusable),
+    copies=copies,
   )
 
 

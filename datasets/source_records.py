@@ -54,8 +54,9 @@ def is_source(path: str | os.PathLike, dataset_name: str = '') -> bool:
   except ValueError:
     return False
   known = dataset_factory.DATASETS.get(dataset_name)
-  is_read = known and known.tfds_name and recognized.name == 'tfds'
-  return not (is_read and next(path.glob(f'**/{known.tfds_name}-*'), None))
+  if recognized.name == 'tfds' and known and known.tfds_name:  # read as it is
+    return not any(path.glob(f'**/{known.tfds_name}-*'))
+  return True
 
 
 def _has_records(folder: Path) -> bool:

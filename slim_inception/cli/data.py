@@ -102,6 +102,11 @@ class Config:
     'in one of a usual name beside it, e.g. train_images.',
     place=flags.Place.INPUT,
   )
+  drop_duplicates: bool = flags.field(
+    False,
+    'Images that are equal byte for byte are stored once: those of training that another split has '
+    'too are left out, and in each split all but the first.',
+  )
   store_size: int | None = flags.field(
     None,
     'Images are stored with a shorter side of at most so many pixels, larger ones resized with '
@@ -174,6 +179,7 @@ def main(_: list[str]) -> None:
     split_column=config.split_column,
     label_separator=config.label_separator,
     image_root=config.image_root,
+    drop_duplicates=config.drop_duplicates,
     store_size=config.store_size,
     store_quality=config.store_quality,
     seed=config.seed,
@@ -220,6 +226,8 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
   loss = ' --loss=sigmoid' if info.multi_label else ''
   background = ' with background' if info.label_offset else ''
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
+  if result.dropped:
+    changed += f', {len(result.dropped):,} duplicates left out'
   if info.store_size:
     changed += f', {result.num_resized:,} resized to {info.store_size} pixels'
   console.say(
