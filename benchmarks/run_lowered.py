@@ -32,7 +32,8 @@ from slim_inception.bench.peers import PEERS, PeerProcess, command_of
 
 PROGRAM = 'XLA program of slim-inception'
 _TIMM = ('timm', 'timm_compiled')
-_SIDE = 8192  # of the matrices of the roofline
+_SIDES = {'cpu': 1024}  # of the matrices of the roofline
+_SIDE = 8192  # elsewhere
 
 
 class Step:
@@ -141,8 +142,9 @@ def _peak_bytes() -> int:
   return stats.get('peak_bytes_in_use') or timing.peak_resident_bytes()
 
 
-def roofline(precision: str, side: int = _SIDE) -> dict[str, float]:
+def roofline(precision: str, side: int | None = None) -> dict[str, float]:
   """GFLOP/s of a product of matrices, GB/s of a copy."""
+  side = side or _SIDES.get(jax.default_backend(), _SIDE)
   matrix = jnp.ones((side, side), precision)
   product = jax.jit(jnp.matmul)
   copy = jax.jit(lambda x: x + 1)
