@@ -295,10 +295,13 @@ def test_outputs_of_the_commands():
     'compare output',
     'convert output',
     'embed output',
+    'eval cache_dir',
     'eval eval_dir',
     'export output',
     'residual_speed output_dir',
     'show output',
+    'train cache_dir',
+    'train find_learning_rate',
     'train train_dir',
   }
 

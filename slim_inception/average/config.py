@@ -51,10 +51,12 @@ class RecordsConfig:
     "The records are in this folder; by default the run's.",
     place=flags.Place.INPUT,
   )
-  dataset_split_name: str = field('validation', 'greedy measures the top-1 accuracy on this split.')
+  dataset_split_name: str = field(
+    'validation', 'The method greedy measures the top-1 accuracy on this split.'
+  )
   max_images: int | None = field(
     None,
-    'greedy measures on the first so many records of the split; by default on all.',
+    'The method greedy measures on the first so many records; by default on all of the split.',
     at_least=1,
   )
   batch_norm_batches: int = field(

@@ -7,11 +7,12 @@
 Of a --dataset_dir that is a folder, archive or list of images the first run makes records, which
 later ones use. Started again with the same flags it goes on where it stopped. --recipe sets
 defaults, the values of --config override it, and flags override both; what came of them stands in
-train_dir/config.json, where slim-inception eval reads it.
+train_dir/config.json, where slim-inception eval reads it. With --find_learning_rate=CURVE it only
+tries learning rates.
 """
 
-from slim_inception import flags
-from slim_inception.cli import quiet
+from slim_inception import files, flags
+from slim_inception.cli import console, quiet
 from slim_inception.datasets import source_records
 from slim_inception.train.config import REMOVED, Config, resolve
 
@@ -28,4 +29,25 @@ def main(_: list[str]) -> None:
   data = config.data
   records = source_records.find_or_make(data.dataset_name, data.dataset_dir, data.cache_dir)
   config = flags.replace(config, **records)
+  if output := config.run.find_learning_rate:
+    find_learning_rate(config, output)
+    return
   trainer.train(config, during_training.evaluator_of(config))
+
+
+def find_learning_rate(config: Config, output: str) -> None:
+  """Tries learning rates; writes the curve of the loss to OUTPUT.csv, .png and .svg."""
+  from slim_inception.train import rate_finder
+
+  curve = rate_finder.find(config)
+  files.make_folder_of(output)
+  rows = zip(curve.rates, curve.losses, curve.smoothed, strict=True)
+  files.write_csv(f'{output}.csv', ('learning_rate', 'loss', 'smoothed_loss'), rows)
+  console.say(curve.describe())
+  try:
+    from slim_inception.evaluate import rate_plot
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f'{output}.csv is written; drawing needs matplotlib: pip install "slim-inception[plots]"'
+    ) from error
+  console.say(f'written to {", ".join([f"{output}.csv", *rate_plot.draw(curve, output)])}')

@@ -51,6 +51,7 @@ class Panel(NamedTuple):
     y_label: at the left of it; '' where that of the panel to the left is its own.
     curves: of each run in the order of the legend; None where a run has none.
     limits: lower and upper end of the vertical axis; None: what the curves need.
+    is_logarithmic: whether the horizontal axis is, rather than one from 0 on.
   """
 
   name: str
@@ -58,6 +59,7 @@ class Panel(NamedTuple):
   y_label: str
   curves: Sequence[Curve | None]
   limits: tuple[float, float] | None = None
+  is_logarithmic: bool = False
 
 
 def draw(
@@ -66,7 +68,7 @@ def draw(
   """Draws panels to `output`.png and `output`.svg, atomically.
 
   Args:
-    rows: of panels, as many in each; those of a column share their horizontal axis, from 0 on.
+    rows: of panels, as many in each; those of a column share their horizontal axis.
     names: of the runs, in the legend.
     output: path without suffix.
     share_y: whether the panels of a row share their vertical axis too.
@@ -87,7 +89,10 @@ def draw(
         _draw_curves(axes, panel)
     for panel, axes in zip(rows[-1], grid[-1], strict=True):
       axes.set_xlabel(panel.x_label)
-      axes.set_xlim(left=0)
+      if panel.is_logarithmic:
+        axes.set_xscale('log')
+      else:
+        axes.set_xlim(left=0)
     _add_legend(figure, grid[0, 0], names, columns)
     for suffix, metadata in (('png', {}), ('svg', {'Date': None})):
       with files.atomic_path(f'{output}.{suffix}') as temporary:

@@ -83,6 +83,15 @@ class RunConfig:
     'and skips the batches since.',
     choices=('rollback', 'stop'),
   )
+  find_learning_rate: str | None = field(
+    None,
+    'Nothing is trained for good: the learning rate rises from step to step, the curve of the loss '
+    'goes to this path with .csv, .png and .svg, and train_dir stays as it is.',
+    place=flags.Place.OUTPUT_PREFIX,
+  )
+  find_learning_rate_steps: int = field(
+    100, 'So many steps take --find_learning_rate from 0.000001 to 10.', at_least=20
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

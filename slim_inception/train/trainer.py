@@ -2,8 +2,8 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +53,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     KeyboardInterrupt: Ctrl-C, after saving.
   """
   config = start.of_checkpoint(config)
-  dataset = _open(config.data)
+  dataset = open_dataset(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
   input_pipeline.check_loss(dataset, config.loss.loss)
   if config.run.deterministic:
@@ -64,17 +64,16 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     logging.set_verbosity(logging.WARNING)
   stopped_by, train_dir = 0, config.run.train_dir
   try:
-    with files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext() as lock:
+    with (
+      explaining_errors(config, dataset, cluster),
+      files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext() as lock,
+    ):
       if run := make_run(config, dataset, num_classes, cluster, evaluate):
         stopped_by = loop.train(dataclasses.replace(run, lock=lock))
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
     raise lost_worker(error, checkpoint_files.latest(train_dir), cluster.strategy) from error
-  except tf.errors.ResourceExhaustedError as error:
-    raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
-  except input_pipeline.READ_ERRORS as error:
-    raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
   if stopped_by:
     message = f'interrupted; started again it goes on from {checkpoint_files.latest(train_dir)}'
     if stopped_by == signal.SIGINT:
@@ -82,7 +81,8 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     logging.info('%s', message)
 
 
-def _open(data: DataConfig) -> Dataset:
+def open_dataset(data: DataConfig) -> Dataset:
+  """The records of a run, counted; of synthetic images there are none."""
   if data.dataset_name == dataset_factory.SYNTHETIC:
     return dataset_factory.synthetic(data.dataset_split_name)
   if data.data_service:
@@ -90,6 +90,19 @@ def _open(data: DataConfig) -> Dataset:
   return record_order.counted(
     dataset_factory.get_dataset(data.dataset_name, data.dataset_split_name, data.records_dir)
   )
+
+
+@contextmanager
+def explaining_errors(config: Config, dataset: Dataset, cluster: Cluster) -> Iterator[None]:
+  """Errors of TensorFlow in steps become a line on memory or on the data; not of lost workers."""
+  try:
+    yield
+  except LOST_WORKER_ERRORS:
+    raise
+  except tf.errors.ResourceExhaustedError as error:
+    raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
+  except input_pipeline.READ_ERRORS as error:
+    raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
 
 
 def make_run(
