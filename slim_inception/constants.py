@@ -3,6 +3,7 @@
 # In a train_dir.
 CONFIG_FILE = 'config.json'
 CONFIG_SUFFIX = '.json'  # of its copy that goes with a checkpoint: model.ckpt-1000.json
+CALIBRATION_SUFFIX = '.calibration.json'  # of what calibrate found out of a checkpoint
 METRICS_FILE = 'metrics.jsonl'
 BEST_FOLDER = 'best'
 EVAL_FOLDER = 'eval'

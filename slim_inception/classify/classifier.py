@@ -14,6 +14,7 @@ from slim_inception.classify.sources import Source
 from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
 from slim_inception.evaluate.scorer import plain_logits
+from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets.convert import formats
 
@@ -94,6 +95,11 @@ class Classifier:
       logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
     )
     self._ensemble.load(prefixes)
+
+  @property
+  def calibration(self) -> Calibration | None:
+    """Of the only net, where its checkpoint has one; see `Ensemble.calibration`."""
+    return self._ensemble.calibration
 
   @property
   def devices(self) -> str:

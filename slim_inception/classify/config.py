@@ -66,7 +66,7 @@ class SmallBatchesConfig(eval_config.ComputeConfig):
 class ClassifyConfig:
   """How images are classified; the config.json of the run says what the flags do not."""
 
-  nets: eval_config.NetsConfig
+  nets: eval_config.CalibratedNetsConfig
   classes: ClassesConfig
   views: eval_config.ViewsConfig
   output: OutputConfig
@@ -101,5 +101,7 @@ def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
   members = eval_config.members(config.nets, runs, config.views)
   num_threads = config.compute.num_preprocessing_threads or os.cpu_count() or 1
   compute = dataclasses.replace(config.compute, num_preprocessing_threads=num_threads)
-  ensemble = eval_config.EnsembleRequest(members, loss, config.views.average, compute)
+  ensemble = eval_config.EnsembleRequest(
+    members, loss, config.views.average, compute, calibrated=config.nets.calibrated
+  )
   return ClassifyRequest(config, ensemble, runs)

@@ -12,6 +12,7 @@ from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.output import Prediction, Row
 from slim_inception.datasets.progress_bar import ProgressBar, hidden
 from slim_inception.evaluate.metrics import name_of, top_labels
+from slim_inception.evaluate.stored_calibration import Calibration
 
 
 def classify(
@@ -42,14 +43,16 @@ def classify(
   with contextlib.ExitStack() as stack:
     writers = []
     if config.csv:
-      writers.append(stack.enter_context(output.csv_writer(config.csv, top_k)))
+      stored = classifier.calibration
+      columns = output.columns(bool(stored and stored.sets), bool(stored and stored.abstention))
+      writers.append(stack.enter_context(output.csv_writer(config.csv, top_k, columns)))
     if config.json:
       writers.append(stack.enter_context(output.json_writer(config.json)))
     if sources.STANDARD_INPUT not in (config.csv, config.json):
       writers.append(output.write_text)
     bar = stack.enter_context(ProgressBar('Classifying', total, 'views'))
     for result in classifier.classify(images, bar.update):
-      row = _row(result, names, top_k, config.explain)
+      row = _row(result, names, top_k, config.explain, classifier.calibration)
       with hidden():
         if row.error:
           failed += 1
@@ -59,16 +62,31 @@ def classify(
   return failed
 
 
-def _row(result: Result, names: dict[int, str], top_k: int, folder: str | None) -> Row:
+def _row(
+  result: Result,
+  names: dict[int, str],
+  top_k: int,
+  folder: str | None,
+  calibration: Calibration | None,
+) -> Row:
   if result.error:
     return Row(result.name, error=result.error)
   assert result.probabilities is not None  # there is one or the other
-  predictions = tuple(
-    Prediction(label, name_of(names, label), float(result.probabilities[label]))
-    for label in top_labels(result.probabilities, top_k).tolist()
+  predictions, in_set = (
+    tuple(Prediction(i, name_of(names, i), float(result.probabilities[i])) for i in labels)
+    for labels in (
+      top_labels(result.probabilities, top_k).tolist(),
+      (calibration and calibration.labels_in_set(result.probabilities)) or (),
+    )
   )
   explained = ''
   if result.explanation and folder:
     lines = output.lines(predictions)
     explained = drawing.write(folder, result.name, lines, result.explanation)
-  return Row(result.name, predictions, explained)
+  return Row(
+    result.name,
+    predictions,
+    explained,
+    in_set=in_set if calibration and calibration.sets else None,
+    abstains=calibration.abstains(result.probabilities) if calibration else None,
+  )

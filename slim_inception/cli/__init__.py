@@ -27,6 +27,7 @@ COMMANDS = {
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
   'average': Command('average', 'averages the weights of checkpoints or runs', 'RUN'),
+  'calibrate': Command('calibrate', 'makes probabilities mean what they say'),
   'compare': Command('compare', 'compares runs, or two evaluations image by image', 'RUN'),
   'classify': Command('classify', 'says what is in images', 'IMAGE'),
   'embed': Command('embed', 'writes embeddings of images', 'IMAGE'),

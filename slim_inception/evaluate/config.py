@@ -83,6 +83,17 @@ class NetsConfig(CheckpointsConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibratedNetsConfig(NetsConfig):
+  """Nets: one value, or in an ensemble one for each checkpoint, with commas."""
+
+  calibrated: bool | None = field(
+    None,
+    'Probabilities are calibrated by what slim-inception calibrate wrote beside the checkpoint; by '
+    'default they are if it wrote anything.',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CropsConfig:
   """Views of an image."""
 
@@ -241,7 +252,7 @@ class DevicesConfig:
 class EvalConfig:
   """How checkpoints are evaluated; the config.json of their runs says what the flags do not."""
 
-  nets: NetsConfig
+  nets: CalibratedNetsConfig
   records: RecordsConfig
   images: ImagesConfig
   views: ViewsConfig
@@ -289,6 +300,17 @@ class EnsembleRequest:
   average: str = 'probabilities'
   compute: ComputeConfig = ComputeConfig()
   batch_norm_batches: int = 0
+  calibrated: bool | None = False  # None: where the checkpoint has a calibration
+
+  def __post_init__(self) -> None:
+    if not self.calibrated:
+      return
+    if len(self.members) > 1:
+      raise ValueError('--calibrated is for one checkpoint: an ensemble is not calibrated')
+    if self.loss == 'sigmoid':
+      raise ValueError('--calibrated is for nets of one label an image, not for --loss=sigmoid')
+    if self.batch_norm_batches:
+      raise ValueError('--calibrated is for the net of the checkpoint, not with other statistics')
 
 
 class Request(NamedTuple):
@@ -331,6 +353,7 @@ def resolve(flag_values: Mapping[str, Any]) -> Request:
     average=config.views.average,
     compute=config.compute,
     batch_norm_batches=config.records.batch_norm_batches,
+    calibrated=config.nets.calibrated,
   )
   return Request(config, ensemble)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ from slim_inception.evaluate import collector, examples, ground_truth, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.metrics import Predictions
-from slim_inception.evaluate.predictor import Ensemble, Values
+from slim_inception.evaluate.predictor import Ensemble, Prediction, Values
+from slim_inception.evaluate.scorer import Loaded
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input import record_order
 
@@ -78,6 +79,7 @@ class Evaluation:
     train_set = records.split('train') if records.batch_norm_batches else None
     self._ensemble.load(prefixes, train_set)
     self._check_classes()
+    self._check_calibration()
     started = time.monotonic()
     try:
       collected = self._predict()
@@ -85,6 +87,33 @@ class Evaluation:
       raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
     everything = collector.gather(self._cluster, self._config.results.eval_dir, collected)
     return everything and self._outcome(everything, time.monotonic() - started)
+
+  def probabilities(self, prefixes: Sequence[str]) -> tuple[list[Image], np.ndarray]:
+    """All that a checkpoint of each net says of the images, in one process.
+
+    Returns:
+      The images that could be decoded, and their [N, num_classes] float32 probabilities.
+
+    Raises:
+      ValueError, OSError: a checkpoint does not fit, or the data is damaged.
+    """
+    self._ensemble.load(prefixes)
+    self._check_classes()
+    images, rows = [], []
+    try:
+      for image, prediction in self._predictions({}):
+        images.append(image)
+        rows.append(prediction.probabilities.astype(np.float32))
+    except input_pipeline.READ_ERRORS as error:
+      raise input_pipeline.read_error(self.dataset, self._labels_offset, error) from error
+    if not images:
+      raise self._none_decoded()
+    return images, np.stack(rows)
+
+  @property
+  def loaded(self) -> Loaded:
+    """What the first net works with."""
+    return self._ensemble.scorers[0].loaded
 
   def describe(self) -> str:
     """A line on what is evaluated, and on what."""
@@ -104,6 +133,23 @@ class Evaluation:
           provenance.check_evaluated(known, self.dataset, folder, offset)
     self._is_checked = True
 
+  def _check_calibration(self) -> None:
+    """That figures are not of the images that the calibration was fitted on."""
+    stored, records = self._ensemble.calibration, self._config.records
+    if stored is None or not stored.is_of(self.dataset, records.dataset_dir):
+      return
+    text = (
+      f'the calibration of {self.loaded.prefix} was fitted on the split {self.dataset.split_name}, '
+      'whose figures would be too good'
+    )
+    if self._config.nets.calibrated:
+      raise ValueError(
+        f'{text}: evaluate another split, or take what slim-inception calibrate measured on the '
+        'half that it did not fit on'
+      )
+    logging.info('%s, and is not used', text)
+    self._ensemble.calibration = None
+
   @property
   def _num_records(self) -> int:
     """How many records of the split are evaluated, by all workers."""
@@ -120,16 +166,20 @@ class Evaluation:
     keep_scores = self._config.records.loss == 'sigmoid'
     ensemble = Collector(keep_scores)
     members = [Collector(keep_scores) for _ in self._ensemble.scorers]
+    for image, prediction in self._predictions(excluded):
+      ensemble.add(image, prediction.probabilities)
+      for member, probabilities in zip(members, prediction.of_members, strict=True):
+        member.add(image, probabilities)
+    differs = len(members) > 1 or self._ensemble.calibration
+    everyone = [*members, ensemble] if differs else [ensemble]
+    return Collected([each.predictions() for each in everyone], list(excluded.values()))
+
+  def _predictions(self, excluded: dict[int, str]) -> Iterator[tuple[Image, Prediction]]:
+    """What is said of each of this worker's images; see `_records`."""
     total = self._ensemble.num_views(len(self._share))
     with ProgressBar('Evaluating', total, 'views') as bar:
-      records = self._records(excluded)
-      for prediction in self._ensemble.predict(records, report=bar.update):
-        image = _image(prediction.record_index, prediction.tags)
-        ensemble.add(image, prediction.probabilities)
-        for member, probabilities in zip(members, prediction.of_members, strict=True):
-          member.add(image, probabilities)
-    everyone = [*members, ensemble] if len(members) > 1 else [ensemble]
-    return Collected([each.predictions() for each in everyone], list(excluded.values()))
+      for prediction in self._ensemble.predict(self._records(excluded), report=bar.update):
+        yield _image(prediction.record_index, prediction.tags), prediction
 
   def _records(self, excluded: dict[int, str]) -> tf.data.Dataset:
     """This worker's records; what the exclude list leaves out is added to `excluded`."""
@@ -158,7 +208,7 @@ class Evaluation:
       if note:
         logging.warning('%s', note)
     if not num_predicted:
-      raise ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
+      raise self._none_decoded()
     if self._real_labels:
       truth = self._real_labels.ground_truth(predictions[-1].filenames)
       if truth.note:
@@ -196,11 +246,25 @@ class Evaluation:
         'interpolation': spec.interpolation,
         'average': config.views.average,
         'batch_norm_batches': config.records.batch_norm_batches,
+        **self._calibration(summaries[0]),
         **self._nets(summaries),
       },
       predictions[-1],
       rankings[-1],
     )
+
+  def _none_decoded(self) -> ValueError:
+    dataset = self.dataset
+    return ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
+
+  def _calibration(self, uncalibrated: Mapping[str, Any]) -> dict[str, Any]:
+    """What `metrics.json` says of the calibration; {} without."""
+    stored = self._ensemble.calibration
+    if stored is None:
+      return {}
+    names = ('expected_calibration_error', 'calibration_bins')
+    before = {f'uncalibrated_{name}': uncalibrated[name] for name in names}
+    return {'temperature': stored.temperature, 'calibrated_on': stored.describe(), **before}
 
   def _nets(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """What `metrics.json` says of the net, or of the members of an ensemble."""

@@ -16,8 +16,10 @@ from absl import logging
 from slim_inception import kernels
 from slim_inception.cluster import describe_devices, gpus_of
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate.calibration import scaled
 from slim_inception.evaluate.config import EnsembleRequest
 from slim_inception.evaluate.scorer import LogitsFn, Scorer, plain_logits
+from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.evaluate.views import ViewSpec, view_stream
 from slim_inception.input import pipeline as input_pipeline
 
@@ -30,8 +32,8 @@ class Prediction(NamedTuple):
   Attributes:
     record_index: which record.
     tags: its other entries, and 'size', height and width of the decoded image.
-    probabilities: [num_classes] float64, of the ensemble.
-    of_members: [members, num_classes] float64, of each net.
+    probabilities: [num_classes] float64, of the ensemble, calibrated where there is a calibration.
+    of_members: [members, num_classes] float64, of each net, as they are.
     more: of each net, what its `LogitsFn` gives besides logits, of the record's first view.
   """
 
@@ -72,6 +74,7 @@ class Ensemble:
   Attributes:
     scorers: of the nets.
     shares: [members], of each in the average; their sum is 1.
+    calibration: of the only net, whose temperature probabilities are given with; None without.
   """
 
   def __init__(
@@ -87,6 +90,7 @@ class Ensemble:
     self.scorers = [Scorer(m, request, classes, strategy, logits_fn) for m in request.members]
     shares = np.array([member.weight for member in request.members])
     self.shares = shares / shares.sum()
+    self.calibration: Calibration | None = None
     self._passes: dict[ViewSpec, list[int]] = {}
     for i, scorer in enumerate(self.scorers):
       self._passes.setdefault(scorer.member.spec, []).append(i)
@@ -101,6 +105,7 @@ class Ensemble:
     for scorer, prefix in zip(self.scorers, prefixes, strict=True):
       scorer.load(prefix, train_set)
       logging.info('%s', scorer.describe())
+    self.calibration = self.scorers[0].calibration() if len(self.scorers) == 1 else None
 
   @property
   def devices(self) -> str:
@@ -131,10 +136,13 @@ class Ensemble:
     """
     for scored in self.score(records, task_size, report):
       means = np.stack(scored.means)
+      probabilities = self._to_probabilities(self.shares @ means)
+      if self.calibration:
+        probabilities = scaled(probabilities, self.calibration.temperature)
       yield Prediction(
         scored.record_index,
         scored.tags,
-        self._to_probabilities(self.shares @ means),
+        probabilities,
         np.stack([self._to_probabilities(mean) for mean in means]),
         scored.more,
       )

@@ -8,8 +8,9 @@ import tensorflow as tf
 from absl import logging
 
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces
+from slim_inception.evaluate import batch_norm_statistics, dense, label_spaces, stored_calibration
 from slim_inception.evaluate.config import EnsembleRequest, Member
+from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.evaluate.stored_weights import StoredWeights, open_weights
 from slim_inception.evaluate.views import to_float
 from slim_inception.nets import nets_factory
@@ -123,6 +124,19 @@ class Scorer:
     views = {1: '', None: ', the whole image'}.get(spec.num_views, f', {spec.num_views} views')
     side = spec.image_size
     return f'{loaded.prefix}: {name}, {loaded.weights} weights, {side} x {side} pixels{views}'
+
+  def calibration(self) -> Calibration | None:
+    """Of the checkpoint that is loaded; None where it has none or none is asked for.
+
+    Raises:
+      ValueError: it is damaged, or `--calibrated` asks for one that is not there.
+    """
+    request = self._request
+    if request.calibrated is False or request.loss == 'sigmoid' or request.batch_norm_batches:
+      return None
+    views = stored_calibration.describe_views(self.member.spec, request.average)
+    required = bool(request.calibrated)
+    return stored_calibration.find(self.loaded.prefix, self.loaded.weights, views, required)
 
   def to_labels(self, scores: np.ndarray) -> np.ndarray:
     """Scores [n, outputs] put in the order of the labels: [n, num_classes]; embeddings as they are.

@@ -24,10 +24,16 @@ class Classifier(tf.Module):
     preprocessing: of the net.
     names: of its outputs.
     loss: with 'sigmoid' an output is the probability of one label, whatever the others are.
+    temperature: that logits are divided by, see `evaluate.calibration`.
   """
 
   def __init__(
-    self, model: Model, preprocessing: Preprocessing, names: list[str], loss: str = 'softmax'
+    self,
+    model: Model,
+    preprocessing: Preprocessing,
+    names: list[str],
+    loss: str = 'softmax',
+    temperature: float = 1.0,
   ):
     super().__init__(name='classifier')
     self.model = model
@@ -37,11 +43,15 @@ class Classifier(tf.Module):
     self.image_shape = (self.image_size, self.image_size, self.channels)
     self.names = tuple(names)
     self._names = tf.constant(names)
+    self._temperature = temperature
     self._to_probabilities = logits_to_scores(loss)
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
     """Of each class, [N, classes]; `images` are [N, image_size, image_size, C], normalized."""
-    return self._to_probabilities(self.model(images)[0])
+    logits = self.model(images)[0]
+    if self._temperature != 1:
+      logits = logits * tf.constant(1 / self._temperature, logits.dtype)
+    return self._to_probabilities(logits)
 
   def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies images, [N, image_size, image_size, C], normalized.

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from slim_inception import flags
 from slim_inception.evaluate import config as eval_config
 from slim_inception.evaluate.config import (
+  CalibratedNetsConfig,
   ComputeConfig,
   EnsembleRequest,
-  NetsConfig,
   RecordsConfig,
   Runs,
 )
@@ -72,7 +72,7 @@ class LabelsConfig:
 class ExportConfig:
   """What is exported; the config.json of the run says what the flags do not."""
 
-  nets: NetsConfig
+  nets: CalibratedNetsConfig
   format: FormatConfig
   classes: LabelsConfig
   records: RecordsConfig
@@ -120,6 +120,7 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
     loss=config.records.loss,
     compute=ComputeConfig(batch_size=chosen.batch_size),
     batch_norm_batches=config.records.batch_norm_batches,
+    calibrated=config.nets.calibrated,
   )
   return ExportRequest(config, ensemble, runs)
 

@@ -1,5 +1,6 @@
 """An export from its flags to its folder, read back before it is delivered."""
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -20,6 +21,7 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.datasets.progress_bar import ProgressBar, waiting
 from slim_inception.evaluate import examples
 from slim_inception.evaluate.scorer import Loaded, Scorer
+from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.export import onnx, saved_model, tflite
 from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task, joined
 from slim_inception.export.comparison import ACCEPTED, Comparison, compare
@@ -66,8 +68,10 @@ def export(request: ExportRequest) -> Comparison:
   logging.info('%s', scorer.describe())
   trained_on = None if labels_path else member.trained_on
   names = provenance.names_of_outputs(trained_on, classes, loaded.labels_offset)
+  stored = scorer.calibration()
+  temperature = stored.temperature if stored else 1.0
   classifier, checkpoint = (
-    Classifier(model, member.spec.preprocessing, names, records.loss)
+    Classifier(model, member.spec.preprocessing, names, records.loss, temperature)
     for model in (scorer.model, scorer.unfolded)
   )
 
@@ -91,7 +95,7 @@ def export(request: ExportRequest) -> Comparison:
       lines = [name.replace('\r', ' ').replace('\n', ' ') + '\n' for name in names]
       (temporary / LABELS_FILE).write_text(''.join(lines), 'utf-8', newline='')
       comparison = read_back(chosen, temporary, checkpoint, dataset)
-      metadata = describe(request, loaded, classifier, comparison)
+      metadata = describe(request, loaded, classifier, comparison, stored)
       files.write_json(temporary / EXPORT_FILE, {**metadata, **described})
       temporary.rename(output)
   finally:
@@ -165,7 +169,11 @@ def read_back(
 
 
 def describe(
-  request: ExportRequest, loaded: Loaded, classifier: Classifier, comparison: Comparison
+  request: ExportRequest,
+  loaded: Loaded,
+  classifier: Classifier,
+  comparison: Comparison,
+  stored: Calibration | None,
 ) -> dict[str, Any]:
   """What export.json says of an export in any format."""
   chosen, records = request.config.format, request.config.records
@@ -182,6 +190,7 @@ def describe(
     'preprocessing': preprocessing.describe(classifier.image_size),
     **preprocessing.normalization.constants,
     'probabilities': records.loss,
+    'calibration': stored and _describe_calibration(stored),
     'labels': list(classifier.names),
     'comparison': {
       **comparison._asdict(),
@@ -190,4 +199,14 @@ def describe(
       'dataset_split_name': records.dataset_split_name if records.dataset_dir else None,
     },
     'tensorflow': tf.__version__,
+  }
+
+
+def _describe_calibration(stored: Calibration) -> dict[str, Any]:
+  return {
+    'temperature': stored.temperature,
+    'calibrated_on': stored.describe(),
+    'expected_calibration_error': dataclasses.asdict(stored.expected_calibration_error),
+    'sets': stored.sets and dataclasses.asdict(stored.sets),
+    'abstention': stored.abstention and dataclasses.asdict(stored.abstention),
   }

@@ -13,6 +13,7 @@ from slim_inception import files
 from slim_inception.cluster import Cluster
 from slim_inception.constants import (
   BEST_FOLDER,
+  CALIBRATION_SUFFIX,
   CONFIG_FILE,
   CONFIG_SUFFIX,
   EVALUATION_METRICS_FILE,
@@ -96,8 +97,9 @@ class CheckpointManager:
     write_checkpoint_state(self._directory, kept)
     for prefix in set(self._own) - set(kept):
       checkpoint_files.remove(prefix)
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(prefix + CONFIG_SUFFIX)
+      for suffix in (CONFIG_SUFFIX, CALIBRATION_SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+          os.remove(prefix + suffix)
     self._own = kept
     logging.info('Saved %s', path)
     self._cluster.wait_for_all()  # nobody goes on, or ends, before the checkpoint is there
