@@ -31,11 +31,15 @@ def _adaptive(probabilities: np.ndarray) -> np.ndarray:
   """
   order = np.argsort(-probabilities, axis=-1, kind='stable')
   falling = np.take_along_axis(probabilities, order, -1)
-  ranks = np.arange(1, probabilities.shape[-1] + 1)
-  before = np.cumsum(falling, -1) - falling + _PENALTY * np.maximum(0, ranks - _FREE)
+  before = np.cumsum(falling, -1) - falling + penalties(probabilities.shape[-1])
   scores = np.empty_like(before)
   np.put_along_axis(scores, order, before, -1)
   return scores
+
+
+def penalties(classes: int) -> np.ndarray:
+  """What the labels of each rank are charged by RAPS, [classes]."""
+  return _PENALTY * np.maximum(0, np.arange(1, classes + 1) - _FREE)
 
 
 # Scores [N, classes] of probabilities [N, classes], by --sets.

@@ -80,6 +80,12 @@ class Calibration:
       return self.dataset_hash == dataset.info_hash
     return self.dataset_dir == os.path.realpath(dataset_dir)
 
+  def sets_of_outputs(self, labels_offset: int) -> Sets | None:
+    """`sets` for outputs of a net, the first of which has the label `labels_offset`."""
+    if self.sets is None or len(self.sets.thresholds) == 1:
+      return self.sets
+    return dataclasses.replace(self.sets, thresholds=self.sets.thresholds[labels_offset:])
+
   def labels_in_set(self, probabilities: np.ndarray) -> list[int] | None:
     """The labels of an image's set, the most probable first; None where no sets are made.
 

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from slim_inception.evaluate import conformal
+from slim_inception.evaluate.conformal import Sets
 from slim_inception.evaluate.scorer import logits_to_scores
+from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.export import image_files
 from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
@@ -24,7 +27,8 @@ class Classifier(tf.Module):
     preprocessing: of the net.
     names: of its outputs.
     loss: with 'sigmoid' an output is the probability of one label, whatever the others are.
-    temperature: that logits are divided by, see `evaluate.calibration`.
+    calibration: whose temperature logits are divided by, and whose sets and abstention are given.
+    labels_offset: the label of the first output; the calibration is of labels.
   """
 
   def __init__(
@@ -33,7 +37,8 @@ class Classifier(tf.Module):
     preprocessing: Preprocessing,
     names: list[str],
     loss: str = 'softmax',
-    temperature: float = 1.0,
+    calibration: Calibration | None = None,
+    labels_offset: int = 0,
   ):
     super().__init__(name='classifier')
     self.model = model
@@ -43,7 +48,9 @@ class Classifier(tf.Module):
     self.image_shape = (self.image_size, self.image_size, self.channels)
     self.names = tuple(names)
     self._names = tf.constant(names)
-    self._temperature = temperature
+    self._temperature = calibration.temperature if calibration else 1.0
+    self._sets = calibration.sets_of_outputs(labels_offset) if calibration else None
+    self._abstention = calibration.abstention if calibration else None
     self._to_probabilities = logits_to_scores(loss)
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
@@ -58,14 +65,21 @@ class Classifier(tf.Module):
 
     Returns:
       Of the most probable five, best first: 'labels' [N, 5] int32, the numbers of the net's
-      outputs, 'names' [N, 5] string, 'probabilities' [N, 5] float32.
+      outputs, 'names' [N, 5] string, 'probabilities' [N, 5] float32. With a calibration that has
+      them, 'in_set' [N, classes] bool and 'abstains' [N] bool.
     """
-    best = tf.math.top_k(self.probabilities(images), min(_NAMED, len(self.names)))
-    return {
+    probabilities = self.probabilities(images)
+    best = tf.math.top_k(probabilities, min(_NAMED, len(self.names)))
+    outputs = {
       'labels': best.indices,
       'names': tf.gather(self._names, best.indices),
       'probabilities': best.values,
     }
+    if self._sets:
+      outputs['in_set'] = in_set(probabilities, self._sets)
+    if self._abstention:
+      outputs['abstains'] = best.values[:, 0] < self._abstention.threshold
+    return outputs
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies files, [N] string, which `image_files` reads, by slim's central view."""
@@ -87,6 +101,18 @@ class Classifier(tf.Module):
     """
     file = image_files.as_stored(encoded, name)
     return self.preprocessing.eval_image(file, self.image_size, self.image_size)
+
+
+def in_set(probabilities: tf.Tensor, sets: Sets) -> tf.Tensor:
+  """`Sets.of` in a graph: [N, classes] bool of [N, classes] float32."""
+  scores = 1 - probabilities
+  if sets.kind == 'adaptive':
+    order = tf.argsort(probabilities, direction='DESCENDING', stable=True)
+    falling = tf.gather(probabilities, order, batch_dims=1)
+    before = tf.cumsum(falling, axis=-1, exclusive=True)
+    penalties = tf.constant(conformal.penalties(probabilities.shape[-1]), tf.float32)
+    scores = tf.gather(before + penalties, tf.argsort(order), batch_dims=1)
+  return scores <= tf.constant(sets.thresholds, tf.float32)
 
 
 class Task(NamedTuple):

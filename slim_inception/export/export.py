@@ -69,9 +69,8 @@ def export(request: ExportRequest) -> Comparison:
   trained_on = None if labels_path else member.trained_on
   names = provenance.names_of_outputs(trained_on, classes, loaded.labels_offset)
   stored = scorer.calibration()
-  temperature = stored.temperature if stored else 1.0
   classifier, checkpoint = (
-    Classifier(model, member.spec.preprocessing, names, records.loss, temperature)
+    Classifier(model, member.spec.preprocessing, names, records.loss, stored, loaded.labels_offset)
     for model in (scorer.model, scorer.unfolded)
   )
 
@@ -190,7 +189,7 @@ def describe(
     'preprocessing': preprocessing.describe(classifier.image_size),
     **preprocessing.normalization.constants,
     'probabilities': records.loss,
-    'calibration': stored and _describe_calibration(stored),
+    'calibration': stored and _describe_calibration(stored, loaded.labels_offset),
     'labels': list(classifier.names),
     'comparison': {
       **comparison._asdict(),
@@ -202,11 +201,12 @@ def describe(
   }
 
 
-def _describe_calibration(stored: Calibration) -> dict[str, Any]:
+def _describe_calibration(stored: Calibration, labels_offset: int) -> dict[str, Any]:
+  sets = stored.sets_of_outputs(labels_offset)
   return {
     'temperature': stored.temperature,
     'calibrated_on': stored.describe(),
     'expected_calibration_error': dataclasses.asdict(stored.expected_calibration_error),
-    'sets': stored.sets and dataclasses.asdict(stored.sets),
+    'sets': sets and dataclasses.asdict(sets),
     'abstention': stored.abstention and dataclasses.asdict(stored.abstention),
   }

@@ -27,6 +27,12 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     'names': '[N, 5] string',
     'probabilities': '[N, 5] float32, best first',
   }
+  decisions = {
+    'in_set': '[N, classes] bool, whether the set has the class of a line of labels.txt',
+    'abstains': '[N] bool, whether the net is too unsure',
+  }
+  returned = signatures['images'].get_concrete_function().structured_outputs
+  outputs |= {name: text for name, text in decisions.items() if name in returned}
   return {
     'signatures': {
       'serving_default': {'image_bytes': f'[N] string, files of {image_files.FORMATS}', **outputs},

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from slim_inception.classify import run as classify_run
 from slim_inception.classify import sources
@@ -17,7 +18,7 @@ from slim_inception.evaluate import calibrate, calibration, conformal, stored_ca
 from slim_inception.evaluate.calibrate_config import resolve
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.evaluator import Evaluation
-from slim_inception.export.classifier import Inputs
+from slim_inception.export.classifier import Inputs, in_set
 from slim_inception.export.config import resolve as resolve_export
 from slim_inception.export.export import FORMATS, export
 from tests import records, tiny
@@ -182,6 +183,12 @@ def test_exports_say_what_classification_says(run, calibrated, photos, tmp_path,
     outputs = outputs_of(inputs)
     ranked = -np.sort(-expected) if outputs.ranked else expected
     np.testing.assert_allclose(outputs.probabilities, ranked, atol=1e-4)
+  if format_name == 'saved_model':
+    signature = tf.saved_model.load(str(tmp_path / '1')).signatures['images']
+    decided = signature(tf.constant(inputs.images))
+    np.testing.assert_array_equal(decided['in_set'], calibrated.sets.of(expected))
+    abstains = [calibrated.abstains(of_image) for of_image in expected]
+    np.testing.assert_array_equal(decided['abstains'], abstains)
   content = json.loads((tmp_path / '1' / 'export.json').read_text())
   assert content['calibration']['temperature'] == calibrated.temperature
   assert content['calibration']['sets']['thresholds'] == list(calibrated.sets.thresholds)
@@ -206,6 +213,19 @@ def test_a_calibration_of_something_else_is_not_used(run, calibrated, photos, tm
   (other / 'model.ckpt-1.calibration.json').unlink()
   with pytest.raises(ValueError, match='model.ckpt-1 has no calibration: slim-inception calibrate'):
     classify(photos, str(other), calibrated=True)
+
+
+@pytest.mark.parametrize('kind', conformal.SCORES)
+def test_sets_in_a_graph_are_those_of_classification(kind):
+  rng = np.random.default_rng(0)
+  probabilities = rng.dirichlet(np.full(12, 0.4), 500)
+  labels = rng.integers(1, 12, 500)
+  sets = conformal.fit(kind, 0.9, probabilities, labels, outputs=range(1, 12))
+  expected = sets.of(probabilities)
+  in_graph = tf.function(lambda p: in_set(p, sets))(tf.constant(probabilities, tf.float32)).numpy()
+  margins = np.abs(conformal.SCORES[kind](probabilities) - np.array(sets.thresholds))
+  np.testing.assert_array_equal(in_graph[margins > 1e-5], expected[margins > 1e-5])
+  assert 0.05 < expected.mean() < 0.95 and np.mean(margins > 1e-5) > 0.99
 
 
 @pytest.mark.parametrize(
