@@ -297,6 +297,7 @@ def test_outputs_of_the_commands():
     'embed output',
     'eval cache_dir',
     'eval eval_dir',
+    'export cache_dir',
     'export output',
     'residual_speed output_dir',
     'show output',

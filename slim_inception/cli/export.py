@@ -12,6 +12,7 @@ on images of the run's records or, where there are none, on generated ones.
 
 from slim_inception import choices, flags
 from slim_inception.cli import console, quiet
+from slim_inception.datasets import source_records
 from slim_inception.export.config import ExportConfig, resolve
 
 _REMOVED = choices.renamed('calibrate_batches', 'weights')
@@ -25,6 +26,9 @@ def main(_: list[str]) -> None:
   request = flags.parse(ExportConfig, resolve, _REMOVED, quiet.import_tensorflow)
   from slim_inception.export import export
 
+  chosen = request.config.records
+  records = source_records.find_or_make(chosen.dataset_name, chosen.dataset_dir, chosen.cache_dir)
+  request = request._replace(config=flags.replace(request.config, **records))
   comparison = export.export(request)
   images = 'images' if request.config.records.dataset_dir else 'generated images'
   console.say(
