@@ -19,8 +19,8 @@ from PIL import Image
 
 from slim_inception import files
 from slim_inception.datasets import images, records, shards
+from slim_inception.evaluate import calibration, pages, results
 from slim_inception.evaluate import metrics as figures
-from slim_inception.evaluate import pages, results
 from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
@@ -28,6 +28,7 @@ _JPEG_QUALITY = 80
 _MOST_PAIRS = 30  # in the table of confused pairs; results.CONFUSION_FILE has all
 _FULL_MATRIX = 30  # the matrix of more classes than this is an image
 _MATRIX_BLOCKS = 250  # at most, a side of that image
+_RISK_POINTS = 50  # of the risk-coverage curve
 _MATRIX_COLOR = (0xCC, 0x6A, 0x1C)  # stands out from white and from black
 
 # Keys of the metrics that the headline and the plot show.
@@ -99,6 +100,7 @@ def write_report(
     most_taken_for=_most_taken_for(mistakes),
     bins=bins,
     gap=_gap(bins),
+    abstaining=_abstaining(predictions),
     num_wrong=int(np.count_nonzero(~predictions.right)),
     gallery=list(_gallery(predictions, names, thumbnails)),
     shows_top_5='top_5' in figures.accuracies(num_classes),
@@ -228,6 +230,24 @@ def _gap(bins: Sequence[Bin]) -> float:
   gaps = ((entry.confidence or 0) - (entry.accuracy or 0) for entry in bins)
   weighted = (entry.count * gap for entry, gap in zip(bins, gaps, strict=True))
   return sum(weighted) / max(1, total)
+
+
+def _abstaining(predictions: Predictions) -> dict[str, Any] | None:
+  """The risk-coverage curve at 50 shares of the images; None without finite probabilities."""
+  confidence = predictions.probabilities[:, 0].astype(np.float64)
+  finite = np.isfinite(confidence)
+  if not finite.any():
+    return None
+  curve = calibration.risk_coverage(confidence[finite], predictions.right[finite])
+  shares = np.arange(1, _RISK_POINTS + 1) / _RISK_POINTS
+  last = len(curve.coverage) - 1
+  points = np.unique(np.minimum(np.searchsorted(curve.coverage, shares - 1e-12), last))
+  rows = [
+    dict(zip(curve._fields, map(float, row), strict=True))
+    for row in zip(*(column[points] for column in curve), strict=True)
+  ]
+  most = max(row['risk'] for row in rows) or 1.0
+  return {'area': curve.area, 'rows': rows, 'most': most}
 
 
 def _data_address(image: bytes) -> str:

@@ -308,3 +308,20 @@ def test_thumbnails_are_not_turned_and_show_16_bits(tmp_path):
   images = [Image.open(io.BytesIO(made[record_index])) for record_index in (0, 1)]
   assert [image.size for image in images] == [(40, 20)] * 2
   assert np.asarray(images[1]).mean() == pytest.approx(100, abs=2)
+
+
+def test_the_curve_of_abstaining_is_that_of_the_predictions():
+  given = predictions(500, 12, wrong=0.3)
+  shown = report._abstaining(given)
+  assert len(shown['rows']) == 50 and shown['rows'][-1]['coverage'] == 1
+  for row in shown['rows']:
+    kept = given.probabilities[:, 0] >= row['threshold']
+    assert row['coverage'] == pytest.approx(kept.mean())
+    assert row['risk'] == pytest.approx(1 - given.right[kept].mean())
+  assert shown['most'] == max(row['risk'] for row in shown['rows'])
+
+
+def test_the_curve_of_abstaining_is_drawn(small):
+  text = small[0].read_text('utf-8')
+  (points,) = re.findall('<polyline class="risk" points="([^"]+)"', text)
+  assert len(points.split()) == 50
