@@ -270,6 +270,8 @@ def _check_unused(dataset_dir: Path) -> None:
 def _work_folder(dataset_dir: Path) -> Iterator[Path]:
   """Yields `.conversion`; what nothing was put into is removed again."""
   work_dir = dataset_dir / WORK_FOLDER
+  if (dataset_dir / dataset_info.INFO_FILE).exists() and not (work_dir / _FINGERPRINT).exists():
+    shutil.rmtree(work_dir, ignore_errors=True)  # killed while it removed this
   work_dir.mkdir(exist_ok=True)
   files.sweep(work_dir, '.*')
   try:

@@ -400,6 +400,8 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
   """An image that Pillow has opened; what goes wrong with it is a BadImageError."""
   if not content:
     raise BadImageError(EMPTY)
+  if len(content) < 4:  # Pillow wants to look at four
+    raise BadImageError(UNKNOWN)
   if content[4:8] == b'ftyp' and content[8:12] in _HEIF_BRANDS and b'avif' not in content[12:64]:
     _learn_heif()
   try:

@@ -415,13 +415,17 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
   except pickle.UnpicklingError as error:
     unsafe = re.search(r'GLOBAL ([\w.]+)', str(error))
     if unsafe is None:
-      raise ValueError(f'{path} is damaged, or no weights: {_first_line(error)}') from error
+      # What stands before it is advice to open the file all the same.
+      _, _, reason = str(error).rpartition('WeightsUnpickler error:')
+      raise ValueError(f'{path} is damaged, or no weights: {_first_line(reason)}') from error
     raise ValueError(
       f'{path} holds Python objects besides tensors ({unsafe[1]}), and opening those can run code: '
       'save model.state_dict() alone'
     ) from error
   except (RuntimeError, EOFError, OSError, ValueError) as error:
-    raise ValueError(f'{path} is damaged: {_first_line(error)}') from error
+    raise ValueError(
+      f'{path} is damaged: {_first_line(str(error) or type(error).__name__)}'
+    ) from error
   key, state = _state_in(content, use_ema)
   if not any(torch.is_tensor(value) for value in state.values()):
     other = others.of_names([str(name) for name in state])
@@ -466,8 +470,8 @@ def _as_array(name: str, tensor: Any) -> np.ndarray:
   return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
 
 
-def _first_line(error: Exception) -> str:
-  return next(iter(str(error).splitlines()), type(error).__name__)
+def _first_line(text: str) -> str:
+  return next(iter(text.strip().splitlines()), '')
 
 
 def _images_beside(path: str) -> Images | None:

@@ -74,6 +74,17 @@ def test_killed_after_dataset_json(tmp_path, monkeypatch):
   assert digest(out) == before
 
 
+def test_killed_while_it_removed_what_was_unpacked(tmp_path):
+  root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
+  image_folder.convert(str(root), out)
+  before = digest(out)
+  (out / '.conversion').mkdir()
+  (out / '.conversion' / 'train.images').write_bytes(b'large')
+  with pytest.raises(FileExistsError, match='already holds a data set'):
+    image_folder.convert(str(root), out)
+  assert digest(out) == before and not (out / '.conversion').exists()
+
+
 def test_only_one_conversion_at_a_time(tmp_path):
   root, out = tree(tmp_path / 'root', 'ab'), tmp_path / 'out'
   with locked_folder(out, 'conversion'):

@@ -116,7 +116,7 @@ def test_damage_is_named_at_the_start(birds):
 @pytest.mark.parametrize(
   ('name', 'split', 'message'),
   [
-    ('bird', 'train', "unknown data set 'bird'; valid: cifar10, cifar100, digits, flowers, image"),
+    ('bird', 'train', "unknown data set 'bird'; valid: cifar10, cifar100, digits, flowers, hugg"),
     ('digits', 'train', "holds 'image_folder' .*not 'digits'"),
     ('image_folder', 'test', "no split 'test' in .*it has: train, validation"),
   ],

@@ -419,9 +419,8 @@ def test_webdataset_tars_that_differ_in_their_number_are_one_source(tmp_path, ex
   notes = notes_of(tmp_path / 'wds', tmp_path)
   assert f'train: tar {tmp_path}/wds/imagenet1k-train-*.tar, 12 images' in notes
   assert digest(tmp_path / 'out').keys() == digest(expected).keys()
-  assert formats.recognize(str(tmp_path / 'wds')) == (
-    formats.FORMATS[0], 'the name of imagenet1k-train-0000.tar',
-  )  # fmt: skip
+  recognized, why = formats.recognize(str(tmp_path / 'wds'))
+  assert (recognized.name, why) == ('imagenet', 'the name of imagenet1k-train-0000.tar')
 
 
 def test_webdataset_tars_whose_keys_are_numbers(tmp_path):

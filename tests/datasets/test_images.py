@@ -204,3 +204,9 @@ def test_transparent_colors_do_not_bleed_into_what_is_resized():
     values = np.asarray(stored.convert('RGB')).astype(int)
   assert checked.change == 'laid on white'
   assert (values[..., 0] <= values[..., 2] + 1).all()  # blue, white and between: no red
+
+
+@pytest.mark.parametrize('content', [b'x', b'BM', b'\xff\xd8', bytes(3)])
+def test_what_is_shorter_than_any_mark_is_no_image(content):
+  with pytest.raises(images.BadImageError, match='^not an image in any known format$'):
+    images.read_image(content)
