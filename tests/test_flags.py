@@ -289,6 +289,7 @@ def test_outputs_of_the_commands():
     'average output',
     'benchmark output_csv',
     'benchmark output_json',
+    'calibrate cache_dir',
     'classify csv',
     'classify explain',
     'classify json',
