@@ -42,6 +42,7 @@ _MAINS = (
   'evaluate.during_training',
   'evaluate.following',
   'export.export',
+  'fid.run',
   'nets.catalogue',
   'nets.convert.conversion',
   'train.trainer',

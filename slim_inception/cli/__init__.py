@@ -31,6 +31,7 @@ COMMANDS = {
   'compare': Command('compare', 'compares runs, or two evaluations image by image', 'RUN'),
   'classify': Command('classify', 'says what is in images', 'IMAGE'),
   'embed': Command('embed', 'writes embeddings of images', 'IMAGE'),
+  'fid': Command('fid', 'measures generated images: FID, KID and others', 'REAL'),
   'export': Command('export', 'writes a SavedModel, TFLite or ONNX classifier'),
   'convert': Command('convert', 'converts weights from and to other libraries'),
   'show': Command('show', 'draws a net, or prints its table', 'NET'),
