@@ -170,12 +170,12 @@ def test_arrays_that_are_no_images(tmp_path):
       image_sets.open_set(path)
 
 
-def test_an_array_that_is_cut_short(tmp_path):
+def test_an_array_that_is_damaged_at_its_end(tmp_path):
   path = tmp_path / 'a.npz'
-  images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+  images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
   np.savez(path, images)
   content = bytearray(path.read_bytes())
-  content[content.rindex(images[3].tobytes())] ^= 255
+  content[content.rindex(images[3].tobytes()) + 9000] ^= 255
   path.write_bytes(content)
   each = image_sets.open_set(str(path))
   read = [Image.open(io.BytesIO(source.read())) for source in list(each.images)[:3]]
