@@ -300,6 +300,8 @@ def test_outputs_of_the_commands():
     'eval eval_dir',
     'export cache_dir',
     'export output',
+    'fid json',
+    'fid save_statistics',
     'residual_speed output_dir',
     'show output',
     'train cache_dir',
