@@ -167,7 +167,7 @@ def recognize(name: str, paths: Sequence[Path]) -> str | None:
       continue
     if kind.called is None:
       return f'an image in the folders {"/".join(folders[-kind.depth :])}'
-    if called := [part for part in (_stem(path.name), *folders) if _is_called(part, kind.called)]:
+    if called := [part for part in (stem(path.name), *folders) if _is_called(part, kind.called)]:
       return f'the name {called[0]} and the image {"/".join(parts[-2:])}'
   return None
 
@@ -176,7 +176,8 @@ def _is_called(name: str, pattern: str) -> bool:
   return re.fullmatch(pattern, name.lower()) is not None
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+  """The name of a folder or archive, without suffix."""
   suffix = next((suffix for suffix in trees.SUFFIXES if name.lower().endswith(suffix)), '')
   return name[: len(name) - len(suffix)]
 
@@ -202,7 +203,7 @@ def _first_of_archive(path: Path) -> list[list[str]]:
     names = sources.first_names(path, _LOOKED_AT)
   except (OSError, ValueError):
     return []
-  return [[_stem(path.name), *(p for p in name.split('/') if p not in ('', '.'))] for name in names]
+  return [[stem(path.name), *(p for p in name.split('/') if p not in ('', '.'))] for name in names]
 
 
 # Reading

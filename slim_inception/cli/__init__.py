@@ -26,6 +26,7 @@ COMMANDS = {
   'data': Command('data', 'converts a data set to records, or verifies records'),
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
+  'robustness': Command('robustness', 'evaluates on ImageNet and its sisters, in one table'),
   'average': Command('average', 'averages the weights of checkpoints or runs', 'RUN'),
   'calibrate': Command('calibrate', 'makes probabilities mean what they say'),
   'compare': Command('compare', 'compares runs, or two evaluations image by image', 'RUN'),

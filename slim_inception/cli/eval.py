@@ -28,6 +28,7 @@ _PRINTED = (
   'calibrated_on',
   'excluded_images',
   'unlabelled_images',
+  'other_images',
   'skipped_images',
   'images_per_second',
   'weights',

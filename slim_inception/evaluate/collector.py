@@ -1,5 +1,6 @@
 """What an evaluation keeps of each image, and how workers hand theirs to the chief."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from slim_inception import files
 from slim_inception.cluster import Cluster
 from slim_inception.datasets.progress_bar import waiting
+from slim_inception.evaluate import label_spaces
 from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions, top_labels
 
@@ -28,19 +30,23 @@ class Collector:
 
   Args:
     keep_scores: keep the probabilities of all labels too, 4 bytes each.
+    labels: [V] ascending, those that count; None: all do.
   """
 
-  def __init__(self, keep_scores: bool = False) -> None:
+  def __init__(self, keep_scores: bool = False, labels: np.ndarray | None = None) -> None:
     self._scores: list[np.ndarray] | None = [] if keep_scores else None
+    self._labels = labels
     self._images: list[Image] = []
     self._top: list[np.ndarray] = []
     self._probabilities: list[np.ndarray] = []
 
   def add(self, image: Image, probabilities: np.ndarray) -> None:
     """Takes the probabilities [num_classes] of an image; of equal ones the first label leads."""
+    if self._labels is not None:
+      probabilities = label_spaces.restricted(probabilities, self._labels)
     top = top_labels(probabilities, _KEPT)
     self._images.append(image)
-    self._top.append(top)
+    self._top.append(top if self._labels is None else self._labels[top])
     self._probabilities.append(probabilities[top])
     if self._scores is not None:
       self._scores.append(probabilities.astype(np.float32))
@@ -141,6 +147,14 @@ def _take(directory: str, worker: int, count: int) -> Collected:
 def only(predictions: Predictions, chosen: np.ndarray) -> Predictions:
   """The images for which `chosen`, [N] bool, is true."""
   return predictions.take(np.flatnonzero(chosen))
+
+
+def of_labels(predictions: Predictions, labels: np.ndarray) -> Predictions:
+  """The images with a right label among `labels`, which alone remain right."""
+  is_valid = np.isin(predictions.labels, labels)
+  rows = [row[valid].tolist() for row, valid in zip(predictions.labels, is_valid, strict=True)]
+  valid_ones = dataclasses.replace(predictions, labels=padded(rows))
+  return only(valid_ones, is_valid.any(-1))
 
 
 def _sorted(predictions: Predictions) -> Predictions:

@@ -196,6 +196,14 @@ class ImagesConfig:
     form='FILE',
     place=flags.Place.INPUT,
   )
+  valid_labels: str | None = field(
+    None,
+    'The net chooses among these classes alone, and images of others are left out: imagenet_a, '
+    'imagenet_r and imagenet_o are 200 each; a file has numbers from 0, synsets or names, one a '
+    'line.',
+    form='FILE',
+    place=flags.Place.INPUT,
+  )
   max_images: int | None = field(
     None, 'Only the first so many records of the split are evaluated.', at_least=1
   )
@@ -506,3 +514,5 @@ def _check_together(config: EvalConfig) -> None:
     raise ValueError('--follow_timeout_secs needs --follow')
   if config.records.loss == 'sigmoid' and config.images.real_labels:
     raise ValueError('--real_labels is for nets of one label, not for --loss=sigmoid')
+  if config.records.loss == 'sigmoid' and config.images.valid_labels:
+    raise ValueError('--valid_labels is for nets of one label, not for --loss=sigmoid')

@@ -12,7 +12,7 @@ from absl import logging
 from slim_inception import provenance
 from slim_inception.cluster import Cluster
 from slim_inception.datasets.progress_bar import ProgressBar
-from slim_inception.evaluate import collector, examples, ground_truth, metrics
+from slim_inception.evaluate import collector, examples, ground_truth, label_spaces, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
 from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.metrics import Predictions
@@ -53,13 +53,15 @@ class Evaluation:
     input_pipeline.check_labels(self.dataset, self._labels_offset)
     input_pipeline.check_loss(self.dataset, config.records.loss)
     self._is_checked = False
-    self._exclude_list = self._real_labels = None
+    self._exclude_list = self._real_labels = self._valid_labels = None
     if images.exclude_list:
       self._exclude_list = ground_truth.read_exclude_list(images.exclude_list)
     if images.real_labels:
       self._real_labels = ground_truth.read_real_labels(
         images.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
       )
+    if images.valid_labels:
+      self._valid_labels = label_spaces.read_valid_labels(images.valid_labels, self.dataset)
     num_replicas = cluster.strategy.num_replicas_in_sync // cluster.count
     self._ensemble = Ensemble(request.ensemble, self.dataset, cluster.strategy, num_replicas)
 
@@ -164,8 +166,8 @@ class Evaluation:
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
     keep_scores = self._config.records.loss == 'sigmoid'
-    ensemble = Collector(keep_scores)
-    members = [Collector(keep_scores) for _ in self._ensemble.scorers]
+    ensemble = Collector(keep_scores, self._valid_labels)
+    members = [Collector(keep_scores, self._valid_labels) for _ in self._ensemble.scorers]
     for image, prediction in self._predictions(excluded):
       ensemble.add(image, prediction.probabilities)
       for member, probabilities in zip(members, prediction.of_members, strict=True):
@@ -223,6 +225,11 @@ class Evaluation:
     ]
     if dataset.multi_label:  # images without a label count for rankings alone
       predictions = [collector.only(each, each.labels[:, 0] >= 0) for each in predictions]
+    num_labelled = len(predictions[-1].record_indices)
+    if self._valid_labels is not None:
+      predictions = [collector.of_labels(each, self._valid_labels) for each in predictions]
+      if not len(predictions[-1].record_indices):
+        raise ValueError(f'No image is of a class in --valid_labels={config.images.valid_labels}')
     names = dataset.labels_to_names
     summaries = [
       metrics.summary(of_net, dataset.num_classes, names) | (ranking.summary() if ranking else {})
@@ -232,13 +239,15 @@ class Evaluation:
       {
         **summaries[-1],
         'excluded_images': len(collected.excluded),
-        'unlabelled_images': num_predicted - len(predictions[-1].record_indices),
+        'unlabelled_images': num_predicted - num_labelled,
+        'other_images': num_labelled - len(predictions[-1].record_indices),
         'skipped_images': self._num_records - len(collected.excluded) - num_predicted,
         'images_per_second': float(f'{num_predicted / seconds:.6g}'),
         'dataset_name': dataset.name,
         'dataset_split_name': dataset.split_name,
         'exclude_list': config.images.exclude_list,
         'real_labels': config.images.real_labels,
+        'valid_labels': config.images.valid_labels,
         'max_images': config.images.max_images,
         'crops': spec.crops,
         'crop_scales': list(spec.scales) if spec.resize == 'aspect' else [],

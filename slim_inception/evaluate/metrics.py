@@ -230,6 +230,18 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
   return low, high
 
 
+def auroc(outliers: np.ndarray, others: np.ndarray) -> float:
+  """The area under the ROC curve: how often an outlier has the higher score; a tie counts half.
+
+  Args:
+    outliers: [N] scores of what is to be told apart, N at least 1.
+    others: [M] scores of the rest, M at least 1.
+  """
+  ordered = np.sort(others)
+  below, not_above = (np.searchsorted(ordered, outliers, side) for side in ('left', 'right'))
+  return float((below + not_above).sum() / (2 * len(outliers) * len(others)))
+
+
 def per_class(predictions: Predictions, num_classes: int) -> ClassTable:
   """Precision, recall and F1 of each class.
 

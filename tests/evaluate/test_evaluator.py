@@ -288,6 +288,23 @@ def test_several_right_answers(data, nets, tmp_path):
   assert found.metrics['top_1'] == pytest.approx(np.mean(right))
 
 
+def test_valid_labels(data, nets, tmp_path):
+  """The net chooses between two of three classes; images of the third do not count."""
+  (tmp_path / 'valid.txt').write_text('0\n2\n')
+  found = evaluate(data, nets[0], valid_labels=str(tmp_path / 'valid.txt'))
+  logits = logits_by_hand(data, nets[0])
+  of_valid = {n: row[[0, 2]] for n, row in logits.items() if int(n[:-4]) % 3 != 1}
+  assert found.metrics['num_images'] == len(of_valid)
+  assert found.metrics['other_images'] == COUNT - len(of_valid)
+  assert found.metrics['unlabelled_images'] == 0
+  right = [2 * row.argmax() == int(name[:-4]) % 3 for name, row in of_valid.items()]
+  assert found.metrics['top_1'] == pytest.approx(np.mean(right))
+  for name, top, found_shares in zip(
+    found.predictions.filenames, found.predictions.top, found.predictions.probabilities, strict=True
+  ):
+    np.testing.assert_allclose(found_shares, softmax(of_valid[name])[top // 2], atol=2e-3)
+
+
 def test_broken_images_are_skipped_and_counted(nets, tmp_path):
   small_records.write_set(tmp_path, count=12, split='validation', broken=(2, 5))
   for flags in ({}, {'crops': '12'}, {'crops': 'dense'}):

@@ -72,3 +72,63 @@ def test_every_net_has_one_layer_of_outputs(name, tmp_path):
   names = {name: shape for name, shape, _ in variables if name.endswith('/biases')}
   checkpoints.save(tmp_path / 'model.ckpt', {n: tf.zeros(shape) for n, shape in names.items()})
   assert open_weights(str(tmp_path / 'model.ckpt'), name).num_outputs in (1000, 1001)
+
+
+# Some of the classes
+
+
+NAMED = dataclasses.replace(FLOWERS, labels_to_names=dict(enumerate('abcde')))
+IMAGENET = dataclasses.replace(SLIM, label_offset=1)
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'text', 'labels'),
+  [
+    (IMAGENET, '0\n\n 6\nn01440764\n', [1, 7]),  # timm's indices; the first synset
+    (dataclasses.replace(FROM_ZERO, label_range=(0, 999)), '6\nn01440764', [0, 6]),
+    (NAMED, 'd\nb\n0\n', [0, 1, 3]),
+  ],
+)
+def test_valid_labels_of_a_file(tmp_path, dataset, text, labels):
+  (tmp_path / 'valid.txt').write_text(text)
+  path = str(tmp_path / 'valid.txt')
+  assert label_spaces.read_valid_labels(path, dataset).tolist() == labels
+
+
+def test_valid_labels_of_a_set():
+  """A stingray is the first class of ImageNet-A: label 7 with a background, 6 without."""
+  with_background = label_spaces.read_valid_labels('imagenet_a', IMAGENET)
+  without = label_spaces.read_valid_labels('imagenet_a', FROM_ZERO)
+  assert (with_background[0], without[0], len(without)) == (7, 6, 200)
+  np.testing.assert_array_equal(with_background - 1, without)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('a\nf\n', "line 2: 'f' is no class of flowers"),
+    ('5', "line 1: '5' is no class of flowers"),
+    ('\n', 'is empty; expected a text file of classes'),
+    (None, 'no such file; expected imagenet_a, imagenet_r, imagenet_o or a text file'),
+  ],
+)
+def test_valid_labels_that_are_none(tmp_path, text, message):
+  path = tmp_path / 'valid.txt'
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises((OSError, ValueError), match=message):
+    label_spaces.read_valid_labels(str(path), NAMED)
+  with pytest.raises(ValueError, match="is for ImageNet's 1,000 classes, not for those of flowers"):
+    label_spaces.read_valid_labels('imagenet_r', NAMED)
+
+
+def test_restricted_probabilities_are_the_softmax_of_the_logits():
+  logits = np.random.default_rng(0).normal(size=(3, 7))
+  valid = np.array([1, 2, 6])
+
+  def softmax(x):
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+  result = label_spaces.restricted(softmax(logits), valid)
+  np.testing.assert_allclose(result, softmax(logits[:, valid]))
+  assert label_spaces.restricted(np.array([1.0, 0, 0]), np.array([1, 2])).tolist() == [0, 0]

@@ -169,3 +169,14 @@ def test_average_precision_is_scikit_learns(levels):
   np.testing.assert_allclose(ranking.average_precision[:5], expected, rtol=1e-12)
   assert math.isnan(ranking.average_precision[5])
   assert ranking.summary()['mean_average_precision'] == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize('levels', [2, 5, 10_000])
+def test_outliers_are_told_apart_as_by_scikit_learn(levels):
+  """Scores of few levels have many ties."""
+  sklearn = pytest.importorskip('sklearn.metrics')
+  rng = np.random.default_rng(levels)
+  outliers, others = rng.integers(0, levels, 30) + levels // 3, rng.integers(0, levels, 50)
+  labels, scores = [1] * 30 + [0] * 50, np.concatenate([outliers, others])
+  area = metrics.auroc(outliers, others)
+  assert area == pytest.approx(sklearn.roc_auc_score(labels, scores))
