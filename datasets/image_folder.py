@@ -46,7 +46,7 @@ def recognize(paths: Sequence[Path]) -> str | None:
 def recognize_name(paths: Sequence[Path]) -> str | None:
   """Which file is an archive by its name, whatever is in it."""
   first = next(_archives(paths), None)
-  return first and f'{files.printable(first.name)} is an archive by its name'
+  return None if first is None else f'{files.printable(first.name)} is an archive by its name'
 
 
 def _is_on_disk(paths: Sequence[Path]) -> bool:

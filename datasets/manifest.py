@@ -67,7 +67,7 @@ def recognize(paths: Sequence[Path]) -> str | None:
 def recognize_name(paths: Sequence[Path]) -> str | None:
   """Which file is a list by its name, whatever is in it."""
   first = next(iter(_manifests(paths)), None)
-  return first and f'{files.printable(first.name)} is a list by its name'
+  return None if first is None else f'{files.printable(first.name)} is a list by its name'
 
 
 def _manifests(paths: Sequence[Path]) -> list[Path]:
