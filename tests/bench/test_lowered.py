@@ -65,7 +65,8 @@ def test_no_product_gradients_are_taken_to_a_gpu(monkeypatch):
     monkeypatch.setattr(processor, 'read_flags', lambda flags=flags: flags)
     config = lower_step.Config(model_name=tiny.NAME, batch_size=3, precision='bfloat16')
     sizes.append(len(lower_step.lower(config)[0]))
-  assert sizes[0] == sizes[1]
+  # Names hold counters, a byte or two; products instead of convolutions are 577 bytes more.
+  assert abs(sizes[0] - sizes[1]) < 100
 
 
 def expected_steps(values, images, labels, count):

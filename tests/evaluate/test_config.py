@@ -35,7 +35,9 @@ def test_a_run_says_it_all(run_of):
   assert (records.dataset_name, records.dataset_dir, records.loss) == ('digits', 'data', 'sigmoid')
   assert config.results.eval_dir == f'{path}/eval'
   assert ensemble == EnsembleRequest(
-    (Member(path, tiny.NAME, make_spec(INCEPTION, 48), 1.0, 1, None, 1.0),), loss='sigmoid'
+    (Member(path, tiny.NAME, make_spec(INCEPTION, 48), 1.0, 1, None, 1.0),),
+    loss='sigmoid',
+    calibrated=None,
   )
 
 
