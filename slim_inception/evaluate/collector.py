@@ -154,7 +154,7 @@ def of_labels(predictions: Predictions, labels: np.ndarray) -> Predictions:
   is_valid = np.isin(predictions.labels, labels)
   rows = [row[valid].tolist() for row, valid in zip(predictions.labels, is_valid, strict=True)]
   valid_ones = dataclasses.replace(predictions, labels=padded(rows))
-  return only(valid_ones, is_valid.any(-1))
+  return only(valid_ones, np.asarray(is_valid.any(-1)))
 
 
 def _sorted(predictions: Predictions) -> Predictions:
