@@ -186,12 +186,14 @@ def test_a_plain_head_and_what_training_leaves_in_a_file(ending, save_head):
 def shards(small_body, tmp_path):
   """The index of weights in several files, as Keras writes them, and the same in one file."""
   model = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), small_body, _pool(), _dense(5)])
+  initial = small_body.get_weights()
   for i, variable in enumerate(model.variables):
     variable.assign(np.full(variable.shape, i))
   folder = tmp_path / 'shards'
   folder.mkdir()
   model.save_weights(folder / 'model.weights.json', max_shard_size=700 / 1024**3)  # GB
   model.save_weights(tmp_path / 'whole.weights.h5')
+  small_body.set_weights(initial)  # other tests share it
   return folder / 'model.weights.json', tmp_path / 'whole.weights.h5'
 
 
