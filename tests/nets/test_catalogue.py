@@ -12,7 +12,7 @@ DOCS = pathlib.Path(__file__).parent.parent.parent / 'docs'
 
 def test_errors_are_those_of_the_page_on_evaluation():
   page = (DOCS / 'evaluation.md').read_text('utf-8')
-  papers = [net.paper for net in nets_factory.NETS.values() if net.paper and net.paper.one_crop]
+  papers = [net.paper for net in nets_factory.NETS.values() if net.paper and net.paper.crops_144]
   assert len(papers) == 4
   for paper in papers:
     errors = (paper.one_crop, paper.crops_12, paper.crops_144)
@@ -44,5 +44,6 @@ def test_json_names_the_sources():
   assert {'name', 'parameters', 'multiply_adds', 'paper'} <= content['nets'][0].keys()
   papers = {net['name']: net['paper'] for net in content['nets']}
   assert papers['inception_v3']['one_crop'] == {'top_1': 21.2, 'top_5': 5.6}
-  assert papers['resnet_v1_50']['one_crop'] is None
+  assert papers['resnet_v1_50']['one_crop'] == {'top_1': 24.7, 'top_5': 7.8}
+  assert papers['resnet_v1_200']['one_crop'] is None
   assert all(checkpoint['source'] for checkpoint in content['checkpoints'])

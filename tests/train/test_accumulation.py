@@ -1,6 +1,7 @@
 """Gradient accumulation, float16 with loss scaling, XLA: the step by other ways."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -34,6 +35,8 @@ def batch(count: int) -> dict[str, tf.Tensor]:
 
 class Linear(tf.Module):
   """A net without batch norm and dropout, by the interface of `nets.model.Model`."""
+
+  config = types.SimpleNamespace(net=types.SimpleNamespace(scope='Net', body=()))
 
   def __init__(self):
     super().__init__()
