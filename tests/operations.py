@@ -13,8 +13,17 @@ _DOT_PRODUCTS: dict[str, Callable[[tf.Operation], tuple[tf.Tensor, int | None]]]
   ),
   'Conv2DBackpropInput': lambda op: (op.inputs[2], _window(op.inputs[1])),
   'Conv2DBackpropFilter': lambda op: (op.inputs[2], _window(op.outputs[0])),
-  'MatMul': lambda op: (op.outputs[0], op.inputs[0].shape[0 if op.get_attr('transpose_a') else 1]),
+  'MatMul': lambda op: (op.outputs[0], 0 if _sums(op) else _length(op)),
 }
+
+
+def _length(op: tf.Operation) -> int | None:
+  return op.inputs[0].shape[0 if op.get_attr('transpose_a') else 1]
+
+
+def _sums(product: tf.Operation) -> bool:
+  """Whether it is a sum, a product with ones: the gradient of biases, see `nets.convolution`."""
+  return product.inputs[0].op.type in ('Fill', 'Const') and product.outputs[0].shape[0] == 1
 
 
 def _window(weights: tf.Tensor) -> int | None:
