@@ -25,7 +25,8 @@ def embed(operands: Sequence[str], request: EmbedRequest, complain: Callable[[st
     How many these are.
 
   Raises:
-    ValueError, OSError: a checkpoint is not as it should be, or the embeddings cannot be written.
+    ValueError, OSError: a checkpoint is not as it should be, the embeddings cannot be written, or
+      no image has one.
   """
   path = request.config.output.output
   embedder = Embedder(request)
@@ -45,5 +46,7 @@ def embed(operands: Sequence[str], request: EmbedRequest, complain: Callable[[st
         else:
           embedded, width = embedded + 1, len(result.embedding)
         write(result)
+    if failed and not embedded:  # what an earlier run wrote stays
+      raise ValueError(f'--output={path} is not written: none of {failed} image(s) can be embedded')
   logging.info('%s: %d embedding(s) of %d numbers', path, embedded, width)
   return failed

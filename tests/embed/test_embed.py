@@ -189,6 +189,16 @@ def test_command(photos, runs, tmp_path):
   np.testing.assert_array_equal(np.array(stored, np.float32), values)
 
 
+def test_what_is_there_stays_when_no_image_can_be_embedded(photos, runs, tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('before')
+  done = zygote.run('embed', photos[2], f'--checkpoint_path={runs[0]}', f'--output={path}')
+  assert done.returncode != 0
+  message = f'--output={path} is not written: none of 1 image(s) can be embedded'
+  assert done.stderr.splitlines()[-1] == f'slim-inception embed: {message}'
+  assert path.read_text() == 'before'
+
+
 def test_tables_without_embeddings_and_of_many(tmp_path):
   from slim_inception.embed import output
 
