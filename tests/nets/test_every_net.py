@@ -293,11 +293,13 @@ def fine_tuning_finds_the_head(subject):
       variable.assign(subject.model.variables_by_name[name])
   other.save(subject.folder / 'five.ckpt')
   train_dir = subject.folder / 'tuned'
+  # An embedding is a head too, but nets have none unless it is asked for.
+  scopes = [scope for scope in net.head_scopes if not scope.endswith('Bottleneck')]
   said = subject.command(
     'train', '--freeze_batch_norm', '--clone_on_cpu',
     recipe='finetune', model_name=net.name, checkpoint_path=subject.folder / 'five.ckpt',
     train_dir=train_dir, dataset_name='image_folder', dataset_dir=subject.data,
-    trainable_scopes=','.join(net.head_scopes), train_image_size=subject.size, batch_size=4,
+    trainable_scopes=','.join(scopes), train_image_size=subject.size, batch_size=4,
     max_number_of_steps=2, learning_rate=1e-4, **subject.depth_flags,
   )  # fmt: skip
   assert f'fresh: {net.logits_scope}/weights' in said
