@@ -47,7 +47,7 @@ def find_or_make(
 def is_source(path: str | os.PathLike, dataset_name: str = '') -> bool:
   """Whether something is no folder of records, but of a format that can be made records."""
   path = Path(path)
-  if not path.exists() or (path.is_dir() and _has_records(path)):
+  if not path.exists() or (path.is_dir() and has_records(path)):
     return False
   try:
     recognized, _ = formats.recognize(os.fspath(path))
@@ -59,7 +59,8 @@ def is_source(path: str | os.PathLike, dataset_name: str = '') -> bool:
   return True
 
 
-def _has_records(folder: Path) -> bool:
+def has_records(folder: Path) -> bool:
+  """Whether a folder holds records, or what a conversion says of them."""
   names = os.listdir(folder)
   return dataset_info.INFO_FILE in names or any(map(shards.is_shard_name, names))
 

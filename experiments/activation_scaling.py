@@ -85,14 +85,13 @@ def run(config: ActivationScalingConfig, command: str) -> bool:
     Whether they are.
 
   Raises:
-    ValueError, OSError: as `runs.train_all`.
+    ValueError, OSError: as `runs.finish`.
   """
-  output_dir = config.experiment.output_dir
   configs = configs_of(config)
-  with runs.timed(output_dir):
-    config_lib.make_digits(config.experiment, next(iter(configs.values())))
-    if not runs.train_all(configs, lambda each: evaluator_of(each, config.num_images)):
-      return False
+  if not runs.finish(
+    config.experiment, configs, lambda each: evaluator_of(each, config.num_images)
+  ):
+    return False
   write(config, configs, command)
   return True
 

@@ -72,16 +72,13 @@ def run(config: ResidualSpeedConfig, command: str) -> bool:
     Whether they are.
 
   Raises:
-    ValueError, OSError: as `runs.train_all`.
+    ValueError, OSError: as `runs.finish`.
   """
   from slim_inception.evaluate import during_training
 
-  output_dir = config.experiment.output_dir
   configs = configs_of(config)
-  with runs.timed(output_dir):
-    config_lib.make_digits(config.experiment, next(iter(configs.values())))
-    if not runs.train_all(configs, during_training.evaluator_of):
-      return False
+  if not runs.finish(config.experiment, configs, during_training.evaluator_of):
+    return False
   write(config, configs, command)
   return True
 

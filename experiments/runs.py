@@ -37,6 +37,20 @@ class Start(TypedDict):
   cpu_seconds: float
 
 
+def finish(
+  experiment: config_lib.ExperimentConfig,
+  configs: Mapping[str, Config],
+  evaluator_of: Callable[[Config], Any],
+) -> bool:
+  """Makes the records of digits if need be, and trains; keeps the time that this start took.
+
+  Arguments, result and errors as `train_all`, and `experiment` says where all lies.
+  """
+  with timed(experiment.output_dir):
+    config_lib.make_digits(experiment, next(iter(configs.values())))
+    return train_all(configs, evaluator_of)
+
+
 def train_all(configs: Mapping[str, Config], evaluator_of: Callable[[Config], Any]) -> bool:
   """Trains the runs that are not finished, from where they are, in the order in which they come.
 

@@ -303,6 +303,7 @@ def test_outputs_of_the_commands():
     'fid json',
     'fid save_statistics',
     'residual_speed output_dir',
+    'robustness cache_dir',
     'robustness output',
     'show output',
     'train cache_dir',

@@ -17,14 +17,12 @@ from absl import logging
 from slim_inception import provenance
 from slim_inception.cluster import make_cluster
 from slim_inception.datasets import (
-  conversion,
   dataset_factory,
   dataset_info,
   evaluation_sets,
   formats,
   imagenet,
-  runners,
-  shards,
+  source_records,
 )
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.datasets.evaluation_sets import SETS, SUBSETS
@@ -86,7 +84,7 @@ def evaluate(request: RobustnessRequest) -> Table:
   cluster = make_cluster(config.devices.num_clones, config.devices.clone_on_cpu)
   if cluster.count > 1:
     raise ValueError('robustness runs on one worker')
-  sets = _open(config.sets.sets)
+  sets = _open(config.sets.sets, config.sets.cache_dir)
   real_labels = _real_labels(config.sets.real_labels, sets)
   classes = dataset_factory.classes_of(_IMAGENET, None)
   replicas = cluster.strategy.num_replicas_in_sync
@@ -127,7 +125,7 @@ def evaluate(request: RobustnessRequest) -> Table:
 # Sets
 
 
-def _open(paths: str) -> dict[str, _Set]:
+def _open(paths: str, cache_dir: str | None) -> dict[str, _Set]:
   """The sets in folders, by name in the order of the table.
 
   Raises:
@@ -136,7 +134,7 @@ def _open(paths: str) -> dict[str, _Set]:
   """
   opened: dict[str, _Set] = {}
   for path in paths.split(','):
-    for folder in _folders(Path(path)):
+    for folder in _folders(Path(path), cache_dir):
       each = _open_records(folder)
       if each.name in opened:
         both = f'{opened[each.name].folder} and {each.folder}'
@@ -146,9 +144,9 @@ def _open(paths: str) -> dict[str, _Set]:
   return {name: opened[name] for name in order if name in opened}
 
 
-def _folders(path: Path) -> list[Path]:
-  """The folders of records that a path stands for; a source is converted first."""
-  if _holds_records(path):
+def _folders(path: Path, cache_dir: str | None) -> list[Path]:
+  """The folders of records that a path stands for; those of a source are made first."""
+  if path.is_dir() and source_records.has_records(path):
     return [path]
   below = _below(path) if path.is_dir() else []
   if below:
@@ -160,18 +158,7 @@ def _folders(path: Path) -> list[Path]:
       f'--sets: {path} is {kind.name}, not one of {valid}; slim-inception data --dataset_name=NAME '
       'makes records of it'
     )
-  records = path.with_name(f'{evaluation_sets.stem(path.name)}-records')
-  if not _holds_records(records):
-    logging.info('%s is converted to records in %s', path, records)
-    kind.convert(os.fspath(path), records, conversion.Options(num_processes=runners.num_cores()))
-  logging.info('%s: the records in %s are evaluated', path, records)
-  return [records]
-
-
-def _holds_records(folder: Path) -> bool:
-  return folder.is_dir() and any(
-    name == dataset_info.INFO_FILE or shards.is_shard_name(name) for name in os.listdir(folder)
-  )
+  return [Path(source_records.make(path, cache_dir))]
 
 
 def _below(folder: Path) -> list[Path]:

@@ -16,9 +16,14 @@ class SetsConfig:
   sets: str = field(
     flags.REQUIRED,
     'The sets are in these folders, with commas between: of records, of folders of records, or '
-    'sources as slim-inception data takes them, whose records are then written beside them.',
+    'sources as slim-inception data takes them, of which the first evaluation makes records.',
     form='DIR,DIR,...',
     place=flags.Place.INPUTS,
+  )
+  cache_dir: str | None = field(
+    None,
+    'The records of sources lie in this folder; by default in .slim_inception_records beside each.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   real_labels: str | None = field(
     None,

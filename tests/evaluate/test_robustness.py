@@ -2,11 +2,12 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.datasets import dataset_factory, evaluation_sets, imagenet
+from slim_inception.datasets import dataset_factory, evaluation_sets, imagenet, source_records
 
 from slim_inception.evaluate import metrics, robustness, robustness_table
 from slim_inception.evaluate.metrics import Predictions
@@ -149,9 +150,7 @@ def row(table, name, measure='top-1'):
 def test_sets_among_their_classes(sets, net, table, name):
   """Half of the labels are the net's choice among the classes of the set, and no others are."""
   records, source_of_a = sets
-  folder = (
-    records / name if name != 'imagenet_a' else records.parent.joinpath(f'{source_of_a}-records')
-  )
+  folder = records / name if name != 'imagenet_a' else Path(source_records.make(source_of_a))
   _, labels, logits = by_hand(folder, net)
   choices = CHOICES[name]
   expected = np.mean(choices[logits[:, choices].argmax(-1)] == labels)
