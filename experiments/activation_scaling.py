@@ -25,7 +25,8 @@ from slim_inception import choices, files, flags
 from slim_inception.cli import console, interrupts, quiet
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import Run
-from slim_inception.train.config import Config, ModelConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import ModelConfig
 
 NAME = 'activation_scaling'
 DEAD = 0.999  # share of zeros: "only zeros"

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypedDict
 from experiments import config as config_lib
 from slim_inception import constants, files, flags
 from slim_inception.cli import console
-from slim_inception.train import config as train_config
+from slim_inception.train import config_json
 from slim_inception.train.config import Config
 
 _DIVERGED_FILE = 'diverged.json'  # in a train_dir
@@ -98,7 +98,7 @@ def is_finished(config: Config) -> bool:
   train_dir = config.run.train_dir
   if read_diverged(train_dir) is not None:
     return True
-  facts = (train_config.read(train_dir) or {}).get('run', {})
+  facts = (config_json.read(train_dir) or {}).get('run', {})
   latest = checkpoint_files.latest(train_dir) if os.path.isdir(train_dir) else None
   steps = facts.get('total_steps')
   return bool(latest and steps and (checkpoint_files.step_of(latest) or 0) >= steps)
@@ -112,7 +112,7 @@ def read_diverged(train_dir: str) -> Diverged | None:
 
 def check_unchanged(config: Config) -> None:
   """Raises ValueError where a train_dir holds a run of other flags: it would not be comparable."""
-  before = train_config.read(config.run.train_dir)
+  before = config_json.read(config.run.train_dir)
   for name, value in flags.flatten(config).items() if before else ():
     then = before.get(name, value) if before else value
     if name not in _OF_THE_HOST and (tuple(then) if isinstance(then, list) else then) != value:

@@ -14,7 +14,7 @@ from slim_inception import cluster, flags
 from slim_inception.evaluate import during_training
 from slim_inception.input import record_order
 from slim_inception.train import trainer
-from slim_inception.train.config import BatchConfig
+from slim_inception.train.flag_groups import BatchConfig
 from slim_inception.train.plan import per_replica_batch
 from tests import records
 from tests.train import overflow, processes

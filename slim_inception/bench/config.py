@@ -8,7 +8,7 @@ from slim_inception import flags
 from slim_inception.bench.peers import PEERS
 from slim_inception.choices import PRECISIONS, dataset_names, net_names
 from slim_inception.flags import field
-from slim_inception.train.config import recipe_names
+from slim_inception.train.flag_groups import recipe_names
 
 MODES = ('train', 'infer', 'input', 'startup')
 

@@ -200,10 +200,10 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
 
 
 def _beside(weights: 'Weights') -> tuple[str, dict[str, Any]] | None:
-  from slim_inception.train import config as train_config
+  from slim_inception.train import config_json
 
   with contextlib.suppress(ValueError):  # somebody else's config.json
-    return train_config.read_beside(weights.path)
+    return config_json.read_beside(weights.path)
   return None
 
 

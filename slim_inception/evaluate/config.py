@@ -13,7 +13,7 @@ from slim_inception.datasets import dataset_factory
 from slim_inception.flags import PerMember, field
 from slim_inception.preprocessing.values import CHANNELS, INTERPOLATIONS
 from slim_inception.provenance import TrainedOn
-from slim_inception.train import config as train_config
+from slim_inception.train import config_json, flag_groups
 
 if TYPE_CHECKING:  # imports TensorFlow, as do imports in functions here: --help needs none
   from slim_inception.evaluate.views import ViewSpec
@@ -293,8 +293,8 @@ class Member(NamedTuple):
 
   @property
   def net_arguments(self) -> dict[str, Any]:
-    """See `train_config.net_arguments`."""
-    return train_config.net_arguments(
+    """See `flag_groups.net_arguments`."""
+    return flag_groups.net_arguments(
       self.model_name, self.depth_multiplier, self.activation_scale, self.padding
     )
 
@@ -385,7 +385,7 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
     raise ValueError('--follow is for one train_dir')
   # Of a run that is to be followed there may be no checkpoint yet.
   prefixes = [os.path.join(p, 'model.ckpt') if follow else formats.locate(p) for p in paths]
-  beside = [train_config.read_beside(prefix) or ('', {}) for prefix in prefixes]
+  beside = [config_json.read_beside(prefix) or ('', {}) for prefix in prefixes]
   return Runs(
     paths,
     tuple(prefixes),

@@ -16,7 +16,7 @@ from slim_inception.evaluate.config import Request
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.metrics import accuracies, accuracy_text, reported
 from slim_inception.nets import checkpoint_files
-from slim_inception.train import config as train_config
+from slim_inception.train import config_json
 
 _POLL_SECS = 5.0
 _REPORTED = ('num_images', 'top_1', 'top_5', 'mean_average_precision')
@@ -59,7 +59,7 @@ def _follow(request: Request, lock: files.FolderLock) -> Iterator[dict[str, Any]
   (member,) = request.ensemble.members
   train_dir = member.checkpoint_path
   history: dict[int, Any] = {entry['step']: entry for entry in read_history(config.eval_dir)}
-  run_config = train_config.read(train_dir) or {}
+  run_config = config_json.read(train_dir) or {}
   last_step = run_config.get('run', {}).get('total_steps')
   if _has_ended(train_dir, last_step, history):
     return

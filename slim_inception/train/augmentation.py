@@ -10,7 +10,8 @@ from slim_inception.preprocessing import mixing, preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 from slim_inception.preprocessing.rand_augment import rand_augment
-from slim_inception.train.config import AugmentConfig, Config
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import AugmentConfig
 
 
 @dataclasses.dataclass(frozen=True)

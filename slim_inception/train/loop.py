@@ -20,7 +20,8 @@ from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files
 from slim_inception.train import schedules
 from slim_inception.train.checkpoint_manager import CheckpointManager
-from slim_inception.train.config import Config, EvaluationConfig, RunConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import EvaluationConfig, RunConfig
 from slim_inception.train.plan import Plan
 from slim_inception.train.progress import Profile, Progress, read_metrics
 from slim_inception.train.save_trigger import SaveTrigger, StopSignal

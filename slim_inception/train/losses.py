@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from slim_inception import files
 from slim_inception.datasets import dataset_factory, dataset_info
-from slim_inception.train.config import BALANCED, DataConfig, LossConfig
+from slim_inception.train.flag_groups import BALANCED, DataConfig, LossConfig
 
 
 def as_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:

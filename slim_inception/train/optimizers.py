@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from slim_inception.train.config import OptimizerConfig
+from slim_inception.train.flag_groups import OptimizerConfig
 
 ops = tf.raw_ops
 

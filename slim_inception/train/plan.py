@@ -4,7 +4,8 @@ import math
 from typing import NamedTuple
 
 from slim_inception.nets import nets_factory
-from slim_inception.train.config import BatchConfig, Config, ScheduleConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import BatchConfig, ScheduleConfig
 from slim_inception.train.train_state import Counters
 
 

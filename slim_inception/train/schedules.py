@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from slim_inception.train.config import ScheduleConfig
+from slim_inception.train.flag_groups import ScheduleConfig
 
 
 def scaled(config: ScheduleConfig, global_batch_size: int) -> ScheduleConfig:

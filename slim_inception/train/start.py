@@ -14,10 +14,10 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.stored_weights import images_for
 from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
-from slim_inception.train import config as config_lib
-from slim_inception.train import optimizers
+from slim_inception.train import config_json, optimizers
 from slim_inception.train.augmentation import make_augmentation
-from slim_inception.train.config import Config, FinetuneConfig, ModelConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import FinetuneConfig, ModelConfig
 from slim_inception.train.plan import Plan
 from slim_inception.train.train_state import TrainState
 
@@ -61,7 +61,7 @@ def of_checkpoint(config: Config) -> Config:
     OSError, ValueError: there is no such checkpoint, or it is of no known format.
   """
   path, model_name = config.finetune.checkpoint_path, config.model.model_name
-  before = config_lib.read(config.run.train_dir)
+  before = config_json.read(config.run.train_dir)
   asked: dict[str, Any] = {}
   if before is not None and checkpoint_files.numbered(config.run.train_dir):
     asked['padding'] = before.get('padding')
@@ -81,7 +81,7 @@ def of_checkpoint(config: Config) -> Config:
 def _needs(path: str, model_name: str) -> needs.Needs:
   run: Mapping[str, Any] = {}
   with contextlib.suppress(ValueError):  # somebody else's config.json
-    _, run = config_lib.read_beside(path) or ('', {})
+    _, run = config_json.read_beside(path) or ('', {})
   return needs.of_weights(path, model_name, run)
 
 
@@ -126,7 +126,7 @@ def check_same_run(
 
   `kernels` are those of `cluster.kernels_of`.
   """
-  before = config_lib.read(config.run.train_dir)
+  before = config_json.read(config.run.train_dir)
   if before is None:  # slim's own train_dir: the checkpoint will tell
     return
   before = {**_OF_OLDER_RUNS, **before}
@@ -172,7 +172,7 @@ def warn_of_differences(config: Config, plan: Plan, dataset: Dataset) -> None:
   prefix = formats.locate(config.finetune.checkpoint_path or '')
   beside = None
   with contextlib.suppress(ValueError):  # somebody else's config.json
-    beside = config_lib.read_beside(prefix)
+    beside = config_json.read_beside(prefix)
   needed = _needs(prefix, config.model.model_name)
   if needed.released:
     text = '%s (--preprocessing_name, --train_image_size and --padding override it)'

@@ -14,7 +14,8 @@ from slim_inception.nets.replicas import sum_over_replicas
 from slim_inception.preprocessing import mixing
 from slim_inception.train import losses
 from slim_inception.train.augmentation import Augmentation
-from slim_inception.train.config import Config, OptimizerConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import OptimizerConfig
 from slim_inception.train.optimizers import RULES
 from slim_inception.train.train_state import TrainState, all_finite
 

@@ -27,10 +27,10 @@ from slim_inception.input.pipeline import Batch, InputOptions, Source
 from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
 from slim_inception.nets.model import Model
-from slim_inception.train import config as config_lib
-from slim_inception.train import loop, schedules, start
+from slim_inception.train import config_json, loop, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
-from slim_inception.train.config import Config, DataConfig, OptimizerConfig
+from slim_inception.train.config import Config
+from slim_inception.train.flag_groups import DataConfig, OptimizerConfig
 from slim_inception.train.plan import Plan, make_plan, per_replica_batch
 from slim_inception.train.train_state import TrainState, read_counters, rows_of
 from slim_inception.train.train_step import TrainStep
@@ -142,12 +142,12 @@ def make_run(
   if dataset.paths:
     input_pipeline.check_images(source, plan.image_size)
   if cluster.is_chief:
-    before = config_lib.read(config.run.train_dir) if latest else None
+    before = config_json.read(config.run.train_dir) if latest else None
     of_data = provenance.facts(dataset, (before or {}).get('run', {}))
     schedule = schedules.scaled(config.schedule, plan.global_batch_size)
     facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
     facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
-    config_lib.write(config.run.train_dir, config, facts)
+    config_json.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
     plan,

@@ -17,8 +17,7 @@ from slim_inception.preprocessing import resizing, values
 
 from slim_inception import choices, cli
 from slim_inception.evaluate import views
-from slim_inception.train import config as train_config
-from slim_inception.train import optimizers
+from slim_inception.train import flag_groups, optimizers
 from tests import records, tiny, zygote
 from tests.train import processes
 
@@ -147,7 +146,7 @@ def test_a_full_disk_behind_standard_output():
 
 def test_names_that_help_lists_are_those_of_the_modules():
   assert (tuple(nets_factory.NETS), choices.net_names()) == ((*names.NAMES, tiny.NAME),) * 2
-  assert tuple(optimizers.RULES) == train_config.OPTIMIZERS
+  assert tuple(optimizers.RULES) == flag_groups.OPTIMIZERS
   assert tuple(views._LAYOUTS) == choices.CROPS
   assert tuple(resizing._KERNELS) == values.INTERPOLATIONS
 

@@ -7,7 +7,7 @@ import pytest
 from slim_inception.nets import processor
 
 from slim_inception import flags
-from slim_inception.train import config
+from slim_inception.train import config, config_json
 from slim_inception.train.config import Config, resolve
 
 GIVEN = {'train_dir': 'run', 'dataset_dir': 'data'}
@@ -128,7 +128,7 @@ def test_precision_that_the_processor_has(monkeypatch, tmp_path, caplog):
   assert resolve({**modern, 'precision': 'bfloat16'}).devices.precision == 'bfloat16'
   monkeypatch.setattr(processor, 'read_flags', lambda: {'avx512_bf16'})
   assert resolve({**GIVEN, 'precision': 'auto'}).devices.precision == 'bfloat16'
-  config.write(str(tmp_path), first, {})
+  config_json.write(str(tmp_path), first, {})
   again = resolve({'config': str(tmp_path / 'config.json'), 'train_dir': 'other'})
   assert again.devices.precision == 'float32'  # what it was, on another machine too
   assert caplog.messages == [message]
@@ -146,7 +146,7 @@ def test_flags_override_a_file_which_overrides_the_recipe(tmp_path):
 
 def test_a_saved_configuration_starts_another_run(tmp_path):
   first = resolve({**GIVEN, 'recipe': 'modern', 'checkpoint_path': 'start', 'seed': 3})
-  config.write(str(tmp_path), first, {'num_classes': 10})
+  config_json.write(str(tmp_path), first, {'num_classes': 10})
   path = str(tmp_path / 'config.json')
   with pytest.raises(ValueError, match=f'--train_dir must be given: {path} names none'):
     resolve({'config': path})
@@ -228,13 +228,13 @@ def test_impossible_values_name_the_flag(given, message):
 
 
 def test_round_trip_and_files_that_are_not_there_or_broken(tmp_path):
-  assert config.read(str(tmp_path)) is None
+  assert config_json.read(str(tmp_path)) is None
   written = resolve({**GIVEN, 'moving_average_decay': 0.5})
-  config.write(str(tmp_path), written, {'num_classes': 10})
-  found = config.read(str(tmp_path))
+  config_json.write(str(tmp_path), written, {'num_classes': 10})
+  found = config_json.read(str(tmp_path))
   assert found.pop('run') == {'num_classes': 10}
   assert flags.build(Config, found) == written
   (path,) = tmp_path.iterdir()
   path.write_text('{"a": 1')
   with pytest.raises(ValueError, match='config.json is no valid JSON'):
-    config.read(str(tmp_path))
+    config_json.read(str(tmp_path))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from slim_inception.nets import nets_factory
 
 from slim_inception import flags
-from slim_inception.train.config import OptimizerConfig
+from slim_inception.train.flag_groups import OptimizerConfig
 from slim_inception.train.optimizers import Optimizer, layer_scales
 from tests import golden
 

@@ -7,8 +7,7 @@ import pytest
 from slim_inception import constants
 from slim_inception.evaluate import comparison, following
 from slim_inception.evaluate.config import resolve
-from slim_inception.train import config as train_config
-from slim_inception.train import loop, progress
+from slim_inception.train import config_json, loop, progress
 from tests import tiny
 
 
@@ -36,7 +35,7 @@ def test_the_configuration_names_file_and_field(content, message, tmp_path):
   path.write_bytes(content)
   (tmp_path / 'model.ckpt-1.index').write_bytes(b'')
   for read in (
-    lambda: train_config.read(str(tmp_path)),
+    lambda: config_json.read(str(tmp_path)),
     lambda: resolve({'checkpoint_path': f'{tmp_path}/model.ckpt-1', 'model_name': tiny.NAME}),
   ):
     with pytest.raises(ValueError) as error:
@@ -48,7 +47,7 @@ def test_a_byte_order_mark_and_what_is_no_flag_do_no_harm(tmp_path):
   content = {'model_name': tiny.NAME, 'batch_size': 8.0, 'of_tomorrow': [1], 'run': {'x': 1}}
   content['batch_size'] = 8
   (tmp_path / 'config.json').write_text('\ufeff' + json.dumps(content), 'utf-8')
-  assert train_config.read(str(tmp_path)) == content
+  assert config_json.read(str(tmp_path)) == content
 
 
 LINES = (

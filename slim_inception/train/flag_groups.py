@@ -1,0 +1,516 @@
+"""The groups of flags of a run, each with what its values are and do."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from slim_inception import choices, flags
+from slim_inception.flags import field
+
+SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
+OPTIMIZERS = (
+  'adadelta', 'adagrad', 'adam', 'adamw', 'ftrl', 'lamb', 'lars', 'momentum', 'rmsprop', 'sgd',
+)  # fmt: skip
+BALANCED = 'balanced'  # of --class_weights
+AUTO = 'auto'  # of --precision
+RECIPES = Path(__file__).parent / 'recipes'
+share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
+
+
+def recipe_names() -> tuple[str, ...]:
+  """Names of the recipes that come with the package."""
+  return tuple(sorted(path.name.removesuffix('.toml') for path in RECIPES.iterdir()))
+
+
+def _check_ascending(epochs: tuple[float, ...]) -> None:
+  if list(epochs) != sorted(set(epochs)):
+    raise ValueError('must be epochs in ascending order, e.g. 30,60,80')
+
+
+def _check_range(steps: tuple[int, int]) -> None:
+  if steps[0] > steps[1]:
+    raise ValueError('must be FIRST,LAST, e.g. 10,20')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+  """The run."""
+
+  train_dir: str = field(
+    flags.REQUIRED,
+    'The run writes checkpoints, config.json, metrics.jsonl and TensorBoard events to this folder; '
+    'a run that it holds is continued.',
+    place=flags.Place.OUTPUT_FOLDER,
+  )
+  recipe: str = field(
+    'paper',
+    'The recipe sets the defaults; the values of --config and other flags override it.',
+    choices=recipe_names,
+  )
+  config: str | None = field(
+    None,
+    'This JSON or TOML file overrides the recipe, and flags override it: a recipe of your own, or '
+    'the config.json of another run (not its train_dir). Paths are of the working directory.',
+    form='FILE',
+    place=flags.Place.INPUT,
+  )
+  seed: int = field(
+    0,
+    'This number seeds the initial weights, the record order, distortions and dropout.',
+    at_least=0,
+    at_most=2**63 - 1,
+  )
+  deterministic: bool = field(
+    False, 'The same flags give the same bits, resumed or not; this is slower on GPUs.'
+  )
+  on_nan: str = field(
+    'stop',
+    'When the loss explodes or is not finite, the run stops, or rolls back to the last checkpoint '
+    'and skips the batches since.',
+    choices=('rollback', 'stop'),
+  )
+  find_learning_rate: str | None = field(
+    None,
+    'Nothing is trained for good: the learning rate rises from step to step, the curve of the loss '
+    'goes to this path with .csv, .png and .svg, and train_dir stays as it is.',
+    place=flags.Place.OUTPUT_PREFIX,
+  )
+  find_learning_rate_steps: int = field(
+    100, 'So many steps take --find_learning_rate from 0.000001 to 10.', at_least=20
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """Data."""
+
+  dataset_name: str = field(
+    'imagenet',
+    'The run trains on this data set; synthetic is noise, to try hardware.',
+    choices=choices.dataset_names,
+  )
+  dataset_split_name: str = field('train', 'The run trains on this split of the data set.')
+  dataset_dir: str | None = field(
+    None,
+    'The records are in this folder; synthetic needs none. Of a folder, archive or list of images, '
+    'as slim-inception data --source takes, the first run makes records beside it.',
+    place=flags.Place.INPUT,
+  )
+  cache_dir: str | None = field(
+    None,
+    'The records of a --dataset_dir that is no folder of records lie in this folder; by default in '
+    '.slim_inception_records beside it.',
+    place=flags.Place.OUTPUT_FOLDER,
+  )
+  labels_offset: int = field(
+    0, 'This number is subtracted from every label; 1 drops a background class.'
+  )
+  shuffle_buffer: int = field(
+    4096,
+    'So many records are shuffled together, within the shuffled shards, where '
+    '--shuffle_buffer_mb is enough for them.',
+    at_least=1,
+  )
+  shuffle_buffer_mb: int = field(
+    2000,
+    'Shuffling holds at most so many MB of memory on a worker; of larger records fewer are '
+    'shuffled together.',
+    at_least=1,
+  )
+  num_readers: int = field(
+    4, 'So many readers go through the records side by side, over all workers.', at_least=1
+  )
+  num_preprocessing_threads: int | None = field(
+    None, 'So many threads decode images; by default tf.data chooses how many.', at_least=1
+  )
+  data_service: str | None = field(
+    None,
+    'The tf.data service at this address decodes the images (see slim-inception data-service).',
+    form='HOST:PORT',
+    check=flags.host_and_port,
+  )
+
+  @property
+  def records_dir(self) -> str:
+    """The folder of the records; raises ValueError where none is given."""
+    if not self.dataset_dir:
+      raise ValueError('--dataset_dir must be given')
+    return self.dataset_dir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+  """The net."""
+
+  model_name: str = field('inception_v3', 'The run trains this net.', choices=choices.net_names)
+  depth_multiplier: float = field(
+    1.0, 'The number of filters has this factor, in nets that have one, e.g. inception_v3.', above=0
+  )
+  activation_scale: float | None = field(
+    None,
+    'Residuals have this factor before they are added, in nets that have residuals, e.g. 0.1 in '
+    "inception_resnet_v2; by default the net's own factors.",
+    above=0,
+  )
+  bottleneck_layer_size: int | None = field(
+    None,
+    'The logits are made of a linear embedding of so many numbers, in inception_resnet_v1; 0 is '
+    'none. By default it is as wide as that of --checkpoint_path, if it has one.',
+    at_least=0,
+  )
+  padding: str | None = field(
+    None,
+    'Layers pad as those of this library, in nets that have a choice; by default as the weights of '
+    '--checkpoint_path need it, or as slim.',
+    choices=choices.PADDINGS,
+  )
+  train_image_size: int | None = field(
+    None, "Training images have this side in pixels; by default the net's own.", at_least=1
+  )
+  input_channels: int = field(
+    3, 'Images are decoded to so many channels: 3 for RGB, 1 for grey.', choices=(1, 3)
+  )
+  dropout_keep_prob: float = field(
+    0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
+  )
+  batch_norm_decay: float = share(
+    0.9997,
+    'The moving averages of batch norm decay by this factor a step; 0.9997 needs tens of thousands '
+    'of steps to settle, 0.97 hundreds.',
+  )
+  sync_batch_norm: bool = field(
+    False, 'Batch norm takes the statistics of the global batch rather than of each replica.'
+  )
+  freeze_batch_norm: bool = field(
+    False, 'Batch norm keeps to the restored moving averages, which suits small batches.'
+  )
+  moving_average_decay: float | None = share(
+    None,
+    'Evaluation uses weights that are averaged with this decay, e.g. 0.9999; by default there '
+    'are no averages.',
+  )
+
+  @property
+  def net_arguments(self) -> dict[str, Any]:
+    """See the function of this name."""
+    return net_arguments(
+      self.model_name,
+      self.depth_multiplier,
+      self.activation_scale,
+      self.padding,
+      self.bottleneck_layer_size,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+  """The batch."""
+
+  batch_size: int = field(
+    32, 'Each replica takes so many images in one forward and backward pass.', at_least=1
+  )
+  accumulate_steps: int = field(
+    1, 'Each replica adds up the gradients of so many passes for an update.', at_least=1
+  )
+  global_batch_size: int | None = field(
+    None,
+    'An update takes so many images, over all replicas; this overrides --batch_size.',
+    at_least=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DevicesConfig:
+  """Devices."""
+
+  num_clones: int | None = field(
+    None, 'This process has so many replicas; by default one on each GPU, or 1.', at_least=1
+  )
+  clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
+  precision: str = field(
+    'float32',
+    'The net computes with this type; variables are float32. auto is bfloat16 where the device has '
+    'instructions for it, and else float32.',
+    choices=(AUTO, *choices.PRECISIONS),
+  )
+  jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
+  recompute: bool = field(
+    False,
+    'The forward pass keeps the outputs of rows of the net alone, and the backward pass computes '
+    'the rest again: less memory, more time, the same gradients.',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+  """Length and learning rate."""
+
+  num_epochs: float | None = field(
+    None, 'The run ends after so many epochs; by default it goes on until it is stopped.', above=0
+  )
+  max_number_of_steps: int | None = field(
+    None, 'The run ends after so many steps; this overrides --num_epochs.', at_least=1
+  )
+  learning_rate: float = field(
+    0.01, 'The learning rate begins with this value; see --learning_rate_per.', at_least=0
+  )
+  learning_rate_per: int | None = field(
+    None,
+    'Learning rates are for so many images a step, e.g. 256, and are scaled linearly to the global '
+    'batch, with all replicas and --accumulate_steps; by default no batch size scales them.',
+    at_least=1,
+  )
+  learning_rate_decay_type: str = field(
+    'exponential', 'The learning rate follows this schedule.', choices=SCHEDULES
+  )
+  learning_rate_decay_factor: float = field(
+    0.94, 'Each stair of exponential and step multiplies the learning rate by this factor.', above=0
+  )
+  num_epochs_per_decay: float = field(
+    2.0, 'A stair of exponential, or the whole of polynomial, takes so many epochs.', above=0
+  )
+  learning_rate_steps: tuple[float, ...] = field(
+    (),
+    'The schedule step multiplies by the decay factor at these epochs, e.g. 30,60,80.',
+    above=0,
+    form='EPOCH,EPOCH,...',
+    check=_check_ascending,
+  )
+  end_learning_rate: float = field(
+    0.0001, 'The schedules polynomial and cosine end at this learning rate.', at_least=0
+  )
+  warmup_epochs: float = field(
+    0.0, 'The learning rate rises linearly from 0 for so many epochs.', at_least=0
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """The optimizer."""
+
+  optimizer: str = field(
+    'rmsprop', "Updates follow this rule; slim's seven are in TF1's form.", choices=OPTIMIZERS
+  )
+  weight_decay: float = field(
+    0.00004,
+    'The L2 loss of the weights has this factor, or the decay of adamw (e.g. 0.05), lamb and lars.',
+    at_least=0,
+  )
+  learning_rate_scales: tuple[tuple[str, float], ...] = field(
+    (),
+    'Variables whose names begin with a scope have the learning rate times its factor; the first '
+    'scope that fits counts, e.g. InceptionV3/Logits:10,InceptionV3:0.1.',
+    at_least=0,
+    form='SCOPE:FACTOR,SCOPE:FACTOR,...',
+  )
+  layer_decay: float = field(
+    1.0,
+    'The heads have the whole learning rate, and each row of the net this share of the one above '
+    'it, e.g. 0.75; --learning_rate_scales overrides it, and 1 is no difference.',
+    above=0,
+    at_most=1,
+  )
+  clip_gradient_norm: float = field(
+    0.0, 'The norm of all gradients together is clipped to this value; 0 does not clip.', at_least=0
+  )
+  momentum: float = share(0.9, 'This is the momentum of momentum and lars.')
+  rmsprop_decay: float = share(0.9, 'This is the decay of the mean squared gradients of rmsprop.')
+  rmsprop_momentum: float = field(0.9, 'This is the momentum of rmsprop.', at_least=0)
+  opt_epsilon: float = field(1.0, 'This is the epsilon of rmsprop, adam and adadelta.', at_least=0)
+  adadelta_rho: float = share(0.95, 'This is the decay of the mean squares of adadelta.')
+  adagrad_initial_accumulator_value: float = field(
+    0.1, 'The accumulators of adagrad start at this value.', at_least=0
+  )
+  adam_beta1: float = share(0.9, 'This is the decay of the first moment of adam, adamw and lamb.')
+  adam_beta2: float = share(
+    0.999, 'This is the decay of the second moment of adam, adamw and lamb.'
+  )
+  adamw_epsilon: float = field(
+    1e-8, 'This is the epsilon of adamw and lamb, for which --opt_epsilon is too large.', above=0
+  )
+  lars_trust_coefficient: float = field(
+    0.001, 'An update of lars has this share of the norm of the weights.', above=0
+  )
+  ftrl_learning_rate_power: float = field(
+    -0.5, 'This is the power of the learning rate of ftrl.', at_most=0
+  )
+  ftrl_initial_accumulator_value: float = field(
+    0.1, 'The accumulators of ftrl start at this value.', at_least=0
+  )
+  ftrl_l1: float = field(0.0, 'This is the strength of the L1 regularization of ftrl.', at_least=0)
+  ftrl_l2: float = field(0.0, 'This is the strength of the L2 regularization of ftrl.', at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+  """Preprocessing and augmentation."""
+
+  preprocessing_name: str | None = field(
+    None,
+    'Images go through this preprocessing: inception, inception_2015, vgg, torch, facenet or '
+    "facenet_whitened; by default the net's own.",
+    check=choices.check_preprocessing,
+  )
+  min_crop_area: float = field(
+    0.05, 'A training crop has at least this share of the area of its image.', above=0, at_most=1
+  )
+  random_flip: bool = field(True, 'Half of the training images are mirrored.')
+  distort_color: bool = field(True, 'The colours of training images are distorted.')
+  fast_mode: bool = field(
+    True, 'Training images get two of the four colour distortions, and are resized bilinearly.'
+  )
+  mixup_alpha: float = field(
+    0.0, 'Mixup mixes images in shares from Beta(alpha, alpha), e.g. 0.2; 0 does not.', at_least=0
+  )
+  cutmix_alpha: float = field(
+    0.0,
+    'CutMix keeps a share from Beta(alpha, alpha) of an image, e.g. 1, beside a window of another; '
+    '0 does not cut.',
+    at_least=0,
+  )
+  random_erasing: float = share(0.0, 'In this share of the images a rectangle turns to noise.')
+  randaugment_layers: int = field(
+    0, 'RandAugment does so many operations with an image; 0 does none.', at_least=0
+  )
+  randaugment_magnitude: float = field(
+    9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+  """The loss."""
+
+  loss: str = field(
+    'softmax',
+    'The loss is softmax for one label an image, or sigmoid for one or more.',
+    choices=choices.LOSSES,
+  )
+  class_weights: str | None = field(
+    None,
+    'The loss of each class has a weight: balanced is the inverse of its frequency, a file has '
+    'lines class name or label:weight, with 1 for the others.',
+    form=f'{BALANCED}|FILE',
+    place=flags.Place.INPUT,
+  )
+  label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
+  aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+  """Fine-tuning."""
+
+  checkpoint_path: str | None = field(
+    None,
+    'A new run starts from this checkpoint, from the latest in this folder, or from a file of'
+    ' another library.',
+    place=flags.Place.INPUT,
+  )
+  checkpoint_exclude_scopes: tuple[str, ...] = field(
+    (), 'Variables in these scopes are not taken from --checkpoint_path.', form='SCOPE,SCOPE,...'
+  )
+  source_scope: tuple[str, ...] = field(
+    (),
+    'The net is in this scope of the names in --checkpoint_path, e.g. FirstStageFeatureExtractor '
+    'of a detector, or in several; by default wherever it is, if that is one place.',
+    form='SCOPE,SCOPE,...',
+  )
+  ignore_missing_vars: bool = field(
+    False, 'Variables that --checkpoint_path lacks start with fresh values.'
+  )
+  trainable_scopes: tuple[str, ...] = field(
+    (), 'The variables in these scopes are trained; by default all are.', form='SCOPE,SCOPE,...'
+  )
+  head_epochs: float = field(
+    0.0,
+    'After a start from --checkpoint_path the heads alone are trained for so many epochs.',
+    at_least=0,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+  """Evaluation by the run itself."""
+
+  eval_interval_epochs: float | None = field(
+    None,
+    'The run evaluates itself every so many epochs, and best/ keeps the best checkpoint; by '
+    'default it does not.',
+    above=0,
+  )
+  eval_split_name: str = field('validation', 'The run evaluates itself on this split.')
+  stop_at_top_1: float | None = share(
+    None, 'The run stops when an evaluation reaches this top-1 accuracy, from 0 to 1.'
+  )
+  patience: int | None = field(
+    None, 'The run stops after so many evaluations without a better top-1.', at_least=1
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavingConfig:
+  """Checkpoints and progress."""
+
+  save_interval_secs: float = field(
+    600.0, 'A checkpoint is saved every so many seconds.', at_least=0
+  )
+  save_interval_steps: int | None = field(
+    None, 'A checkpoint is saved every so many steps too; by default by time alone.', at_least=1
+  )
+  max_to_keep: int = field(5, 'So many checkpoints are kept, the latest ones.', at_least=1)
+  log_every_n_steps: int = field(
+    10,
+    'The log and metrics.jsonl get the figures of a step every so many steps; the log also '
+    'every 30 seconds.',
+    at_least=1,
+  )
+  save_summaries_secs: float = field(
+    60.0, "TensorBoard's events are written every so many seconds.", at_least=0
+  )
+  histograms: bool = field(False, 'TensorBoard shows histograms of the weights.')
+  profile_steps: tuple[int, int] | None = field(
+    None,
+    'The profiler of TensorBoard watches these steps, from the first to the last, e.g. 10,20.',
+    at_least=1,
+    form='FIRST,LAST',
+    check=_check_range,
+  )
+
+
+def net_arguments(
+  model_name: str,
+  depth_multiplier: float = 1.0,
+  activation_scale: float | None = None,
+  padding: str | None = None,
+  bottleneck_layer_size: int | None = None,
+) -> dict[str, Any]:
+  """What flags of these names change of a net, as arguments of `create_model`.
+
+  Raises:
+    ValueError: the net does not have the argument.
+  """
+  arguments: dict[str, Any] = {}
+  if depth_multiplier != 1:
+    arguments['depth_multiplier'] = depth_multiplier
+  if activation_scale is not None:
+    arguments['activation_scale'] = activation_scale
+  if padding not in (None, 'slim'):
+    arguments['padding'] = padding
+  if bottleneck_layer_size:
+    arguments['bottleneck_layer_size'] = bottleneck_layer_size
+  if arguments:
+    from slim_inception.nets import nets_factory  # as in `choices.net_names`
+    from slim_inception.nets.convert.torch_family import COUNTING_PADDING
+
+    for name in arguments:
+      having = nets_factory.nets_with(name)
+      if name == 'padding' and padding == 'torch':
+        having = [*having, *COUNTING_PADDING]
+      if model_name not in having:
+        raise ValueError(f'--{name} is for {", ".join(having)}; {model_name} has none')
+    if padding == 'torch' and model_name in COUNTING_PADDING:
+      del arguments['padding']
+      arguments['count_padding'] = True
+  return arguments
