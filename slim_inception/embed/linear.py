@@ -1,19 +1,18 @@
-"""Linear classifiers on features: logistic regression with an L2 loss of the weights, in NumPy.
+"""Linear classifiers on features: scikit-learn's logistic regression, its strength chosen.
 
 The objective is mean cross entropy + l2 / 2 * |weights|^2, without a loss of the biases, over
 features less their mean and divided by one number, the root mean square of their lengths: so the
-same strengths suit features of any net. scikit-learn's LogisticRegression on the features as they
-are has its minimum at the same place where C = 1 / (l2 * scale^2 * images).
+same strengths suit features of any net. scikit-learn's C for these is 1 / (l2 * images).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 STRENGTHS = tuple(10.0**power for power in range(-1, -8, -1))  # of the L2 loss, the strongest first
-_MEMORY = 10  # pairs of steps and differences of gradients that L-BFGS keeps
-_MAX_STEPS = 200
+_MAX_STEPS = 200  # of L-BFGS
 _TOLERANCE = 1e-5  # of each number of the gradient
 _LEAST_PROBABILITY = 1e-15  # of a class that had no image to be fitted on
 
@@ -55,8 +54,9 @@ def path(
     strengths: of the L2 loss; from the strongest on takes the least time.
 
   Raises:
-    ValueError: there are no two classes, or features are not finite.
+    ValueError: there are no two classes, features are not finite, or scikit-learn is not installed.
   """
+  sklearn = _scikit_learn()
   present, targets = np.unique(labels, return_inverse=True)
   if len(present) < 2:
     raise ValueError(f'{len(labels)} images of {len(present)} class(es): a head needs two classes')
@@ -66,14 +66,19 @@ def path(
   if not np.isfinite(scale):
     raise ValueError('features are not finite numbers')
   centred /= features.dtype.type(scale)
-  width, shape = features.shape[1], (features.shape[1] + 1, len(present))
-  point = np.zeros(shape)
-  point[-1] = np.log(np.bincount(targets) / len(targets))
+  model = sklearn.linear_model.LogisticRegression(
+    tol=_TOLERANCE, max_iter=_MAX_STEPS, warm_start=True
+  )
   for l2 in strengths:
-    point = minimize(_objective(centred, targets, l2, shape), point.ravel()).reshape(shape)
-    weights, biases = np.zeros((width, num_classes)), np.full(num_classes, -np.inf)
-    weights[:, present] = point[:-1] / scale
-    biases[present] = point[-1] - mean @ weights[:, present]
+    model.set_params(C=1 / (l2 * len(labels)))
+    with warnings.catch_warnings():  # in float32, rounding may end it above the tolerance
+      warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
+      model.fit(centred, targets)
+    weights, biases = np.zeros((features.shape[1], num_classes)), np.full(num_classes, -np.inf)
+    fitted = present if len(present) > 2 else present[1:]  # of two classes the first has zeros
+    biases[present] = 0
+    weights[:, fitted] = model.coef_.T / scale
+    biases[fitted] = model.intercept_ - mean @ weights[:, fitted]
     yield Head(weights, biases, l2)
 
 
@@ -163,79 +168,13 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
   return float(-np.log(np.maximum(right, _LEAST_PROBABILITY)).mean())
 
 
-Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
-
-
-def _objective(
-  features: np.ndarray, targets: np.ndarray, l2: float, shape: tuple[int, int]
-) -> Objective:
-  """The value and the gradient at weights with biases as the last row, both flat."""
-  rows, kind = np.arange(len(targets)), features.dtype
-
-  def at(point: np.ndarray) -> tuple[float, np.ndarray]:
-    table = point.reshape(shape)
-    logits = features @ table[:-1].astype(kind) + table[-1].astype(kind)
-    logits -= logits.max(-1, keepdims=True)
-    right = logits[rows, targets]
-    np.exp(logits, out=logits)
-    sums = logits.sum(-1)
-    value = np.mean(np.log(sums) - right, dtype=np.float64)
-    logits /= sums[:, np.newaxis]  # probabilities, and then what they are too large by
-    logits[rows, targets] -= 1
-    gradient = np.empty(shape)
-    gradient[:-1] = features.T @ logits / len(targets) + l2 * table[:-1]
-    gradient[-1] = logits.mean(0, dtype=np.float64)
-    return float(value + l2 / 2 * np.square(table[:-1]).sum()), gradient.ravel()
-
-  return at
-
-
-def minimize(objective: Objective, point: np.ndarray) -> np.ndarray:
-  """The minimum of a smooth convex function by L-BFGS (Nocedal and Wright, algorithm 7.5).
-
-  Steps are halved until they decrease the function enough; where no step does, rounding has the
-  last word and the point is returned. In float32 that is before the gradient is below 1e-5.
-
-  Args:
-    objective: value and gradient [n] at a point [n].
-    point: [n] float64 to start from.
-  """
-  value, gradient = objective(point)
-  steps: list[np.ndarray] = []
-  changes: list[np.ndarray] = []  # of the gradient
-  for _ in range(_MAX_STEPS):
-    if np.abs(gradient).max() < _TOLERANCE:
-      break
-    direction = -_inverse_hessian_times(gradient, steps, changes)
-    slope = float(gradient @ direction)
-    length = 1.0 if steps else min(1.0, 1 / float(np.linalg.norm(gradient)))
-    while True:
-      moved = point + length * direction
-      new_value, new_gradient = objective(moved)
-      if new_value <= value + 1e-4 * length * slope:
-        break
-      length /= 2
-      if length < 1e-6:
-        return point
-    step, change = moved - point, new_gradient - gradient
-    if step @ change > 1e-12 * (change @ change):
-      steps, changes = [*steps, step][-_MEMORY:], [*changes, change][-_MEMORY:]
-    point, value, gradient = moved, new_value, new_gradient
-  return point
-
-
-def _inverse_hessian_times(
-  vector: np.ndarray, steps: Sequence[np.ndarray], changes: Sequence[np.ndarray]
-) -> np.ndarray:
-  """The two loops of L-BFGS (Nocedal and Wright, algorithm 7.4)."""
-  result = vector.copy()
-  shares = []
-  for step, change in zip(reversed(steps), reversed(changes), strict=True):
-    share = (step @ result) / (step @ change)
-    result -= share * change
-    shares.append(share)
-  if steps:
-    result *= (steps[-1] @ changes[-1]) / (changes[-1] @ changes[-1])
-  for step, change, share in zip(steps, changes, reversed(shares), strict=True):
-    result += (share - (change @ result) / (step @ change)) * step
-  return result
+def _scikit_learn() -> Any:
+  try:
+    import sklearn.exceptions
+    import sklearn.linear_model
+  except ImportError as error:
+    raise ValueError(
+      'linear classifiers are fitted by scikit-learn, which is not installed: '
+      "pip install 'slim-inception[features]'"
+    ) from error
+  return sklearn

@@ -1,4 +1,4 @@
-"""Logistic regression on features, against scikit-learn."""
+"""Logistic regression on features, against scikit-learn's by another solver."""
 
 import warnings
 
@@ -43,6 +43,15 @@ def test_a_head_is_that_of_scikit_learn(l2, kind, tolerance):
     atol=tolerance,
   )
   assert head.probabilities(others).sum(-1) == pytest.approx(1)
+
+
+def test_two_classes_have_a_head_too():
+  features, labels = clouds(spread=6.0)
+  labels = np.where(labels > 1, 3, 1)
+  head = linear.fit(features, labels, CLASSES, 1e-2)
+  expected = reference(features, labels, 1e-2).predict_proba(features - features.mean(0))
+  np.testing.assert_allclose(head.probabilities(features)[:, [1, 3]], expected, atol=2e-3)
+  assert (head.probabilities(features)[:, [0, 2]] == 0).all()
 
 
 def test_a_path_ends_where_a_fresh_start_does():
