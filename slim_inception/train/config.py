@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 
 from slim_inception import files, flags, kernels
+from slim_inception.constants import CONFIG_FILE, CONFIG_SUFFIX
 from slim_inception.datasets import dataset_factory
 from slim_inception.train.flag_groups import (
   AUTO,
@@ -80,6 +81,8 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
     values = {**read_config_file(path), **values}
     if not values.get('train_dir'):
       raise ValueError(f'--train_dir must be given: {path} names none for this run')
+  if path := values.get('resume_from'):
+    values = _resumed(path, values)
   recipe = flags.convert(Config, {'recipe': values.get('recipe', RunConfig.recipe)})['recipe']
   config = flags.build(Config, {**read_recipe(recipe), **values})
   _check_together(config)
@@ -122,7 +125,32 @@ def read_config_file(path: str) -> dict[str, Any]:
   return flags.convert(Config, values, f'{path}: ')
 
 
-_OF_ONE_RUN = ('run', 'train_dir', 'config')
+_OF_ONE_RUN = ('run', 'train_dir', 'config', 'resume_from')
+
+
+def _resumed(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+  """The values of the run that --resume_from names, overridden by these.
+
+  Raises:
+    ValueError: nothing says what they are, or --checkpoint_path is given too.
+    OSError: there is no such file.
+  """
+  if values.get('checkpoint_path'):
+    raise ValueError(
+      '--resume_from goes on with a run, and --checkpoint_path starts one from weights: choose one'
+    )
+  folder = path if os.path.isdir(path) else os.path.dirname(path)
+  places = [os.path.join(folder, CONFIG_FILE), path + CONFIG_SUFFIX]
+  before = next((place for place in places if os.path.isfile(place)), None)
+  if before is None:
+    raise FileNotFoundError(
+      f'--resume_from={path}: {places[0]} is not there; expected the train_dir of a run, or a '
+      'checkpoint in it'
+    )
+  defaults = read_config_file(before)
+  if values.get('num_epochs'):  # which the old number of steps would override
+    defaults.pop('max_number_of_steps', None)
+  return {**defaults, **values}
 
 
 def _precision(config: Config) -> dict[str, str]:
@@ -141,6 +169,7 @@ def _absolute_paths(config: Config) -> dict[str, str]:
     'dataset_dir': config.data.dataset_dir,
     'cache_dir': config.data.cache_dir,
     'checkpoint_path': config.finetune.checkpoint_path,
+    'resume_from': config.run.resume_from,
     'class_weights': None if config.loss.class_weights == BALANCED else config.loss.class_weights,
   }
   return {name: os.path.abspath(path) for name, path in paths.items() if path is not None}
@@ -161,6 +190,11 @@ def _check_together(config: Config) -> None:
         raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
   else:
     _ = data.records_dir
+  if config.run.find_learning_rate and config.run.resume_from:
+    raise ValueError(
+      '--find_learning_rate begins with fresh weights or those of --checkpoint_path, not with '
+      '--resume_from'
+    )
   if config.finetune.source_scope and config.finetune.checkpoint_path is None:
     raise ValueError('--source_scope is of names in --checkpoint_path, which must be given too')
   if data.data_service and config.run.deterministic:

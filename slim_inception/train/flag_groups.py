@@ -55,6 +55,14 @@ class RunConfig:
     form='FILE',
     place=flags.Place.INPUT,
   )
+  resume_from: str | None = field(
+    None,
+    'A new train_dir goes on exactly where the run in this folder is, or at this checkpoint of a '
+    'run, which stays as it is; its flags are the defaults, of which e.g. --num_epochs, '
+    '--learning_rate and the batch may change.',
+    form='RUN_FOLDER|CHECKPOINT',
+    place=flags.Place.INPUT,
+  )
   seed: int = field(
     0,
     'This number seeds the initial weights, the record order, distortions and dropout.',

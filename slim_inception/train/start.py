@@ -14,7 +14,7 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.stored_weights import images_for
 from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
 from slim_inception.nets.convert import conversion, formats
-from slim_inception.train import config_json, optimizers
+from slim_inception.train import config_json, optimizers, resumption
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.flag_groups import FinetuneConfig, ModelConfig
@@ -25,6 +25,7 @@ from slim_inception.train.train_state import TrainState
 _OF_THE_HOST = (
   'train_dir',
   'config',
+  'resume_from',
   'dataset_dir',
   'cache_dir',
   'checkpoint_path',
@@ -67,7 +68,7 @@ def of_checkpoint(config: Config) -> Config:
     asked['padding'] = before.get('padding')
     if path and before.get('checkpoint_path') == path:
       asked |= {name: before.get(name) for name in ('preprocessing_name', 'train_image_size')}
-  elif path:
+  elif path and config.run.resume_from is None:  # whose flags say it
     net, needed = nets_factory.get_net(model_name), _needs(formats.locate(path), model_name)
     asked['padding'] = needed.padding
     if needed.preprocessing_name != net.preprocessing:
@@ -159,6 +160,8 @@ def check_same_run(
     if name in before and before[name] != value:
       old, new = flags.as_text(before[name]), flags.as_text(value)
       logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
+  if line := resumption.describe_rate(before, config.schedule, plan):
+    logging.info('%s', line)
 
 
 def warn_of_differences(config: Config, plan: Plan, dataset: Dataset) -> None:

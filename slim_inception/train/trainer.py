@@ -27,7 +27,7 @@ from slim_inception.input.pipeline import Batch, InputOptions, Source
 from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
 from slim_inception.nets.model import Model
-from slim_inception.train import config_json, loop, schedules, start
+from slim_inception.train import config_json, loop, resumption, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.flag_groups import DataConfig, OptimizerConfig
@@ -68,6 +68,8 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       explaining_errors(config, dataset, cluster),
       files.locked_folder(train_dir, 'training') if cluster.is_chief else nullcontext() as lock,
     ):
+      if cluster.is_chief:
+        resumption.begin(config, dataset, num_classes)
       if run := make_run(config, dataset, num_classes, cluster, evaluate):
         stopped_by = loop.train(dataclasses.replace(run, lock=lock))
   except LOST_WORKER_ERRORS as error:
@@ -147,6 +149,8 @@ def make_run(
     schedule = schedules.scaled(config.schedule, plan.global_batch_size)
     facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
     facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
+    if origin := (before or {}).get('run', {}).get('resumed_from'):
+      facts['resumed_from'] = origin
     config_json.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
