@@ -1,6 +1,6 @@
 """A net with what is before and behind it, as every format has it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,12 @@ from slim_inception.nets.model import Model
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
 LABELS_FILE = 'labels.txt'  # the name of each output of a net, a line each
-_NAMED = 5  # labels that an image gets
+# Outputs that a calibration adds, as export.json describes them.
+DECISIONS = {
+  'in_set': '[N, classes] bool, whether the set has the class of a line of labels.txt',
+  'abstains': '[N] bool, whether the net is too unsure',
+}
+NAMED = 5  # labels that an image gets
 
 
 class Classifier(tf.Module):
@@ -49,8 +54,8 @@ class Classifier(tf.Module):
     self.names = tuple(names)
     self._names = tf.constant(names)
     self._temperature = calibration.temperature if calibration else 1.0
-    self._sets = calibration.sets_of_outputs(labels_offset) if calibration else None
-    self._abstention = calibration.abstention if calibration else None
+    self.sets = calibration.sets_of_outputs(labels_offset) if calibration else None
+    self.abstention = calibration.abstention if calibration else None
     self._to_probabilities = logits_to_scores(loss)
 
   def probabilities(self, images: tf.Tensor) -> tf.Tensor:
@@ -60,26 +65,41 @@ class Classifier(tf.Module):
       logits = logits * tf.constant(1 / self._temperature, logits.dtype)
     return self._to_probabilities(logits)
 
+  def decisions(self, probabilities: tf.Tensor, one: int = 1) -> dict[str, tf.Tensor]:
+    """What the calibration makes of [N, classes]: as far as it has them, `DECISIONS`.
+
+    Args:
+      probabilities: float32, or int32 in units of 1 / `one`.
+      one: what a probability of 1 is.
+    """
+    decided = {}
+    if self.sets:
+      decided['in_set'] = in_set(probabilities, self.sets, one)
+    if self.abstention:
+      threshold = _not_below(self.abstention.threshold * one, probabilities.dtype)
+      decided['abstains'] = tf.reduce_max(probabilities, -1) < threshold
+    return decided
+
+  def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What formats without strings give: all 'probabilities' [N, classes], and `decisions`."""
+    probabilities = self.probabilities(images)
+    return {'probabilities': probabilities, **self.decisions(probabilities)}
+
   def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies images, [N, image_size, image_size, C], normalized.
 
     Returns:
       Of the most probable five, best first: 'labels' [N, 5] int32, the numbers of the net's
-      outputs, 'names' [N, 5] string, 'probabilities' [N, 5] float32. With a calibration that has
-      them, 'in_set' [N, classes] bool and 'abstains' [N] bool.
+      outputs, 'names' [N, 5] string, 'probabilities' [N, 5] float32. And `decisions`.
     """
     probabilities = self.probabilities(images)
-    best = tf.math.top_k(probabilities, min(_NAMED, len(self.names)))
-    outputs = {
+    best = tf.math.top_k(probabilities, min(NAMED, len(self.names)))
+    return {
       'labels': best.indices,
       'names': tf.gather(self._names, best.indices),
       'probabilities': best.values,
+      **self.decisions(probabilities),
     }
-    if self._sets:
-      outputs['in_set'] = in_set(probabilities, self._sets)
-    if self._abstention:
-      outputs['abstains'] = best.values[:, 0] < self._abstention.threshold
-    return outputs
 
   def classify_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Classifies files, [N] string, which `image_files` reads, by slim's central view."""
@@ -103,16 +123,36 @@ class Classifier(tf.Module):
     return self.preprocessing.eval_image(file, self.image_size, self.image_size)
 
 
-def in_set(probabilities: tf.Tensor, sets: Sets) -> tf.Tensor:
-  """`Sets.of` in a graph: [N, classes] bool of [N, classes] float32."""
-  scores = 1 - probabilities
+def in_set(probabilities: tf.Tensor, sets: Sets, one: int = 1) -> tf.Tensor:
+  """`Sets.of` in a graph, of operations that TFLite and ONNX have too.
+
+  Args:
+    probabilities: [N, classes] float32, or int32 in units of 1 / `one`.
+    sets: how they are made.
+    one: what a probability of 1 is.
+
+  Returns:
+    [N, classes] bool.
+  """
+  dtype = probabilities.dtype
+  scores = one - probabilities
   if sets.kind == 'adaptive':
-    order = tf.argsort(probabilities, direction='DESCENDING', stable=True)
-    falling = tf.gather(probabilities, order, batch_dims=1)
-    before = tf.cumsum(falling, axis=-1, exclusive=True)
-    penalties = tf.constant(conformal.penalties(probabilities.shape[-1]), tf.float32)
-    scores = tf.gather(before + penalties, tf.argsort(order), batch_dims=1)
-  return scores <= tf.constant(sets.thresholds, tf.float32)
+    classes = probabilities.shape[-1]
+    falling, order = tf.math.top_k(probabilities, classes)  # of equal ones the first leads
+    penalties = (conformal.penalties(classes) * one).astype(dtype.as_numpy_dtype)
+    before = tf.cumsum(falling, axis=-1, exclusive=True) + penalties
+    ranks = tf.math.top_k(-order, classes).indices  # the inverse of a permutation
+    scores = tf.gather(before, ranks, batch_dims=1)
+  return scores <= _not_below(np.array(sets.thresholds) * one, dtype)
+
+
+def _not_below(values: np.ndarray | float, dtype: tf.DType) -> tf.Tensor:
+  """The least numbers of a type that are not less: no set and no abstention is lost by rounding."""
+  exact = np.asarray(values, np.float64)
+  if dtype.is_integer:
+    return tf.constant(np.ceil(exact), dtype)
+  nearest = exact.astype(np.float32)
+  return tf.constant(np.where(nearest < exact, np.nextafter(nearest, np.float32(np.inf)), nearest))
 
 
 class Task(NamedTuple):
@@ -134,19 +174,38 @@ class Outputs(NamedTuple):
   """What an exported classifier says of some images."""
 
   best: list[str]  # the name of the most probable class of each
+  top: np.ndarray  # [n, 5] the most probable outputs, lines of labels.txt, best first
   probabilities: np.ndarray  # [n, classes], or the largest of each, best first
   ranked: bool  # the latter
+  decisions: Mapping[str, np.ndarray] = {}  # `DECISIONS`, as far as there are any
 
 
 def joined(parts: Iterable[Outputs]) -> Outputs:
   """What is said of several batches, as one."""
-  best, probabilities, ranked = zip(*parts, strict=True)
+  best, top, probabilities, ranked, decisions = zip(*parts, strict=True)
   return Outputs(
-    [name for names in best for name in names], np.concatenate(probabilities), ranked[0]
+    [name for names in best for name in names],
+    np.concatenate(top),
+    np.concatenate(probabilities),
+    ranked[0],
+    {name: np.concatenate([part[name] for part in decisions]) for name in decisions[0]},
   )
 
 
-def name_outputs(folder: Path, probabilities: np.ndarray) -> Outputs:
-  """The outputs with the names of labels.txt in `folder`, for [n, classes] probabilities."""
+def name_outputs(folder: Path, outputs: Mapping[str, np.ndarray]) -> Outputs:
+  """The outputs of `Classifier.score` with the names of labels.txt in `folder`."""
   names = (folder / LABELS_FILE).read_bytes().decode().split('\n')
-  return Outputs([names[i] for i in probabilities.argmax(-1)], probabilities, ranked=False)
+  probabilities = outputs['probabilities']
+  top = np.argsort(-probabilities, axis=-1, kind='stable')[:, :NAMED]
+  best = [names[label] for label in top[:, 0]]
+  return Outputs(best, top, probabilities, ranked=False, decisions=decisions_in(outputs))
+
+
+def decisions_in(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Those of `DECISIONS` among the outputs of an export."""
+  return {name: np.asarray(outputs[name]) for name in DECISIONS if name in outputs}
+
+
+def described_decisions(names: Container[str]) -> dict[str, str]:
+  """What export.json says of those of `DECISIONS` among the outputs of these names."""
+  return {name: text for name, text in DECISIONS.items() if name in names}

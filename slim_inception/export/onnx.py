@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from slim_inception.export.classifier import Inputs, Outputs, Task, name_outputs
+from slim_inception.export.classifier import (
+  Inputs,
+  Outputs,
+  Task,
+  described_decisions,
+  name_outputs,
+)
 
 FILE = 'model.onnx'
 _OPSET, _IR_VERSION = 17, 8  # of 2022: what runs ONNX at all runs these
 _INPUT, _OUTPUT = 'images', 'probabilities'
+_TYPES = {tf.float32: 1, tf.bool: 9}  # TensorProto's numbers
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -29,11 +36,13 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
 
   classifier = task.classifier
   images = tf.TensorSpec([None, *classifier.image_shape], tf.float32, _INPUT)
-  classify = tf.function(classifier.probabilities, [images], autograph=False)
-  onnx.save(convert(classify.get_concrete_function()), str(folder / FILE))
+  classify = tf.function(classifier.score, [images], autograph=False)
+  model = convert(classify.get_concrete_function())
+  onnx.save(model, str(folder / FILE))
   return {
     'input': {'name': _INPUT, 'shape': ['N', *classifier.image_shape], 'type': 'float32'},
     'output': {'name': _OUTPUT, 'shape': ['N', len(classifier.names)], 'type': 'float32'},
+    'decisions': described_decisions([output.name for output in model.graph.output]),
   }
 
 
@@ -42,18 +51,20 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   import onnxruntime
 
   session = onnxruntime.InferenceSession(str(folder / FILE), providers=['CPUExecutionProvider'])
+  names = [output.name for output in session.get_outputs()]
 
   def outputs(inputs: Inputs) -> Outputs:
-    (probabilities,) = session.run([_OUTPUT], {_INPUT: inputs.images})
-    return name_outputs(folder, probabilities)
+    values = session.run(names, {_INPUT: inputs.images})
+    return name_outputs(folder, dict(zip(names, values, strict=True)))
 
   return [outputs]
 
 
 def convert(classify: Any) -> Any:
-  """The ONNX ModelProto of a traced function, images [N, H, W, C] to probabilities [N, classes].
+  """The ONNX ModelProto of a traced function of images [N, H, W, C].
 
-  Inside, images are [N, C, H, W], as ONNX has them.
+  Its outputs are [N, ...] and have the names of the dictionary that it returns; one alone is called
+  probabilities. Inside, images are [N, C, H, W], as ONNX has them.
 
   Raises:
     ValueError: an operation that is not in the table.
@@ -61,18 +72,24 @@ def convert(classify: Any) -> Any:
   from onnx import checker, helper
 
   writer = _Writer(classify)
-  float32, (images,), (outputs,) = 1, classify.inputs[:1], classify.outputs
+  (images,), structure = classify.inputs[:1], classify.structured_outputs
+  names = sorted(structure) if isinstance(structure, dict) else [_OUTPUT]  # as outputs are
+  outputs = dict(zip(names, classify.outputs, strict=True))
   writer.emit('Transpose', [_INPUT], images.name, perm=[0, 3, 1, 2])
-  for op in _needed(outputs.op):
+  for op in _needed([output.op for output in outputs.values()]):
     if op.type not in _RULES:
       raise ValueError(f'{op.name}: {op.type} is not written as ONNX; known: {", ".join(_RULES)}')
     _RULES[op.type](writer, op)
-  writer.emit('Identity', [writer.name(outputs)], _OUTPUT)
+  for name, output in outputs.items():
+    writer.emit('Identity', [writer.name(output)], name)
   graph = helper.make_graph(
     writer.nodes,
     'classifier',
-    [helper.make_tensor_value_info(_INPUT, float32, ['N', *images.shape[1:]])],
-    [helper.make_tensor_value_info(_OUTPUT, float32, ['N', *outputs.shape[1:]])],
+    [helper.make_tensor_value_info(_INPUT, _TYPES[images.dtype], ['N', *images.shape[1:]])],
+    [
+      helper.make_tensor_value_info(name, _TYPES[output.dtype], ['N', *output.shape[1:]])
+      for name, output in outputs.items()
+    ],
     writer.initializers,
   )
   opsets = [helper.make_opsetid('', _OPSET)]
@@ -99,11 +116,11 @@ class _Writer:
     """Of a tensor in the ONNX graph."""
     return self._same.get(tensor.name, tensor.name)
 
-  def emit(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+  def emit(self, kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> None:
     """Adds a node."""
     from onnx import helper
 
-    self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+    self.nodes.append(helper.make_node(kind, inputs, outputs, outputs[0], **attributes))
 
   def add(self, kind: str, op: tf.Operation, *more: str, count: int = 1, **attributes: Any) -> None:
     """Adds the node for an operation, of its first `count` inputs and `more`."""
@@ -228,6 +245,45 @@ def _reshape(writer: _Writer, op: tf.Operation) -> None:
     raise ValueError(f'{op.name}: makes {after} of {before}, which is not written as ONNX')
 
 
+def _binary(kind: str, writer: _Writer, op: tf.Operation) -> None:
+  """Of two tensors, or of one and a constant, which is broadcast as TensorFlow does it."""
+  names = []
+  for tensor in op.inputs:
+    value = tf.get_static_value(tensor)
+    if value is not None and value.ndim and op.outputs[0].shape.rank > 2:
+      raise ValueError(
+        f'{op.name}: {op.type} of images and a constant {value.shape} is not written'
+      )
+    is_known = value is not None
+    names.append(writer.constant(tensor.name, value) if is_known else writer.name(tensor))
+  writer.emit(kind, names, op.outputs[0].name)
+
+
+def _max(writer: _Writer, op: tf.Operation) -> None:
+  axes = np.ravel(tf.get_static_value(op.inputs[1])).tolist()
+  writer.add('ReduceMax', op, axes=axes, keepdims=int(op.get_attr('keep_dims')))
+
+
+def _top_k(writer: _Writer, op: tf.Operation) -> None:
+  """Of rows; in both, of equal numbers the first comes first."""
+  count = np.array([tf.get_static_value(op.inputs[1])], np.int64)
+  names = [writer.name(op.inputs[0]), writer.constant(op.inputs[1].name, count)]
+  writer.emit('TopK', names, *(output.name for output in op.outputs))
+
+
+def _cumsum(writer: _Writer, op: tf.Operation) -> None:
+  axis = np.array(tf.get_static_value(op.inputs[1]), np.int64)
+  attributes = {name: int(op.get_attr(name)) for name in ('exclusive', 'reverse')}
+  writer.add('CumSum', op, writer.constant(op.inputs[1].name, axis), **attributes)
+
+
+def _gather(writer: _Writer, op: tf.Operation) -> None:
+  """Of each row, at its own indices."""
+  if op.get_attr('batch_dims') != 1 or op.inputs[0].shape.rank != 2:
+    raise ValueError(f'{op.name}: gathers other things than numbers of each row')
+  writer.add('GatherElements', op, count=2, axis=1)
+
+
 def _window(op: tf.Operation, kernel: Sequence[int]) -> dict[str, Any]:
   """The attributes of a window that slides over the image."""
   strides = op.get_attr('strides')[1:3]
@@ -262,22 +318,33 @@ _RULES: dict[str, Callable[[_Writer, tf.Operation], None]] = {
   'AvgPool': functools.partial(_pool, 'AveragePool', count_include_pad=0),
   'ConcatV2': _concat,
   'Mul': _scale,
-  'AddV2': _as('Add', count=2),
+  'AddV2': functools.partial(_binary, 'Add'),
   'Identity': lambda writer, op: writer.skip(op),
   'Reshape': _reshape,
   'Squeeze': _reshape,
   'Softmax': _as('Softmax'),
   'Sigmoid': _as('Sigmoid'),
+  # Of the decisions that a calibration makes of probabilities.
+  'Sub': functools.partial(_binary, 'Sub'),
+  'Less': functools.partial(_binary, 'Less'),
+  'LessEqual': functools.partial(_binary, 'LessOrEqual'),
+  'Neg': _as('Neg'),
+  'Max': _max,
+  'TopKV2': _top_k,
+  'Cumsum': _cumsum,
+  'GatherV2': _gather,
 }
 # Those of several inputs from other operations; of the others the first is one, the rest weights.
-_INPUTS = {'AddV2': slice(2), 'ConcatV2': slice(-1)}
+_INPUTS = {'ConcatV2': slice(-1)} | dict.fromkeys(
+  ('AddV2', 'Sub', 'Less', 'LessEqual', 'GatherV2'), slice(2)
+)
 
 
-def _needed(output: tf.Operation) -> list[tf.Operation]:
-  """What has to be computed for an output, in order; weights and shapes are no operations here."""
-  needed = {output}
-  ops = output.graph.get_operations()
+def _needed(outputs: Sequence[tf.Operation]) -> list[tf.Operation]:
+  """What has to be computed for outputs, in order; weights and shapes are no operations here."""
+  needed = {*outputs}
+  ops = outputs[0].graph.get_operations()
   for op in reversed(ops):
     if op in needed:
       needed |= {tensor.op for tensor in op.inputs[_INPUTS.get(op.type, slice(1))]}
-  return [op for op in ops if op in needed and op.type != 'Placeholder']
+  return [op for op in ops if op in needed and op.type not in ('Placeholder', 'Const')]

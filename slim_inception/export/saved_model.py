@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from slim_inception.export import image_files
-from slim_inception.export.classifier import Inputs, Outputs, Task
+from slim_inception.export.classifier import (
+  Inputs,
+  Outputs,
+  Task,
+  decisions_in,
+  described_decisions,
+)
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -27,12 +33,8 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     'names': '[N, 5] string',
     'probabilities': '[N, 5] float32, best first',
   }
-  decisions = {
-    'in_set': '[N, classes] bool, whether the set has the class of a line of labels.txt',
-    'abstains': '[N] bool, whether the net is too unsure',
-  }
   returned = signatures['images'].get_concrete_function().structured_outputs
-  outputs |= {name: text for name, text in decisions.items() if name in returned}
+  outputs |= described_decisions(returned)
   return {
     'signatures': {
       'serving_default': {'image_bytes': f'[N] string, files of {image_files.FORMATS}', **outputs},
@@ -49,9 +51,10 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   loaded = tf.saved_model.load(str(folder))
 
   def outputs(signature: str, values: list[bytes] | np.ndarray) -> Outputs:
-    result = loaded.signatures[signature](tf.constant(values))
-    best = [name.decode() for name in result['names'][:, 0].numpy()]
-    return Outputs(best, result['probabilities'].numpy(), ranked=True)
+    result = {k: v.numpy() for k, v in loaded.signatures[signature](tf.constant(values)).items()}
+    best = [name.decode() for name in result['names'][:, 0]]
+    decisions = decisions_in(result)
+    return Outputs(best, result['labels'], result['probabilities'], True, decisions)
 
   return [
     lambda inputs: outputs('serving_default', inputs.files),

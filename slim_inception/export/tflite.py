@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import functools
 import os
 import sys
 import tempfile
@@ -13,10 +14,20 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception.export.classifier import Inputs, Outputs, Task, name_outputs
+from slim_inception.export.classifier import (
+  Classifier,
+  Inputs,
+  Outputs,
+  Task,
+  described_decisions,
+  name_outputs,
+)
 from slim_inception.preprocessing.normalization import Normalization
 
 FILE = 'model.tflite'
+# A probability of 1 where decisions are made in integers: of uint8 nothing is lost, and sums of
+# probabilities and penalties stay below 2^31.
+_ONE = {'int8': 1 << 16, 'float16': 1 << 22}
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -24,11 +35,12 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
 
   The batch is fixed at one: accelerators take no other.
   """
-  classifier = task.classifier
+  classifier, int8 = task.classifier, task.quantize == 'int8'
   images = tf.TensorSpec([1, *classifier.image_shape], tf.float32, 'images')
-  classify = tf.function(
-    lambda images: {'probabilities': classifier.probabilities(images)}, [images], autograph=False
-  )
+  score = classifier.score
+  if task.quantize != 'none':
+    score = functools.partial(_score_in_integers, task.quantize, classifier)
+  classify = tf.function(score, [images], autograph=False)
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [classify.get_concrete_function()], classifier
   )
@@ -36,7 +48,7 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
   if task.quantize == 'float16':
     converter.target_spec.supported_types = [tf.float16]
-  if task.quantize == 'int8':
+  if int8:
     converter.representative_dataset = lambda: _calibration(
       task.calibration(), classifier.preprocessing.normalization
     )
@@ -47,8 +59,9 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
   (folder / FILE).write_bytes(content)
   runner = _runner(folder)
   return {
-    'input': _describe(runner.get_input_details()),
-    'output': _describe(runner.get_output_details()),
+    'input': _describe('images', runner.get_input_details()),
+    'output': _describe('probabilities', runner.get_output_details()),
+    'decisions': described_decisions(runner.get_output_details()),
   }
 
 
@@ -56,13 +69,19 @@ def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   """What model.tflite gives, through LiteRT's interpreter."""
   runner = _runner(folder)
   input_details = runner.get_input_details()['images']
-  output_details = runner.get_output_details()['probabilities']
+  output_details = runner.get_output_details()
 
   def outputs(inputs: Inputs) -> Outputs:
     batches = (quantize(image[np.newaxis], input_details) for image in inputs.images)
     with _quiet():
-      rows = [dequantize(runner(images=b)['probabilities'], output_details) for b in batches]
-    return name_outputs(folder, np.concatenate(rows))
+      rows = [runner(images=batch) for batch in batches]
+    return name_outputs(
+      folder,
+      {
+        name: dequantize(np.concatenate([row[name] for row in rows]), details)
+        for name, details in output_details.items()
+      },
+    )
 
   return [outputs]
 
@@ -78,11 +97,27 @@ def quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 
 
 def dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-  """The float32 numbers that an output means, whose details LiteRT gives."""
-  if details['dtype'] == np.float32:
+  """The numbers that an output means, whose details LiteRT gives: float32, or bool."""
+  if details['dtype'] in (np.float32, np.bool_):
     return values
   scale, zero_point = details['quantization']
   return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _score_in_integers(
+  quantize: str, classifier: Classifier, images: tf.Tensor
+) -> dict[str, tf.Tensor]:
+  """`Classifier.score` whose decisions are made in int32.
+
+  The converter would round thresholds as it does weights: to 256 steps, of sums of probabilities
+  too, or to float16. It leaves integers alone, and floor division, which makes them.
+  """
+  probabilities, one = classifier.probabilities(images), _ONE[quantize]
+  numerator, unit = probabilities, 1 / one
+  if quantize == 'float16':  # which has 2^-14 as its least normal number
+    numerator, unit = probabilities * 2.0**10, unit * 2.0**10
+  whole = tf.cast(tf.math.floordiv(numerator, np.float32(unit)), tf.int32)
+  return {'probabilities': probabilities, **classifier.decisions(whole, one)}
 
 
 def _calibration(
@@ -134,8 +169,8 @@ def _quiet() -> Iterator[None]:
       raise
 
 
-def _describe(tensors: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  ((name, details),) = tensors.items()
+def _describe(name: str, tensors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  details = tensors[name]
   described = {
     'name': name,
     'shape': details['shape'].tolist(),
