@@ -80,6 +80,7 @@ class Dataset:
     label_offset: the first label that images can have: 1 where 0 is a background.
     info_hash: of `dataset.json`; None where there is none.
     multi_label: a record has any number of labels, none too, as `dataset.json` says.
+    parts: the sets that this was joined of, see `joined`; () where it is one.
   """
 
   name: str
@@ -94,6 +95,7 @@ class Dataset:
   label_offset: int = 0
   info_hash: str | None = None
   multi_label: bool = False
+  parts: tuple['Dataset', ...] = ()
 
 
 def get_dataset(

@@ -32,6 +32,10 @@ class Schema:
 SLIM = Schema()
 
 
+class NoExampleError(ValueError):
+  """Bytes are not those of a tf.train.Example."""
+
+
 def encode_example(
   encoded: bytes,
   *,
@@ -223,7 +227,7 @@ def decode_features(
     located: keys whose bytes are not read: offset and size of each in `serialized` instead.
 
   Raises:
-    ValueError: these bytes are no Example.
+    NoExampleError: these bytes are none.
   """
   features = {}
   try:
@@ -236,7 +240,7 @@ def decode_features(
           start += of_whole + of_entry
           features[key] = _places(feature, start) if key in located else _values(feature)
   except (KeyError, IndexError, TypeError, UnicodeDecodeError, struct.error) as error:
-    raise ValueError(f'no tf.train.Example: {error!r}') from error
+    raise NoExampleError(f'no tf.train.Example: {error!r}') from error
   return features
 
 

@@ -240,6 +240,23 @@ def read_shard(path: str | os.PathLike) -> Iterator[Record]:
       index += 1
 
 
+def read_record(path: str, offset: int, size: int) -> bytes:
+  """The data of a record that `walk_shard` has seen.
+
+  Raises:
+    ValueError: they do not match their checksum, or the file is shorter now; names both.
+    OSError: the file cannot be read.
+  """
+  location = f'{path}: the record at byte {offset - _HEADER_BYTES}'
+  try:
+    content = files.read_at(path, offset, size + _CRC_BYTES)
+  except files.EndsEarlyError as error:
+    raise ValueError(f'{location} runs past the end of the file: {error}') from error
+  if _masked(google_crc32c.value(content[:size])) != content[size:]:
+    raise ValueError(f'{location} does not match its checksum')
+  return content[:size]
+
+
 def count_records(paths: Iterable[str | os.PathLike]) -> int:
   """Counts records by their framing alone; raises ValueError where a file is cut short."""
   return sum(1 for path in paths for _ in walk_shard(path))
@@ -280,14 +297,34 @@ def _first_labels(path: str | os.PathLike, count: int, schema: records.Schema) -
   with open(path, 'rb') as file:
     for index, (offset, length) in enumerate(itertools.islice(walk_shard(path), count)):
       file.seek(offset)
-      try:
-        features = records.decode_features(file.read(length))
-      except ValueError as error:
-        raise ValueError(f'{path}: record {index} is {error}') from error
-      labels = features.get(schema.label) or [None]
-      if not isinstance(labels[0], int):
-        keys = ', '.join(sorted(features)) or 'none'
-        raise ValueError(
-          f'{path}: record {index} has no integer {schema.label!r}; its keys: {keys}'
-        )
-      yield labels[0] + schema.label_offset
+      yield labels_of(file.read(length), schema, f'{path}: record {index}')[0]
+
+
+def labels_of(
+  serialized: bytes | memoryview,
+  schema: records.Schema,
+  location: str,
+  *,
+  may_lack: bool = False,
+) -> Sequence[int]:
+  """The labels of a record.
+
+  Args:
+    serialized: the record; of an image in it nothing is touched.
+    schema: the keys.
+    location: of the record, for messages.
+    may_lack: a record need not have the key: there are no labels then.
+
+  Raises:
+    ValueError: it is no Example, or has no integers as labels; names the keys that it has.
+  """
+  try:
+    labels = records.decode_features(serialized, keys=(schema.label,)).get(schema.label, ())
+    if not labels and may_lack:
+      return ()
+    if not labels or not isinstance(labels[0], int):
+      keys = ', '.join(sorted(records.decode_features(serialized))) or 'none'
+      raise ValueError(f'{location} has no integer {schema.label!r}; its keys: {keys}')
+  except records.NoExampleError as error:
+    raise ValueError(f'{location} is {error}') from error
+  return [label + schema.label_offset for label in labels]

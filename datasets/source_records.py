@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import logging
 
-from . import conversion, dataset_factory, dataset_info, formats, runners, shards
+from . import conversion, dataset_factory, dataset_info, formats, joined, runners, shards
 
 CACHE_FOLDER = '.slim_inception_records'
 _NOT_WRITABLE = frozenset([errno.EACCES, errno.EPERM, errno.EROFS])
@@ -30,18 +30,20 @@ def find_or_make(
 
   Args:
     dataset_name: as the user chose it; records of this name are read as they are.
-    dataset_dir: a folder of records, or a source.
+    dataset_dir: a folder of records, or a source; or several of either, with commas between them.
     cache_dir: see `make`.
 
   Raises:
     ValueError, OSError: see `make`.
   """
-  if not dataset_dir or not is_source(dataset_dir, dataset_name):
+  paths = joined.folders(dataset_dir)
+  if not any(is_source(path, dataset_name) for path in paths):
     return {}
-  folder = make(dataset_dir, cache_dir)
-  info = dataset_info.read_info(folder)
-  assert info  # made by now
-  return {'dataset_name': info.name, 'dataset_dir': folder}
+  folders = [make(path, cache_dir) if is_source(path, dataset_name) else path for path in paths]
+  infos = [dataset_info.read_info(folder) for folder in folders]
+  names = {info.name if info else dataset_name for info in infos}
+  name = names.pop() if len(names) == 1 else 'image_folder'  # by which all can be read
+  return {'dataset_name': name, 'dataset_dir': ','.join(folders)}
 
 
 def is_source(path: str | os.PathLike, dataset_name: str = '') -> bool:

@@ -124,7 +124,7 @@ def _images(config: Config, count: int) -> tf.Tensor:
   """[N, H, W, C] as the net takes them."""
   data = config.data
   dataset = dataset_factory.get_dataset(
-    data.dataset_name, config.evaluation.eval_split_name, data.records_dir
+    data.dataset_name, config.evaluation.eval_split_name, data.records_dirs[0]
   )
   net = nets_factory.get_net(config.model.model_name)
   size = config.model.train_image_size or net.default_image_size

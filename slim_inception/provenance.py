@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from slim_inception import files
-from slim_inception.datasets import dataset_info
+from slim_inception.datasets import dataset_info, joined
 from slim_inception.datasets.dataset_factory import Dataset
 
 
@@ -20,7 +20,7 @@ class TrainedOn(NamedTuple):
 
   Attributes:
     path: of the file that says it.
-    dataset_dir: where the records were.
+    dataset_dir: where the records were; of several sets, with commas between them.
     labels: {label: name}; {} where nobody knows them.
     label_offset: the first label that images have: 1 where 0 is a background.
     labels_offset: the label of the net's first output.
@@ -52,11 +52,11 @@ def facts(dataset: Dataset, before: Mapping[str, Any]) -> dict[str, Any]:
     before: what it says already; {} where a run begins.
   """
   hashes = before.get('dataset_hashes', [])
-  is_new = dataset.info_hash is not None and dataset.info_hash not in hashes
+  new = [each for each in sorted(_hashes(dataset)) if each not in hashes]
   return {
     'label_offset': dataset.label_offset,
     'labels': list(_named(dataset).values()),
-    'dataset_hashes': [*hashes, dataset.info_hash] if is_new else hashes,
+    'dataset_hashes': [*hashes, *new],
   }
 
 
@@ -110,7 +110,9 @@ def check_evaluated(known: TrainedOn, dataset: Dataset, dataset_dir: str, offset
   """
   labels, now = known.labels_with(offset), dataset.labels_to_names
   if difference := differences(labels, now):
-    is_replaced = os.path.realpath(dataset_dir) == os.path.realpath(known.dataset_dir)
+    is_replaced = os.path.realpath(dataset_dir) in map(
+      os.path.realpath, joined.folders(known.dataset_dir)
+    )
     moved = [name for label, name in now.items() if labels.get(label, name) != name]
     if is_replaced or set(moved) & set(labels.values()):
       raise ValueError(_other_classes(known, dataset_dir, difference))
@@ -142,6 +144,11 @@ def warn_of_other_names(known: TrainedOn, labels: Mapping[int, str], dataset: Da
     logging.warning(text, known.folder, difference)
 
 
+def _hashes(dataset: Dataset) -> set[str]:
+  """Of `dataset.json` of the sets that it was joined of; of those that have one."""
+  return {part.info_hash for part in joined.parts(dataset) if part.info_hash}
+
+
 def _named(dataset: Dataset) -> dict[int, str]:
   """{label: name} of all labels; {} where no name is known."""
   names = dataset.labels_to_names
@@ -170,7 +177,7 @@ def _other_classes(known: TrainedOn, dataset_dir: str, difference: str) -> str:
 
 def _warn_of_other_records(known: TrainedOn, dataset: Dataset, dataset_dir: str) -> None:
   hashes = set(known.dataset_hashes)
-  if dataset.info_hash and hashes and hashes != {dataset.info_hash}:
+  if hashes and (now := _hashes(dataset)) and hashes != now:
     path = os.path.join(dataset_dir, dataset_info.INFO_FILE)
     text = '%s is not what %s was trained on (only): %s may have images that it was trained on'
     logging.warning(text, path, known.folder, dataset.split_name)

@@ -7,7 +7,7 @@ from typing import Any
 from absl import logging
 
 from slim_inception import provenance
-from slim_inception.datasets import dataset_factory, imagenet, label_files
+from slim_inception.datasets import dataset_factory, imagenet, joined, label_files
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import label_spaces
 from slim_inception.evaluate.config import Member, Runs
@@ -82,7 +82,8 @@ def _check_number(named: Dataset, outputs: int | None, member: Member) -> None:
 
 def _of_run(run: Mapping[str, Any], trained_on: TrainedOn | None) -> Dataset | None:
   """The classes that a run says it was trained on, or else those that its records have today."""
-  name, folder = run.get('dataset_name'), run.get('dataset_dir')
+  name = run.get('dataset_name')
+  folder = next(iter(joined.folders(run.get('dataset_dir'))), None)
   if trained_on is None or not trained_on.labels:
     return dataset_factory.classes_of(name, folder)
   labels = trained_on.labels

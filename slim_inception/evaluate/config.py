@@ -9,7 +9,7 @@ from absl import logging
 
 from slim_inception import choices, flags, provenance
 from slim_inception.constants import CONFIG_FILE, EVAL_FOLDER
-from slim_inception.datasets import dataset_factory
+from slim_inception.datasets import dataset_factory, joined
 from slim_inception.flags import PerMember, field
 from slim_inception.preprocessing.values import CHANNELS, INTERPOLATIONS
 from slim_inception.provenance import TrainedOn
@@ -414,11 +414,14 @@ def records_of_runs(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:
 
 
 def agreed(name: str, values: Mapping[str, Any], runs: Runs) -> Any:
-  """The value of a flag, or of the runs, who must not contradict each other; None if of nobody."""
+  """The value of a flag, or of the runs, who must not contradict each other; None if of nobody.
+
+  Of several sets that a run was trained on, the first counts: it evaluates itself on that.
+  """
   if values.get(name) is not None:
     return values[name]
   folder_of = {
-    config[name]: folder
+    joined.folders(config[name])[0] if name == 'dataset_dir' else config[name]: folder
     for config, folder in zip(runs.configs, runs.folders, strict=True)
     if config.get(name)
   }

@@ -57,7 +57,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
       'checkpoint_path': [config.run.train_dir],
       'dataset_name': data.dataset_name,
       'dataset_split_name': config.evaluation.eval_split_name,
-      'dataset_dir': data.dataset_dir,
+      'dataset_dir': data.records_dirs[0],
       'loss': config.loss.loss,
     },
   )

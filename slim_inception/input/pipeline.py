@@ -14,6 +14,8 @@ from slim_inception import files
 from slim_inception.datasets import records, shards
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.input import record_order
+from slim_inception.input import sampling as sampling_lib
+from slim_inception.input.sampling import Sampling
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 
@@ -53,6 +55,7 @@ class InputOptions:
     num_workers: that share the global batch.
     replicas: batches of a step that this worker takes; its records go to them in turn, so one
       process divides a global batch as several would.
+    sampling: of records, where not each comes once an epoch: they have no window and no readers.
   """
 
   image_size: int
@@ -66,6 +69,7 @@ class InputOptions:
   worker: int = 0
   num_workers: int = 1
   replicas: int = 1
+  sampling: Sampling = sampling_lib.UNIFORM
 
 
 def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.data.Dataset:
@@ -80,8 +84,25 @@ def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.
     `Batch`es. With `multi_label`, 'label' is 1 for each label of the image. Images that cannot be
     decoded are missing: so are their record indices.
   """
-  ordered = record_order.records_from(
-    source.dataset,
+  ordered = _ordered(source.dataset, options, first)
+  images = decode_records(ordered, source, options)
+  return endless(_split(images, options.batch_size, options.replicas).prefetch(tf.data.AUTOTUNE))
+
+
+def _ordered(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dataset:
+  """Endless pairs (record index, record) of this worker."""
+  if not options.sampling.is_uniform:
+    return sampling_lib.records_from(
+      dataset,
+      options.sampling,
+      seed=options.seed,
+      first=first,
+      worker=options.worker,
+      num_workers=options.num_workers,
+      num_threads=options.num_threads,
+    )
+  return record_order.records_from(
+    dataset,
     seed=options.seed,
     first=first,
     num_readers=options.num_readers,
@@ -89,8 +110,6 @@ def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.
     worker=options.worker,
     num_workers=options.num_workers,
   )
-  images = decode_records(ordered, source, options)
-  return endless(_split(images, options.batch_size, options.replicas).prefetch(tf.data.AUTOTUNE))
 
 
 def endless(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -209,6 +228,8 @@ def read_error(dataset: Dataset, labels_offset: int, error: tf.errors.OpError) -
   if cause and cause.filename not in (None, *dataset.paths):  # e.g. of TensorBoard's events
     return cause
   if isinstance(error, tf.errors.InvalidArgumentError):
+    if message := sampling_lib.message_of(error):
+      return ValueError(message)
     if f'Key: {dataset.schema.label}' in error.message:
       return ValueError(
         f'{dataset.name} {dataset.split_name} has a record without a label or with several; '

@@ -11,11 +11,12 @@ from absl import logging
 
 from slim_inception import files, flags, kernels
 from slim_inception.constants import CONFIG_FILE, CONFIG_SUFFIX
-from slim_inception.datasets import dataset_factory
+from slim_inception.datasets import dataset_factory, joined
 from slim_inception.train.flag_groups import (
   AUTO,
   BALANCED,
   RECIPES,
+  UNIFORM,
   AugmentConfig,
   BatchConfig,
   DataConfig,
@@ -166,7 +167,7 @@ def _precision(config: Config) -> dict[str, str]:
 def _absolute_paths(config: Config) -> dict[str, str]:
   """Paths that config.json is to have whole: it may be read from another working directory."""
   paths = {
-    'dataset_dir': config.data.dataset_dir,
+    'dataset_dir': ','.join(map(os.path.abspath, joined.folders(config.data.dataset_dir))) or None,
     'cache_dir': config.data.cache_dir,
     'checkpoint_path': config.finetune.checkpoint_path,
     'resume_from': config.run.resume_from,
@@ -184,12 +185,14 @@ def _check_together(config: Config) -> None:
       'data_service': data.data_service,
       'eval_interval_epochs': evaluation.eval_interval_epochs,
       'class_weights': config.loss.class_weights,
+      'sampling': None if data.sampling == UNIFORM else data.sampling,
+      'mixture': data.mixture or None,
     }
     for name, value in of_records.items():
       if value is not None:
         raise ValueError(f'--{name} needs records; --dataset_name=synthetic has none')
   else:
-    _ = data.records_dir
+    _check_sampling(data, config.loss)
   if config.run.find_learning_rate and config.run.resume_from:
     raise ValueError(
       '--find_learning_rate begins with fresh weights or those of --checkpoint_path, not with '
@@ -224,3 +227,21 @@ def _check_together(config: Config) -> None:
     for name, reason in reasons.items():
       if values[name] != defaults[name].default:
         raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+
+
+def _check_sampling(data: DataConfig, loss: LossConfig) -> None:
+  """Raises ValueError where what is drawn of the records contradicts other flags."""
+  count = len(data.records_dirs)
+  if data.mixture and (count < 2 or count != len(data.mixture)):
+    raise ValueError(
+      f'--mixture={flags.as_text(data.mixture)}: there must be a number for each of several '
+      f'--dataset_dir, but {data.dataset_dir} names {count}'
+    )
+  if data.data_service and (data.mixture or data.sampling == BALANCED):
+    name = f'sampling={BALANCED}' if data.sampling == BALANCED else 'mixture'
+    raise ValueError(f'--{name}: the workers of --data_service go through records in their order')
+  if data.sampling == loss.class_weights == BALANCED:
+    raise ValueError(
+      f'--sampling={BALANCED} draws each class equally often already: leave out '
+      f'--class_weights={BALANCED} (a file of weights goes with it)'
+    )

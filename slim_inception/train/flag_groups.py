@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from slim_inception import choices, flags
+from slim_inception.datasets import joined
 from slim_inception.flags import field
 
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 OPTIMIZERS = (
   'adadelta', 'adagrad', 'adam', 'adamw', 'ftrl', 'lamb', 'lars', 'momentum', 'rmsprop', 'sgd',
 )  # fmt: skip
-BALANCED = 'balanced'  # of --class_weights
+BALANCED = 'balanced'  # of --class_weights and --sampling
+UNIFORM = 'uniform'  # of --sampling
 AUTO = 'auto'  # of --precision
 RECIPES = Path(__file__).parent / 'recipes'
 share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
@@ -101,9 +103,11 @@ class DataConfig:
   dataset_split_name: str = field('train', 'The run trains on this split of the data set.')
   dataset_dir: str | None = field(
     None,
-    'The records are in this folder; synthetic needs none. Of a folder, archive or list of images, '
-    'as slim-inception data --source takes, the first run makes records beside it.',
-    place=flags.Place.INPUT,
+    'The records are in this folder, or in several with commas between them; synthetic needs none. '
+    'Of a folder, archive or list of images, as slim-inception data --source takes, the first run '
+    'makes records beside it.',
+    form='DIR,DIR,...',
+    place=flags.Place.INPUTS,
   )
   cache_dir: str | None = field(
     None,
@@ -113,6 +117,19 @@ class DataConfig:
   )
   labels_offset: int = field(
     0, 'This number is subtracted from every label; 1 drops a background class.'
+  )
+  sampling: str = field(
+    UNIFORM,
+    'Images are drawn so that each comes equally often (uniform), or each class (balanced), in '
+    'each set of a --mixture. An epoch is as many images as there are, either way.',
+    choices=(BALANCED, UNIFORM),
+  )
+  mixture: tuple[float, ...] = field(
+    (),
+    'The images of a step come in these proportions from the sets in --dataset_dir, e.g. 0.7,0.3; '
+    'by default each image comes equally often.',
+    above=0,
+    at_most=1e6,
   )
   shuffle_buffer: int = field(
     4096,
@@ -140,11 +157,11 @@ class DataConfig:
   )
 
   @property
-  def records_dir(self) -> str:
-    """The folder of the records; raises ValueError where none is given."""
+  def records_dirs(self) -> tuple[str, ...]:
+    """The folders of the records; raises ValueError where none is given."""
     if not self.dataset_dir:
       raise ValueError('--dataset_dir must be given')
-    return self.dataset_dir
+    return joined.folders(self.dataset_dir)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -448,7 +465,9 @@ class EvaluationConfig:
     'default it does not.',
     above=0,
   )
-  eval_split_name: str = field('validation', 'The run evaluates itself on this split.')
+  eval_split_name: str = field(
+    'validation', 'The run evaluates itself on this split, of the first --dataset_dir.'
+  )
   stop_at_top_1: float | None = share(
     None, 'The run stops when an evaluation reaches this top-1 accuracy, from 0 to 1.'
   )

@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from slim_inception import files
@@ -132,7 +133,7 @@ def load_class_weights(config: LossConfig, data: DataConfig) -> list[float] | No
   if config.class_weights == BALANCED:
     return _balanced(data)[data.labels_offset :]
   dataset = dataset_factory.get_dataset(
-    data.dataset_name, data.dataset_split_name, data.records_dir
+    data.dataset_name, data.dataset_split_name, data.records_dirs[0]
   )
   names = [dataset.labels_to_names.get(label, str(label)) for label in range(dataset.num_classes)]
   text, path = files.read_text(config.class_weights), config.class_weights
@@ -143,21 +144,28 @@ def load_class_weights(config: LossConfig, data: DataConfig) -> list[float] | No
 
 
 def _balanced(data: DataConfig) -> list[float]:
-  info = dataset_info.read_info(data.records_dir)
+  counts = np.array([_label_counts(data, folder) for folder in data.records_dirs], float)
+  if data.mixture:  # as often as they are drawn
+    counts *= (np.array(data.mixture) / counts.sum(axis=1))[:, np.newaxis]
+  return inverse_frequencies(counts.sum(axis=0).tolist())
+
+
+def _label_counts(data: DataConfig, folder: str) -> tuple[int, ...]:
+  info = dataset_info.read_info(folder)
   if info is None:
     raise ValueError(
       f'--class_weights=balanced counts labels by {dataset_info.INFO_FILE}, which '
-      f'{data.records_dir} has not: give a file of lines class name or label:weight'
+      f'{folder} has not: give a file of lines class name or label:weight'
     )
   if data.dataset_split_name not in info.splits:
     raise ValueError(
-      f'--class_weights=balanced: {data.records_dir} has no split '
+      f'--class_weights=balanced: {folder} has no split '
       f'{data.dataset_split_name}; it has {", ".join(sorted(info.splits))}'
     )
-  return inverse_frequencies(info.splits[data.dataset_split_name].label_counts)
+  return info.splits[data.dataset_split_name].label_counts
 
 
-def inverse_frequencies(counts: Sequence[int]) -> list[float]:
+def inverse_frequencies(counts: Sequence[float]) -> list[float]:
   """Weights whose mean over the images is 1; classes without images (a background) have 1."""
   present = sum(count > 0 for count in counts)
   return [sum(counts) / (present * count) if count else 1.0 for count in counts]

@@ -19,9 +19,9 @@ from slim_inception.cluster import (
   lost_worker,
   make_cluster,
 )
-from slim_inception.datasets import dataset_factory
+from slim_inception.datasets import dataset_factory, joined
 from slim_inception.datasets.dataset_factory import Dataset
-from slim_inception.input import data_service, record_order
+from slim_inception.input import data_service, record_order, sampling
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, InputOptions, Source
 from slim_inception.input.training_batches import TrainingBatches
@@ -30,7 +30,7 @@ from slim_inception.nets.model import Model
 from slim_inception.train import config_json, loop, resumption, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
-from slim_inception.train.flag_groups import DataConfig, OptimizerConfig
+from slim_inception.train.flag_groups import BALANCED, DataConfig, OptimizerConfig
 from slim_inception.train.plan import Plan, make_plan, per_replica_batch
 from slim_inception.train.train_state import TrainState, read_counters, rows_of
 from slim_inception.train.train_step import TrainStep
@@ -89,9 +89,9 @@ def open_dataset(data: DataConfig) -> Dataset:
     return dataset_factory.synthetic(data.dataset_split_name)
   if data.data_service:
     data_service.connect(data.data_service, data_service.CONNECT_SECS)
-  return record_order.counted(
-    dataset_factory.get_dataset(data.dataset_name, data.dataset_split_name, data.records_dir)
-  )
+  name, split, folders = data.dataset_name, data.dataset_split_name, data.records_dirs
+  opened = [dataset_factory.get_dataset(name, split, folder) for folder in folders]
+  return joined.join([*map(record_order.counted, opened)], folders)
 
 
 @contextmanager
@@ -202,9 +202,15 @@ def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -
     worker=cluster.index,
     num_workers=cluster.count,
     replicas=plan.num_replicas // cluster.count,
+    sampling=sampling_of(config.data),
   )
   service = config.data.data_service
   return TrainingBatches(source, options, cluster, service, plan.global_batch_size)
+
+
+def sampling_of(data: DataConfig) -> sampling.Sampling:
+  """What is drawn of the records."""
+  return sampling.Sampling(data.sampling == BALANCED, data.mixture)
 
 
 def shuffle_window(data: DataConfig, dataset: Dataset) -> int:
@@ -294,14 +300,17 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
       'The learning rate of %g for %d images a step is %g for %d (--learning_rate_per)',
       rate, per, own, batch,
     )  # fmt: skip
-  if shuffling := describe_shuffling(data, dataset):
+  chosen = sampling_of(data)
+  if not chosen.is_uniform:
+    logging.info('%s', sampling.describe(dataset, chosen, data.records_dirs))
+  elif shuffling := describe_shuffling(data, dataset):
     logging.info('%s', shuffling)
   if config.model.input_channels == 1:
     remain = 'brightness' if config.augment.fast_mode else 'brightness and contrast'
     what = f'changed in {remain} alone' if config.augment.distort_color else 'not changed'
     logging.info('Images are grey (--input_channels=1): colours are %s', what)
   advice = record_order.sharing_advice(data.num_readers, cluster.count)
-  if advice and cluster.is_chief:
+  if chosen.is_uniform and advice and cluster.is_chief:
     logging.warning('%s', advice)
 
 

@@ -44,6 +44,17 @@ def test_records_are_made_once(tmp_path, monkeypatch, caplog):
   assert source_records.find_or_make('image_folder', folder) == {}  # records are what they are
 
 
+def test_of_several_sources_each_has_records(tmp_path, monkeypatch):
+  first, second = (tree(tmp_path / name, 'ab') for name in ('first', 'second'))
+  made = count_conversions(monkeypatch)
+  values = source_records.find_or_make('imagenet', f'{first},{second}')
+  assert values == {'dataset_name': 'image_folder', 'dataset_dir': ','.join(made)}
+  assert len(made) == 2
+  again = source_records.find_or_make('imagenet', f'{first},{made[1]}')  # records among them
+  assert again == values and len(made) == 2
+  assert source_records.find_or_make('image_folder', ','.join(made)) == {}
+
+
 @pytest.mark.parametrize('change', ['a file more', 'a file less', 'other bytes', 'moved'])
 def test_a_source_that_has_changed(tmp_path, monkeypatch, change):
   root = tree(tmp_path / 'photos', 'ab')

@@ -66,6 +66,7 @@ SLIM = {
 }
 SMOOTH = {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
 SYNTHETIC = {'dataset_name': 'synthetic'}
+TWO = {'dataset_dir': 'a,b'}
 STAIRS = {'learning_rate_decay_type': 'step'}
 # As many as help (all GPUs, all processors), and points in TensorBoard within the first minutes.
 DIFFERENT = {'num_clones', 'num_preprocessing_threads', 'save_summaries_secs'}
@@ -203,6 +204,17 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ({'activation_scale': 0}, '--activation_scale=0: must be a number, greater than 0'),
     ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
     ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),
+    (
+      {'mixture': '1,2'},
+      '--mixture=1.0,2.0: there must be a number for each of several --dataset_',
+    ),
+    ({**TWO, 'mixture': '1,2,3'}, 'there must be a number .*, but a,b names 2'),
+    ({**TWO, 'mixture': '1,0'}, '--mixture=1,0: must be a number, .*, greater than 0'),
+    ({**TWO, 'mixture': '1,2', 'data_service': 'host:1'}, '--mixture: the workers of --data_serv'),
+    ({'sampling': 'balanced', 'data_service': 'host:1'}, '--sampling=balanced: the workers of'),
+    ({'sampling': 'even'}, '--sampling=even: choose one of balanced, uniform'),
+    ({'sampling': 'balanced', 'class_weights': 'balanced'}, 'leave out --class_weights=balanced'),
+    ({**SYNTHETIC, 'dataset_dir': None, 'sampling': 'balanced'}, '--sampling needs records'),
     ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
     ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
     ({'stop_at_top_1': 0.5}, '--stop_at_top_1 needs --eval_interval_epochs'),

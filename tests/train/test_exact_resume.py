@@ -12,15 +12,22 @@ from tests.train import processes
 pytestmark = pytest.mark.integration
 
 
-def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize(
+  'drawn',
+  [{}, pytest.param({'sampling': 'balanced', 'mixture': '0.6,0.4'}, marks=pytest.mark.slow)],
+)
+def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path, drawn):
   """With dropout, distortions and an epoch of which the batch is no part."""
   data = records.write_set(tmp_path / 'data', count=22)
+  if drawn:
+    data = f'{data},{records.write_set(tmp_path / "more", count=7)}'
   flags = {
     'deterministic': True,
     'max_number_of_steps': 40,
     'save_interval_steps': 3,
     'dropout_keep_prob': 0.5,
     'moving_average_decay': 0.9,
+    **drawn,
   }
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   first = processes.start(whole, data, **flags)

@@ -139,3 +139,18 @@ def test_balanced_class_weights(data, tmp_path):
   assert load(tmp_path, class_weights='balanced', labels_offset=1) == weights[1:]
   with pytest.raises(ValueError, match='has no split test; it has train'):
     load(tmp_path, class_weights='balanced', dataset_split_name='test')
+
+
+def test_balanced_class_weights_of_several_sets_count_what_is_drawn(tmp_path):
+  folders = []
+  for name, counts in (('one', (30, 10)), ('two', (1, 3))):
+    folders.append(tmp_path / name)
+    folders[-1].mkdir()
+    split = dataset_info.Split(sum(counts), 0, counts, ())
+    dataset_info.write_info(folders[-1], dataset_info.DatasetInfo(name, {'train': split}, 2, NAMES))
+  both = ','.join(map(str, folders))
+  assert load(both, class_weights='balanced') == [44 / (2 * 31), 44 / (2 * 13)]
+  drawn = load(both, class_weights='balanced', mixture='1,1')  # 1/2 of each class
+  assert drawn == pytest.approx([1.0, 1.0])
+  drawn = load(both, class_weights='balanced', mixture='3,1')  # 5/8 of the first class
+  assert drawn == pytest.approx([4 / 5, 4 / 3])
