@@ -38,9 +38,12 @@ class Normalization:
 
   def denormalize(self, images: tf.Tensor) -> tf.Tensor:
     """The pixels, uint8, of images of any float type as a net is given them."""
+    return tf.saturate_cast(tf.round(self.to_pixels(images)), tf.uint8)
+
+  def to_pixels(self, images: tf.Tensor) -> tf.Tensor:
+    """As `denormalize`, float32 that is neither rounded nor clipped to 0..255."""
     std, mean = np.array(self.std), np.array(self.mean)
-    pixels = tf.cast(images, tf.float32) * _constant(std) + _constant(mean)
-    return tf.saturate_cast(tf.round(pixels), tf.uint8)
+    return tf.cast(images, tf.float32) * _constant(std) + _constant(mean)
 
   @property
   def value_range(self) -> tuple[np.ndarray, np.ndarray]:

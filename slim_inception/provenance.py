@@ -96,6 +96,15 @@ def check_resumed(known: TrainedOn, dataset: Dataset, dataset_dir: str) -> None:
 def check_evaluated(known: TrainedOn, dataset: Dataset, dataset_dir: str, offset: int) -> None:
   """Compares records that a net is evaluated on with those that it was trained on.
 
+  Arguments and errors as `check_classes`.
+  """
+  check_classes(known, dataset, dataset_dir, offset)
+  _warn_of_other_records(known, dataset, dataset_dir)
+
+
+def check_classes(known: TrainedOn, dataset: Dataset, dataset_dir: str, offset: int) -> None:
+  """Compares the classes of a net with those of records that it is to see.
+
   Records of another folder may have other names for the same classes, which is said.
 
   Args:
@@ -118,7 +127,6 @@ def check_evaluated(known: TrainedOn, dataset: Dataset, dataset_dir: str, offset
       raise ValueError(_other_classes(known, dataset_dir, difference))
     text = '%s calls the classes of %s otherwise: %s'
     logging.warning(text, dataset_dir, known.folder, difference)
-  _warn_of_other_records(known, dataset, dataset_dir)
 
 
 def names_of_outputs(known: TrainedOn | None, dataset: Dataset, offset: int) -> list[str]:

@@ -21,6 +21,7 @@ from slim_inception.train.flag_groups import (
   BatchConfig,
   DataConfig,
   DevicesConfig,
+  DistillationConfig,
   EvaluationConfig,
   FinetuneConfig,
   LossConfig,
@@ -50,6 +51,7 @@ class Config:
   optimizer: OptimizerConfig
   augment: AugmentConfig
   loss: LossConfig
+  distillation: DistillationConfig
   finetune: FinetuneConfig
   evaluation: EvaluationConfig
   saving: SavingConfig
@@ -164,7 +166,7 @@ def _precision(config: Config) -> dict[str, str]:
   return {'precision': chosen}
 
 
-def _absolute_paths(config: Config) -> dict[str, str]:
+def _absolute_paths(config: Config) -> dict[str, Any]:
   """Paths that config.json is to have whole: it may be read from another working directory."""
   paths = {
     'dataset_dir': ','.join(map(os.path.abspath, joined.folders(config.data.dataset_dir))) or None,
@@ -173,7 +175,8 @@ def _absolute_paths(config: Config) -> dict[str, str]:
     'resume_from': config.run.resume_from,
     'class_weights': None if config.loss.class_weights == BALANCED else config.loss.class_weights,
   }
-  return {name: os.path.abspath(path) for name, path in paths.items() if path is not None}
+  absolute = {name: os.path.abspath(path) for name, path in paths.items() if path is not None}
+  return {**absolute, 'teacher': [os.path.abspath(path) for path in config.distillation.teacher]}
 
 
 def _check_together(config: Config) -> None:
@@ -216,6 +219,7 @@ def _check_together(config: Config) -> None:
     for name, value in vars(evaluation).items():
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
+  _check_distillation(config.distillation)
   _ = config.model.net_arguments
   if config.model.sync_batch_norm:
     reasons = {
@@ -245,3 +249,20 @@ def _check_sampling(data: DataConfig, loss: LossConfig) -> None:
       f'--sampling={BALANCED} draws each class equally often already: leave out '
       f'--class_weights={BALANCED} (a file of weights goes with it)'
     )
+
+
+def _check_distillation(config: DistillationConfig) -> None:
+  """Raises ValueError where flags of distillation do not go together."""
+  values, known = flags.flatten(config), flags.fields(DistillationConfig)
+  if not config.teacher:
+    for name, value in values.items():
+      if value != known[name].default:
+        raise ValueError(f'--{name} needs --teacher: {known["teacher"].help}')
+    return
+  flags.of_members(config, len(config.teacher))
+  if not config.distill_feature_weight:
+    for name in ('distill_feature_loss', 'distill_end_points'):
+      if values[name] != known[name].default:
+        raise ValueError(f'--{name} needs --distill_feature_weight, which is 0')
+  elif len(config.teacher) > 1:
+    raise ValueError('--distill_feature_weight is for one teacher: features have no average')

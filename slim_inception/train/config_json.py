@@ -28,6 +28,7 @@ class Facts(TypedDict, total=False):
   labels: list[str]
   dataset_hashes: list[str]
   kernels: str | None
+  teachers: list[dict[str, str]]
 
 
 class _Written(TypedDict, total=False):

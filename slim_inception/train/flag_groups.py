@@ -7,7 +7,7 @@ from typing import Any
 
 from slim_inception import choices, flags
 from slim_inception.datasets import joined
-from slim_inception.flags import field
+from slim_inception.flags import PerMember, field
 
 SCHEDULES = ('cosine', 'exponential', 'fixed', 'polynomial', 'step')
 OPTIMIZERS = (
@@ -16,6 +16,7 @@ OPTIMIZERS = (
 BALANCED = 'balanced'  # of --class_weights and --sampling
 UNIFORM = 'uniform'  # of --sampling
 AUTO = 'auto'  # of --precision
+FEATURE_LOSSES = ('attention', 'projection')
 RECIPES = Path(__file__).parent / 'recipes'
 share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
 
@@ -421,6 +422,58 @@ class LossConfig:
   )
   label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
   aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillationConfig:
+  """Distillation."""
+
+  teacher: tuple[str, ...] = field(
+    (),
+    'The net also learns from these nets: checkpoints, train_dirs, whose latest is taken, or files '
+    'of other libraries. The probabilities of several are averaged.',
+    form='CHECKPOINT,CHECKPOINT,...',
+    place=flags.Place.INPUT,
+  )
+  teacher_model_name: PerMember[str] | None = field(
+    None,
+    "The teacher is this net, or with commas one for each; by default its run's.",
+    choices=choices.net_names,
+  )
+  teacher_preprocessing_name: PerMember[str] | None = field(
+    None,
+    "The teacher sees the values of this preprocessing; by default its run's, or that of released "
+    'weights.',
+    check=choices.check_preprocessing,
+  )
+  teacher_image_size: PerMember[int] | None = field(
+    None,
+    "The distorted image is resized to this side in pixels for the teacher; by default its run's, "
+    'or that of released weights.',
+    at_least=1,
+  )
+  distill_weight: float = share(
+    0.9, 'This share of the loss is that against the teacher, the rest that against the labels.'
+  )
+  distill_temperature: float = field(
+    4.0,
+    'The logits of net and teacher are divided by this number before they are compared.',
+    above=0,
+  )
+  distill_feature_weight: float = field(
+    0.0, "The loss of the net's features against the teacher's has this weight.", at_least=0
+  )
+  distill_feature_loss: str = field(
+    'attention',
+    'Features are compared by where they are large (attention), or by a trained projection of the '
+    "net's to the teacher's (projection).",
+    choices=FEATURE_LOSSES,
+  )
+  distill_end_points: tuple[tuple[str, str], ...] = field(
+    (),
+    'These end points of net and teacher are compared; by default what their heads pool.',
+    form='END_POINT:END_POINT,...',
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

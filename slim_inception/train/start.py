@@ -29,6 +29,7 @@ _OF_THE_HOST = (
   'dataset_dir',
   'cache_dir',
   'checkpoint_path',
+  'teacher',
   'class_weights',
   'num_preprocessing_threads',
 )

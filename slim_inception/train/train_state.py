@@ -39,14 +39,25 @@ class Counters(NamedTuple):
 
 
 class TrainState(tf.Module):
-  """Model, slots of the optimizer and moving averages; create it in `strategy.scope()`."""
+  """Model, slots of the optimizer and moving averages; create it in `strategy.scope()`.
 
-  def __init__(self, config: Config, model: Model):
+  Args:
+    config: the flags.
+    model: the net.
+    projections: variables by name that are trained beside the net, whatever --trainable_scopes
+      says; checkpoints of the run have them, the net does not.
+  """
+
+  def __init__(
+    self, config: Config, model: Model, projections: Mapping[str, tf.Variable] | None = None
+  ):
     super().__init__()
     self._optimizer_config = config.optimizer
     self._averages_decay = config.model.moving_average_decay or None  # 0 is none too
     self.model = model
-    self.trained = trained_variables(config.finetune.trainable_scopes, model)
+    self.projections = dict(projections or {})
+    of_net = trained_variables(config.finetune.trainable_scopes, model)
+    self.trained = {**of_net, **self.projections}
     self.optimizer = Optimizer(
       config.optimizer, self.trained, model.regularized_names, rows_of(model)
     )
@@ -67,11 +78,13 @@ class TrainState(tf.Module):
     """Everything that a checkpoint holds in variables."""
     averages = {name + checkpoints.EMA_SUFFIX: v for name, v in self.averages.items()}
     scale = self.loss_scale.named_variables() if self.loss_scale else {}
-    return {**self.model.variables_by_name, **self.optimizer.slots, **averages, **scale}
+    of_net = self.model.variables_by_name
+    return {**of_net, **self.projections, **self.optimizer.slots, **averages, **scale}
 
   def is_finite(self) -> bool:
-    """Whether no weight or moving statistic of the net has an infinity or a NaN."""
-    return bool(all_finite([v.read_value() for v in self.model.variables]))
+    """Whether no weight, moving statistic or projection has an infinity or a NaN."""
+    variables = (*self.model.variables, *self.projections.values())
+    return bool(all_finite([v.read_value() for v in variables]))
 
   def restart_averages(self) -> None:
     """Sets the moving averages to the variables, as after loading a checkpoint without them."""

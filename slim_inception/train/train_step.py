@@ -12,9 +12,10 @@ from slim_inception.input.pipeline import Batch
 from slim_inception.nets.model import Model
 from slim_inception.nets.replicas import sum_over_replicas
 from slim_inception.preprocessing import mixing
-from slim_inception.train import losses
+from slim_inception.train import distillation, losses
 from slim_inception.train.augmentation import Augmentation
 from slim_inception.train.config import Config
+from slim_inception.train.distillation import Distillation
 from slim_inception.train.flag_groups import OptimizerConfig
 from slim_inception.train.optimizers import RULES
 from slim_inception.train.train_state import TrainState, all_finite
@@ -50,6 +51,7 @@ class TrainStep:
     config: the flags.
     augmentation: of the images.
     scopes: of the variables that are trained, of those that --trainable_scopes leaves; () all.
+    teaching: of --teacher; None without.
 
   Raises:
     ValueError, OSError: see `losses.load_class_weights`.
@@ -62,6 +64,7 @@ class TrainStep:
     config: Config,
     augmentation: Augmentation,
     scopes: tuple[str, ...] = (),
+    teaching: Distillation | None = None,
   ):
     self._strategy = strategy
     self._state = state
@@ -71,6 +74,8 @@ class TrainStep:
     self._trained = [state.trained[name] for name in self._names]
     self._class_weights = losses.load_class_weights(config.loss, config.data)
     self._num_passes = config.batch.accumulate_steps
+    self._teaching = teaching
+    self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     self._compiled = tf.function(self._step, autograph=False)
     self.get_concrete_function = self._compiled.get_concrete_function
 
@@ -137,10 +142,10 @@ class TrainStep:
     def body(i: tf.Tensor, gradients: Gradients, metrics: Metrics):
       more, values = self._pass({name: part[i] for name, part in parts.items()}, loss_scale)
       gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-      return i + 1, gradients, {name: metrics[name] + values[name] for name in _METRICS}
+      return i + 1, gradients, {name: metrics[name] + values[name] for name in metrics}
 
     zeros = [tf.zeros(variable.shape) for variable in self._trained]
-    start = 0, zeros, dict.fromkeys(_METRICS, tf.constant(0.0))
+    start = 0, zeros, dict.fromkeys(self._pass_metrics, tf.constant(0.0))
     _, gradients, metrics = tf.while_loop(
       lambda i, *_: i < count, body, start, parallel_iterations=1, maximum_iterations=count
     )
@@ -158,6 +163,7 @@ class TrainStep:
   ) -> tuple[Gradients, Metrics]:
     config, model = self._config, self._state.model
     images, shares = self._augmentation.apply(batch, mix)
+    taught = self._teaching.teach(images) if self._teaching else None
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._trained)
       # The seed of the batch's first image belongs to this step and replica alone.
@@ -166,6 +172,9 @@ class TrainStep:
       if shares is not None:
         targets = mixing.mix_targets(targets, shares)
       metrics = losses.batch_losses(config.loss, logits, end_points, targets, self._class_weights)
+      if self._teaching and taught:
+        projections = self._state.projections
+        metrics = self._teaching.add(metrics, logits, end_points, taught, projections)
       metrics['regularization_loss'] = regularization_loss(config.optimizer, model)
       metrics['loss'] += metrics['regularization_loss']
       # Of the mean over the replicas and passes, whose gradients are summed.

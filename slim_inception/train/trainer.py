@@ -13,6 +13,7 @@ from slim_inception import files, kernels, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
+  check_same,
   describe_devices,
   gpus_of,
   kernels_of,
@@ -30,6 +31,7 @@ from slim_inception.nets.model import Model
 from slim_inception.train import config_json, loop, resumption, schedules, start
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
+from slim_inception.train.distillation import Distillation, load_teachers, warn_of_changes
 from slim_inception.train.flag_groups import BALANCED, DataConfig, OptimizerConfig
 from slim_inception.train.plan import Plan, make_plan, per_replica_batch
 from slim_inception.train.train_state import TrainState, read_counters, rows_of
@@ -126,12 +128,15 @@ def make_run(
     start.warn_of_differences(config, plan, dataset)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
 
-  tf.random.set_seed(config.run.seed)
+  augmentation = make_augmentation(config)
+  teaching = make_distillation(config, plan, dataset, cluster, augmentation)
+  tf.random.set_seed(config.run.seed)  # after the teachers: weights begin as without them
   with strategy.scope():
-    state = TrainState(config, make_model(config, plan))
+    model = make_model(config, plan)
+    projections = teaching.make_projections(config.run.seed) if teaching else {}
+    state = TrainState(config, model, projections)
   for line in describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
-  augmentation = make_augmentation(config)
   name = augmentation.preprocessing.name
   start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
   step = plan.start.step
@@ -151,6 +156,9 @@ def make_run(
     facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
     if origin := (before or {}).get('run', {}).get('resumed_from'):
       facts['resumed_from'] = origin
+    if teaching:
+      warn_of_changes((before or {}).get('run', {}), teaching.teachers)
+      facts['teachers'] = [teacher.facts for teacher in teaching.teachers]
     config_json.write(config.run.train_dir, config, facts)
   return loop.Run(
     config,
@@ -158,7 +166,7 @@ def make_run(
     cluster,
     state,
     make_batches(config, plan, source, cluster),
-    make_steps(config, plan, strategy, state, augmentation),
+    make_steps(config, plan, strategy, state, augmentation, teaching),
     make_preview(config.data, plan, strategy, augmentation, dataset.labels_to_names),
     evaluate,
   )
@@ -186,6 +194,23 @@ def make_model(config: Config, plan: Plan) -> Model:
     **net.select(dropout_keep_prob=chosen.dropout_keep_prob),
     **chosen.net_arguments,
   )
+
+
+def make_distillation(
+  config: Config, plan: Plan, dataset: Dataset, cluster: Cluster, augmentation: Augmentation
+) -> Distillation | None:
+  """What --teacher asks for, the teachers loaded; None without it.
+
+  Raises:
+    ValueError, OSError: see `load_teachers` and `Distillation`, or workers have other teachers.
+  """
+  if not config.distillation.teacher:
+    return None
+  teachers = load_teachers(config, dataset, cluster.strategy)
+  if cluster.count > 1:
+    identities = [teacher.identity for teacher in teachers]
+    check_same(cluster, {'weights of the teachers': identities}, 'The identity of the ')
+  return Distillation(config, teachers, augmentation.preprocessing, plan.image_size)
 
 
 def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -> TrainingBatches:
@@ -224,14 +249,15 @@ def make_steps(
   strategy: tf.distribute.Strategy,
   state: TrainState,
   augmentation: Augmentation,
+  teaching: Distillation | None = None,
 ) -> Callable[[int], TrainStep]:
   """The step that follows when so many are done: at first that of the heads, by --head_epochs."""
-  train_step = TrainStep(strategy, state, config, augmentation)
+  train_step = TrainStep(strategy, state, config, augmentation, teaching=teaching)
   head_steps = plan.steps_until(config.finetune.head_epochs)
   if config.finetune.checkpoint_path is None or plan.start.step >= head_steps:
     return lambda done: train_step
   heads = nets_factory.get_net(config.model.model_name).head_scopes
-  head_step = TrainStep(strategy, state, config, augmentation, heads)
+  head_step = TrainStep(strategy, state, config, augmentation, heads, teaching)
   logging.info('The heads alone are trained until step %d (--head_epochs)', head_steps)
   return lambda done: head_step if done < head_steps else train_step
 

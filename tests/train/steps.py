@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from slim_inception.train import distillation
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.plan import make_plan
 from slim_inception.train.train_state import TrainState
@@ -23,15 +24,23 @@ def batch(count: int = 4, side: int = 32, start: int = 0) -> dict[str, tf.Tensor
 
 
 def make(
-  settings, strategy=None, model=None, augmentation: Augmentation | None = None
+  settings, strategy=None, model=None, augmentation: Augmentation | None = None, dataset=None
 ) -> tuple[TrainState, TrainStep]:
-  """The state, of another net if there is one, and the step."""
+  """The state, of another net if there is one, and the step; `dataset` where there are teachers."""
   strategy = strategy or tf.distribute.get_strategy()
+  num_classes = dataset.num_classes - settings.data.labels_offset if dataset else 3
+  plan = make_plan(settings, 100, num_classes, strategy.num_replicas_in_sync)
+  augmentation = augmentation or make_augmentation(settings)
+  teaching = None
+  if dataset:
+    teachers = distillation.load_teachers(settings, dataset, strategy)
+    preprocessing = augmentation.preprocessing
+    teaching = distillation.Distillation(settings, teachers, preprocessing, plan.image_size)
   tf.random.set_seed(0)
-  plan = make_plan(settings, 100, 3, strategy.num_replicas_in_sync)
   with strategy.scope():
-    state = TrainState(settings, model() if model else make_model(settings, plan))
-  return state, TrainStep(strategy, state, settings, augmentation or make_augmentation(settings))
+    net = model() if model else make_model(settings, plan)
+    state = TrainState(settings, net, teaching.make_projections(0) if teaching else {})
+  return state, TrainStep(strategy, state, settings, augmentation, teaching=teaching)
 
 
 def run(train_step, value, steps: int = 1, rate: float = 0.01) -> dict[str, float]:
