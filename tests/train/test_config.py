@@ -107,11 +107,19 @@ def test_recipe_slim_is_slims_defaults():
       | {'learning_rate': 0.1, 'learning_rate_per': 256, 'learning_rate_decay_factor': 0.1}
       | {'learning_rate_steps': (30.0, 60.0, 80.0), 'label_smoothing': 0.0},
     ),
+    (
+      'distill',
+      'adamw cosine bfloat16',
+      {'distill_weight': 1.0, 'distill_temperature': 1.0, 'mixup_alpha': 1.0, 'warmup_epochs': 16.0}
+      | {'learning_rate': 0.03, 'learning_rate_per': 4096, 'weight_decay': 0.01}
+      | {'clip_gradient_norm': 1.0, 'num_epochs': 300.0, 'distort_color': False},
+    ),
   ],
 )
 def test_recipes(monkeypatch, recipe, optimizer, numbers):
   monkeypatch.setattr(processor, 'read_flags', lambda: {'amx_bf16'})
-  values = flags.flatten(resolve({**GIVEN, 'recipe': recipe}))
+  teacher = {'teacher': 'large.ckpt'} if recipe == 'distill' else {}
+  values = flags.flatten(resolve({**GIVEN, 'recipe': recipe, **teacher}))
   chosen = (values[name] for name in ('optimizer', 'learning_rate_decay_type', 'precision'))
   assert ' '.join(chosen) == optimizer
   assert {name: values[name] for name in numbers} == numbers
@@ -187,7 +195,11 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'recipe': 'best'}, '--recipe=best: choose one of finetune, modern, paper, resnet, slim'),
+    ({'recipe': 'best'}, '--recipe=best: choose one of .*distill, .*finetune, modern, paper, res'),
+    (
+      {'recipe': 'distill'},
+      '--distill_weight needs --teacher: The net also learns from these nets',
+    ),
     ({'dataset_dir': None}, '--dataset_dir must be given'),
     ({'input_channels': 4}, '--input_channels=4: choose one of 1, 3'),
     ({'optimizer': 'lion'}, '--optimizer=lion: choose one of adadelta, .*sgd'),
