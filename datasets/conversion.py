@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import logging
 
-from . import dataset_info, duplicates, files, images, runners, shard_job, shards
+from . import dataset_info, duplicates, exclude_list, files, images, runners, shard_job, shards
 from .folder_lock import FolderLock, locked_folder
 from .progress_bar import ProgressBar, waiting
 from .shard_job import Item, ShardJob, ShardReport, labels_of
@@ -53,6 +53,7 @@ class Options:
   split_column: str | None = None
   label_separator: str | None = None
   image_root: str | None = None
+  exclude_list: str | None = None  # images that are left out, see `exclude_list`
   drop_duplicates: bool = False
   store_size: int | None = None  # pixels of the shorter side of what is stored, at most
   store_quality: int | None = None  # of JPEGs that this makes smaller
@@ -132,6 +133,7 @@ class Conversion:
   changed: list[dict[str, str]]
   num_resized: int = 0  # to --store_size
   dropped: list[dict[str, str]] = dataclasses.field(default_factory=list)  # {'file', 'copy_of'}
+  excluded: list[str] = dataclasses.field(default_factory=list)  # files, by --exclude_list
 
 
 def convert(
@@ -159,6 +161,7 @@ def convert(
     with runners.pool(1 if options.beam else options.num_processes) as processes:
       with waiting(f'Looking through {source or "the source"}', at_once=False):
         plan = _only_split(make_plan(source, options, work_dir), options.split, source)
+        plan, excluded = _without_excluded(plan, options.exclude_list)
         plan, dropped = _without_copies(plan) if options.drop_duplicates else (plan, [])
       _check_plan(plan, source, dataset_dir, options)
       for note in plan.notes:
@@ -168,7 +171,7 @@ def convert(
       reports = _run(jobs, options, work_dir, processes, lock)
     lock.check()
     conversion = _summarize(plan, reports, options)
-    conversion = dataclasses.replace(conversion, dropped=dropped)
+    conversion = dataclasses.replace(conversion, dropped=dropped, excluded=excluded)
     lost = [*_lost_classes(plan, conversion)]
     for note in lost:
       logging.warning('%s', note)
@@ -178,10 +181,14 @@ def convert(
     facts |= {'seed': options.seed, 'notes': notes}
     counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
     counts |= {'num_resized': conversion.num_resized} if options.stored else {}
-    lists = {'skipped': conversion.skipped, 'changed': conversion.changed}
+    lists: dict[str, Any] = {'skipped': conversion.skipped, 'changed': conversion.changed}
     if options.drop_duplicates:
       counts |= {'num_dropped': len(dropped)}
       lists |= {'dropped': dropped}
+    if options.exclude_list:
+      facts |= {'exclude_list': options.exclude_list}
+      counts |= {'num_excluded': len(excluded)}
+      lists |= {'excluded': excluded}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
     conversion = _without_empty_splits(conversion, dataset_dir)
     dataset_info.write_info(dataset_dir, conversion.info)
@@ -210,6 +217,34 @@ def _without_copies(plan: Plan) -> tuple[Plan, list[dict[str, str]]]:
   groups = [[item for item in group if id(item) in of_plan] for group in copies]
   splits, dropped = duplicates.drop(plan.splits, groups)
   return dataclasses.replace(plan, splits=splits), [copy._asdict() for copy in dropped]
+
+
+def _without_excluded(plan: Plan, name_or_path: str | None) -> tuple[Plan, list[str]]:
+  """A plan without the images of an `exclude_list`, and the names of these.
+
+  Where a name is of one image alone, it does not matter which split a table says that it is in:
+  another share may have been held out then.
+  """
+  if name_or_path is None:
+    return plan, []
+  leaves_out = exclude_list.read(name_or_path)
+  names = [item.filename for items in plan.splits.values() for item in items]
+  if note := leaves_out.check_used(names, ''):
+    logging.warning('%s', note)
+  counts = collections.Counter(names)
+  excluded: list[str] = []
+  splits: dict[str, list[Item]] = {}
+  for split, items in plan.splits.items():
+    splits[split] = []
+    for item in items:
+      of_split = split if counts[item.filename] > 1 else ''
+      if leaves_out.is_excluded(item.filename, of_split):
+        excluded.append(item.filename)
+      else:
+        splits[split].append(item)
+    if items and not splits[split]:
+      raise ValueError(f'--exclude_list={name_or_path} leaves no image for {split!r}')
+  return dataclasses.replace(plan, splits=splits), excluded
 
 
 def shuffled(items: Iterable[Item], seed: int, purpose: str) -> list[Item]:

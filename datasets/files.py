@@ -264,6 +264,21 @@ def printable(text: str | os.PathLike) -> str:
   return _CONTROL.sub(lambda match: f'\\x{ord(match[0]):02x}', text)
 
 
+_NUMBER = re.compile(r'[+-]?\d+(\.\d*)?([eE][+-]?\d+)?')
+_FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the last four are wide ones
+
+
+def csv_cell(text: str) -> str:
+  """Text that a spreadsheet shows and does not compute: one line, see `printable`.
+
+  What begins like a formula, with = + - or @, and is no number gets an apostrophe in front, as
+  https://owasp.org/www-community/attacks/CSV_Injection has it. So does what has apostrophes before
+  that: taking one away gives the text in all cases.
+  """
+  text = printable(text)
+  return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
 def readable(path: str | os.PathLike) -> str:
   """A path as text that can be stored as UTF-8, whatever bytes the file system has."""
   path = os.fspath(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from slim_inception.datasets.files import atomic_path as atomic_path
+from slim_inception.datasets.files import csv_cell as csv_cell
 from slim_inception.datasets.files import decoded as decoded
 from slim_inception.datasets.files import is_disk_full as is_disk_full
 from slim_inception.datasets.files import json_text as json_text
@@ -200,21 +201,6 @@ def write_csv(
 def csv_row(cells: Iterable[object]) -> list[object]:
   """A row for `csv.writer`: its text as `csv_cell` gives it."""
   return [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
-
-
-_NUMBER = re.compile(r'[+-]?\d+(\.\d*)?([eE][+-]?\d+)?')
-_FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the last four are wide ones
-
-
-def csv_cell(text: str) -> str:
-  """Text that a spreadsheet shows and does not compute: one line, see `printable`.
-
-  What begins like a formula, with = + - or @, and is no number gets an apostrophe in front, as
-  https://owasp.org/www-community/attacks/CSV_Injection has it. So does what has apostrophes before
-  that: taking one away gives the text in all cases.
-  """
-  text = printable(text)
-  return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:

@@ -102,6 +102,13 @@ class Config:
     'in one of a usual name beside it, e.g. train_images.',
     place=flags.Place.INPUT,
   )
+  exclude_list: str | None = flags.field(
+    None,
+    'The images named in this file are left out: names, one a line, or the problems.csv of '
+    'slim-inception doctor.',
+    form='FILE',
+    place=flags.Place.INPUT,
+  )
   drop_duplicates: bool = flags.field(
     False,
     'Images that are equal byte for byte are stored once: those of training that another split has '
@@ -179,6 +186,7 @@ def main(_: list[str]) -> None:
     split_column=config.split_column,
     label_separator=config.label_separator,
     image_root=config.image_root,
+    exclude_list=config.exclude_list,
     drop_duplicates=config.drop_duplicates,
     store_size=config.store_size,
     store_quality=config.store_quality,
@@ -228,6 +236,8 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
   changed = f', {len(result.changed)} re-encoded' if result.changed else ''
   if result.dropped:
     changed += f', {len(result.dropped):,} duplicates left out'
+  if result.excluded:
+    changed += f', {len(result.excluded):,} left out by --exclude_list'
   if info.store_size:
     changed += f', {result.num_resized:,} resized to {info.store_size} pixels'
   console.say(

@@ -184,8 +184,8 @@ class ImagesConfig:
 
   exclude_list: str | None = field(
     None,
-    'The images named in this file, one a line, are left out; imagenet_2014 leaves out the 1,762 '
-    'that the papers do.',
+    'The images named in this file are left out: names, one a line, or the problems.csv of '
+    'slim-inception doctor; imagenet_2014 leaves out the 1,762 that the papers do.',
     form='FILE',
     place=flags.Place.INPUT,
   )

@@ -11,6 +11,7 @@ from absl import logging
 
 from slim_inception import provenance
 from slim_inception.cluster import Cluster
+from slim_inception.datasets import exclude_list
 from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.evaluate import collector, examples, ground_truth, label_spaces, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
@@ -55,7 +56,7 @@ class Evaluation:
     self._is_checked = False
     self._exclude_list = self._real_labels = self._valid_labels = None
     if images.exclude_list:
-      self._exclude_list = ground_truth.read_exclude_list(images.exclude_list)
+      self._exclude_list = exclude_list.read(images.exclude_list)
     if images.real_labels:
       self._real_labels = ground_truth.read_real_labels(
         images.real_labels, self.dataset.num_classes, min(1, self.dataset.label_range[0])
@@ -185,10 +186,10 @@ class Evaluation:
 
   def _records(self, excluded: dict[int, str]) -> tf.data.Dataset:
     """This worker's records; what the exclude list leaves out is added to `excluded`."""
-    exclude_list = self._exclude_list
+    excluding, split = self._exclude_list, self.dataset.split_name
 
     def keep(record_index: int, filename: str) -> bool:
-      if exclude_list is None or not exclude_list.is_excluded(filename):
+      if excluding is None or not excluding.is_excluded(filename, split):
         return True
       excluded[record_index] = filename
       return False
@@ -198,7 +199,7 @@ class Evaluation:
       self._share,
       labels_offset=self._labels_offset,
       multi_label=self._config.records.loss == 'sigmoid',
-      keep=keep if exclude_list else None,
+      keep=keep if excluding else None,
     )
 
   def _outcome(self, collected: Collected, seconds: float) -> Outcome:
@@ -206,7 +207,9 @@ class Evaluation:
     predictions = collected.predictions
     num_predicted = len(predictions[-1].record_indices)
     if self._exclude_list:
-      note = self._exclude_list.check_used([*predictions[-1].filenames, *collected.excluded])
+      note = self._exclude_list.check_used(
+        [*predictions[-1].filenames, *collected.excluded], dataset.split_name
+      )
       if note:
         logging.warning('%s', note)
     if not num_predicted:

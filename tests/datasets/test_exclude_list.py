@@ -1,0 +1,144 @@
+"""Lists and tables of images that are left out."""
+
+import re
+
+import numpy as np
+import pytest
+from slim_inception.datasets import exclude_list, imagenet
+
+VALIDATION = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in range(1, 50_001)]
+
+
+def test_the_list_of_2014_leaves_48238_validation_images():
+  excluded = exclude_list.read('imagenet_2014')
+  mask = np.array([excluded.is_excluded(name, 'validation') for name in VALIDATION])
+  assert np.count_nonzero(~mask) == 48_238
+  assert (np.flatnonzero(mask)[[0, 1, -1]] + 1).tolist() == [36, 50, 49_981]
+  assert excluded.check_used(VALIDATION, 'validation') == ''
+  # Known of the list: n04005630 loses 36 of its 50 images.
+  of_class = np.array(imagenet.validation_synsets()) == 'n04005630'
+  assert np.count_nonzero(mask & of_class) == 36
+
+
+@pytest.mark.parametrize(
+  ('entry', 'filename', 'same'),
+  [
+    ('ILSVRC2012_val_00000036', 'ILSVRC2012_val_00000036.JPEG', True),
+    ('ILSVRC2012_val_00000036_n01440764.JPEG', 'ILSVRC2012_val_00000036.JPEG', True),
+    ('val/n01440764/ILSVRC2012_val_00000036.JPEG', 'ILSVRC2012_val_00000036.JPEG', True),
+    ('n01440764_10026.JPEG', 'n01440764_10026_n01440764.JPEG', True),
+    ('n01440764_10026', 'n01440764_1002', False),
+    ('1.jpg', 'cats/1.jpg', True),
+    ('cats/1', 'cats/1.PNG', True),
+    ('cats\\1.jpg', './cats/1.jpg', True),
+    ('/photos/cats/1.jpg', 'cats/1.jpg', True),
+    ('dogs/1.jpg', 'cats/1.jpg', False),
+    ('visit_n01440764.jpg', 'visit.jpg', False),
+    ('photo.1', 'photo.2', False),
+    ('1.jpg', '', False),
+  ],
+)
+def test_names_are_compared_as_people_write_them(tmp_path, entry, filename, same):
+  path = tmp_path / 'list.txt'
+  path.write_text(f'\ufeff{entry}\r\n\r\n', 'utf-8')
+  excluded = exclude_list.read(str(path))
+  assert [excluded.is_excluded(name, 'validation') for name in (filename, 'other.jpg')] == [
+    same,
+    False,
+  ]
+
+
+def test_entries_without_a_image_are_said(tmp_path):
+  path = tmp_path / 'list.txt'
+  path.write_text('a.jpg\ngone/1\ngone/2\na.jpg\n')
+  excluded = exclude_list.read(str(path))
+  note = excluded.check_used(['a.jpg', 'b.jpg'], 'validation')
+  assert note.endswith('2 of 3 entries name no image: gone/1, gone/2')
+  with pytest.raises(ValueError, match=r'names none of the 1 images: it has .* have b\.jpg$'):
+    excluded.check_used(['b.jpg'], 'validation')
+  with pytest.raises(ValueError, match=r'the records have no names \(image/filename\)$'):
+    excluded.check_used(['', ''], 'validation')
+
+
+@pytest.mark.parametrize(
+  ('content', 'error', 'message'),
+  [
+    (None, FileNotFoundError, 'no such file; expected imagenet_2014, a text file'),
+    (b' \n\n', ValueError, 'is empty; expected imagenet_2014'),
+    (b'\xff\xd8\xff\xe0', ValueError, 'is no UTF-8 text; expected'),
+  ],
+)
+def test_no_list_is_an_error(tmp_path, content, error, message):
+  path = tmp_path / 'list.txt'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(error, match=re.escape(f'--exclude_list={path}') + '.*' + message):
+    exclude_list.read(str(path))
+
+
+TABLE = """filename,split,problem,exclude
+1.jpg,train,leak,yes
+1.jpg,train,blur,no
+1.jpg,validation,leak,no
+'=2.jpg,validation,wrong_label,YES
+"a, b.jpg",,cut,yes
+3.jpg,train,cut,
+"""
+
+
+def test_a_table_names_images_of_its_splits_exactly(tmp_path):
+  path = tmp_path / 'problems.csv'
+  path.write_text(TABLE, 'utf-8')
+  table = exclude_list.read(str(path))
+  images = ['1.jpg', 'cats/1.jpg', '=2.jpg', "'=2.jpg", 'a, b.jpg', '3.jpg', '']
+  for split, expected in {
+    'train': ['1.jpg', 'a, b.jpg'],
+    'validation': ['=2.jpg', 'a, b.jpg'],
+    '': ['1.jpg', '=2.jpg', 'a, b.jpg'],
+  }.items():
+    assert [name for name in images if table.is_excluded(name, split)] == expected
+  assert table.check_used(['1.jpg', 'a, b.jpg'], 'train') == ''
+  assert '1 of 2 entries name no image: a, b.jpg' in table.check_used(['1.jpg'], 'train')
+  with pytest.raises(ValueError, match='names none of the 1 images: it has 1.jpg, a, b.jpg'):
+    table.check_used(['9.jpg'], 'train')
+  path.write_text('filename,exclude\n1.jpg,no\n')
+  assert (
+    exclude_list.read(str(path))
+    .check_used(['1.jpg'], 'test')
+    .endswith('leaves out no image of test')
+  )
+  path.write_text('filename,exclude\n1.jpg,perhaps\n')
+  with pytest.raises(ValueError, match="line 2: exclude is 'perhaps'; expected yes or no"):
+    exclude_list.read(str(path))
+
+
+def test_conversion_leaves_them_out(tmp_path):
+  from slim_inception.datasets import conversion, files, image_folder
+
+  from tests import records
+
+  for number in range(12):
+    folder = tmp_path / 'photos' / ('train' if number < 8 else 'val') / 'ab'[number % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{number}.jpg').write_bytes(records.image(number % 2, number))
+  path = tmp_path / 'problems.csv'
+  options = conversion.Options(exclude_list=str(path))
+
+  def convert(name):
+    return image_folder.convert(str(tmp_path / 'photos'), tmp_path / name, options)
+
+  rows = [f'{name},train,yes' for name in ('train/a/2.jpg', 'val/a/8.jpg')]
+  path.write_text('\n'.join(['filename,split,exclude', *rows, 'train/b/3.jpg,train,no']))
+  result = convert('records')
+  # The second is in validation, but there is no other of this name.
+  assert sorted(result.excluded) == ['train/a/2.jpg', 'val/a/8.jpg']
+  sizes = {name: split.num_images for name, split in result.info.splits.items()}
+  assert sizes == {'train': 7, 'validation': 3}
+  report = files.read_json(tmp_path / 'records' / conversion.REPORT_FILE, dict)
+  assert (report['num_excluded'], sorted(report['excluded'])) == (
+    2,
+    ['train/a/2.jpg', 'val/a/8.jpg'],
+  )
+  path.write_text('\n'.join(f'{n}.jpg' for n in range(8, 12)))
+  with pytest.raises(ValueError, match="leaves no image for 'validation'"):
+    convert('others')
