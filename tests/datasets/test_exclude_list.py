@@ -1,5 +1,6 @@
 """Lists and tables of images that are left out."""
 
+import json
 import re
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_a_table_names_images_of_its_splits_exactly(tmp_path):
 
 
 def test_conversion_leaves_them_out(tmp_path):
-  from slim_inception.datasets import conversion, files, image_folder
+  from slim_inception.datasets import conversion, image_folder
 
   from tests import records
 
@@ -134,7 +135,7 @@ def test_conversion_leaves_them_out(tmp_path):
   assert sorted(result.excluded) == ['train/a/2.jpg', 'val/a/8.jpg']
   sizes = {name: split.num_images for name, split in result.info.splits.items()}
   assert sizes == {'train': 7, 'validation': 3}
-  report = files.read_json(tmp_path / 'records' / conversion.REPORT_FILE, dict)
+  report = json.loads((tmp_path / 'records' / conversion.REPORT_FILE).read_text())
   assert (report['num_excluded'], sorted(report['excluded'])) == (
     2,
     ['train/a/2.jpg', 'val/a/8.jpg'],
