@@ -212,6 +212,19 @@ def size_of_record(content: bytes) -> tuple[int, int]:
     return image.height, image.width
 
 
+def size_of(content: bytes) -> tuple[int, int]:
+  """Height and width in pixels of an image as its file has it, which is not decoded.
+
+  Raises:
+    BadImageError: it is no image.
+  """
+  if content.startswith(JPEG_MAGIC):
+    header = read_jpeg_header(content)
+    return header.height, header.width
+  with _opened(content) as image:
+    return image.height, image.width
+
+
 def read_jpeg_header(content: bytes) -> JpegHeader:
   """Reads the segments before the scan, and looks whether the image ends.
 

@@ -295,6 +295,7 @@ def test_outputs_of_the_commands():
     'classify json',
     'compare output',
     'convert output',
+    'doctor output_dir',
     'embed output',
     'eval cache_dir',
     'eval eval_dir',

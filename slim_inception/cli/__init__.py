@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
   'data': Command('data', 'converts a data set to records, or verifies records'),
+  'doctor': Command('doctor', 'looks for what is wrong with a set of images'),
   'train': Command('train', 'trains or fine-tunes a net on records'),
   'eval': Command('eval', 'evaluates a checkpoint or an ensemble'),
   'robustness': Command('robustness', 'evaluates on ImageNet and its sisters, in one table'),

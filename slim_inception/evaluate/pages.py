@@ -1,12 +1,18 @@
 """HTML pages that need neither network nor server: what all of them share."""
 
+import base64
+import io
+import warnings
 from importlib import resources
 
 import jinja2
 import markupsafe
 
 from slim_inception import files
+from slim_inception.datasets import images
 from slim_inception.evaluate.metrics import percent
+
+_JPEG_QUALITY = 80
 
 
 def style() -> markupsafe.Markup:
@@ -14,9 +20,9 @@ def style() -> markupsafe.Markup:
   return markupsafe.Markup(read('report.css'))
 
 
-def read(name: str) -> str:
-  """A text file of this package."""
-  return (resources.files(__package__) / name).read_text('utf-8')
+def read(name: str, package: str | None = None) -> str:
+  """A text file of a package, of this one by default."""
+  return (resources.files(package or __package__) / name).read_text('utf-8')
 
 
 def render(template: str, **content: object) -> str:
@@ -41,3 +47,29 @@ def _printable(value: object) -> object:
   if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
     return value
   return files.printable(value)
+
+
+def thumbnail(encoded: bytes, size: int, upright: bool = False) -> bytes:
+  """A small JPEG of an image file; b'' where Pillow cannot decode it.
+
+  Args:
+    encoded: the file.
+    size: of the longer side in pixels; small images are not enlarged.
+    upright: turn it as EXIF says; evaluation does not.
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
+      image = images.decode(encoded, (4 * size) ** 2, upright=upright)
+  except images.BadImageError:
+    return b''
+  image.thumbnail((size, size))
+  file = io.BytesIO()
+  image.convert('RGB').save(file, 'JPEG', quality=_JPEG_QUALITY)
+  return file.getvalue()
+
+
+def data_address(image: bytes) -> str:
+  """A PNG or JPEG as an address that has all of it."""
+  kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'
+  return f'data:image/{kind};base64,{base64.b64encode(image).decode()}'

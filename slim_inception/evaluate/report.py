@@ -9,7 +9,6 @@ import base64
 import hashlib
 import io
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,12 @@ import numpy as np
 from PIL import Image
 
 from slim_inception import files
-from slim_inception.datasets import images, records, shards
+from slim_inception.datasets import records, shards
 from slim_inception.evaluate import calibration, pages, results
 from slim_inception.evaluate import metrics as figures
 from slim_inception.evaluate.metrics import Bin, Confusion, Predictions, name_of
 
 THUMBNAIL_SIZE = 160  # pixels, the longer side
-_JPEG_QUALITY = 80
 _MOST_PAIRS = 30  # in the table of confused pairs; results.CONFUSION_FILE has all
 _FULL_MATRIX = 30  # the matrix of more classes than this is an image
 _MATRIX_BLOCKS = 250  # at most, a side of that image
@@ -151,23 +149,10 @@ def make_thumbnails(
           missing.remove(record_index)
           file.seek(offset)
           encoded = records.decode_features(file.read(length)).get(schema.encoded) or [b'']
-          thumbnails[record_index] = _thumbnail(encoded[0], size)
+          thumbnails[record_index] = pages.thumbnail(encoded[0], size)
   if missing:
     raise ValueError(f'there is no record {min(missing)}: the split has {first}')
   return thumbnails
-
-
-def _thumbnail(encoded: bytes, size: int) -> bytes:
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # Pillow's, on broken EXIF and the like
-      image = images.decode(encoded, (4 * size) ** 2, upright=False)  # evaluation does not turn
-  except images.BadImageError:
-    return b''
-  image.thumbnail((size, size))
-  file = io.BytesIO()
-  image.convert('RGB').save(file, 'JPEG', quality=_JPEG_QUALITY)
-  return file.getvalue()
 
 
 # What the template shows
@@ -221,7 +206,7 @@ def _overview(mistakes: Confusion, used: Sequence[int]) -> str:
   image[..., 3] = np.where(counts, 255 * shade, 0)
   file = io.BytesIO()
   Image.fromarray(image).save(file, 'PNG', optimize=True)
-  return _data_address(file.getvalue())
+  return pages.data_address(file.getvalue())
 
 
 def _gap(bins: Sequence[Bin]) -> float:
@@ -250,11 +235,6 @@ def _abstaining(predictions: Predictions) -> dict[str, Any] | None:
   return {'area': curve.area, 'rows': rows, 'most': most}
 
 
-def _data_address(image: bytes) -> str:
-  kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'
-  return f'data:image/{kind};base64,{base64.b64encode(image).decode()}'
-
-
 def _gallery(
   predictions: Predictions, names: Mapping[int, str], thumbnails: Mapping[int, bytes]
 ) -> Iterator[dict[str, Any]]:
@@ -268,7 +248,7 @@ def _gallery(
     top = predictions.top[i].tolist()
     rank = next((k for k, label in enumerate(top) if label in labels), None)
     yield {
-      'image': _data_address(image) if image else None,
+      'image': pages.data_address(image) if image else None,
       'file': predictions.filenames[i] or f'record {record_index}',
       'true': results.SEPARATOR.join(name_of(names, label) for label in labels),
       'predicted': name_of(names, top[0]),

@@ -1,0 +1,1 @@
+"""Looking for what is wrong with a set of images before a net is trained on it."""
