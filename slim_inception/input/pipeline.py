@@ -304,6 +304,7 @@ def map_skipping_broken(
       and is not skipped. Once for all of them it takes a sixth of the time.
   """
 
+  @tf.autograph.experimental.do_not_convert
   def task(*some: tf.Tensor) -> tf.data.Dataset:
     with tf.control_dependencies([check(*some)] if check else []):
       some = tf.nest.map_structure(tf.identity, some)

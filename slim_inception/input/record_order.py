@@ -73,6 +73,7 @@ class _Epochs:
     self._total = int(self._sizes.sum())
     self._seed, self._num_readers, self._window = seed, num_readers, window
 
+  @tf.autograph.experimental.do_not_convert
   def reader_from(self, begin: tf.Tensor) -> tf.data.Dataset:
     """The records with indices begin, begin + num_readers, ..."""
     epochs = tf.data.Dataset.range(begin // self._total, tf.int64.max)

@@ -1,11 +1,12 @@
 """The loop of a run: step after step, what is reported and saved between them, when it ends."""
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -114,7 +115,7 @@ def train(run: Run) -> int:
       rate = schedules.learning_rate(schedule, step, plan.epoch(step), plan.steps_per_epoch)
       train_step = run.step_after(step)
       with contextlib.nullcontext() if train_step is traced else progress_bar.waiting(_TRACING):
-        batch = next(batches)
+        batch = _read_and_trace(train_step, batches) if train_step is not traced else next(batches)
         result = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
       is_first = train_step is not traced or step == first_step
       step, traced = step + 1, train_step
@@ -156,6 +157,17 @@ def train(run: Run) -> int:
           logging.info('Stopped at step %d: %s', step, reason)
           return 0
   return 0
+
+
+def _read_and_trace(train_step: TrainStep, batches: Iterator[Batch]) -> Batch:
+  """The next batch, which is read while Python traces the step that it is for."""
+  spec = getattr(batches, 'element_spec', None)
+  if spec is None:  # a service's
+    return next(batches)
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    batch = pool.submit(next, batches)
+    train_step.trace(spec)
+  return batch.result()
 
 
 def _index_after(cluster: Cluster, result: StepResult) -> int:

@@ -12,7 +12,7 @@ steps of the same variables.
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -28,14 +28,20 @@ class Slot(NamedTuple):
   initial_value: Callable[[OptimizerConfig], float] = lambda config: 0.0
 
 
+# What the variables share in a step; one tensor for all keeps a graph, and its tracing, small.
+Numbers = Mapping[str, float | tf.Tensor]
+
+
 class Rule(NamedTuple):
   """An optimizer."""
 
   slots: tuple[Slot, ...]
-  # (config, step, handle of the variable, handles of its slots, gradient, learning rate), and with
-  # `own_decay` whether the variable decays
+  # (config, the shared numbers, handle of the variable, handles of its slots, gradient, learning
+  # rate), and with `own_decay` whether the variable decays
   apply: Callable[..., tf.Operation]
   own_decay: bool = False  # applies --weight_decay itself
+  # (config, step)
+  shared: Callable[[OptimizerConfig, tf.Tensor], Numbers] = lambda config, step: {}
 
 
 def _kernel(
@@ -45,44 +51,42 @@ def _kernel(
 ) -> Rule:
   """The rule of a kernel that takes `var`, `grad`, `lr`, these slots and these numbers."""
 
-  def apply(config: OptimizerConfig, step, var, handles, grad, lr) -> tf.Operation:
-    arguments = dict(zip(slots, handles, strict=True)) | numbers(config)
-    return kernel(var=var, grad=grad, lr=lr, **arguments)
+  def apply(config: OptimizerConfig, shared: Numbers, var, handles, grad, lr) -> tf.Operation:
+    return kernel(var=var, grad=grad, lr=lr, **dict(zip(slots, handles, strict=True)), **shared)
 
-  return Rule(tuple(slots.values()), apply)
+  return Rule(tuple(slots.values()), apply, shared=lambda config, step: numbers(config))
 
 
-def _adam(config: OptimizerConfig, step, var, slots, grad, lr, epsilon=None):
+def _shared_of_adam(config: OptimizerConfig, step: tf.Tensor) -> Numbers:
   beta1_power, beta2_power = adam_powers(config, step + 1)
-  return ops.ResourceApplyAdam(
-    var=var,
-    m=slots[0],
-    v=slots[1],
-    beta1_power=beta1_power,
-    beta2_power=beta2_power,
-    lr=lr,
-    beta1=config.adam_beta1,
-    beta2=config.adam_beta2,
-    epsilon=config.opt_epsilon if epsilon is None else epsilon,
-    grad=grad,
-  )
+  of_adam = config.optimizer == 'adam'
+  return {
+    'beta1_power': beta1_power,
+    'beta2_power': beta2_power,
+    'beta1': config.adam_beta1,
+    'beta2': config.adam_beta2,
+    'epsilon': config.opt_epsilon if of_adam else config.adamw_epsilon,
+  }
 
 
-def _adamw(config: OptimizerConfig, step, var, slots, grad, lr, decays):
+def _adam(config: OptimizerConfig, shared: Numbers, var, slots, grad, lr):
+  return ops.ResourceApplyAdam(var=var, m=slots[0], v=slots[1], lr=lr, grad=grad, **shared)
+
+
+def _adamw(config: OptimizerConfig, shared: Numbers, var, slots, grad, lr, decays):
   """arXiv:1711.05101 with the learning rate as a factor of the decay, as in Keras and PyTorch."""
   if decays:
     _subtract(var, lr * config.weight_decay * _read(var))
-  return _adam(config, step, var, slots, grad, lr, config.adamw_epsilon)
+  return _adam(config, shared, var, slots, grad, lr)
 
 
-def _lamb(config: OptimizerConfig, step, var, slots, grad, lr, decays):
+def _lamb(config: OptimizerConfig, shared: Numbers, var, slots, grad, lr, decays):
   """arXiv:1904.00962 Algorithm 2: Adam's direction plus decay, as long as the weight x lr."""
   value = _read(var)
   m = config.adam_beta1 * _read(slots[0]) + (1.0 - config.adam_beta1) * grad
   v = config.adam_beta2 * _read(slots[1]) + (1.0 - config.adam_beta2) * tf.square(grad)
-  beta1_power, beta2_power = adam_powers(config, step + 1)
-  direction = m / (1.0 - beta1_power)
-  direction /= tf.sqrt(v / (1.0 - beta2_power)) + config.adamw_epsilon
+  direction = m / (1.0 - shared['beta1_power'])
+  direction /= tf.sqrt(v / (1.0 - shared['beta2_power'])) + shared['epsilon']
   if decays:
     direction += config.weight_decay * value
     direction *= _ratio(tf.norm(value), tf.norm(direction))
@@ -91,7 +95,7 @@ def _lamb(config: OptimizerConfig, step, var, slots, grad, lr, decays):
   return _subtract(var, lr * direction)
 
 
-def _lars(config: OptimizerConfig, step, var, slots, grad, lr, decays):
+def _lars(config: OptimizerConfig, shared: Numbers, var, slots, grad, lr, decays):
   """arXiv:1708.03888 Algorithm 1: momentum of steps that are a share of the weight long."""
   if decays:
     value = _read(var)
@@ -136,8 +140,8 @@ RULES: dict[str, Rule] = {
     {'accum': Slot('Adagrad', lambda config: config.adagrad_initial_accumulator_value)},
     lambda config: {},
   ),
-  'adam': Rule((Slot('Adam'), Slot('Adam_1')), _adam),
-  'adamw': Rule((Slot('AdamW'), Slot('AdamW_1')), _adamw, own_decay=True),
+  'adam': Rule((Slot('Adam'), Slot('Adam_1')), _adam, shared=_shared_of_adam),
+  'adamw': Rule((Slot('AdamW'), Slot('AdamW_1')), _adamw, own_decay=True, shared=_shared_of_adam),
   'ftrl': _kernel(
     ops.ResourceApplyFtrl,
     {
@@ -150,7 +154,7 @@ RULES: dict[str, Rule] = {
       'lr_power': config.ftrl_learning_rate_power,
     },
   ),
-  'lamb': Rule((Slot('LAMB'), Slot('LAMB_1')), _lamb, own_decay=True),
+  'lamb': Rule((Slot('LAMB'), Slot('LAMB_1')), _lamb, own_decay=True, shared=_shared_of_adam),
   'lars': Rule((Slot('LARS'),), _lars, own_decay=True),
   'momentum': _kernel(
     ops.ResourceApplyMomentum,
@@ -168,7 +172,7 @@ RULES: dict[str, Rule] = {
   ),
   'sgd': Rule(
     (),
-    lambda config, step, var, slots, grad, lr: ops.ResourceApplyGradientDescent(
+    lambda config, shared, var, slots, grad, lr: ops.ResourceApplyGradientDescent(
       var=var, alpha=lr, delta=grad
     ),
   ),
@@ -229,33 +233,30 @@ class Optimizer(tf.Module):
       names: of the variables that the gradients are of; None: all.
     """
     own = [name for name in self._variables if names is None or name in names]
-    tf.distribute.get_replica_context().merge_call(
-      functools.partial(self._update, own), args=(list(gradients), step, learning_rate, is_wanted)
-    )
-
-  def _update(self, names, strategy, gradients, step, learning_rate, is_wanted) -> None:
-    def update(variable, name, gradient, step, learning_rate, *slots):
-      if name in self.scales:
-        learning_rate *= self.scales[name]
-      # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone.
-      decays = (name in self._decayed,) if self._rule.own_decay else ()
-      handles = variable.handle, [slot.handle for slot in slots]
-      return self._rule.apply(self._config, step, *handles, gradient, learning_rate, *decays)
-
-    def update_if_wanted(variable, name, is_wanted, *arguments):
+    numbers = self._rule.shared(self._config, step)
+    shared = {key: tf.convert_to_tensor(number, tf.float32) for key, number in numbers.items()}
+    for name, gradient in zip(own, gradients, strict=True):
+      arguments = name, gradient, learning_rate, shared
       if is_wanted is None:
-        return update(variable, name, *arguments)
+        self._update(*arguments)
+      else:
+        tf.cond(is_wanted, functools.partial(self._updated, *arguments), lambda: False)
 
-      def updated():
-        update(variable, name, *arguments)
-        return True
+  def _updated(self, *arguments: Any) -> bool:
+    self._update(*arguments)
+    return True
 
-      return tf.cond(is_wanted, updated, lambda: False)
-
-    for name, gradient in zip(names, gradients, strict=True):
-      slots = [self.slots[f'{name}/{slot.suffix}'] for slot in self._rule.slots]
-      arguments = name, is_wanted, gradient, step, learning_rate, *slots
-      strategy.extended.update(self._variables[name], update_if_wanted, args=arguments)
+  def _update(
+    self, name: str, gradient: tf.Tensor, learning_rate: tf.Tensor, shared: Numbers
+  ) -> tf.Operation:
+    # tf.raw_ops are public and want a resource, which a variable has as its `handle` alone, of a
+    # mirrored one that of this replica. All replicas do the same: their gradients are sums.
+    if name in self.scales:
+      learning_rate *= self.scales[name]
+    slots = [self.slots[f'{name}/{slot.suffix}'].handle for slot in self._rule.slots]
+    decays = (name in self._decayed,) if self._rule.own_decay else ()
+    handle = self._variables[name].handle
+    return self._rule.apply(self._config, shared, handle, slots, gradient, learning_rate, *decays)
 
 
 def scale_learning_rates(

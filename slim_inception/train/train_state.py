@@ -95,18 +95,12 @@ class TrainState(tf.Module):
     """average -= (1 - decay) * (average - variable); called in replica context."""
     if self._averages_decay is None:
       return
-    decay = averaging_decay(self._averages_decay, step)
-    tf.distribute.get_replica_context().merge_call(self._move_averages_of_weights, args=(decay,))
-    for name, average in self.averages.items():
-      variable = self.model.variables_by_name[name]
-      if not variable.trainable:  # moving statistics: each replica averages its own
-        _move(average, variable, decay)
-
-  def _move_averages_of_weights(self, strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
-    for name, average in self.averages.items():
-      variable = self.model.variables_by_name[name]
-      if variable.trainable:
-        strategy.extended.update(average, _move, args=(variable, decay), group=False)
+    share = 1.0 - averaging_decay(self._averages_decay, step)
+    for name, average in self.averages.items():  # in each replica its own
+      # As assign_sub, with one pass over memory less.
+      tf.raw_ops.ResourceApplyGradientDescent(
+        var=average.handle, alpha=share, delta=average - self.model.variables_by_name[name]
+      )
 
   def save(self, prefix: str, counters: Counters) -> None:
     """Writes a checkpoint; raises tf.errors.OpError where the disk is full."""
@@ -144,13 +138,6 @@ def averaging_decay(decay: float, step: tf.Tensor) -> tf.Tensor:
   """The decay at a step, small at first, as in tf.train.ExponentialMovingAverage."""
   step = tf.cast(step, tf.float32)
   return tf.minimum(decay, (1.0 + step) / (10.0 + step))
-
-
-def _move(average: tf.Variable, variable: tf.Tensor, decay: tf.Tensor) -> None:
-  # As assign_sub, with one pass over memory less.
-  tf.raw_ops.ResourceApplyGradientDescent(
-    var=average.handle, alpha=1.0 - decay, delta=average - variable
-  )
 
 
 def read_counters(prefix: str, global_batch_size: int) -> Counters:

@@ -4,7 +4,7 @@
 its batch in one or more passes, and sums the gradients over the replicas before the update.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -77,7 +77,6 @@ class TrainStep:
     self._teaching = teaching
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     self._compiled = tf.function(self._step, autograph=False)
-    self.get_concrete_function = self._compiled.get_concrete_function
 
   def __call__(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
     """Takes a step.
@@ -88,6 +87,11 @@ class TrainStep:
       learning_rate: float32 scalar.
     """
     return self._compiled(batch, step, learning_rate)
+
+  def trace(self, batch: Any) -> Any:
+    """Traces the step for batches like `batch`, or of such types; returns the concrete function."""
+    step, learning_rate = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.float32)
+    return self._compiled.get_concrete_function(batch, step, learning_rate)
 
   def _step(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
     result = self._strategy.run(self._replica_step, args=(batch, step, learning_rate))

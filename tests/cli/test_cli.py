@@ -82,6 +82,22 @@ def fake_tensorflow(tmp_path, monkeypatch):
   return write
 
 
+@pytest.mark.integration
+def test_commands_import_no_keras_and_have_it_all_the_same():
+  pytest.importorskip('sklearn')
+  program = """
+import sys
+from slim_inception.cli import quiet
+quiet.import_tensorflow()
+print([name for name in ('keras', 'tf_keras', 'sklearn', 'tf_slim') if name in sys.modules])
+import sklearn, tensorflow as tf
+print(tf.keras.losses.Huber.__module__)
+"""
+  done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
+  assert done.stdout.splitlines() == ["['tf_slim']", 'keras.src.losses.losses']
+  assert done.stderr == ''
+
+
 @pytest.mark.parametrize('command', ['', *cli.COMMANDS])
 def test_help_needs_no_tensorflow_and_a_reader_may_stop(command, fake_tensorflow):
   fake_tensorflow('raise ImportError("imported")\n')

@@ -1,6 +1,7 @@
 """Ways of preprocessing by name, and what they have in common."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -80,6 +81,31 @@ def test_every_way_gives_a_net_its_own_values(name, channels):
   np.testing.assert_allclose(trained, expected, atol=1e-5)
   np.testing.assert_allclose(way.eval_image(encoded, 24, 24), expected, atol=1e-5)
   np.testing.assert_array_equal(way.denormalize(trained), color[:24, :24, :channels])
+
+
+def test_another_family_may_branch_in_python():
+  """AutoGraph makes a tf.cond of it, in an input pipeline that does without for our own."""
+
+  def train_host(encoded, height, width, bbox, seed, distortion, channels):
+    image = tf.io.decode_png(encoded, channels)[:height, :width]
+    if tf.reduce_max(image) > 100:
+      image = 255 - image
+    return image
+
+  way = dataclasses.replace(
+    preprocessing_factory.INCEPTION,
+    name='other',
+    family=types.SimpleNamespace(train_host=train_host),
+  )
+
+  @tf.autograph.experimental.do_not_convert
+  def host(encoded):
+    return way.train_host(encoded, 24, 24, tf.zeros([0, 4]), tf.constant([1, 2]), KEPT)
+
+  dark = tf.io.encode_png(IMAGE // 4).numpy()
+  images = tf.data.Dataset.from_tensor_slices([PNG, dark]).map(host)
+  for image, expected in zip(images, (255 - IMAGE, IMAGE // 4), strict=True):
+    np.testing.assert_array_equal(image, expected[:24, :24])
 
 
 def test_descriptions():

@@ -222,8 +222,6 @@ def test_compiled_by_xla(flags, model, op):
   expected, results = run(plain_step, batch(count)), run(compiled_step, batch(count))
   assert results == pytest.approx(expected, rel=1e-2)
   assert_equal(compiled, plain, rtol=0.05, atol=0.01)
-  graph = compiled_step.get_concrete_function(
-    batch(count), tf.constant(0, tf.int64), tf.constant(RATE)
-  ).graph.as_graph_def()
+  graph = compiled_step.trace(batch(count)).graph.as_graph_def()
   functions = [f for f in graph.library.function if '_XlaMustCompile' in f.attr]
   assert functions and any(node.op == op for f in functions for node in f.node_def)

@@ -213,10 +213,7 @@ def test_recomputed_steps_are_the_same(flags):
     np.testing.assert_allclose(
       recomputed.named_variables()[name], variable, rtol=1e-3, atol=1e-5, err_msg=name
     )
-  concrete = [
-    step.get_concrete_function(batch(), tf.constant(0, tf.int64), tf.constant(0.01))
-    for step in (plain_step, recomputed_step)
-  ]
+  concrete = [step.trace(batch()) for step in (plain_step, recomputed_step)]
   assert _convolutions(concrete[1]) > _convolutions(concrete[0])
 
 
