@@ -5,6 +5,7 @@ import sys
 from slim_inception.nets import names
 
 CROPS = ('1', '10', '12', '144', 'dense')  # views of an image
+EXPLAIN_METHODS = ('cam', 'grad_cam', 'grad_cam_plus_plus', 'occlusion')  # heat maps
 LOSSES = ('sigmoid', 'softmax')
 RESIZES = ('slim', 'aspect')  # of a single view
 PADDINGS = ('keras', 'slim', 'torch')  # whose

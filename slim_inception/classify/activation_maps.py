@@ -33,7 +33,7 @@ def logits_and_maps(
   Raises:
     ValueError: there are other layers between pooling and logits.
   """
-  dense.check_head(model, net, '--explain')
+  dense.check_head(model, net, '--explain_method=cam')
   logits, end_points = model(images)
   features = end_points[net.features] if net.features in end_points else model.features(images)
   features = tf.cast(features, tf.float32)
@@ -59,7 +59,14 @@ def check(logits: np.ndarray, maps: np.ndarray, biases: np.ndarray, image_size: 
   """
   difference = np.abs(maps.mean(axis=(0, 1)) + biases - logits).max()
   if difference > _TOLERANCE * max(1.0, np.abs(logits).max()):
+    height, width = maps.shape[:2]
     raise ValueError(
-      f'--explain cannot be exact at {image_size} pixels: this net does not pool all of its '
-      f'{maps.shape[0]} x {maps.shape[1]} pixels there; choose a smaller --eval_image_size'
+      f'--explain_method=cam cannot be exact at {image_size} pixels: this net does not pool all of '
+      f'its {height} x {width} pixels there; choose a smaller --eval_image_size, or another method'
     )
+
+
+def caption(of_class: np.ndarray, bias: float, logit: float) -> str:
+  """A line on how a map makes up its logit."""
+  sign = '-' if bias < 0 else '+'
+  return f'logit {logit:.2f} = mean {of_class.mean():.2f} {sign} bias {abs(bias):.2f}'

@@ -7,18 +7,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from slim_inception.classify import activation_maps, classes, stream
+from slim_inception.classify import activation_maps, classes, heat_maps, stream
 from slim_inception.classify.config import ClassifyRequest
 from slim_inception.classify.sources import Source
 from slim_inception.cluster import make_strategy
 from slim_inception.evaluate.predictor import Ensemble, Prediction
-from slim_inception.evaluate.scorer import plain_logits
+from slim_inception.evaluate.scorer import LogitsFn, plain_logits
 from slim_inception.evaluate.stored_calibration import Calibration
 from slim_inception.evaluate.views import single_window
 from slim_inception.nets.convert import formats
 
 THUMBNAIL_SIDE = 480  # pixels, of the longer side
+# How nets make logits, by --explain_method; the others explain when the class is known.
+_LOGITS_FNS: dict[str | None, LogitsFn] = {
+  None: plain_logits,
+  'cam': activation_maps.logits_and_maps,
+}
 
 
 class Evidence(NamedTuple):
@@ -26,16 +32,16 @@ class Evidence(NamedTuple):
 
   Attributes:
     net: its name.
-    map: [h, w] float32, the part of each pixel of the feature map in the logit.
-    bias: of the class; the logit is the mean of `map`, plus it.
-    logit: of the class.
+    map: [h, w] float32.
+    unit: what its values are.
+    caption: a line on what it says of the logit.
     window: what the net saw, in shares of the image: top, left, bottom, right.
   """
 
   net: str
   map: np.ndarray
-  bias: float
-  logit: float
+  unit: str
+  caption: str
   window: tuple[float, float, float, float]
 
 
@@ -81,7 +87,8 @@ class Classifier:
   """
 
   def __init__(self, request: ClassifyRequest):
-    ensemble, self._explain = request.ensemble, request.config.output.explain is not None
+    ensemble, output = request.ensemble, request.config.output
+    self._method = (output.explain_method or 'cam') if output.explain is not None else None
     self._num_threads = ensemble.compute.num_preprocessing_threads or 1
     members = ensemble.members
     prefixes = [formats.locate(member.checkpoint_path) for member in members]
@@ -92,9 +99,17 @@ class Classifier:
       ensemble,
       self.classes,
       make_strategy(1, False),
-      logits_fn=activation_maps.logits_and_maps if self._explain else plain_logits,
+      logits_fn=_LOGITS_FNS.get(self._method, heat_maps.logits_and_view),
     )
     self._ensemble.load(prefixes)
+    self._explainers: list[heat_maps.Explainer] = []
+    if self._method is not None and self._method not in _LOGITS_FNS:
+      compute = ensemble.compute
+      dtype = tf.as_dtype(compute.precision)
+      self._explainers = [
+        heat_maps.Explainer(scorer, self._method, compute.batch_size, dtype)
+        for scorer in self._ensemble.scorers
+      ]
 
   @property
   def calibration(self) -> Calibration | None:
@@ -125,7 +140,7 @@ class Classifier:
     Raises:
       ValueError: the outputs of a net are not finite numbers, or maps do not explain them.
     """
-    side = THUMBNAIL_SIDE if self._explain else None
+    side = THUMBNAIL_SIDE if self._method else None
     predictions = stream.through(
       sources,
       # Tasks of one image: photos are large, and few of them should wait.
@@ -139,7 +154,7 @@ class Classifier:
         yield Result(image.name, image.error)
         continue
       explanation = None
-      if self._explain:
+      if self._method:
         explanation = Explanation(image.thumbnail, self._evidence(prediction))
       yield Result(image.name, '', prediction.probabilities, explanation)
 
@@ -147,12 +162,20 @@ class Classifier:
     """What each net that knows the most probable class saw of it."""
     label = int(prediction.probabilities.argmax())
     evidence = []
-    for scorer, values in zip(self._ensemble.scorers, prediction.more, strict=True):
-      logits, maps, biases = (values[name] for name in ('logits', 'maps', 'biases'))
-      activation_maps.check(logits, maps, biases, scorer.member.spec.image_size)
+    for number, scorer in enumerate(self._ensemble.scorers):
+      values = prediction.more[number]
+      spec, name = scorer.member.spec, scorer.member.model_name
+      window = single_window(spec, *prediction.tags['size'].tolist())
       output = label - scorer.loaded.labels_offset
+      if self._explainers:
+        if 0 <= output < (scorer.model.config.num_classes or 0):
+          heat = self._explainers[number].explain(values['view'], output)
+          unit = heat_maps.UNITS[str(self._method)]
+          evidence.append(Evidence(name, heat.map, unit, f'logit {heat.logit:.2f}', window))
+        continue
+      logits, maps, biases = (values[key] for key in ('logits', 'maps', 'biases'))
+      activation_maps.check(logits, maps, biases, spec.image_size)
       if 0 <= output < len(logits):
-        window = single_window(scorer.member.spec, *prediction.tags['size'].tolist())
-        parts = maps[..., output], biases[output], logits[output]
-        evidence.append(Evidence(scorer.member.model_name, *parts, window))
+        caption = activation_maps.caption(maps[..., output], biases[output], logits[output])
+        evidence.append(Evidence(name, maps[..., output], heat_maps.UNITS['cam'], caption, window))
     return tuple(evidence)

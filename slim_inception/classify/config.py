@@ -53,6 +53,13 @@ class OutputConfig:
     'class was seen.',
     place=flags.Place.OUTPUT_FOLDER,
   )
+  explain_method: str | None = field(
+    None,
+    'With --explain, the heat map is the class activation map (cam, default, exact, of nets whose '
+    'logits are a linear layer of the pooled features), that of gradients (grad_cam, '
+    'grad_cam_plus_plus) or how far the logit falls when a part is covered (occlusion).',
+    choices=choices.EXPLAIN_METHODS,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,9 @@ def resolve(flag_values: Mapping[str, Any]) -> ClassifyRequest:
     raise ValueError(
       f'--explain shows the one view of --crops=1, not those of {config.views.crops}'
     )
+  if config.output.explain_method and not config.output.explain:
+    method = config.output.explain_method
+    raise ValueError(f'--explain_method={method} needs --explain, the folder of the heat maps')
   if config.output.csv and config.output.csv == config.output.json:
     raise ValueError(f'--csv and --json are both {config.output.csv}')
   members = eval_config.members(config.nets, runs, config.views)

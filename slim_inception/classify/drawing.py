@@ -89,10 +89,7 @@ def draw(name: str, lines: Sequence[str], explanation: Explanation) -> Image.Ima
     else:
       _draw_bar(sheet, canvas, font, (left, top + _LINE), evidence, width)
       texts = [evidence.net]
-      mean = evidence.map.mean()
-      sign = '-' if evidence.bias < 0 else '+'
-      last = f'logit {evidence.logit:.2f} = mean {mean:.2f} {sign} bias {abs(evidence.bias):.2f}'
-      canvas.text((left, top + 3 * _LINE), fit(last, font, width), _TEXT, font)
+      canvas.text((left, top + 3 * _LINE), fit(evidence.caption, font, width), _TEXT, font)
     for row, text in enumerate(texts):
       canvas.text((left, top + row * _LINE), fit(text, font, width), _TEXT, font)
   return sheet
@@ -147,5 +144,5 @@ def _draw_bar(
   low, high = (f'{value:.2f}' for value in (evidence.map.min(), evidence.map.max()))
   canvas.text((left, top + _LINE), low, _TEXT, font)
   canvas.text((left + width - font.getlength(high), top + _LINE), high, _TEXT, font)
-  middle = 'part in the logit'
-  canvas.text((left + (width - font.getlength(middle)) / 2, top + _LINE), middle, _TEXT, font)
+  middle = left + (width - font.getlength(evidence.unit)) / 2
+  canvas.text((middle, top + _LINE), evidence.unit, _TEXT, font)

@@ -57,7 +57,9 @@ def test_maps_that_are_not_the_logits():
   logits, maps, biases = np.ones(2), np.ones((9, 9, 2)), np.zeros(2)
   activation_maps.check(logits, maps, biases, 331)
   maps[8, 8] = 3
-  with pytest.raises(ValueError, match='--explain cannot be exact at 331 pixels: .* 9 x 9 pixels'):
+  with pytest.raises(
+    ValueError, match='--explain_method=cam cannot be exact at 331 pixels: .* 9 x 9 pixels'
+  ):
     activation_maps.check(logits, maps, biases, 331)
 
 
@@ -67,5 +69,7 @@ def test_a_bottleneck_is_refused():
   model = nets_factory.create_model(
     'inception_resnet_v1', 7, image_size=75, bottleneck_layer_size=8
   )
-  with pytest.raises(ValueError, match='--explain needs logits that are made of the pooled'):
+  with pytest.raises(
+    ValueError, match='--explain_method=cam needs logits that are made of the pooled'
+  ):
     activation_maps.logits_and_maps(model, net, tf.zeros((1, 75, 75, 3)))

@@ -5,14 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from slim_inception.classify import drawing
+from slim_inception.classify import activation_maps, drawing
 from slim_inception.classify.classifier import Evidence, Explanation
 from tests.datasets.odd_images import encode
 
 
 def evidence(values, window=(0.0, 0.0, 1.0, 1.0)):
   values = np.array(values, np.float32)
-  return Evidence('inception_v3', values, 0.5, float(values.mean()) + 0.5, window)
+  caption = activation_maps.caption(values, 0.5, float(values.mean()) + 0.5)
+  return Evidence('inception_v3', values, 'part in the logit', caption, window)
 
 
 def explanation(*found):
