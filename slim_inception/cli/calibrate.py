@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from slim_inception import flags
 from slim_inception.cli import console, quiet
+from slim_inception.datasets import source_records
 from slim_inception.evaluate.calibrate_config import CalibrateConfig, resolve
 
 if TYPE_CHECKING:  # imports TensorFlow
@@ -26,6 +27,11 @@ def main(_: list[str]) -> None:
   request = flags.parse(CalibrateConfig, resolve, prepare=quiet.import_tensorflow)
   from slim_inception.evaluate import calibrate
 
+  chosen = request.config.records
+  records = source_records.find_or_make(chosen.dataset_name, chosen.dataset_dir, chosen.cache_dir)
+  evaluation = request.evaluation
+  evaluation = evaluation._replace(config=flags.replace(evaluation.config, **records))
+  request = request._replace(evaluation=evaluation)
   stored, path = calibrate.calibrate(request)
   console.say(*lines(stored), f'written to {path}')
 

@@ -26,6 +26,10 @@ _PRINTED = (
   'uncalibrated_expected_calibration_error',
   'temperature',
   'calibrated_on',
+  'set_coverage',
+  'mean_set_size',
+  'abstention_kept',
+  'abstention_error',
   'excluded_images',
   'unlabelled_images',
   'other_images',
@@ -83,8 +87,8 @@ def show(metrics: Mapping[str, Any]) -> None:
       continue
     in_text = digits if name == 'images_per_second' else '{:.4f}'.format
     console.say(f'{name} {in_text(value) if isinstance(value, float) else value}')
-    if name in shown:
-      low, high = metrics[f'{name}_interval']
+    if interval := metrics.get(f'{name}_interval'):
+      low, high = interval
       console.say(f'{name}_interval {low:.4f} {high:.4f}')
   for member in metrics.get('members', ()):
     figures = ' '.join(f'{name} {member[name]:.4f}' for name in shown)

@@ -11,6 +11,7 @@ from slim_inception import files
 from slim_inception.cluster import Cluster
 from slim_inception.datasets.progress_bar import waiting
 from slim_inception.evaluate import label_spaces
+from slim_inception.evaluate.conformal import Sets
 from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions, top_labels
 
@@ -31,9 +32,16 @@ class Collector:
   Args:
     keep_scores: keep the probabilities of all labels too, 4 bytes each.
     labels: [V] ascending, those that count; None: all do.
+    sets: how sets of labels are made; None: they are not.
   """
 
-  def __init__(self, keep_scores: bool = False, labels: np.ndarray | None = None) -> None:
+  def __init__(
+    self,
+    keep_scores: bool = False,
+    labels: np.ndarray | None = None,
+    sets: Sets | None = None,
+  ) -> None:
+    self._make_sets, self._sets = sets, None if sets is None else list[np.ndarray]()
     self._scores: list[np.ndarray] | None = [] if keep_scores else None
     self._labels = labels
     self._images: list[Image] = []
@@ -42,6 +50,8 @@ class Collector:
 
   def add(self, image: Image, probabilities: np.ndarray) -> None:
     """Takes the probabilities [num_classes] of an image; of equal ones the first label leads."""
+    if self._make_sets is not None and self._sets is not None:
+      self._sets.append(np.packbits(self._make_sets.of(probabilities[np.newaxis])[0]))
     if self._labels is not None:
       probabilities = label_spaces.restricted(probabilities, self._labels)
     top = top_labels(probabilities, _KEPT)
@@ -63,6 +73,7 @@ class Collector:
         np.array(self._top, np.int32).reshape(shape),
         np.array(self._probabilities, np.float32).reshape(shape),
         None if self._scores is None else np.array(self._scores, np.float32),
+        None if not self._sets else np.stack(self._sets),
       )
     )
 
@@ -137,6 +148,7 @@ def _take(directory: str, worker: int, count: int) -> Collected:
         arrays[f'{i}/top'],
         arrays[f'{i}/probabilities'],
         arrays.get(f'{i}/scores'),
+        arrays.get(f'{i}/sets'),
       )
       for i in range(count)
     ]
@@ -169,6 +181,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
     np.pad(p.labels, ((0, 0), (0, width - p.labels.shape[1])), constant_values=-1) for p in parts
   ]
   scores = [part.scores for part in parts if part.scores is not None]
+  sets = [part.sets for part in parts if part.sets is not None]
   return _sorted(
     Predictions(
       np.concatenate([part.record_indices for part in parts]),
@@ -177,5 +190,6 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
       np.concatenate([part.top for part in parts]),
       np.concatenate([part.probabilities for part in parts]),
       np.concatenate(scores) if scores else None,
+      np.concatenate(sets) if sets else None,
     )
   )

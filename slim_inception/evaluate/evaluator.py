@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
@@ -167,7 +167,10 @@ class Evaluation:
   def _predict(self) -> Collected:
     excluded: dict[int, str] = {}  # by record index: each pass over the records asks anew
     keep_scores = self._config.records.loss == 'sigmoid'
-    ensemble = Collector(keep_scores, self._valid_labels)
+    stored = self._ensemble.calibration
+    # Among some labels alone a set would not have its coverage.
+    sets = stored.sets if stored and self._valid_labels is None else None
+    ensemble = Collector(keep_scores, self._valid_labels, sets)
     members = [Collector(keep_scores, self._valid_labels) for _ in self._ensemble.scorers]
     for image, prediction in self._predictions(excluded):
       ensemble.add(image, prediction.probabilities)
@@ -258,7 +261,7 @@ class Evaluation:
         'interpolation': spec.interpolation,
         'average': config.views.average,
         'batch_norm_batches': config.records.batch_norm_batches,
-        **self._calibration(summaries[0]),
+        **self._calibration(summaries[0], predictions[-1]),
         **self._nets(summaries),
       },
       predictions[-1],
@@ -269,14 +272,33 @@ class Evaluation:
     dataset = self.dataset
     return ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
 
-  def _calibration(self, uncalibrated: Mapping[str, Any]) -> dict[str, Any]:
+  def _calibration(
+    self, uncalibrated: Mapping[str, Any], predictions: Predictions
+  ) -> dict[str, Any]:
     """What `metrics.json` says of the calibration; {} without."""
-    stored = self._ensemble.calibration
+    stored, dataset = self._ensemble.calibration, self.dataset
     if stored is None:
       return {}
     names = ('expected_calibration_error', 'calibration_bins')
     before = {f'uncalibrated_{name}': uncalibrated[name] for name in names}
-    return {'temperature': stored.temperature, 'calibrated_on': stored.describe(), **before}
+    figures = {'temperature': stored.temperature, 'calibrated_on': stored.describe(), **before}
+    if stored.sets and (of_sets := metrics.set_figures(predictions, dataset.num_classes)):
+      asked = stored.sets.coverage
+      figures |= {'sets': stored.sets.kind, 'coverage': asked, **of_sets}
+      _, high = cast(list[float], of_sets['set_coverage_interval'])
+      if high < asked:
+        logging.warning(
+          'sets are for a coverage of %.4g, and have the right label of %.4g of the images of %s: '
+          'these differ from the %s',
+          asked,
+          of_sets['set_coverage'],
+          dataset.split_name,
+          stored.describe(),
+        )
+    if stored.abstention and self._valid_labels is None:
+      figures |= {'max_error': stored.abstention.max_error}
+      figures |= metrics.abstention_figures(predictions, stored.abstention.threshold)
+    return figures
 
   def _nets(self, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """What `metrics.json` says of the net, or of the members of an ensemble."""

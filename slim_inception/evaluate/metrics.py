@@ -33,6 +33,8 @@ class Predictions:
     top: [N, K] int32, the most probable labels, best first; K is 5, or all where there are fewer.
     probabilities: [N, K] float32, theirs.
     scores: [N, num_classes] float32, the probabilities of all labels; None where they are not kept.
+    sets: [N, ceil(num_classes / 8)] uint8, a bit for each label, of `np.packbits`: which are in the
+      set of an image; None where no sets are made.
   """
 
   record_indices: np.ndarray
@@ -41,6 +43,7 @@ class Predictions:
   top: np.ndarray
   probabilities: np.ndarray
   scores: np.ndarray | None = None
+  sets: np.ndarray | None = None
 
   @property
   def is_label(self) -> np.ndarray:
@@ -212,6 +215,60 @@ def summary(
     'expected_calibration_error': expected_calibration_error(bins, count),
     'calibration_bins': [entry._asdict() for entry in bins],
   }
+
+
+def set_figures(predictions: Predictions, num_classes: int) -> dict[str, object]:
+  """What the sets of images are good for; {} where none are made.
+
+  Args:
+    predictions: of at least one image.
+    num_classes: labels are 0 .. num_classes - 1.
+
+  Returns:
+    set_coverage, the share of the images of which a right label is in the set, with its 95 %
+    interval as `set_coverage_interval`; least_class_coverage, the smallest of the classes that have
+    images; mean_set_size and empty_sets, the number of images whose set has no label.
+  """
+  if predictions.sets is None:
+    return {}
+  labels, count = predictions.labels, len(predictions.record_indices)
+  bits = np.take_along_axis(predictions.sets, np.maximum(labels, 0) // 8, 1)
+  in_set = (bits >> (7 - np.maximum(labels, 0) % 8) & 1).astype(bool)
+  covered = (in_set & (labels >= 0)).any(1)
+  sizes = np.unpackbits(predictions.sets, axis=1).sum(1, dtype=np.int64)
+  of_class = np.bincount(predictions.true, minlength=num_classes)
+  covered_of_class = np.bincount(predictions.true[covered], minlength=num_classes)
+  present = of_class > 0
+  return {
+    'set_coverage': float(covered.mean()),
+    'set_coverage_interval': list(wilson_interval(int(covered.sum()), count)),
+    'least_class_coverage': float((covered_of_class[present] / of_class[present]).min()),
+    'mean_set_size': float(sizes.mean()),
+    'empty_sets': int((sizes == 0).sum()),
+  }
+
+
+def abstention_figures(predictions: Predictions, threshold: float) -> dict[str, object]:
+  """What abstaining below a confidence costs and brings.
+
+  Args:
+    predictions: of at least one image.
+    threshold: images whose most probable label has at least this probability are kept.
+
+  Returns:
+    abstention_kept, the share of the images that is, and abstention_error, the share of these that
+    is wrong, None without any; each with `_interval` after its name for its 95 % interval.
+  """
+  kept = predictions.probabilities[:, 0] >= threshold
+  number, wrong = int(kept.sum()), int((kept & ~predictions.right).sum())
+  figures: dict[str, object] = {
+    'abstention_kept': number / len(kept),
+    'abstention_kept_interval': list(wilson_interval(number, len(kept))),
+    'abstention_error': wrong / number if number else None,
+  }
+  if number:
+    figures['abstention_error_interval'] = list(wilson_interval(wrong, number))
+  return figures
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

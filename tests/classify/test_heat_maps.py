@@ -42,7 +42,7 @@ def test_gradients_give_the_class_activation_map_of_a_linear_head(name, size):
   np.testing.assert_allclose(of_outputs, logits.numpy()[[0, 1], [2, 5]], rtol=1e-5, atol=1e-5)
   expected = np.maximum(exact, 0) / pixels
   np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
-  assert 0.05 < (expected > 0).mean() < 0.999
+  assert (expected > 0).mean() > 0.05
 
   # Grad-CAM++ of a linear head: the gradient of a channel is its weight over the pixels.
   features = model.features(images).numpy().astype(np.float64)
@@ -57,14 +57,15 @@ def test_gradients_give_the_class_activation_map_of_a_linear_head(name, size):
 
 @pytest.mark.slow
 def test_a_bottleneck_is_explained():
-  """By the change of the logit with the features: numbers beside the gradient."""
   net = nets_factory.get_net('inception_resnet_v1')
   model = nets_factory.create_model(net.name, 7, image_size=107, bottleneck_layer_size=8)
-  images = tf.random.uniform((1, 107, 107, 3), -1, 1, seed=1)
+  images = tf.repeat(tf.random.uniform((1, 107, 107, 3), -1, 1, seed=1), 7, 0)
+  expected = model(images[:1])[0][0]
   for method in heat_maps.GRADIENTS.values():
-    maps, logits = method(model, net, images, tf.constant([3]))
-    assert maps.shape[1] > 1 and np.isfinite(maps).all() and maps.numpy().max() > 0
-    np.testing.assert_allclose(logits, model(images)[0][:, 3], rtol=1e-5)
+    maps, logits = method(model, net, images, tf.range(7))
+    assert maps.shape[1:] == (2, 2) and np.isfinite(maps).all()
+    assert (maps.numpy().max((1, 2)) > 0).any() and maps.numpy().min() >= 0
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_masks_cover_all_of_an_image_and_each_its_place():

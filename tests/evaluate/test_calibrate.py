@@ -14,14 +14,21 @@ from slim_inception.classify import sources
 from slim_inception.classify.classifier import Classifier
 from slim_inception.classify.config import resolve as resolve_classify
 from slim_inception.cli.calibrate import lines
-from slim_inception.evaluate import calibrate, calibration, conformal, stored_calibration
+from slim_inception.evaluate import (
+  calibrate,
+  calibration,
+  collector,
+  conformal,
+  stored_calibration,
+)
 from slim_inception.evaluate.calibrate_config import resolve
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.evaluator import Evaluation
+from slim_inception.evaluate.metrics import set_figures, wilson_interval
 from slim_inception.export.classifier import Inputs, in_set
 from slim_inception.export.config import resolve as resolve_export
 from slim_inception.export.export import FORMATS, export
-from tests import records, tiny
+from tests import records, tiny, zygote
 
 pytestmark = pytest.mark.integration
 
@@ -48,6 +55,7 @@ def run(data, tmp_path_factory):
   config = {'model_name': tiny.NAME, 'preprocessing_name': 'inception'}
   config |= {'dataset_name': 'image_folder', 'dataset_dir': str(data), 'run': {'image_size': 32}}
   (directory / 'config.json').write_text(json.dumps(config))
+  (directory / 'valid.txt').write_text('0\n1\n')
   return str(directory)
 
 
@@ -111,6 +119,78 @@ def test_evaluation_reports_both_and_the_ranking_stays(run, before, calibrated):
   plain = evaluate(run, dataset_split_name='test', calibrated=False)
   assert 'temperature' not in plain.metrics
   np.testing.assert_array_equal(plain.predictions.probabilities, before.predictions.probabilities)
+
+
+def test_coverage_and_abstention_on_another_split(run, before, calibrated):
+  """Counted from all probabilities."""
+  metrics = evaluate(run, dataset_split_name='test').metrics
+  images, plain = Evaluation(
+    resolve_eval({'checkpoint_path': run, 'dataset_split_name': 'test', 'calibrated': False})
+  ).probabilities([f'{run}/model.ckpt-1'])
+  scaled = calibration.scaled(plain, calibrated.temperature)
+  labels = np.array([image.labels[0] for image in images])
+  in_set = 1 - scaled <= calibrated.sets.thresholds[0]
+  covered = in_set[np.arange(len(labels)), labels]
+  assert metrics['set_coverage'] == covered.mean() and 0.5 < covered.mean() <= 1
+  assert metrics['set_coverage_interval'] == list(wilson_interval(covered.sum(), len(labels)))
+  of_class = [covered[labels == label].mean() for label in range(3)]
+  assert metrics['least_class_coverage'] == min(of_class)
+  assert metrics['mean_set_size'] == in_set.sum(1).mean()
+  assert metrics['empty_sets'] == np.count_nonzero(in_set.sum(1) == 0)
+  assert (metrics['sets'], metrics['coverage']) == ('plain', 0.8)
+  kept = scaled.max(1) >= calibrated.abstention.threshold
+  right = scaled.argmax(1) == labels
+  assert metrics['abstention_kept'] == kept.mean() > 0
+  np.testing.assert_allclose(metrics['abstention_error'], 1 - right[kept].mean())
+  assert 'set_coverage' not in before.metrics
+  among = evaluate(run, dataset_split_name='test', valid_labels=f'{run}/valid.txt').metrics
+  assert 'set_coverage' not in among and 'temperature' in among
+
+
+def test_workers_put_sets_together():
+  rng = np.random.default_rng(0)
+  probabilities = rng.dirichlet(np.full(11, 0.4), 60)
+  labels = rng.integers(0, 11, (60, 2))
+  sets = conformal.fit('plain', 0.7, probabilities, labels[:, 0])
+  collectors = [collector.Collector(sets=sets) for _ in range(3)]
+  for i, row in enumerate(probabilities):
+    image = collector.Image(i, f'{i}.jpg', tuple(labels[i, : 1 + i % 2].tolist()))
+    collectors[i % 3].add(image, row)
+  joined = collector._joined([each.predictions() for each in collectors])
+  figures = set_figures(joined, 11)
+  in_set = sets.of(probabilities)
+  covered = [in_set[i, labels[i, : 1 + i % 2]].any() for i in range(60)]
+  assert figures['set_coverage'] == np.mean(covered)
+  assert figures['mean_set_size'] == in_set.sum(1).mean()
+  assert set_figures(dataclasses.replace(joined, sets=None), 11) == {}
+
+
+def test_command(data, run, tmp_path):
+  """From records to a file, which eval on another split makes figures of, and no other."""
+  copy, flags = tmp_path / 'run', [f'--dataset_dir={data}']
+  shutil.copytree(run, copy, ignore=shutil.ignore_patterns('*.calibration.json', 'eval*'))
+  flags += [f'--checkpoint_path={copy}', '--batch_size=40']
+  done = zygote.run('calibrate', *flags, '--coverage=0.8', '--max_error=0.6')
+  assert done.returncode == 0, done.stderr
+  path = copy / 'model.ckpt-1.calibration.json'
+  content = json.loads(path.read_text())
+  printed = dict(line.split(' ', 1) for line in done.stdout.splitlines())
+  assert printed['temperature'] == f'{content["temperature"]:.4f}'
+  assert printed['sets'] == 'plain with a coverage of 0.8'
+  assert printed['written'] == f'to {path}'
+  done = zygote.run('eval', *flags, '--dataset_split_name=test')
+  assert done.returncode == 0, done.stderr
+  printed = dict(line.split(' ', 1) for line in done.stdout.splitlines())
+  metrics = json.loads((copy / 'eval' / 'metrics.json').read_text())
+  for name in ('set_coverage', 'mean_set_size', 'abstention_kept'):
+    assert printed[name] == f'{metrics[name]:.4f}'
+  low, high = metrics['set_coverage_interval']
+  assert printed['set_coverage_interval'] == f'{low:.4f} {high:.4f}'
+  before = path.read_bytes()
+  done = zygote.run('calibrate', *flags, '--coverage=0.99')
+  message = 'a coverage of 0.99 needs at least 99 images, not 40'
+  assert done.returncode == 1 and message in done.stderr.splitlines()[-1]
+  assert path.read_bytes() == before
 
 
 def test_the_images_that_it_was_fitted_on_give_no_figure(run, calibrated):
