@@ -11,6 +11,7 @@ unit of magnitude (there: from 0.1 to 1.9, so that 5 changes nothing), as timm h
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -21,20 +22,53 @@ OPS = (
   'identity', 'autocontrast', 'equalize', 'rotate', 'solarize', 'color', 'posterize', 'contrast',
   'brightness', 'sharpness', 'shear_x', 'shear_y', 'translate_x', 'translate_y',
 )  # fmt: skip
-_FIRST_NUMBER = 200
+_FIRST_NUMBER, _MOST_LAYERS = 200, 20
+_STD, _GAUSSIAN, _SKIP = range(_FIRST_NUMBER + 2 * _MOST_LAYERS, 243)
 _FILL = 128  # what a warp brings into the image
 
 
-def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
+class Strengths(NamedTuple):
+  """What operations do at an amount of 1.
+
+  Attributes:
+    rotation: degrees.
+    shear: pixels sideways for each pixel along.
+    translation: of the side of the image.
+    blend: what is added to the factor 1 of colour, contrast, brightness and sharpness.
+    bits: that posterize keeps at 0, and how many fewer at 1; what it keeps is rounded up.
+    threshold: from which solarize inverts at 0; 0 at 1.
+  """
+
+  rotation: float = 30.0
+  shear: float = 0.3
+  translation: float = 0.45
+  blend: float = 0.9
+  bits: tuple[float, float] = (8.0, 4.0)
+  threshold: float = 256.0
+
+
+RAND_AUGMENT = Strengths()
+
+
+def rand_augment(
+  images: tf.Tensor,
+  seeds: tf.Tensor,
+  layers: int,
+  magnitude: float,
+  std: float = 0.0,
+  probability: float = 1.0,
+) -> tf.Tensor:
   """Applies `layers` operations, sampled for each image from `OPS`, one after the other.
 
   Args:
     images: [N, H, W, 3] uint8, or [N, H, W, 1], which become what each of three equal channels
       would.
     seeds: [N, 2] int32.
-    layers: the paper's N.
+    layers: the paper's N, at most 20.
     magnitude: the paper's M, 0 to 30; at 10 a rotation is of 30 degrees. What has a direction has
       either for half of the images.
+    std: of a normal distribution, in whose place each operation takes its magnitude; timm's mstd.
+    probability: that an operation is done.
 
   Returns:
     The same shape, uint8.
@@ -42,26 +76,48 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, layers: int, magnitude: fl
   for layer in range(layers):
     number = _FIRST_NUMBER + 2 * layer
     op = tf.cast(len(OPS) * uniform(seeds, number), tf.int32)
-    amount = tf.where(uniform(seeds, number + 1) < 0.5, -magnitude, magnitude) / 10.0
+    own = magnitude
+    if std:
+      own = tf.clip_by_value(magnitude + std * _normal(_of_layer(seeds, layer)), 0.0, 30.0)
+    if probability < 1:
+      op = tf.where(uniform(_of_layer(seeds, layer), _SKIP) < probability, op, _IDENTITY)
+    amount = tf.where(uniform(seeds, number + 1) < 0.5, -own, own) / 10.0
     images = apply(images, op, amount)
   return images
 
 
-def apply(images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+_IDENTITY = OPS.index('identity')
+
+
+def _of_layer(seeds: tf.Tensor, layer: int) -> tf.Tensor:
+  """Other seeds for each layer: [N, 2]."""
+  return seeds + tf.constant([0, layer * 0x10001], seeds.dtype)
+
+
+def _normal(seeds: tf.Tensor) -> tf.Tensor:
+  """[N, 1, 1, 1] of a normal distribution, by Box and Muller."""
+  radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform(seeds, _STD)))
+  return radius * tf.cos(2.0 * math.pi * uniform(seeds, _GAUSSIAN))
+
+
+def apply(
+  images: tf.Tensor, op: tf.Tensor, amount: tf.Tensor, strengths: Strengths = RAND_AUGMENT
+) -> tf.Tensor:
   """Applies one operation to each image.
 
   Args:
     images: [N, H, W, 3] or [N, H, W, 1] uint8.
     op: [N, 1, 1, 1] int32, index into `OPS`.
-    amount: [N, 1, 1, 1] float32, magnitude / 10 with the sign of the direction.
+    amount: [N, 1, 1, 1] float32, with the sign of the direction; of RandAugment magnitude / 10.
+    strengths: what an amount of 1 is.
   """
   values = tf.cast(images, tf.int32)
   luma = _luma(values)
-  factor = tf.maximum(1.0 + 0.9 * amount, 0.0)  # of blends
-  changed = _look_up(values, _tables(values, luma, op, tf.abs(amount), factor))
-  changed = tf.where(_is(op, _GEOMETRY), _warp(values, op, amount), changed)
+  factor = tf.maximum(1.0 + strengths.blend * amount, 0.0)
+  changed = _look_up(values, _tables(values, luma, op, tf.abs(amount), factor, strengths))
+  changed = tf.where(_is(op, _GEOMETRY), _warp(values, op, amount, strengths), changed)
   degenerate = tf.where(_is(op, ('sharpness',)), _smoothed(values), luma)
-  blended = _blend(degenerate, values, factor)
+  blended = blend(degenerate, values, factor)
   changed = tf.where(_is(op, ('color', 'sharpness')), blended, changed)
   return tf.cast(changed, tf.uint8)
 
@@ -80,27 +136,31 @@ def _select(op: tf.Tensor, choices: dict[str, tf.Tensor], otherwise: tf.Tensor) 
 
 
 def _rotation(amount, height, width):
-  angle = -math.radians(30.0) * amount
+  angle = -math.pi / 180.0 * amount
   cos, sin = tf.cos(angle), tf.sin(angle)
   x, y = width / 2.0, height / 2.0
   return cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y
 
 
+# Of degrees, of a shear, or of a share of the side.
 _GEOMETRY: dict[str, Callable] = {
   'rotate': _rotation,
-  'shear_x': lambda amount, height, width: (1.0, 0.3 * amount, 0.0, 0.0, 1.0, 0.0),
-  'shear_y': lambda amount, height, width: (1.0, 0.0, 0.0, 0.3 * amount, 1.0, 0.0),
-  'translate_x': lambda amount, height, width: (1.0, 0.0, 0.45 * amount * width, 0.0, 1.0, 0.0),
-  'translate_y': lambda amount, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * amount * height),
+  'shear_x': lambda amount, height, width: (1.0, amount, 0.0, 0.0, 1.0, 0.0),
+  'shear_y': lambda amount, height, width: (1.0, 0.0, 0.0, amount, 1.0, 0.0),
+  'translate_x': lambda amount, height, width: (1.0, 0.0, amount * width, 0.0, 1.0, 0.0),
+  'translate_y': lambda amount, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, amount * height),
 }
 
 
-def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor, strengths: Strengths) -> tf.Tensor:
   """Moves the pixels of [N, H, W, C]; what comes from outside is grey."""
   _, height, width, channels = values.shape
+  largest = (strengths.rotation, *[strengths.shear] * 2, *[strengths.translation] * 2)
   matrices = {
-    name: tf.concat([tf.ones_like(amount) * part for part in geometry(amount, height, width)], -1)
-    for name, geometry in _GEOMETRY.items()
+    name: tf.concat(
+      [tf.ones_like(amount) * part for part in geometry(strength * amount, height, width)], -1
+    )
+    for (name, geometry), strength in zip(_GEOMETRY.items(), largest, strict=True)
   }
   identity = tf.constant([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
   a, b, c, d, e, f = tf.split(_select(op, matrices, identity), 6, axis=-1)
@@ -118,7 +178,7 @@ def _warp(values: tf.Tensor, op: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
 # Tables: for each image and channel what becomes of the values 0 to 255, [N, 1, C, 256] int32
 
 
-def _tables(values, luma, op, strength, factor):
+def _tables(values, luma, op, strength, factor, strengths):
   histogram = _histogram(values)
   every = tf.range(256)
   level = tf.cast(every, tf.float32)
@@ -127,14 +187,15 @@ def _tables(values, luma, op, strength, factor):
     / (values.shape[1] * values.shape[2])
     + 0.5
   )
-  bits = tf.maximum(8 - tf.cast(4.0 * strength, tf.int32), 1)
+  kept, taken = strengths.bits
+  bits = tf.cast(tf.maximum(tf.math.ceil(kept - taken * strength), 1.0), tf.int32)
   tables = {
     'autocontrast': _autocontrast(histogram),
     'equalize': _equalize(histogram),
-    'solarize': tf.where(level < 256.0 - tf.floor(256.0 * strength), every, 255 - every),
+    'solarize': tf.where(level < strengths.threshold * (1.0 - strength), every, 255 - every),
     'posterize': tf.bitwise.bitwise_and(every, 256 - tf.bitwise.left_shift(1, 8 - bits)),
-    'contrast': _blend(mean, level, factor),
-    'brightness': _blend(0.0, level, factor),
+    'contrast': blend(mean, level, factor),
+    'brightness': blend(0.0, level, factor),
   }
   return _select(op, tables, tf.broadcast_to(every, tf.shape(histogram)))
 
@@ -177,7 +238,7 @@ def _look_up(values: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
 # Blends
 
 
-def _blend(degenerate: tf.Tensor, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+def blend(degenerate: tf.Tensor | float, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
   """Between two images, or beyond the second, int32 in 0..255."""
   degenerate, values = tf.cast(degenerate, tf.float32), tf.cast(values, tf.float32)
   blended = degenerate + factor * (values - degenerate)

@@ -2,7 +2,8 @@
 
 Each sample has a number of its own, so that none depends on which others are taken. Those of
 `inception_preprocessing` are 0 to 7, of `mixing` from 100, of `rand_augment` from 200, of
-`vgg_preprocessing` from 300.
+`vgg_preprocessing` from 300, of `facenet_preprocessing` from 400, of `policies` from 500, of
+`orientation` from 600.
 """
 
 import tensorflow as tf

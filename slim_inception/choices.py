@@ -6,7 +6,9 @@ from slim_inception.nets import names
 
 CROPS = ('1', '10', '12', '144', 'dense')  # views of an image
 EXPLAIN_METHODS = ('cam', 'grad_cam', 'grad_cam_plus_plus', 'occlusion')  # heat maps
-LOSSES = ('sigmoid', 'softmax')
+LOSSES = ('bce', 'sigmoid', 'softmax')
+PROBABILITIES = ('sigmoid', 'softmax')  # what makes them of logits: of several labels, of one
+POLICIES = ('augmix', 'three_augment', 'trivial_augment')  # of distortion
 RESIZES = ('slim', 'aspect')  # of a single view
 PADDINGS = ('keras', 'slim', 'torch')  # whose
 PRECISIONS = ('bfloat16', 'float16', 'float32')
@@ -26,6 +28,11 @@ def dataset_names() -> tuple[str, ...]:
   from slim_inception.datasets import dataset_factory
 
   return tuple(dataset_factory.DATASETS)
+
+
+def probabilities_of(loss: str) -> str:
+  """Of `PROBABILITIES`, that of nets trained with a loss; nets of bce choose one class."""
+  return loss if loss in PROBABILITIES else 'softmax'
 
 
 def check_preprocessing(names: str | tuple[str, ...]) -> None:

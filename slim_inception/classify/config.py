@@ -26,7 +26,7 @@ class ClassesConfig:
     'softmax',
     "The net was trained with this loss; the run's by default. With sigmoid an image may have "
     'several labels.',
-    choices=choices.LOSSES,
+    choices=choices.PROBABILITIES,
   )
 
 

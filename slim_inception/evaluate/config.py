@@ -164,7 +164,7 @@ class RecordsConfig:
     'softmax',
     "The net was trained with this loss; the run's by default. With sigmoid an image may have "
     'several labels.',
-    choices=choices.LOSSES,
+    choices=choices.PROBABILITIES,
   )
   batch_norm_batches: int = field(
     0,
@@ -390,9 +390,14 @@ def read_runs(values: Mapping[str, Any]) -> Runs:
     paths,
     tuple(prefixes),
     tuple(os.path.dirname(prefix) or '.' for prefix in prefixes),
-    tuple(config for _, config in beside),
+    tuple(_as_evaluated(config) for _, config in beside),
     tuple(provenance.trained_on(*each) for each in beside),
   )
+
+
+def _as_evaluated(run: Mapping[str, Any]) -> Mapping[str, Any]:
+  """A run's config.json, its loss by what makes its probabilities."""
+  return {**run, 'loss': choices.probabilities_of(run['loss'])} if run.get('loss') else run
 
 
 def records_of_runs(values: Mapping[str, Any], runs: Runs) -> dict[str, str]:

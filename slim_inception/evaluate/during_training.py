@@ -1,6 +1,6 @@
 """Evaluation of a run's checkpoints by the run itself."""
 
-from slim_inception import flags
+from slim_inception import choices, flags
 from slim_inception.evaluate import views
 from slim_inception.evaluate.config import (
   ComputeConfig,
@@ -44,7 +44,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
   precision = config.devices.precision
   request = EnsembleRequest(
     (member,),
-    loss=config.loss.loss,
+    loss=choices.probabilities_of(config.loss.loss),
     compute=ComputeConfig(
       batch_size=config.batch.batch_size,
       precision='float32' if precision == 'float16' else precision,
@@ -58,7 +58,7 @@ def evaluator_of(config: Config) -> Evaluate | None:
       'dataset_name': data.dataset_name,
       'dataset_split_name': config.evaluation.eval_split_name,
       'dataset_dir': data.records_dirs[0],
-      'loss': config.loss.loss,
+      'loss': choices.probabilities_of(config.loss.loss),
     },
   )
   evaluation = Evaluation(Request(eval_config, request))

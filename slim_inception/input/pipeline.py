@@ -56,6 +56,7 @@ class InputOptions:
     replicas: batches of a step that this worker takes; its records go to them in turn, so one
       process divides a global batch as several would.
     sampling: of records, where not each comes once an epoch: they have no window and no readers.
+    repeats: images made of a record, one after the other, before the next record's.
   """
 
   image_size: int
@@ -70,6 +71,7 @@ class InputOptions:
   num_workers: int = 1
   replicas: int = 1
   sampling: Sampling = sampling_lib.UNIFORM
+  repeats: int = 1
 
 
 def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.data.Dataset:
@@ -91,6 +93,8 @@ def record_batches(source: Source, options: InputOptions, first: int = 0) -> tf.
 
 def _ordered(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dataset:
   """Endless pairs (record index, record) of this worker."""
+  if options.repeats > 1:
+    return _repeated(dataset, options, first)
   if not options.sampling.is_uniform:
     return sampling_lib.records_from(
       dataset,
@@ -110,6 +114,24 @@ def _ordered(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dat
     worker=options.worker,
     num_workers=options.num_workers,
   )
+
+
+def _repeated(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Dataset:
+  """As `_ordered`, each record `repeats` times in a row under an index of its own.
+
+  The copies of a record fall to different workers, so each worker reads all records.
+  """
+  repeats = options.repeats
+  alone = dataclasses.replace(options, repeats=1, worker=0, num_workers=1)
+
+  def copies(index: tf.Tensor, record: tf.Tensor) -> tf.data.Dataset:
+    indices = index * repeats + tf.range(repeats, dtype=tf.int64)
+    return tf.data.Dataset.from_tensor_slices((indices, tf.fill([repeats], record)))
+
+  images = _ordered(dataset, alone, first // repeats).flat_map(copies).skip(first % repeats)
+  if options.num_workers == 1:
+    return images
+  return images.filter(lambda index, _: index % options.num_workers == options.worker)
 
 
 def endless(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from slim_inception.input.pipeline import Batch
 from slim_inception.nets import nets_factory
-from slim_inception.preprocessing import mixing, preprocessing_factory
+from slim_inception.preprocessing import mixing, orientation, policies, preprocessing_factory
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 from slim_inception.preprocessing.rand_augment import rand_augment
@@ -39,8 +39,21 @@ class Augmentation:
   def apply(self, batch: Batch, mix: mixing.Mix | None) -> tuple[tf.Tensor, tf.Tensor | None]:
     """[N, H, W, C], and the share of each image in its mixture (None: they are not mixed)."""
     images, seeds, config = batch['image'], batch['seed'], self.config
+    if config.random_flip_vertical:
+      images = orientation.flip_vertically(images, seeds)
+    if config.random_rotation:
+      images = orientation.rotate_by_quarters(images, seeds)
+    if config.augment_policy:
+      images = policies.POLICIES[config.augment_policy](images, seeds)
     if config.randaugment_layers:
-      images = rand_augment(images, seeds, config.randaugment_layers, config.randaugment_magnitude)
+      images = rand_augment(
+        images,
+        seeds,
+        config.randaugment_layers,
+        config.randaugment_magnitude,
+        config.randaugment_std,
+        config.randaugment_probability,
+      )
     images = self.preprocessing.train_device(images, seeds, self.distortion, self.dtype)
     if config.random_erasing:
       normalization = self.preprocessing.normalization

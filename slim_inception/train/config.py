@@ -220,6 +220,7 @@ def _check_together(config: Config) -> None:
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
   _check_distillation(config.distillation)
+  _check_augmentation(config)
   _ = config.model.net_arguments
   if config.model.sync_batch_norm:
     reasons = {
@@ -249,6 +250,17 @@ def _check_sampling(data: DataConfig, loss: LossConfig) -> None:
       f'--sampling={BALANCED} draws each class equally often already: leave out '
       f'--class_weights={BALANCED} (a file of weights goes with it)'
     )
+
+
+def _check_augmentation(config: Config) -> None:
+  """Raises ValueError where distortions or targets do not go together."""
+  augment = config.augment
+  if augment.augment_policy and augment.randaugment_layers:
+    raise ValueError('--augment_policy and --randaugment_layers exclude each other: choose one')
+  if augment.repeated_augmentation > 1 and config.data.data_service:
+    raise ValueError('--repeated_augmentation: the workers of --data_service give an image once')
+  if config.loss.bce_target_threshold is not None and config.loss.loss != 'bce':
+    raise ValueError(f'--bce_target_threshold is for --loss=bce, not for {config.loss.loss}')
 
 
 def _check_distillation(config: DistillationConfig) -> None:

@@ -214,8 +214,8 @@ def divergence(
     logits: [N, K] of the net.
     probabilities: [N, K] of the teacher at the temperature.
     temperature: T; the net's logits are divided by it.
-    loss: 'softmax': KL divergence of distributions over the classes, mean over images. Others: of
-      each class for itself, mean over images and classes.
+    loss: of the net; 'softmax': KL divergence of distributions over the classes, mean over images.
+      Others: of each class for itself, mean over images and classes.
 
   Returns:
     float32 scalar, 0 where both are the same.

@@ -382,6 +382,12 @@ class AugmentConfig:
     0.05, 'A training crop has at least this share of the area of its image.', above=0, at_most=1
   )
   random_flip: bool = field(True, 'Half of the training images are mirrored.')
+  random_flip_vertical: bool = field(
+    False, 'Half of the training images are turned upside down, for images that have no up.'
+  )
+  random_rotation: bool = field(
+    False, 'Training images are rotated by 0, 90, 180 or 270 degrees, for images that have no up.'
+  )
   distort_color: bool = field(True, 'The colours of training images are distorted.')
   fast_mode: bool = field(
     True, 'Training images get two of the four colour distortions, and are resized bilinearly.'
@@ -397,10 +403,31 @@ class AugmentConfig:
   )
   random_erasing: float = share(0.0, 'In this share of the images a rectangle turns to noise.')
   randaugment_layers: int = field(
-    0, 'RandAugment does so many operations with an image; 0 does none.', at_least=0
+    0, 'RandAugment does so many operations with an image; 0 does none.', at_least=0, at_most=20
   )
   randaugment_magnitude: float = field(
     9.0, 'RandAugment has this strength; at 10 it rotates by 30 degrees.', at_least=0, at_most=30
+  )
+  randaugment_std: float = field(
+    0.0,
+    'The strength of each operation of RandAugment is a sample of a normal distribution that is so '
+    'wide, e.g. 0.5.',
+    at_least=0,
+  )
+  randaugment_probability: float = share(
+    1.0, 'An operation of RandAugment is done with this probability.'
+  )
+  augment_policy: str | None = field(
+    None,
+    'Images are distorted by TrivialAugment, AugMix or 3-Augment, which have no strength to '
+    'choose; by default by none of them.',
+    choices=choices.POLICIES,
+  )
+  repeated_augmentation: int = field(
+    1,
+    'An image comes so many times in a row, in the same batches and distorted otherwise each time, '
+    'and an epoch has so many times fewer different images.',
+    at_least=1,
   )
 
 
@@ -410,8 +437,14 @@ class LossConfig:
 
   loss: str = field(
     'softmax',
-    'The loss is softmax for one label an image, or sigmoid for one or more.',
+    'The loss is softmax for one label an image, sigmoid for one or more, or bce: binary cross '
+    'entropy for one label, also of a mixed image.',
     choices=choices.LOSSES,
+  )
+  bce_target_threshold: float | None = share(
+    None,
+    'The targets of --loss=bce above this number, e.g. 0.2, become 1 and the others 0; by default '
+    'they stay as mixing and smoothing make them.',
   )
   class_weights: str | None = field(
     None,

@@ -3,7 +3,7 @@
 import collections
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +72,43 @@ def sigmoid_cross_entropy(
   return tf.reduce_mean(losses)
 
 
-LOSSES = {'sigmoid': sigmoid_cross_entropy, 'softmax': softmax_cross_entropy}
+def single_label_bce(
+  logits: tf.Tensor,
+  labels: tf.Tensor,
+  label_smoothing: float = 0.0,
+  class_weights: tf.Tensor | None = None,
+  threshold: float | None = None,
+) -> tf.Tensor:
+  """Mean over images and classes of the binary cross entropy of single labels (arXiv:2110.00476).
+
+  Each class is a question for itself: in a mixed image both classes can be there altogether.
+
+  Args:
+    logits: [N, K] float32.
+    labels: [N] integers in 0..K-1, or targets [N, K] float32 whose rows add up to 1.
+    label_smoothing: e, as of the softmax: q' = (1 - e) q + e / K.
+    class_weights: [K] float32, each multiplying the loss of one class.
+    threshold: targets above it become 1, and the others 0; None leaves them as they are.
+
+  Returns:
+    float32 scalar.
+  """
+  num_classes = logits.shape[-1]
+  targets = as_targets(labels, num_classes) * (1.0 - label_smoothing)
+  targets += label_smoothing / num_classes
+  if threshold is not None:
+    targets = tf.cast(targets > threshold, tf.float32)
+  losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+  if class_weights is not None:
+    losses *= class_weights
+  return tf.reduce_mean(losses)
+
+
+LOSSES: dict[str, Callable[..., tf.Tensor]] = {
+  'bce': single_label_bce,
+  'sigmoid': sigmoid_cross_entropy,
+  'softmax': softmax_cross_entropy,
+}
 
 
 def top_1(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -113,6 +149,8 @@ def batch_losses(
     label_smoothing=config.label_smoothing,
     class_weights=class_weights,
   )
+  if config.loss == 'bce':
+    loss_of = functools.partial(loss_of, threshold=config.bce_target_threshold)
   cross_entropy = loss_of(logits)
   loss = cross_entropy
   if 'AuxLogits' in end_points:

@@ -227,6 +227,7 @@ def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -
     worker=cluster.index,
     num_workers=cluster.count,
     replicas=plan.num_replicas // cluster.count,
+    repeats=config.augment.repeated_augmentation,
     sampling=sampling_of(config.data),
   )
   service = config.data.data_service

@@ -41,6 +41,18 @@ def test_a_run_says_it_all(run_of):
   )
 
 
+def test_nets_of_bce_choose_one_class(run_of):
+  """And so they make an ensemble with those of softmax, but not with those of sigmoid."""
+  paths = [run_of(name, loss=name) for name in ('bce', 'softmax', 'sigmoid')]
+  for checkpoints_of in (paths[0], ','.join(paths[:2])):
+    config, ensemble = resolve({'checkpoint_path': checkpoints_of})
+    assert config.records.loss == ensemble.loss == 'softmax'
+  with pytest.raises(ValueError, match='--loss must be given, for the runs differ: softmax in '):
+    resolve({'checkpoint_path': f'{paths[0]},{paths[2]}'})
+  with pytest.raises(ValueError, match='--loss=bce: choose one of sigmoid, softmax'):
+    resolve({'checkpoint_path': paths[0], 'loss': 'bce'})
+
+
 def test_members_have_their_own(run_of):
   first = run_of('a', labels_offset=1, run={'image_size': 48}, preprocessing_name='inception')
   second = run_of('b', model_name='inception_v3', depth_multiplier=0.5, input_channels=1)

@@ -95,6 +95,29 @@ def test_workers_take_what_replicas_of_one_process_take(directory):
       records.assert_same(a, b)
 
 
+def test_repeated_images_are_of_one_record_and_distorted_each_for_itself(directory):
+  """As timm's and torchvision's RASampler: copies lie side by side, on different replicas."""
+  repeats = 3
+  plain = batches(directory, 6)
+  found = batches(directory, 18, repeats=repeats)
+  np.testing.assert_array_equal(
+    np.concatenate([batch['record_index'] for batch in found]), np.arange(72)
+  )
+  labels, others = (np.concatenate([b['label'] for b in each]) for each in (found, plain))
+  np.testing.assert_array_equal(labels, np.repeat(others, repeats))
+  images = np.concatenate([batch['image'] for batch in found]).reshape(24, repeats, -1)
+  assert all(np.any(copies[0] != copy) for copies in images for copy in copies[1:])
+  for a, b in zip(found[5:], batches(directory, 13, first=20, repeats=repeats), strict=True):
+    records.assert_same(a, b)
+  for worker in range(2):
+    own = batches(
+      directory, 9, first=4, worker=worker, num_workers=2, batch_size=4, repeats=repeats
+    )
+    whole = batches(directory, 18, first=4, replicas=2, repeats=repeats)
+    for a, b in zip(own, whole[worker::2], strict=True):
+      records.assert_same(a, b)
+
+
 def test_broken_images_are_missed_by_all_replicas_alike(tmp_path):
   """A step takes all that is before its last place, as it does with one replica."""
   directory = records.write_set(tmp_path, broken=(5, 11))

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.preprocessing import mixing
+from slim_inception.preprocessing import mixing, policies
 from slim_inception.preprocessing.inception_preprocessing import Distortion
 
+from slim_inception import choices
 from slim_inception.train.augmentation import make_augmentation
 from tests import tiny
 from tests.train import steps
@@ -16,7 +17,10 @@ pytestmark = pytest.mark.integration
 
 PLAIN = Distortion(random_flip=False, color=False)
 SIDE = 16
-FLAGS = {'mixup_alpha': 1.0, 'cutmix_alpha': 1.0, 'random_erasing': 1.0, 'randaugment_layers': 2}
+FLAGS = {
+  'mixup_alpha': 1.0, 'cutmix_alpha': 1.0, 'random_erasing': 1.0, 'randaugment_layers': 2,
+  'random_flip_vertical': True, 'random_rotation': True, 'augment_policy': 'trivial_augment',
+}  # fmt: skip
 
 
 def config(**kwargs):
@@ -50,11 +54,29 @@ def test_each_flag_changes_the_images_by_their_seeds_alone(name):
   assert augmented(config(precision='bfloat16', **flags), batch())[0].dtype == tf.bfloat16
 
 
-def test_magnitude_is_taken():
-  weak, strong = (
-    augmented(config(randaugment_layers=1, randaugment_magnitude=m), batch())[0] for m in (1.0, 9.0)
+@pytest.mark.parametrize(
+  ('flag', 'value', 'other'),
+  [
+    ('randaugment_magnitude', 1.0, 9.0),
+    ('randaugment_std', 0.0, 2.0),
+    ('randaugment_probability', 0.0, 1.0),
+  ],
+)
+def test_strengths_are_taken(flag, value, other):
+  one, another = (
+    augmented(config(randaugment_layers=3, **{flag: number}), batch())[0]
+    for number in (value, other)
   )
-  assert np.any(weak.numpy() != strong.numpy())
+  assert np.any(one.numpy() != another.numpy())
+
+
+@pytest.mark.parametrize('name', policies.POLICIES)
+def test_a_policy_is_that_of_its_name(name):
+  found, _ = augmented(config(augment_policy=name), batch())
+  value = batch()
+  expected = policies.POLICIES[name](value['image'], value['seed']).numpy()
+  np.testing.assert_allclose(found, expected / 127.5 - 1, atol=1e-6)
+  assert sorted(policies.POLICIES) == sorted(choices.POLICIES)
 
 
 def test_the_step_mixes_targets_as_images():

@@ -65,6 +65,8 @@ SLIM = {
   'ignore_missing_vars': False,
 }
 SMOOTH = {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
+BCE = {'loss': 'bce', 'bce_target_threshold': 0.2, 'cutmix_alpha': 1.0, 'warmup_epochs': 5.0}
+BCE |= {'randaugment_layers': 2, 'randaugment_std': 0.5, 'randaugment_probability': 0.5}
 SYNTHETIC = {'dataset_name': 'synthetic'}
 TWO = {'dataset_dir': 'a,b'}
 STAIRS = {'learning_rate_decay_type': 'step'}
@@ -106,6 +108,35 @@ def test_recipe_slim_is_slims_defaults():
       {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 90.0, 'weight_decay': 0.0001}
       | {'learning_rate': 0.1, 'learning_rate_per': 256, 'learning_rate_decay_factor': 0.1}
       | {'learning_rate_steps': (30.0, 60.0, 80.0), 'label_smoothing': 0.0},
+    ),
+    (
+      'a1',
+      'lamb cosine bfloat16',
+      {'learning_rate': 0.005, 'learning_rate_per': 2048, 'num_epochs': 600.0}
+      | {'weight_decay': 0.01, 'label_smoothing': 0.1, 'train_image_size': 224, **BCE}
+      | {'mixup_alpha': 0.2, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3},
+    ),
+    (
+      'a2',
+      'lamb cosine bfloat16',
+      {'learning_rate': 0.005, 'learning_rate_per': 2048, 'num_epochs': 300.0}
+      | {'weight_decay': 0.02, 'label_smoothing': 0.0, 'train_image_size': 224, **BCE}
+      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3},
+    ),
+    (
+      'a3',
+      'lamb cosine bfloat16',
+      {'learning_rate': 0.008, 'learning_rate_per': 2048, 'num_epochs': 100.0}
+      | {'weight_decay': 0.02, 'label_smoothing': 0.0, 'train_image_size': 160, **BCE}
+      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 6.0, 'repeated_augmentation': 1},
+    ),
+    (
+      'facenet',
+      'adam step float32',
+      {'model_name': 'inception_resnet_v1', 'preprocessing_name': 'facenet', 'opt_epsilon': 0.1}
+      | {'bottleneck_layer_size': 512, 'train_image_size': 160, 'batch_norm_decay': 0.995}
+      | {'learning_rate': 0.05, 'learning_rate_steps': (12.0, 16.0), 'num_epochs': 18.0}
+      | {'weight_decay': 0.0005, 'batch_size': 90, 'moving_average_decay': 0.9999},
     ),
     (
       'distill',
@@ -195,7 +226,10 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'recipe': 'best'}, '--recipe=best: choose one of .*distill, .*finetune, modern, paper, res'),
+    (
+      {'recipe': 'best'},
+      '--recipe=best: choose one of a1, a2, a3, distill, facenet, finetune, mod',
+    ),
     (
       {'recipe': 'distill'},
       '--distill_weight needs --teacher: The net also learns from these nets',
@@ -227,6 +261,16 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ({'sampling': 'even'}, '--sampling=even: choose one of balanced, uniform'),
     ({'sampling': 'balanced', 'class_weights': 'balanced'}, 'leave out --class_weights=balanced'),
     ({**SYNTHETIC, 'dataset_dir': None, 'sampling': 'balanced'}, '--sampling needs records'),
+    (
+      {'augment_policy': 'augmix', 'randaugment_layers': 2},
+      '--augment_policy and --randaugment_layers exclude each other',
+    ),
+    ({'augment_policy': 'auto'}, '--augment_policy=auto: choose one of augmix, three_augment, tri'),
+    ({'bce_target_threshold': 0.2}, '--bce_target_threshold is for --loss=bce, not for softmax'),
+    (
+      {'repeated_augmentation': 3, 'data_service': 'host:1'},
+      '--repeated_augmentation: the workers of --data_service give an image once',
+    ),
     ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
     ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
     ({'stop_at_top_1': 0.5}, '--stop_at_top_1 needs --eval_interval_epochs'),

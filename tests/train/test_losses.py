@@ -9,6 +9,7 @@ from slim_inception.datasets import dataset_info
 
 from slim_inception.choices import LOSSES as LOSSES_FLAG
 from slim_inception.train import losses
+from slim_inception.train.flag_groups import LossConfig
 from tests.train import processes
 
 LOGITS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
@@ -39,6 +40,44 @@ def test_losses_are_tf1s(loss, smoothing):
   expected = getattr(tf.compat.v1.losses, loss.__name__)(targets, LOGITS, label_smoothing=smoothing)
   found = loss(tf.constant(LOGITS), tf.constant(targets, tf.float32), smoothing)
   assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('threshold', [None, 0.2])
+def test_bce_of_mixed_labels_is_timms(smoothing, threshold):
+  """As timm smooths and mixes: one-hot, smoothed, mixed, and only then compared with the number."""
+  torch = pytest.importorskip('torch')
+  timm_loss = pytest.importorskip('timm.loss')
+  share = 0.7
+  targets = share * np.eye(4)[LABELS] + (1 - share) * np.eye(4)[LABELS[::-1]]
+  smoothed = targets * (1 - smoothing) + smoothing / 4
+  theirs = timm_loss.BinaryCrossEntropy(smoothing=smoothing, target_threshold=threshold)
+  expected = theirs(torch.tensor(LOGITS), torch.tensor(smoothed, dtype=torch.float32))
+  found = losses.single_label_bce(
+    tf.constant(LOGITS), tf.constant(targets, tf.float32), smoothing, threshold=threshold
+  )
+  assert float(found) == pytest.approx(float(expected), rel=1e-5)
+  expected = theirs(torch.tensor(LOGITS), torch.tensor(LABELS, dtype=torch.int64))
+  found = losses.single_label_bce(
+    tf.constant(LOGITS), tf.constant(LABELS), smoothing, threshold=threshold
+  )
+  assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_bce_is_that_of_numpy():
+  p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+  mixed = 0.6 * np.eye(4)[LABELS] + 0.4 * np.eye(4)[LABELS[::-1]]
+  for threshold, targets in ((None, mixed * 0.9 + 0.1 / 4), (0.5, 1.0 * (mixed > 0.5))):
+    each = -targets * np.log(p) - (1 - targets) * np.log(1 - p)
+    config = LossConfig(
+      loss='bce', label_smoothing=0.1 if threshold is None else 0, bce_target_threshold=threshold
+    )
+    found = losses.batch_losses(config, tf.constant(LOGITS), {}, tf.constant(mixed, tf.float32))
+    assert float(found['loss']) == pytest.approx(each.mean(), rel=1e-5)
+    weighted = losses.batch_losses(
+      config, tf.constant(LOGITS), {}, tf.constant(mixed, tf.float32), list(WEIGHTS)
+    )
+    assert float(weighted['loss']) == pytest.approx((each * WEIGHTS).mean(), rel=1e-5)
 
 
 def test_class_weights_multiply_the_loss_of_each_image():
