@@ -14,6 +14,7 @@ EVALUATION_METRICS_FILE = 'metrics.json'  # also in BEST_FOLDER
 
 # In an exported folder.
 EXPORT_FILE = 'export.json'
+VERIFICATION_FILE = 'verification.json'  # beside it, or beside the folders of several exports
 
 # Variables of a checkpoint that belong to the run rather than to the net.
 GLOBAL_STEP = 'global_step'

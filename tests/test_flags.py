@@ -245,6 +245,7 @@ NO_PLACES = (
   'source_scope',
   'split_column',
   'trainable_scopes',
+  'verify_on',
 )
 TEXTS = [
   each

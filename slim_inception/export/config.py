@@ -26,22 +26,36 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 
+class Variant(NamedTuple):
+  """One of the exports of a checkpoint."""
+
+  format: str
+  quantize: str
+
+  @property
+  def name(self) -> str:
+    """Of its folder, where there are several: 'tflite_int8'."""
+    return self.format if self.quantize == 'none' else f'{self.format}_{self.quantize}'
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FormatConfig:
   """Format."""
 
   output: str = field(
     flags.REQUIRED,
-    'The export is this folder, e.g. models/flowers/1, which must not exist.',
+    'The export is this folder, e.g. models/flowers/1, which must not exist; several exports are '
+    'folders in it.',
     place=flags.Place.OUTPUT_FOLDER,
   )
-  format: str = field(
-    'saved_model', 'The classifier is written in this format.', choices=tuple(PACKAGES)
+  format: tuple[str, ...] = field(
+    ('saved_model',), 'The classifier is written in these formats.', choices=tuple(PACKAGES)
   )
-  quantize: str = field(
-    'none',
+  quantize: tuple[str, ...] = field(
+    ('none',),
     'With --format=tflite, float16 makes the weights half as large; int8 computes in whole numbers '
-    'throughout, with ranges measured on images of the training split.',
+    'throughout, with ranges measured on images of the training split. Several make several '
+    'models.',
     choices=QUANTIZATIONS,
   )
   calibration_images: int | None = field(
@@ -52,6 +66,27 @@ class FormatConfig:
   )
   batch_size: int = field(
     100, 'Each of the batches of --batch_norm_batches has so many images.', at_least=1
+  )
+
+  @property
+  def variants(self) -> list[Variant]:
+    """What is written: TFLite in each quantization, the others as they are."""
+    return [
+      Variant(chosen, quantize)
+      for chosen in dict.fromkeys(self.format)
+      for quantize in (dict.fromkeys(self.quantize) if chosen == 'tflite' else ('none',))
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+  """Verification."""
+
+  verify_on: str | None = field(
+    None,
+    'The exports are compared with the checkpoint on all images of this split, by every program at '
+    'hand that runs them: accuracy, agreement and largest difference, with 95 % intervals, are '
+    'printed and written to verification.json in --output.',
   )
 
 
@@ -74,6 +109,7 @@ class ExportConfig:
 
   nets: CalibratedNetsConfig
   format: FormatConfig
+  verification: VerifyConfig
   classes: LabelsConfig
   records: RecordsConfig
 
@@ -100,21 +136,24 @@ def resolve(flag_values: Mapping[str, Any]) -> ExportRequest:
   chosen = config.format
   if len(runs.paths) > 1:
     raise ValueError('--checkpoint_path must be one checkpoint: an ensemble is not exported')
-  if chosen.quantize != 'none' and chosen.format != 'tflite':
-    raise ValueError(f'--quantize={chosen.quantize} is for --format=tflite, not {chosen.format}')
-  if chosen.calibration_images is not None and chosen.quantize != 'int8':
+  if not chosen.format or not chosen.quantize:
+    raise ValueError(f'--{"quantize" if chosen.format else "format"} must name one or several')
+  if chosen.quantize != ('none',) and 'tflite' not in chosen.format:
+    quantize, formats = ','.join(chosen.quantize), ','.join(chosen.format)
+    raise ValueError(f'--quantize={quantize} is for --format=tflite, not {formats}')
+  if chosen.calibration_images is not None and 'int8' not in chosen.quantize:
     raise ValueError('--calibration_images is for --quantize=int8')
   needs_records = {
-    '--quantize=int8 measures ranges on': chosen.quantize == 'int8',
-    '--batch_norm_batches takes': config.records.batch_norm_batches > 0,
+    '--quantize=int8 measures ranges on images of the training split': 'int8' in chosen.quantize,
+    '--batch_norm_batches takes images of the training split': config.records.batch_norm_batches,
+    '--verify_on takes the images of a split': config.verification.verify_on is not None,
   }
   for what in (what for what, is_so in needs_records.items() if is_so):
     if not config.records.dataset_dir:
-      raise ValueError(f'{what} images of the training split: --dataset_dir must be given')
-  if not all(importlib.util.find_spec(package) for package in PACKAGES[chosen.format]):
-    raise ValueError(
-      f"--format={chosen.format} needs packages: pip install 'slim-inception[{chosen.format}]'"
-    )
+      raise ValueError(f'{what}: --dataset_dir must be given')
+  for name in chosen.format:
+    if not all(importlib.util.find_spec(package) for package in PACKAGES[name]):
+      raise ValueError(f"--format={name} needs packages: pip install 'slim-inception[{name}]'")
   ensemble = EnsembleRequest(
     eval_config.members(config.nets, runs),
     loss=config.records.loss,

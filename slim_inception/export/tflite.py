@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +67,57 @@ def write(task: Task, folder: Path) -> dict[str, Any]:
 
 def read(folder: Path) -> list[Callable[[Inputs], Outputs]]:
   """What model.tflite gives, through LiteRT's interpreter."""
-  runner = _runner(folder)
-  input_details = runner.get_input_details()['images']
-  output_details = runner.get_output_details()
+  return [read_with(folder)]
+
+
+def read_with(folder: Path, own_kernels: bool = False) -> Callable[[Inputs], Outputs]:
+  """What model.tflite gives, through LiteRT's interpreter.
+
+  Args:
+    folder: of the export.
+    own_kernels: whether LiteRT computes all with kernels of its own; else XNNPACK computes what it
+      can.
+  """
+  runner = _runner(folder, own_kernels)
+  details = runner.get_input_details()['images']
 
   def outputs(inputs: Inputs) -> Outputs:
-    batches = (quantize(image[np.newaxis], input_details) for image in inputs.images)
+    batches = (quantize(image[np.newaxis], details) for image in inputs.images)
     with _quiet():
       rows = [runner(images=batch) for batch in batches]
-    return name_outputs(
-      folder,
-      {
-        name: dequantize(np.concatenate([row[name] for row in rows]), details)
-        for name, details in output_details.items()
-      },
-    )
+    return _named(folder, rows, runner.get_output_details())
 
-  return [outputs]
+  return outputs
+
+
+def read_by(
+  folder: Path, compute: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+) -> Callable[[Inputs], Outputs]:
+  """What model.tflite gives by another program.
+
+  LiteRT tells names and quantization.
+
+  Args:
+    folder: of the export.
+    compute: gives for an input [1, size, size, C] {name of a tensor: its value}.
+  """
+  runner = _runner(folder)
+  details, of_outputs = runner.get_input_details()['images'], runner.get_output_details()
+
+  def outputs(inputs: Inputs) -> Outputs:
+    tensors = [compute(quantize(image[np.newaxis], details)) for image in inputs.images]
+    rows = [{name: of[d['name']] for name, d in of_outputs.items()} for of in tensors]
+    return _named(folder, rows, of_outputs)
+
+  return outputs
+
+
+def _named(
+  folder: Path, rows: Sequence[Mapping[str, np.ndarray]], details: Mapping[str, dict[str, Any]]
+) -> Outputs:
+  """Outputs of batches of one, {name: [1, ...]}, as those of all images."""
+  values = {name: np.concatenate([row[name] for row in rows]) for name in details}
+  return name_outputs(folder, {k: dequantize(v, details[k]) for k, v in values.items()})
 
 
 def quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
@@ -134,10 +168,12 @@ def _calibration(
     yield [image[np.newaxis]]
 
 
-def _runner(folder: Path) -> Any:
-  from ai_edge_litert.interpreter import Interpreter  # of the extra "tflite"
+def _runner(folder: Path, own_kernels: bool = False) -> Any:
+  from ai_edge_litert.interpreter import Interpreter, OpResolverType  # of the extra "tflite"
 
-  return Interpreter(model_path=str(folder / FILE)).get_signature_runner('serving_default')
+  kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if own_kernels else OpResolverType.AUTO
+  interpreter = Interpreter(model_path=str(folder / FILE), experimental_op_resolver_type=kernels)
+  return interpreter.get_signature_runner('serving_default')
 
 
 @contextlib.contextmanager

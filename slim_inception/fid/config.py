@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slim_inception import flags
-from slim_inception.classify.config import SmallBatchesConfig
+from slim_inception.evaluate.config import ComputeConfig
 from slim_inception.flags import field
 
 FIGURES = ('fid', 'kid', 'is', 'sfid', 'precision_recall')
@@ -68,13 +68,25 @@ class OutputConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchesConfig(ComputeConfig):
+  """Computation."""
+
+  batch_size: int = field(
+    8,
+    'The network takes so many images a step. More of them take memory and, on a processor, no '
+    'less time; for a GPU take 64.',
+    at_least=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FidConfig:
   """How generated images are measured."""
 
   network: NetworkConfig
   figures: FiguresConfig
   output: OutputConfig
-  compute: SmallBatchesConfig
+  compute: BatchesConfig
 
 
 def resolve(flag_values: Mapping[str, Any]) -> FidConfig:

@@ -231,7 +231,11 @@ def _compare_two(
       f'KID {kid.mean:.6g} +- {kid.deviation:.3g} ({kid.parts} subsets of {kid.size} images)'
     )
   if 'precision_recall' in config.figures:
-    manifolds = figures.precision_and_recall(real.features, fake.features, config.neighbors)
+    try:
+      manifolds = figures.precision_and_recall(real.features, fake.features, config.neighbors)
+    except ValueError as error:  # of few images, which have the other figures
+      notes.append(f'no precision and recall: {error}')
+      return
     values |= manifolds._asdict()
     lines.append(
       f'precision {manifolds.precision:.4f}, recall {manifolds.recall:.4f} ({config.neighbors} '

@@ -57,7 +57,11 @@ def flags(data, checkpoint):
 
 
 def run(data, checkpoint, output, **more):
-  return export(resolve({**flags(data, checkpoint), **more, 'output': str(output)}))
+  """The comparison of one export."""
+  outcome = export(resolve({**flags(data, checkpoint), **more, 'output': str(output)}))
+  (exported,) = outcome.exports
+  assert exported.folder == output and not exported.error and outcome.verification is None
+  return exported.comparison
 
 
 def evaluated(data, checkpoint, **more):
@@ -261,7 +265,7 @@ def test_a_released_checkpoint_is_exported_without_records(released, tmp_path, n
   if names[0] == 'rose':
     (tmp_path / 'names.txt').write_text('\n'.join(names))
     values['labels'] = str(tmp_path / 'names.txt')
-  comparison = export(resolve(values))
+  comparison = export(resolve(values)).exports[0].comparison
   assert (comparison.images, comparison.agreement) == (32, 1)
   said = json.loads((tmp_path / 'out' / 'export.json').read_text())
   assert said['labels'] == names
@@ -283,13 +287,14 @@ def test_a_run_whose_records_are_elsewhere_is_exported(released, tmp_path):
   run['run'] = {'labels': ['ant', 'bee', 'cat'], 'label_offset': 0, 'dataset_hashes': []}
   (tmp_path / 'config.json').write_text(json.dumps(run))
   values = {'checkpoint_path': str(checkpoint), 'output': str(tmp_path / 'out')}
-  assert export(resolve(values)).images == 32
+  assert export(resolve(values)).exports[0].comparison.images == 32
   assert (tmp_path / 'out' / 'labels.txt').read_text() == 'ant\nbee\ncat\n'
   with pytest.raises(OSError, match='/nowhere/other'):
     export(resolve({**values, 'output': str(tmp_path / '2'), 'dataset_dir': '/nowhere/other'}))
   for more, message in (
     ({'format': 'tflite', 'quantize': 'int8'}, '--quantize=int8 measures ranges on images of'),
     ({'batch_norm_batches': 1}, '--batch_norm_batches takes images of the training split'),
+    ({'verify_on': 'test'}, '--verify_on takes the images of a split: --dataset_dir must be given'),
   ):
     with pytest.raises(ValueError, match=message):
       resolve({**values, **more})

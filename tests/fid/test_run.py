@@ -140,8 +140,10 @@ def test_what_is_wrong_with_images_is_said(folder, tmp_path):
   shutil.copytree(folder / 'fake', tmp_path / 'fake')
   (tmp_path / 'fake' / 'broken.png').write_bytes(b'no image')
   shutil.copy(folder / 'real' / '3.png', tmp_path / 'fake' / 'copy.png')
-  done = fid(folder, folder / 'real', tmp_path / 'fake', json=None, figures='fid,is')
+  flags = {'figures': 'fid,is,precision_recall', 'neighbors': 6, 'batch_size': None}
+  done = fid(folder, folder / 'real', tmp_path / 'fake', json=None, **flags)
   assert done.returncode == 1
+  assert 'no precision and recall: precision and recall with 6 neighbours need' in done.stderr
   assert f'{tmp_path}/fake/broken.png: not an image in any known format' in done.stderr
   copied = f'1 file(s) of {tmp_path}/fake are in {folder}/real too: {tmp_path}/fake/copy.png'
   assert copied in done.stderr
