@@ -1,16 +1,15 @@
 """Images in parquet files, as Hugging Face stores image sets.
 
 Images are read where they lie if the file has them as they are, which `datasets` 5.2 sees to (see
-`parquet_pages`). Older files hold them packed, in groups of hundreds, and have no bytes of a single
-image to point at: these are written out once, one after the other, into a work folder, from which
-shards that take their images from all files are then written. This takes as much disk again as the
-images; they are removed when the records are done.
+`parquet_pages`). Others are compressed in pages of dozens, and there are no bytes of a single image
+to point at: they are written out once, one after the other, into a work folder, from which shards
+that take their images from all files are then written. This takes as much disk again as the images;
+they are removed when the records are done.
 """
 
-import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import columns, parquet_pages, tables
 
@@ -39,18 +38,36 @@ def read(
         raise tables.only_paths(names)
       leaf = f'{chosen.image}.bytes' if chosen.is_struct else chosen.image
       leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
-      places = parquet_pages.find(os.fspath(path), file.metadata, leaves.index(leaf))
+      column = leaves.index(leaf)
+      places = parquet_pages.find(os.fspath(path), file.metadata, column)
+      target = os.path.abspath(path)
       if places is None:
-        batches = file.iter_batches(batch_size=_BATCH, columns=[leaf], use_threads=False)
-        arrays = (tables.content(batch.column(0), chosen) for batch in batches)
-        write = functools.partial(tables.write_out, arrays)
-        target, sizes = tables.unpacked(path, chosen.image, write, work_dir)
-        places = tables.places(sizes)
-      else:
-        target = os.path.abspath(path)
+
+        def write(unpacked: BinaryIO) -> parquet_pages.Places:
+          return _write_out(path, file, column, chosen, unpacked)
+
+        target, places = tables.unpacked(path, f'places of {chosen.image}', write, work_dir)
+      if len(places) != len(labels):
+        raise ValueError(f'it has {len(places)} images and {len(labels)} labels')
       if places and not any(size for _, size in places):
         raise tables.only_paths(names)
   return tables.Table(target, places, names, labels, chosen)
+
+
+def _write_out(
+  path: Path, file: Any, column: int, chosen: columns.Columns, unpacked: BinaryIO
+) -> parquet_pages.Places:
+  """Writes the images of an open file out; returns where each lies then."""
+  places = parquet_pages.unpack(os.fspath(path), file.metadata, column, unpacked)
+  if places is not None:
+    return places
+  unpacked.seek(0)
+  unpacked.truncate()
+  leaf = file.metadata.schema.column(column).path
+  batches = file.iter_batches(batch_size=_BATCH, columns=[leaf], use_threads=False)
+  return tables.places(
+    tables.write_out((tables.content(batch.column(0), chosen) for batch in batches), unpacked)
+  )
 
 
 def find_columns(

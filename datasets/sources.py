@@ -6,6 +6,7 @@ read in place: what is listed is where the bytes are, and nothing is unpacked to
 """
 
 import errno
+import functools
 import glob
 import io
 import itertools
@@ -16,7 +17,7 @@ import re
 import stat
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -39,6 +40,7 @@ ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES + arrow.SUFFIXES
 _BRACES = re.compile(r'\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|[^{},]*(?:,[^{},]*)+)\}')
 _MOST_PATHS = 100_000
 _LARGEST_MEMBER = 1 << 36  # bytes of a file in a compressed tar
+_MOST_LOOKED_AT = 32 << 20  # bytes of a tar, to see what it is
 # What an entry of a folder may raise while all others can be read: others, such as too many open
 # files, are of the whole.
 _OF_ONE_ENTRY = frozenset(
@@ -339,12 +341,20 @@ def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
       yield Entry(prefix, File(folder or '.', name, os.path.getsize(path)))
 
 
-def first_names(path: Path, count: int) -> list[str]:
+def first_names(path: Path, count: int) -> Sequence[str]:
   """Names of the first files of an archive, those of tars in it too; no more is read than needed.
+
+  Of a tar they are those in its first `_MOST_LOOKED_AT` bytes.
 
   Raises:
     ValueError: it is damaged.
   """
+  status = path.stat()
+  return _first_names(path, count, (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(8)  # each format asks
+def _first_names(path: Path, count: int, _: tuple[int, int]) -> Sequence[str]:
   with open(path, 'rb') as file:
     if file.read(4) == b'PK\x03\x04':
       return [name for name, _ in itertools.islice(zips.members(file, str(path)), count)]
@@ -357,6 +367,8 @@ def first_names(path: Path, count: int) -> list[str]:
         if member.name.lower().endswith(TAR) and (inner := tar.extractfile(member)):
           with tarfile.open(fileobj=inner, mode='r|') as of_member:
             names += [f'{member.name}/{each.name}' for each in itertools.islice(of_member, 1)]
+          break
+        if member.offset_data + member.size > _MOST_LOOKED_AT:
           break
       return names
   except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:

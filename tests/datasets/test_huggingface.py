@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,46 @@ def test_places_in_parquet_files_are_those_of_pyarrow(tmp_path, options):
   else:
     images = [row['bytes'] for row in table.column('image').to_pylist()]
     assert [content[start : start + size] for start, size in places] == images
+
+
+@pytest.mark.parametrize('version', ['1.0', '2.0'])
+@pytest.mark.parametrize('codec', ['snappy', 'zstd', 'gzip', 'brotli'])
+def test_compressed_pages_are_unpacked_as_pyarrow_does(tmp_path, codec, version):
+  contents = [bytes([n]) * 900 + os.urandom(n) for n in range(40)]
+  cells = [{'bytes': content, 'path': None} for content in contents]
+  options = {'data_page_size': 3000, 'row_group_size': 16, 'data_page_version': version}
+  for use_dictionary in (False, True):
+    path = tmp_path / f'{use_dictionary}.parquet'
+    table = pyarrow.table({'image': cells, 'label': [0] * len(cells)})
+    pq.write_table(table, path, compression=codec, use_dictionary=use_dictionary, **options)
+    with open(tmp_path / 'unpacked', 'w+b') as file:
+      places = parquet_pages.unpack(str(path), pq.read_metadata(path), 0, file)
+    if use_dictionary or codec == 'brotli':
+      assert places is None
+    else:
+      unpacked = (tmp_path / 'unpacked').read_bytes()
+      assert [unpacked[start : start + size] for start, size in places] == contents
+    read = parquet.read(path, tmp_path / 'work')  # both ways
+    unpacked = pathlib.Path(read.path).read_bytes()
+    assert [unpacked[start : start + size] for start, size in read.places] == contents
+
+
+def test_a_page_of_another_size_than_it_says_is_damage(tmp_path):
+  path = tmp_path / 'table.parquet'
+  cells = [{'bytes': b'a' * 2000, 'path': None}]
+  table = pyarrow.table({'image': cells, 'label': [0]})
+  pq.write_table(table, path, compression='snappy', use_dictionary=False)
+  content = path.read_bytes()
+  for position in range(4, 40):
+    damaged = bytearray(content)
+    damaged[position] ^= 0x15
+    path.write_bytes(damaged)
+    try:
+      read = parquet.read(path, tmp_path / 'work')
+    except ValueError as error:
+      assert f'{path} is no parquet file' in str(error) and '\n' not in str(error)
+    else:  # a bit of an image, or one that means nothing
+      assert [size for _, size in read.places] == [2000]
 
 
 def test_several_labels_a_row(tmp_path):

@@ -1,5 +1,6 @@
 """The reader of tars against the standard library's, GNU tar's and files that are cut."""
 
+import gzip
 import io
 import os
 import shutil
@@ -156,3 +157,20 @@ def test_names_that_are_no_utf8_stay_apart(tmp_path):
   names = [os.fsdecode(b'caf\xe9/0.jpg'), os.fsdecode(b'caf\xe8/0.jpg')]
   members = members_of(written(tmp_path / 'a.tar', tarfile.GNU_FORMAT, names))
   assert [member.name for member in members] == ['café/0.jpg', 'cafè/0.jpg']
+
+
+def test_files_of_gzip_of_several_members_and_cut_ones(tmp_path):
+  data = os.urandom(1_200_000) + bytes(5_000_000) + os.urandom(10)
+  packed, path, target = gzip.compress(data, 1), tmp_path / 'x.tar.gz', tmp_path / 'x.tar'
+  parts = [gzip.compress(data[:99]), gzip.compress(data[99:])]
+  whole = {'one': packed, 'two': b''.join(parts), 'padded': packed + bytes(300_000)}
+  whole['padded apart'] = bytes(300_000).join(parts)
+  for name, content in whole.items():
+    path.write_bytes(content)
+    assert tars._decompress(path, target) is None, name
+    assert target.read_bytes() == data, name
+  for size in (5, 100, 900_000, len(packed) - 3):
+    path.write_bytes(packed[:size])
+    assert 'cut short or damaged' in tars._decompress(path, target)
+    assert data.startswith(target.read_bytes())
+    assert target.stat().st_size > size - 70_000  # a block of deflate
