@@ -181,12 +181,16 @@ def _photograph(number: int) -> bytes:
   return photographs.photograph(number, *_SIDES)
 
 
-SETS = {'digits': (_of_digits, _PLANTED), 'photographs': (_of_photographs, 0)}
+# What makes the images, wrong labels, and flags.
+SETS = {
+  'digits': (_of_digits, _PLANTED, ['--duplicate_similarity=0.98']),
+  'photographs': (_of_photographs, 0, list[str]()),
+}
 
 
 def main(names: Sequence[str]) -> None:
   for name in names:
-    make, wrong_labels = SETS[name]
+    make, wrong_labels, own = SETS[name]
     with tempfile.TemporaryDirectory() as folder:
       root = Path(folder)
       images, net = make(root)
@@ -194,9 +198,9 @@ def main(names: Sequence[str]) -> None:
       for flags in [[], net] if net else [[]]:
         out = root / ('with' if flags else 'without')
         begin = time.perf_counter()
-        _command('doctor', f'--source={root}/set', f'--output_dir={out}', *flags)
+        _command('doctor', f'--source={root}/set', f'--output_dir={out}', *own, *flags)
         seconds = time.perf_counter() - begin
-        title = 'with a checkpoint' if flags else 'without a checkpoint'
+        title = ' '.join([*own, 'with a checkpoint' if flags else 'without a checkpoint'])
         print(f'{name}, {len(images) + _PLANTED} images, {title}: {seconds:.1f} s', flush=True)
         print(*report(out / 'problems.csv', planted), sep='\n', flush=True)
 

@@ -229,8 +229,7 @@ def _without_excluded(plan: Plan, name_or_path: str | None) -> tuple[Plan, list[
     return plan, []
   leaves_out = exclude_list.read(name_or_path)
   names = [item.filename for items in plan.splits.values() for item in items]
-  if note := leaves_out.check_used(names, ''):
-    logging.warning('%s', note)
+  exclude_list.warn_of_unused(leaves_out, names)
   counts = collections.Counter(names)
   excluded: list[str] = []
   splits: dict[str, list[Item]] = {}

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from absl import logging
+
 from . import files
 
 IMAGENET_2014 = 'imagenet_2014'
@@ -136,6 +138,12 @@ class ExcludedOfTable(Excluded):
     if len(unused) == len(rows):
       raise _names_none(self._flag, rows, filenames)
     return _note_of_unused(self._flag, unused, len(rows))
+
+
+def warn_of_unused(leaves_out: Excluded, filenames: Sequence[str]) -> None:
+  """`check_used` of all images of a source; what there is to tell is a warning."""
+  if note := leaves_out.check_used(filenames, ''):
+    logging.warning('%s', note)
 
 
 def _note_of_unused(flag: str, unused: Sequence[str], count: int) -> str:

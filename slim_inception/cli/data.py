@@ -14,12 +14,21 @@ on after the shards that are finished.
 
 import collections
 import dataclasses
+import os
 import shlex
 import sys
 
 from slim_inception import flags
 from slim_inception.cli import console
-from slim_inception.datasets import conversion, dataset_factory, formats, runners, verification
+from slim_inception.datasets import (
+  conversion,
+  dataset_factory,
+  dataset_info,
+  formats,
+  record_filter,
+  runners,
+  verification,
+)
 
 _CONVERTERS = {name: e.convert for name, e in dataset_factory.DATASETS.items() if e.convert}
 
@@ -40,7 +49,8 @@ class Config:
   source: str | None = flags.field(
     None,
     'The images are in this folder, archive or list, or in several: with commas between, '
-    'shards/*.tar or shards/train-{0000..0099}.tar; data sets that can be downloaded need none.',
+    'shards/*.tar or shards/train-{0000..0099}.tar; data sets that can be downloaded need none. '
+    'With --exclude_list it may be a folder of records, which are copied.',
     place=flags.Place.INPUTS,
   )
   train_shards: int | None = flags.field(
@@ -173,6 +183,9 @@ def main(_: list[str]) -> None:
   if config.dataset_name is None and config.source is None:
     valid = ', '.join(sorted(_CONVERTERS))
     raise flags.Error(f'--source is needed, or a --dataset_name that needs none: {valid}')
+  if config.exclude_list and config.source and _is_of_records(config.source):
+    _report(_without_excluded(config), config.dataset_dir)
+    return
   if config.beam_options is not None and config.runner != 'beam':
     raise flags.Error('--beam_options needs --runner=beam')
   options = conversion.Options(
@@ -202,6 +215,28 @@ def main(_: list[str]) -> None:
   if result.skipped:
     _report_skipped(result.skipped, config.dataset_dir)
   _report(result, config.dataset_dir)
+
+
+def _is_of_records(source: str) -> bool:
+  return os.path.exists(os.path.join(source, dataset_info.INFO_FILE))
+
+
+# What else may be chosen where records are copied.
+_OF_COPIES = frozenset(['dataset_dir', 'source', 'exclude_list', 'overwrite', 'num_processes'])
+
+
+def _without_excluded(config: Config) -> conversion.Conversion:
+  """Records that are copied but for those of --exclude_list."""
+  for name, flag in flags.fields(Config).items():
+    if name not in _OF_COPIES and getattr(config, name) != flag.default:
+      raise flags.Error(
+        f'--source={config.source} holds records, which are copied but for those of '
+        f'--exclude_list: leave out --{name}'
+      )
+  assert config.source and config.exclude_list
+  return record_filter.leave_out(
+    config.source, config.dataset_dir, config.exclude_list, config.overwrite
+  )
 
 
 def _verify(dataset_dir: str, num_processes: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from slim_inception import choices, flags
 from slim_inception.classify.config import SmallBatchesConfig
+from slim_inception.datasets import joined
 from slim_inception.embed import config as embed_config
 from slim_inception.evaluate import config as eval_config
 from slim_inception.flags import PerMember, field
@@ -56,9 +57,9 @@ class SearchConfig:
   """Search."""
 
   duplicate_similarity: float = field(
-    0.97,
+    0.95,
     'Two images are near duplicates if the differences between their neighbouring pixels correlate '
-    'at least so much.',
+    'at least so much; where all images are much alike, e.g. digits, 0.98 is better.',
     at_least=0.5,
     at_most=1,
   )
@@ -135,7 +136,7 @@ def resolve(flag_values: Mapping[str, Any]) -> DoctorRequest:
   of_embedding = {name: value for name, value in values.items() if name in names}
   embedding = embed_config.resolve({**of_embedding, 'output': embed_config.STANDARD_OUTPUT})
   runs = eval_config.read_runs(of_embedding)
-  folders = [run.get('dataset_dir') for run in runs.configs]
+  folders = [folder for run in runs.configs for folder in joined.folders(run.get('dataset_dir'))]
   own = chosen.dataset_dir and os.path.realpath(chosen.dataset_dir)
-  seen = next((each for each in folders if each and os.path.realpath(each) == own), '')
+  seen = next((each for each in folders if os.path.realpath(each) == own), '')
   return DoctorRequest(config, embedding, seen)

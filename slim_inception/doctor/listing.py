@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from slim_inception.datasets import (
   dataset_factory,
   dataset_info,
   formats,
-  records,
+  record_listing,
   shard_job,
   shards,
   source_records,
@@ -124,7 +123,8 @@ def of_records(dataset_dir: str, dataset_name: str = '', split: str | None = Non
   for split_name in names_of_splits:
     dataset = dataset_factory.get_dataset(name, split_name, dataset_dir)
     for path in sorted(dataset.paths):
-      images += _of_shard(path, split_name, dataset.schema)
+      listed = record_listing.of_shard(path, dataset.schema)
+      images += [Image(r.filename, split_name, r.labels, r.source) for r in listed]
   title = f'{dataset_dir} ({dataset.name})'
   return Listing(
     title,
@@ -139,23 +139,3 @@ def _splits_in(dataset_dir: str) -> list[str]:
   if not os.path.isdir(dataset_dir):
     raise FileNotFoundError(f'{dataset_dir} is neither a folder of records nor a source of images')
   return sorted(shards.splits_in(dataset_dir), key=lambda name: (name != 'train', name))
-
-
-def _of_shard(path: str, split: str, schema: records.Schema) -> Iterator[Image]:
-  """The records of a shard; the images are not read."""
-  keys = {schema.filename, schema.label, schema.encoded}
-  with (
-    open(path, 'rb') as file,
-    contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content,
-    memoryview(content) as view,
-  ):
-    for number, (offset, length) in enumerate(shards.walk_shard(path)):
-      with view[offset : offset + length] as record:
-        try:
-          features = records.decode_features(record, keys, {schema.encoded})
-          (begin, size), *_ = features[schema.encoded]
-        except (ValueError, KeyError) as error:
-          raise ValueError(f'{path}: record {number} is {error}') from error
-      name = next(iter(features.get(schema.filename, ())), b'').decode(errors='surrogateescape')
-      labels = tuple(label + schema.label_offset for label in features.get(schema.label, ()))
-      yield Image(name, split, labels, sources.Slice(path, offset + begin, size))

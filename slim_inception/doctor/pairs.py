@@ -172,7 +172,7 @@ class _Grid(NamedTuple):
 
 
 _COARSE = _Grid((0, 1 / 16, 1 / 8), 8)
-_FINE = _Grid((0, 1 / 24, 1 / 12, 1 / 8), 10)
+_FINE = _Grid((0, 1 / 32, 1 / 16, 3 / 32, 1 / 8), 10)
 
 
 @functools.cache

@@ -5,7 +5,19 @@ import re
 
 import numpy as np
 import pytest
-from slim_inception.datasets import exclude_list, imagenet
+from slim_inception.datasets import (
+  conversion,
+  dataset_info,
+  exclude_list,
+  image_folder,
+  imagenet,
+  record_filter,
+  record_listing,
+  shards,
+  verification,
+)
+
+from tests import records, zygote
 
 VALIDATION = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in range(1, 50_001)]
 
@@ -114,10 +126,6 @@ def test_a_table_names_images_of_its_splits_exactly(tmp_path):
 
 
 def test_conversion_leaves_them_out(tmp_path):
-  from slim_inception.datasets import conversion, image_folder
-
-  from tests import records
-
   for number in range(12):
     folder = tmp_path / 'photos' / ('train' if number < 8 else 'val') / 'ab'[number % 2]
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,3 +151,50 @@ def test_conversion_leaves_them_out(tmp_path):
   path.write_text('\n'.join(f'{n}.jpg' for n in range(8, 12)))
   with pytest.raises(ValueError, match="leaves no image for 'validation'"):
     convert('others')
+
+
+def test_records_are_copied_but_for_the_excluded(tmp_path):
+  for number in range(20):
+    folder = tmp_path / 'photos' / ('train' if number < 14 else 'val') / 'ab'[number % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{number}.jpg').write_bytes(records.image(number % 2, number))
+  options = conversion.Options(train_shards=3)
+  before = image_folder.convert(str(tmp_path / 'photos'), tmp_path / 'records', options).info
+  path = tmp_path / 'problems.csv'
+  rows = ['train/a/2.jpg,train,yes', 'train/b/3.jpg,train,yes', 'val/a/14.jpg,train,yes']
+  path.write_text('\n'.join(['filename,split,exclude', *rows, 'val/b/15.jpg,validation,yes']))
+  arguments = [f'--source={tmp_path}/records', f'--exclude_list={path}']
+  done = zygote.run('data', *arguments, f'--dataset_dir={tmp_path}/copy')
+  assert done.returncode == 0, done.stderr
+  assert '3 left out by --exclude_list' in done.stdout
+  after = dataset_info.read_info(tmp_path / 'copy')
+  assert after.splits['train'].label_counts == (6, 6)
+  assert after.splits['validation'].label_counts == (3, 2)
+  assert verification.verify(tmp_path / 'copy', 1).problems == ()
+  for split in before.splits.values():
+    for shard in split.shards:
+      names, others = (
+        [r.filename for r in record_listing.of_shard(tmp_path / folder / shard.name)]
+        for folder in ('records', 'copy')
+      )
+      gone = {'train/a/2.jpg', 'train/b/3.jpg', 'val/b/15.jpg'}
+      assert others == [name for name in names if name not in gone]
+      data, copied = (
+        [r.data for r in shards.read_shard(tmp_path / folder / shard.name)]
+        for folder in ('records', 'copy')
+      )
+      assert copied == [d for d, name in zip(data, names, strict=True) if name not in gone]
+  for more, message in {
+    f'--dataset_dir={tmp_path}/copy': 'already holds a data set (dataset.json)',
+    f'--dataset_dir={tmp_path}/records': 'is the source itself',
+  }.items():
+    done = zygote.run('data', *arguments, more)
+    assert done.returncode == 1 and message in done.stderr.splitlines()[-1]
+  done = zygote.run('data', *arguments, f'--dataset_dir={tmp_path}/x', '--store_size=20')
+  assert done.returncode == 2 and 'leave out --store_size' in done.stderr
+  with open(tmp_path / 'records' / before.splits['train'].shards[0].name, 'r+b') as file:
+    file.seek(200)
+    file.write(b'damage')
+  with pytest.raises(ValueError, match='does not match its checksum'):
+    record_filter.leave_out(tmp_path / 'records', tmp_path / 'other', str(path))
+  assert dataset_info.read_info(tmp_path / 'other') is None

@@ -96,7 +96,7 @@ def test_planted_faults_and_no_others_are_told(diagnosis):
   assert (leak['other'], leak['other_split'], leak['split']) == (
     'val/a/leak.jpg', 'validation', 'train'
   )  # fmt: skip
-  assert float(leak['score']) > 0.97
+  assert float(leak['score']) > 0.95
   assert by_name['train/a/same.jpg', 'duplicate']['detail'] == 'the same file'
   assert by_name['train/a/mirrored.jpg', 'duplicate']['detail'].startswith('mirrored, ')
   assert 'num_images 42' in lines and 'excluded_images 7' in lines
