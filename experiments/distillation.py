@@ -54,6 +54,14 @@ class ExperimentFlags:
     'net that is trained first.',
     place=flags.Place.INPUT,
   )
+  teacher_model_name: str | None = flags.field(
+    None, "The teacher is this net; by default its run's.", choices=choices.net_names
+  )
+  dataset_split_name: str | None = flags.field(
+    None,
+    'The net learns from this split; by default from 103 of the digits, of other data sets from '
+    'train.',
+  )
   num_seeds: int = flags.field(
     8, 'The net is trained with so many seeds.', at_least=3, at_most=MOST_VALUES
   )
@@ -129,9 +137,14 @@ def configs_of(config: ExperimentFlags) -> dict[str, Config]:
     of_teacher = dataclasses.replace(experiment, config=None)
     train_dir = os.path.join(folder, TEACHER)
     configs[TEACHER] = config_lib.training_config(setting, of_teacher, data, train_dir=train_dir)
-  net = {} if config.model_name is None else {'model_name': config.model_name}
+  split = config.dataset_split_name
+  if split is None and training.dataset_name not in (None, 'digits'):
+    split = 'train'
+  of_all = {'model_name': config.model_name, 'dataset_split_name': split}
+  of_all = {name: value for name, value in of_all.items() if value is not None}
   teaching = {
     'teacher': config.teacher or os.path.join(folder, TEACHER),
+    'teacher_model_name': config.teacher_model_name,
     'distill_weight': config.distill_weight,
     'distill_temperature': config.distill_temperature,
   }
@@ -143,7 +156,7 @@ def configs_of(config: ExperimentFlags) -> dict[str, Config]:
         dataclasses.replace(experiment, seed=seed),
         training,
         train_dir=os.path.join(folder, name),
-        **net,
+        **of_all,
         **own,
       )
   return configs

@@ -16,7 +16,15 @@ from slim_inception.nets import nets_factory
 
 pytest.importorskip('matplotlib', reason='extra plots')
 
-from experiments import activation_scaling, activations, page, residual_speed, runs, sampling
+from experiments import (
+  activation_scaling,
+  activations,
+  distillation,
+  page,
+  residual_speed,
+  runs,
+  sampling,
+)
 from experiments.activation_scaling import Life
 from experiments.residual_speed import Pair, Side
 from slim_inception import flags
@@ -62,6 +70,11 @@ def speed(output_dir, data, **values):
 def scaling(output_dir, data, **values):
   net = {'model_name': tiny.NAME, 'scales': '0.1,1', 'num_images': 6}
   return small(activation_scaling.ActivationScalingConfig, output_dir, data, **{**net, **values})
+
+
+def taught(output_dir, data, **values):
+  net = {'model_name': tiny.NAME, 'teacher': 'large.ckpt', 'num_seeds': 3}
+  return small(distillation.ExperimentFlags, output_dir, data, **{**net, **values})
 
 
 def json_of(folder, name='results.json'):
@@ -206,6 +219,45 @@ def test_rows_that_are_looked_at(name, rows):
   assert list(activations.probed_rows(nets_factory.get_net(name).body)) == rows
 
 
+@pytest.mark.slow
+@pytest.mark.integration
+def test_distillation_from_flags_to_page(tmp_path, data, monkeypatch):
+  teacher = str(tmp_path / 'teacher.ckpt')
+  tiny.random_net(3, seed=0).save(teacher)
+  config = taught(tmp_path, data, teacher=teacher, teacher_model_name=tiny.NAME, seed=4)
+  assert distillation.run(config, 'the command')
+  results = json_of(tmp_path)
+  rows = list(csv.DictReader((tmp_path / 'results.csv').read_text().splitlines()))
+  assert [row['run'] for row in rows] == [
+    f'{kind}_{seed}' for seed in (4, 5, 6) for kind in ('alone', 'taught')
+  ]
+  text = (tmp_path / 'page.html').read_text()
+  assert all(statement in text for statement in results['statements'])
+  for kind in ('alone', 'taught'):
+    written = json_of(tmp_path / 'runs' / f'{kind}_5', 'config.json')
+    assert (written['teacher'], written['seed']) == ([teacher] * (kind == 'taught'), 5)
+  monkeypatch.setattr(trainer, 'train', lambda *_: pytest.fail('trained again'))
+  assert distillation.run(config, 'the command')
+
+
+def test_runs_of_distillation(tmp_path):
+  """A teacher is trained unless there is one; digits have a split of few images."""
+  common = {'output_dir': str(tmp_path), 'num_seeds': 3}
+  made = distillation.configs_of(flags.build(distillation.ExperimentFlags, common))
+  assert [*made] == ['teacher', *(f'{k}_{s}' for s in range(3) for k in ('alone', 'taught'))]
+  assert made['teacher'].data.dataset_split_name == 'train'
+  assert made['taught_1'].distillation.teacher == (str(tmp_path / 'runs' / 'teacher'),)
+  first, second = (made[f'{kind}_1'] for kind in ('alone', 'taught'))
+  values = flags.flatten(first).items(), flags.flatten(second)
+  assert {name for name, value in values[0] if values[1][name] != value} == {'train_dir', 'teacher'}
+  distillation.make_few_digits(
+    flags.build(distillation.ExperimentFlags, common).experiment, made['teacher']
+  )
+  info = json_of(tmp_path / 'data', 'dataset.json')
+  assert info['splits']['few']['num_images'] == 103
+  assert min(info['splits']['few']['label_counts']) >= 9
+
+
 # What is said
 
 
@@ -314,6 +366,32 @@ def test_cost_of_scaling():
   assert 'no run did better than guessing' in said(90, 89, 90, 88)
 
 
+@pytest.mark.parametrize(
+  ('taught_errors', 'verdict'),
+  [
+    ((5.0, 6.0, 7.0), '4.00 points fewer, ± 0.00 .* The net learned more with the teacher than al'),
+    ((9.0, 4.0, 11.0), '2.00 points fewer, .* So few seeds cannot tell this from no difference.'),
+    ((20.0, 21.0, 22.0), '11.00 points more, .* this does not show what the paper saw.'),
+  ],
+)
+def test_teachers_are_told_by_the_numbers(taught_errors, verdict):
+  errors = distillation.Errors((9.0, 10.0, 11.0), taught_errors, 1.5, 10)
+  first, better, teacher = distillation.statements_of(errors)
+  assert re.search(verdict, first)
+  assert better.startswith(f'With the teacher {sum(e < 9 for e in taught_errors)} of 3 seeds')
+  assert teacher == 'The error of the teacher is 1.50 %.'
+  (said,) = distillation.statements_of(errors._replace(alone=(88.0, 90.0, 91.0)))
+  assert said.startswith('The net did not learn (alone: 89.7 % mean error)')
+
+
+@pytest.mark.parametrize('count', [2, 3, 8, sampling.MOST_VALUES])
+def test_intervals_of_means_are_scipys(count):
+  stats = pytest.importorskip('scipy.stats')
+  values = np.random.default_rng(count).normal(size=count)
+  low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+  assert sampling.mean_width([*values]) == pytest.approx((high - low) / 2, rel=1e-3)
+
+
 def test_what_so_many_images_can_tell():
   """The interval covers the difference of two simulated classifiers as often as it says."""
   rng = np.random.default_rng(0)
@@ -342,10 +420,12 @@ def test_what_so_many_images_can_tell():
     (scaling, {'scales': '1,0'}, '--scales=1,0: must be a number, or several with commas, greater'),
     (scaling, {'model_name': 'inception_v4'}, '--activation_scale is for .*inception_v4 has none'),
     (scaling, {'num_images': 1}, '--num_images=1: must be a whole number, at least 2'),
+    (taught, {'num_seeds': 2}, '--num_seeds=2: must be a whole number, at least 3, at most 12'),
+    (taught, {'distill_weight': 2}, '--distill_weight=2: must be a number, at least 0, at most 1'),
   ],
 )
 def test_bad_flags_are_one_line(make, values, message, tmp_path, data):
-  module = residual_speed if make is speed else activation_scaling
+  module = {speed: residual_speed, scaling: activation_scaling, taught: distillation}[make]
   with pytest.raises((ValueError, flags.Error), match=message) as error:
     module.configs_of(make(tmp_path / 'new', data, **values))
   assert '\n' not in str(error.value)
@@ -386,7 +466,7 @@ def test_cifar_is_evaluated_on_its_test_split(tmp_path, data):
 
 
 def test_the_commands_say_what_is_wrong_without_waiting_for_tensorflow():
-  for name in ('residual_speed', 'activation_scaling'):
+  for name in ('residual_speed', 'activation_scaling', 'distillation'):
     code = (
       f'import sys, runpy; sys.argv[1:] = ["--seed=-1"]\n'
       f'try: runpy.run_module("experiments.{name}", run_name="__main__", alter_sys=True)\n'

@@ -117,6 +117,30 @@ def test_trivial_augment_is_torchvisions(name, magnitude):
     assert np.mean(difference > 1) < 0.03, torch.__version__
 
 
+@pytest.mark.parametrize('magnitude', [6, 15, 30])
+def test_trivial_augment_has_the_strengths_of_the_paper(magnitude):
+  """Table 1's wide ranges, by Pillow."""
+  image, m = Image.fromarray(SMOOTH), magnitude / 30
+  expected = {
+    'rotate': image.rotate(135 * m, fillcolor=(128,) * 3),
+    'shear_x': affine(image, 1, 0.99 * m, 0, 0, 1, 0),
+    'translate_y': affine(image, 1, 0, 0, 0, 1, 32 * m),
+    'color': ImageEnhance.Color(image).enhance(1 + 0.99 * m),
+    'sharpness': ImageEnhance.Sharpness(image).enhance(1 + 0.99 * m),
+    'posterize': ImageOps.posterize(image, 8 - round(6 * m)),
+    'solarize': image.point(lambda level: level if level < 255 * (1 - m) else 255 - level),
+  }
+  for name, pixels in expected.items():
+    found = rand_augment.apply(
+      repeated(SMOOTH, 1),
+      tf.fill([1, 1, 1, 1], OPS.index(name)),
+      tf.fill([1, 1, 1, 1], m),
+      policies.wide_strengths(SIDE),
+    )
+    difference = np.abs(found.numpy()[0].astype(int) - np.asarray(pixels).astype(int))
+    assert np.mean(difference > 1) < 0.03, name
+
+
 def test_trivial_augment_has_one_operation_of_any_strength():
   count = 600
   found = policies.trivial_augment(repeated(NOISE, count), seeds(count)).numpy()

@@ -12,6 +12,7 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.preprocessing import mixing, preprocessing_factory
 
+from slim_inception import flags as flags_lib
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.train import distillation, losses, trainer
@@ -218,6 +219,36 @@ def test_a_background_of_one_alone(teachers, own, theirs):
   np.testing.assert_array_equal(found[:, : own - 3], 0)
 
 
+@pytest.mark.slow
+def test_a_teacher_of_torchvision_says_what_torchvision_says(tmp_path):
+  """1000 classes for a net of 1001, at another size and with other values of pixels."""
+  torch = pytest.importorskip('torch')
+  torchvision = pytest.importorskip('torchvision')
+  torch.manual_seed(0)
+  theirs = torchvision.models.resnet50(weights=None).eval()
+  with torch.no_grad():
+    theirs.fc.weight *= 20  # so that it tells images apart
+  path = str(tmp_path / 'resnet50.pth')
+  torch.save(theirs.state_dict(), path)
+  settings = config(path, teacher_model_name='resnet_v1_5_50', teacher_image_size=64)
+  settings = flags_lib.replace(settings, teacher_preprocessing_name=None)
+  imagenet = dataset(1001, first=1)
+  _, train_step = steps.make(settings, dataset=imagenet)
+  images, _ = make_augmentation(settings).apply(batch(), None)
+  found = train_step._teaching.teach(images).probabilities.numpy()
+  unit = torch.tensor(np.moveaxis((images.numpy() + 1) / 2, -1, 1))
+  view = torch.nn.functional.interpolate(unit, (64, 64), mode='bilinear', align_corners=False)
+  mean, std = (
+    torch.tensor(values).reshape(1, 3, 1, 1)
+    for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+  )
+  with torch.no_grad():
+    expected = torch.softmax(theirs((view - mean) / std) / TEMPERATURE, -1).numpy()
+  np.testing.assert_array_equal(found[:, 0], 0)
+  np.testing.assert_allclose(found[:, 1:], expected, rtol=1e-2, atol=1e-6)
+  assert expected.max() > 0.01
+
+
 FEATURES = {'distill_feature_weight': 0.5, 'distill_feature_loss': 'projection'}
 
 
@@ -321,6 +352,28 @@ def test_a_run_teaches_another_and_is_evaluated(whole, data, tmp_path, caplog):
   (tmp_path / 'config.json').write_text(json.dumps(written))
   trainer.train(settings_of(data, tmp_path, **flags, max_number_of_steps=3))
   assert any('Changed since the last start: --teacher=' in message for message in caplog.messages)
+
+
+@pytest.mark.slow
+def test_two_workers_teach_as_two_replicas(data, teachers, tmp_path):
+  """Each loads the teacher for itself, and says so if it has another."""
+  flags = {'teacher': teachers[3], 'teacher_model_name': tiny.NAME, 'max_number_of_steps': 2}
+  flags |= {'distill_feature_weight': 0.5, 'distill_feature_loss': 'projection', 'batch_size': 2}
+  with processes.cluster(tmp_path / 'two', data, **flags) as workers:
+    for status, output in processes.finish(*workers):
+      assert status == 0, output
+  (one,) = processes.finish(processes.start(tmp_path / 'one', data, num_clones=2, **flags))
+  assert one[0] == 0, one[1]
+  expected, found = (processes.weights(tmp_path / name) for name in ('one', 'two'))
+  assert 'Distillation/projection_0/weights' in found
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+  other = str(tmp_path / 'other.ckpt')
+  tiny.random_net(3, seed=9).save(other)
+  own = {}, {'teacher': other}
+  with processes.cluster(tmp_path / 'bad', data, of_worker=own, **flags) as workers:
+    for status, output in processes.finish(*workers):
+      assert status == 1 and 'The identity of the weights of the teachers is ' in output, output
 
 
 # What is refused
