@@ -246,7 +246,7 @@ def write(config: ExperimentFlags, configs: Mapping[str, Config], command: str) 
   plots = []
   if errors:
     base = os.path.join(output_dir, NAME)
-    _draw(all_runs, errors, config.experiment.seed, base)
+    _draw(all_runs, errors, base)
     plots.append(page.Plot('Errors', f'{base}.svg', _CAPTION))
   rows = [[name, *_cells(run)] for name, run in all_runs.items()]
   files.write_csv(os.path.join(output_dir, 'results.csv'), _HEADER, rows, line_end='\n')
@@ -304,7 +304,7 @@ def _of_kind(all_runs: Mapping[str, Run], kind: str) -> list[Run]:
   return [run for name, run in all_runs.items() if name.startswith(f'{kind}_')]
 
 
-def _draw(all_runs: Mapping[str, Run], errors: Errors, first_seed: int, base: str) -> None:
+def _draw(all_runs: Mapping[str, Run], errors: Errors, base: str) -> None:
   from slim_inception.evaluate import curves
 
   means = []
@@ -312,11 +312,11 @@ def _draw(all_runs: Mapping[str, Run], errors: Errors, first_seed: int, base: st
     by_time = zip(*(run.evaluations for run in _of_kind(all_runs, kind)), strict=True)
     points = [(at[0].epoch, statistics.fmean(each.top_1 for each in at)) for at in by_time]
     means.append(curves.Curve(*zip(*points, strict=True)))
-  seeds = [first_seed + i for i in range(len(errors.alone))]
-  ends = [curves.Curve(seeds, values) for values in (errors.alone, errors.taught)]
+  numbers = range(1, len(errors.alone) + 1)
+  ends = [curves.Curve(numbers, values) for values in (errors.alone, errors.taught)]
   panels = [
     curves.Panel('mean', 'epochs', 'top-1 error (%), mean over the seeds', means),
-    curves.Panel('end', 'seed', 'top-1 error (%) at the end', ends),
+    curves.Panel('end', 'number of the seed', 'top-1 error (%) at the end', ends),
   ]
   curves.draw([panels], ['alone', 'with the teacher'], base)
 
