@@ -1,6 +1,7 @@
 """Figures beside plain loops, scipy and pytorch-fid."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -141,6 +142,18 @@ def test_precision_and_recall(neighbors, monkeypatch):
   assert 0 < ours.precision < 1 and 0 < ours.recall < 1
   assert figures.precision_and_recall(REAL, REAL + np.float32(1e3), neighbors) == (0, 0)
   assert figures.precision_and_recall(REAL, REAL, neighbors) == (1, 1)
+
+
+def test_precision_and_recall_hold_a_few_blocks_of_distances(monkeypatch):
+  monkeypatch.setattr(figures, '_BLOCK', 50)
+  points = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+  tracemalloc.start()
+  try:
+    figures.precision_and_recall(points, points + 1)
+    _, most = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert most < 2000 * 2000 * 8 / 4  # bytes of all distances
 
 
 def test_precision_needs_neighbours():
