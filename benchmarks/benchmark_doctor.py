@@ -126,23 +126,30 @@ def report(problems: Path, planted: Planted) -> Iterator[str]:
     if row['problem'] in ('leak', 'duplicate')
   }
   pairs = {frozenset([name, of]): change for name, (of, change) in planted.duplicates.items()}
-  told = alike & pairs.keys()
-  yield _line('near duplicates', len(told), len(pairs), len(alike))
+  told = {pair for pair in pairs if _connected(alike, *pair)}
+  recall = f'{len(told) / len(pairs):.3f} ({len(told)} of {len(pairs)})'
+  yield f'near duplicates: recall {recall}, precision {_share(alike & pairs.keys(), alike)}'
   for change in CHANGES:
     of_change = {pair for pair, kind in pairs.items() if kind == change}
     yield f'  {change}: {len(told & of_change)} of {len(of_change)}'
   if planted.labels:
     suspects = {row['filename'] for row in rows if row['problem'] == 'wrong_label'}
     told_labels = suspects & planted.labels
-    yield _line('wrong labels', len(told_labels), len(planted.labels), len(suspects))
+    recall, precision = _share(told_labels, planted.labels), _share(told_labels, suspects)
+    yield f'wrong labels: recall {recall}, precision {precision}'
 
 
-def _line(what: str, told: int, planted: int, all_told: int) -> str:
-  precision = f'{told / all_told:.3f}' if all_told else 'none'
-  return (
-    f'{what}: recall {told / planted:.3f} ({told} of {planted}), precision {precision} ({told} of '
-    f'{all_told})'
-  )
+def _connected(alike: set[frozenset[str]], first: str, second: str) -> bool:
+  """Whether pairs lead from one image to another: a group names one of its images in each row."""
+  reached, border = {first}, {first}
+  while border:
+    border = {name for pair in alike if pair & border for name in pair} - reached
+    reached |= border
+  return second in reached
+
+
+def _share(some: set, of_all: set) -> str:
+  return f'{len(some) / len(of_all):.3f} ({len(some)} of {len(of_all)})' if of_all else 'none'
 
 
 def _command(*arguments: object) -> None:

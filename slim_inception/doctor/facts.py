@@ -15,6 +15,7 @@ from slim_inception.datasets.sources import Source
 THUMBNAIL = 32  # pixels a side of what pixels are compared by, grey and without its proportions
 _WORKING_SIDE = 256  # pixels of the shorter side, at most, that all else is measured at
 _TASK = 32  # images that a process takes in one go
+_BLOCK = 4096  # images whose hashes are computed at once
 _LEAST_IMAGES = 512  # for which processes start
 _CUT = 4  # rows of one colour at the lower end are said from this number on
 
@@ -170,8 +171,11 @@ def perceptual_hashes(thumbnails: np.ndarray) -> np.ndarray:
   """
   places = np.arange(THUMBNAIL) + 0.5
   basis = np.cos(np.pi / THUMBNAIL * np.arange(8)[:, np.newaxis] * places).astype(np.float32)
-  low = basis @ thumbnails.astype(np.float32) @ basis.T
-  return np.where(low.reshape(len(thumbnails), 64)[:, 1:] >= 0, 1, -1).astype(np.int8)
+  hashes = np.empty((len(thumbnails), 63), np.int8)
+  for start in range(0, len(thumbnails), _BLOCK):
+    low = basis @ thumbnails[start : start + _BLOCK].astype(np.float32) @ basis.T
+    hashes[start : start + _BLOCK] = np.where(low.reshape(-1, 64)[:, 1:] >= 0, 1, -1)
+  return hashes
 
 
 def mirrored(hashes: np.ndarray) -> np.ndarray:

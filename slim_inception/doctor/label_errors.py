@@ -8,6 +8,7 @@ if its probability of j is at least the mean of that probability over the images
 alone.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 FOLDS = 5
 _SHRINKAGES = (0.001, 0.01, 0.1, 0.3)  # tried; of the covariance towards a multiple of the identity
 _LEAST = np.finfo(np.float32).tiny
+_SAMPLE = 20_000  # images that shrinkage and temperature are chosen by
+_BLOCK = 8192  # images that are predicted at once
 
 
 class Suspects(NamedTuple):
@@ -53,34 +56,66 @@ def folds_of(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarra
   return folds
 
 
-def out_of_fold(
-  embeddings: np.ndarray, labels: np.ndarray, folds: np.ndarray
-) -> tuple[np.ndarray, float]:
-  """Probabilities of each image by heads that were not fitted on its fold.
+# Goes through probabilities of images held out: (which images, [n, K] float32), block by block.
+Blocks = Callable[[], Iterator[tuple[slice, np.ndarray]]]
 
-  Args:
+
+class HeldOut(NamedTuple):
+  """Heads that predict images of a fold that they were not fitted on.
+
+  Attributes:
     embeddings: [N, D] float32.
-    labels: [N] integers, 0 .. K - 1.
     folds: [N] integers, 0 .. `FOLDS` - 1.
-
-  Returns:
-    [N, K] float32, with the shrinkage that gives the labels the greatest likelihood, and the
-    temperature of the greatest likelihood (`calibration.fit_temperature` is the same for one net);
-    and the share of the labels that the most probable class is.
+    weights: [folds, D, K] float32, of the logits.
+    biases: [folds, K] float32.
+    temperature: that divides the logits.
   """
-  num_classes = int(labels.max()) + 1
-  best, best_likelihood = None, -np.inf
-  moments = _Moments.of(embeddings, labels, folds, num_classes)
-  for shrinkage in _SHRINKAGES:
-    logits = np.empty((len(labels), num_classes), np.float32)
+
+  embeddings: np.ndarray
+  folds: np.ndarray
+  weights: np.ndarray
+  biases: np.ndarray
+  temperature: float
+
+  @classmethod
+  def of(cls, embeddings: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 'HeldOut':
+    """Fits them, with the shrinkage and the temperature of the greatest likelihood.
+
+    That is the likelihood of the labels of 20,000 images at most, each by the head that has not
+    seen it.
+
+    Args:
+      embeddings: [N, D] float32.
+      labels: [N] integers, 0 .. K - 1.
+      folds: [N] integers, 0 .. `FOLDS` - 1.
+    """
+    moments = _Moments.of(embeddings, labels, folds, int(labels.max()) + 1)
+    sample = np.linspace(0, len(labels) - 1, min(_SAMPLE, len(labels))).astype(np.int64)
+    best, best_likelihood = None, -np.inf
+    for shrinkage in _SHRINKAGES:
+      heads = [moments.discriminant(fold, shrinkage) for fold in range(FOLDS)]
+      weights, biases = (np.stack(part) for part in zip(*heads, strict=True))
+      heads_of = cls(embeddings, folds, weights, biases, 1.0)
+      temperature, likelihood = _temperature(heads_of.logits(sample), labels[sample])
+      if likelihood > best_likelihood:
+        best, best_likelihood = heads_of._replace(temperature=temperature), likelihood
+    assert best is not None
+    return best
+
+  def logits(self, images: np.ndarray | slice) -> np.ndarray:
+    """[n, K] float32 of these images."""
+    embeddings, folds = self.embeddings[images], self.folds[images]
+    logits = np.empty((len(folds), self.biases.shape[1]), np.float32)
     for fold in range(FOLDS):
-      weights, biases = moments.discriminant(fold, shrinkage)
-      logits[folds == fold] = embeddings[folds == fold] @ weights + biases
-    probabilities, likelihood = _tempered(logits, labels)
-    if likelihood > best_likelihood:
-      best, best_likelihood = probabilities, likelihood
-  assert best is not None
-  return best, float((best.argmax(1) == labels).mean())
+      rows = folds == fold
+      logits[rows] = embeddings[rows] @ self.weights[fold] + self.biases[fold]
+    return logits
+
+  def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+    """See `Blocks`; no more than one is in memory."""
+    for start in range(0, len(self.folds), _BLOCK):
+      images = slice(start, min(start + _BLOCK, len(self.folds)))
+      yield images, _softmax(self.logits(images), self.temperature)
 
 
 class _Moments(NamedTuple):
@@ -129,17 +164,19 @@ class _Moments(NamedTuple):
     return weights.astype(np.float32), np.maximum(biases, -1e9).astype(np.float32)
 
 
-def _tempered(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-  """Probabilities at the temperature of the greatest likelihood, and this, the mean log."""
-  logits = logits - logits.max(1, keepdims=True)
-  best, best_likelihood = logits, -np.inf
-  for temperature in 2.0 ** np.arange(-2, 6, 0.5):
-    raised = np.exp(logits / temperature)
-    probabilities = raised / raised.sum(1, keepdims=True)
-    of_labels = probabilities[np.arange(len(labels)), labels]
+def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+  raised = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
+  return raised / raised.sum(1, keepdims=True)
+
+
+def _temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+  """The temperature of the greatest likelihood of the labels, of some, and its mean logarithm."""
+  best, best_likelihood = 1.0, -np.inf
+  for temperature in (2.0 ** np.arange(-2, 6, 0.5)).tolist():
+    of_labels = _softmax(logits, temperature)[np.arange(len(labels)), labels]
     likelihood = float(np.log(np.maximum(of_labels, _LEAST)).mean())
     if likelihood > best_likelihood:
-      best, best_likelihood = probabilities, likelihood
+      best, best_likelihood = temperature, likelihood
   return best, best_likelihood
 
 
@@ -149,49 +186,59 @@ class Joint(NamedTuple):
   Attributes:
     counts: [K, K] int64, of images labelled i that look like j: the confident joint.
     looks_like: [N] int64, the class that an image looks like; -1 for none.
+    probability: [N] float32, of that class.
+    of_label: [N] float32, of the label.
+    accuracy: the share of the labels that the most probable class is.
   """
 
   counts: np.ndarray
   looks_like: np.ndarray
+  probability: np.ndarray
+  of_label: np.ndarray
+  accuracy: float
 
   @property
   def share_wrong(self) -> float:
-    """The estimated share of wrong labels: off the diagonal, each row scaled to its images."""
-    rows = self.counts.sum(1)
-    return float(1 - np.diag(self.counts).sum() / max(1, rows.sum()))
+    """The estimated share of wrong labels: of those that look like a class, off the diagonal."""
+    return float(1 - np.diag(self.counts).sum() / max(1, self.counts.sum()))
+
+  def suspects(self, labels: np.ndarray) -> Suspects:
+    """The images off the diagonal, by the margin of the class over the label.
+
+    Args:
+      labels: [N], those that they have.
+    """
+    images = np.flatnonzero((self.looks_like >= 0) & (self.looks_like != labels))
+    images = images[np.argsort((self.of_label - self.probability)[images], kind='stable')]
+    return Suspects(
+      images, self.looks_like[images], self.probability[images], self.of_label[images]
+    )
 
 
-def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> Joint:
+def confident_joint(blocks: Blocks, labels: np.ndarray) -> Joint:
   """Counts images of label i that look like j (Northcutt et al., equation 1).
 
   Args:
-    probabilities: [N, K], of images held out.
+    blocks: probabilities of images held out; they are gone through twice.
     labels: [N].
   """
-  num_classes = probabilities.shape[1]
-  counts = np.bincount(labels, minlength=num_classes)
-  own = probabilities[np.arange(len(labels)), labels]
-  sums = np.bincount(labels, own, minlength=num_classes)
-  thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-  reached = np.where(probabilities >= thresholds, probabilities, -1)
-  looks_like = np.where(reached.max(1) >= 0, reached.argmax(1), -1)
+  count = len(labels)
+  of_label, accuracy = np.empty(count, np.float32), 0
+  num_classes = 0
+  for images, probabilities in blocks():
+    own = labels[images]
+    of_label[images] = probabilities[np.arange(len(own)), own]
+    accuracy += int((probabilities.argmax(1) == own).sum())
+    num_classes = probabilities.shape[1]
+  sizes = np.bincount(labels, minlength=num_classes)
+  sums = np.bincount(labels, of_label, minlength=num_classes)
+  thresholds = np.where(sizes > 0, sums / np.maximum(sizes, 1), np.inf)
+  looks_like, probability = np.empty(count, np.int64), np.empty(count, np.float32)
+  for images, probabilities in blocks():
+    reached = np.where(probabilities >= thresholds, probabilities, -1)
+    looks_like[images] = np.where(reached.max(1) >= 0, reached.argmax(1), -1)
+    probability[images] = reached.max(1)
   joint = np.zeros((num_classes, num_classes), np.int64)
   some = looks_like >= 0
   np.add.at(joint, (labels[some], looks_like[some]), 1)
-  return Joint(joint, looks_like)
-
-
-def suspects(probabilities: np.ndarray, labels: np.ndarray, joint: Joint) -> Suspects:
-  """The images off the diagonal of the joint, by the margin of the class over the label.
-
-  Args:
-    probabilities: [N, K].
-    labels: [N].
-    joint: of these.
-  """
-  images = np.flatnonzero((joint.looks_like >= 0) & (joint.looks_like != labels))
-  suggested = joint.looks_like[images]
-  probability = probabilities[images, suggested]
-  of_label = probabilities[images, labels[images]]
-  order = np.argsort(of_label - probability, kind='stable')
-  return Suspects(images[order], suggested[order], probability[order], of_label[order])
+  return Joint(joint, looks_like, probability, of_label, accuracy / count)

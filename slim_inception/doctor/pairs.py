@@ -7,9 +7,9 @@ candidates on average. What decides is how the differences between neighbouring 
 grey at 10 x 10, of one image with the other cut by up to an eighth on each side: that does not
 change with size, brightness or contrast, hardly with compression, and is said of every pair.
 
-Memory: a block of 2,048 x 8,192 numbers (67 MB), the rows as float32 (63 numbers of a hash: 252
-bytes an image, at most 256 of an embedding: 1 kB), and 1 kB an image for its thumbnail: for 1.28
-million images 3 GB.
+Memory: a block of 2,048 x 8,192 numbers (67 MB), the rows as float32 (63 numbers of a hash and as
+many of the mirror image: 0.5 kB an image; at most 256 of an embedding, twice: 2 kB), and 1 kB an
+image for its thumbnail: for 1.28 million images 5 GB, 2 GB without embeddings.
 """
 
 import functools
@@ -22,7 +22,7 @@ from slim_inception.doctor import facts
 
 _ROWS, _COLUMNS = 2048, 8192  # of a block
 _CANDIDATES = 16  # of an image, on average
-_SAMPLE = 512  # rows that tell how many candidates there are
+_SAMPLE, _SAMPLE_COLUMNS = 512, 1 << 16  # of the products that tell how many candidates there are
 _BATCH = 64  # pairs that are compared at once
 _LEAST_COARSE = 0.85  # correlation of pixels, to look closer
 _LEAST_CONTRAST = 0.7  # of 255, standard deviation: below it there is nothing to compare
@@ -61,10 +61,9 @@ def nearest(
   sample = np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64)
   share = most_of_each / max(1, count - 1)
   if share < 1:
-    products = np.concatenate(
-      [rows[sample] @ others[i : i + _COLUMNS].T for i in range(0, count, _COLUMNS)], 1
-    )
-    products[np.arange(len(sample)), sample] = -1
+    step = -(-count // _SAMPLE_COLUMNS)
+    products = rows[sample] @ others[::step].T
+    products[sample[:, np.newaxis] == np.arange(0, count, step)] = -1  # an image with itself
     index = max(0, products.size - 1 - int(share * products.size))
     least = max(least, float(np.partition(products.ravel(), index)[index]))
   for top in range(0, count, _ROWS):
@@ -112,8 +111,8 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """[P] float32: the largest correlation of two images, of which one may be cut.
 
   Of pixels at 8 x 8 first; where that is not 0.85 it stays, else that of the differences between
-  neighbours at 10 x 10 takes its place: smooth images, of the sky for example, have pixels that
-  correlate whatever they show.
+  neighbours at 10 x 10 takes its place, about the window that correlates best: smooth images, of
+  the sky for example, have pixels that correlate whatever they show.
 
   Args:
     first, second: [P, 32, 32] grey.
@@ -121,29 +120,48 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   Returns:
     In [-1, 1]; 0 where an image is of one colour.
   """
-  similarity = np.maximum(*_of_windows(first, second, _COARSE, _flat))
-  fine = np.flatnonzero(similarity >= _LEAST_COARSE)
-  if len(fine):
-    similarity[fine] = np.maximum(*_of_windows(first[fine], second[fine], _FINE, _edges))
+  return np.maximum(_of_windows(first, second), _of_windows(second, first))
+
+
+def _of_windows(larger: np.ndarray, smaller: np.ndarray) -> np.ndarray:
+  """The largest correlation of the windows of one image with the whole of the other."""
+  windows = _windows(_COARSE)[np.newaxis]
+  coarse = _products(larger, smaller, windows, windows, _flat)
+  similarity = coarse.max((1, 2))
+  near = np.flatnonzero(similarity >= _LEAST_COARSE)
+  if len(near):
+    best = coarse[near].reshape(len(near), -1).argmax(1)
+    rows, columns = np.unravel_index(best, coarse.shape[1:])
+    windows, around = _windows(_FINE), _around()
+    fine = _products(
+      larger[near], smaller[near], windows[around[rows]], windows[around[columns]], _edges
+    )
+    similarity[near] = fine.max((1, 2))
   return similarity
 
 
-def _of_windows(
-  first: np.ndarray,
-  second: np.ndarray,
-  grid: '_Grid',
+def _products(
+  larger: np.ndarray,
+  smaller: np.ndarray,
+  rows: np.ndarray,
+  columns: np.ndarray,
   features: Callable[[np.ndarray], np.ndarray],
-) -> Iterator[np.ndarray]:
-  """The largest correlation of the windows of one image with the whole of the other; both ways."""
-  operator = _windows(grid)
-  for larger, smaller in ((first, second), (second, first)):
-    down = operator.reshape(-1, facts.THUMBNAIL) @ larger.astype(np.float32)
-    windows = down @ operator.reshape(-1, facts.THUMBNAIL).T
-    count, side = operator.shape[:2]
-    windows = windows.reshape(-1, count, side, count, side).transpose(0, 1, 3, 2, 4)
-    whole = operator[0] @ smaller.astype(np.float32) @ operator[0].T
-    windows, target = (_unit(features(values)) for values in (windows, whole))
-    yield np.einsum('pwvd,pd->pwv', windows, target, optimize=True).max((1, 2))
+) -> np.ndarray:
+  """[P, V, W]: correlations of windows, of V rows and W columns, with the whole of another image.
+
+  Args:
+    larger, smaller: [P, 32, 32].
+    rows, columns: [P or 1, V or W, side, 32] of `_windows`, which of each image.
+    features: of pixels [..., side, side], what is correlated, [..., D].
+  """
+  size, side = facts.THUMBNAIL, rows.shape[2]
+  down = rows.reshape(len(rows), -1, size) @ larger.astype(np.float32)
+  both = down @ columns.reshape(len(columns), -1, size).transpose(0, 2, 1)
+  windows = both.reshape(len(both), rows.shape[1], side, columns.shape[1], side)
+  windows = windows.transpose(0, 1, 3, 2, 4)
+  (whole,) = _windows(_Grid((0,), side))
+  target = _unit(features(whole @ smaller.astype(np.float32) @ whole.T))
+  return np.einsum('pvwd,pd->pvw', _unit(features(windows)), target, optimize=True)
 
 
 def _edges(pixels: np.ndarray) -> np.ndarray:
@@ -172,7 +190,24 @@ class _Grid(NamedTuple):
 
 
 _COARSE = _Grid((0, 1 / 16, 1 / 8), 8)
-_FINE = _Grid((0, 1 / 32, 1 / 16, 3 / 32, 1 / 8), 10)
+_FINE = _Grid((0, 1 / 32, 1 / 16, 3 / 32, 1 / 8), 10)  # each second margin is one of the coarse
+
+
+@functools.cache
+def _around() -> np.ndarray:
+  """[9, 9]: the fine windows about each coarse one, whose margins differ by a step at most."""
+  most, steps = len(_FINE.margins) - 1, (-1, 0, 1)
+  return np.array(
+    [
+      [
+        np.clip(2 * before + i, 0, most) * len(_FINE.margins) + np.clip(2 * after + j, 0, most)
+        for i in steps
+        for j in steps
+      ]
+      for before in range(len(_COARSE.margins))
+      for after in range(len(_COARSE.margins))
+    ]
+  )
 
 
 @functools.cache

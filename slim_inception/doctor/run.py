@@ -158,23 +158,24 @@ def diagnose(images: Listing, facts: Facts, request: DoctorRequest, work_dir: Pa
 def _alike(facts: Facts, rows: np.ndarray | None, least: float) -> Alike:
   """Groups of images that show the same: by hashes, mirrored too, and by embeddings."""
   readable = np.flatnonzero(facts.readable)
-  thumbnails = facts.columns['thumbnail'][readable]
-  hashes = facts_lib.perceptual_hashes(thumbnails)
-  units, turned = (pairs.unit_rows(h) for h in (hashes, facts_lib.mirrored(hashes)))
+  thumbnails = facts.columns['thumbnail']
+  hashes = facts_lib.perceptual_hashes(thumbnails)[readable]
+  units, turned = (pairs.unit_rows(each) for each in (hashes, facts_lib.mirrored(hashes)))
   searches = [
-    (pairs.nearest(units, units, pairs.LEAST_HASH), False),
-    (pairs.nearest(units, turned, pairs.LEAST_HASH), True),
+    (units, units, pairs.LEAST_HASH, False),
+    (units, turned, pairs.LEAST_HASH, True),
   ]
   if rows is not None:
     near = pairs.unit_rows(rows[readable])
-    searches += [
-      (pairs.nearest(near, near, pairs.LEAST_COSINE), is_mirrored) for is_mirrored in (False, True)
-    ]
+    searches += [(near, near, pairs.LEAST_COSINE, mirror) for mirror in (False, True)]
   pairs_of_kind = []
-  for candidates, is_mirrored in searches:
-    first, second, similarity = pairs.same_pixels(thumbnails, candidates, least, is_mirrored)
-    of_all = pairs.Pairs(readable[first], readable[second], similarity)
-    pairs_of_kind.append((of_all, problems.MIRRORED if is_mirrored else ''))
+  for left, right, least_product, mirror in searches:
+    candidates = (
+      pairs.Pairs(readable[first], readable[second], similarity)
+      for first, second, similarity in pairs.nearest(left, right, least_product)
+    )
+    alike = pairs.same_pixels(thumbnails, candidates, least, mirror)
+    pairs_of_kind.append((alike, problems.MIRRORED if mirror else ''))
   return problems.alike(facts, pairs_of_kind)
 
 
@@ -194,14 +195,13 @@ def _wrong_labels(
     groups[group] = group[0]
   folds = label_errors.folds_of(classes, groups[numbers])
   with waiting('Predicting images held out'):
-    probabilities, accuracy = label_errors.out_of_fold(rows[numbers], classes, folds)
-    joint = label_errors.confident_joint(probabilities, classes)
-    suspects = label_errors.suspects(probabilities, classes, joint)
+    held_out = label_errors.HeldOut.of(rows[numbers], classes, folds)
+    joint = label_errors.confident_joint(held_out.blocks, classes)
   note = (
-    f'heads on the embeddings get {100 * accuracy:.1f} % of the labels of images held out right; '
-    f'{100 * joint.share_wrong:.1f} % of the labels are estimated to be wrong'
+    f'heads on the embeddings get {100 * joint.accuracy:.1f} % of the labels of images held out '
+    f'right; {100 * joint.share_wrong:.1f} % of the labels are estimated to be wrong'
   )
-  return [*problems.of_labels(images, suspects, numbers, labels)], [note]
+  return [*problems.of_labels(images, joint.suspects(classes), numbers, labels)], [note]
 
 
 def _lines(images: Listing, diagnosis: Diagnosis) -> Iterator[str]:

@@ -35,14 +35,16 @@ def test_heads_are_those_of_scikit_learn(planted):
     np.testing.assert_allclose(biases, head.intercept_, rtol=1e-4, atol=1e-5)
 
 
-def test_planted_labels_are_suspects(planted):
+def test_planted_labels_are_suspects(planted, monkeypatch):
   rows, labels, wrong = planted
   folds = label_errors.folds_of(labels, np.arange(len(labels)))
-  probabilities, accuracy = label_errors.out_of_fold(rows, labels, folds)
+  monkeypatch.setattr(label_errors, '_BLOCK', 70)
+  held_out = label_errors.HeldOut.of(rows, labels, folds)
+  joint = label_errors.confident_joint(held_out.blocks, labels)
+  probabilities = np.concatenate([block for _, block in held_out.blocks()])
   np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-  assert accuracy == (probabilities.argmax(1) == labels).mean() > 0.85
-  joint = label_errors.confident_joint(probabilities, labels)
-  suspects = label_errors.suspects(probabilities, labels, joint)
+  assert joint.accuracy == (probabilities.argmax(1) == labels).mean() > 0.85
+  suspects = joint.suspects(labels)
   assert len(set(suspects.images.tolist()) & set(wrong.tolist())) >= 18
   assert len(suspects.images) <= 25
   assert abs(joint.share_wrong - 20 / len(labels)) < 0.03
@@ -62,7 +64,8 @@ def test_the_joint_counts_as_the_paper_does():
     above = [j for j in range(3) if p[j] >= thresholds[j]]
     if above:
       expected[label, max(above, key=lambda j: p[j])] += 1
-  joint = label_errors.confident_joint(probabilities, labels)
+  halves = [(slice(0, 20), probabilities[:20]), (slice(20, 50), probabilities[20:])]
+  joint = label_errors.confident_joint(lambda: iter(halves), labels)
   np.testing.assert_array_equal(joint.counts, expected)
 
 
@@ -82,5 +85,6 @@ def test_a_class_of_one_image_has_no_head_when_it_is_held_out(planted):
   labels = np.append(labels, CLASSES)
   rows = np.concatenate([rows, rows[:1]])
   folds = label_errors.folds_of(labels, np.arange(len(labels)))
-  probabilities, _ = label_errors.out_of_fold(rows, labels, folds)
+  held_out = label_errors.HeldOut.of(rows, labels, folds)
+  probabilities = np.concatenate([block for _, block in held_out.blocks()])
   assert np.isfinite(probabilities).all() and probabilities[-1, CLASSES] == 0
