@@ -4,13 +4,14 @@
 its batch in one or more passes, and sums the gradients over the replicas before the update.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from slim_inception.input.pipeline import Batch
 from slim_inception.nets.model import Model
-from slim_inception.nets.replicas import sum_over_replicas
+from slim_inception.nets.replicas import SharedFunction, sum_over_replicas
 from slim_inception.preprocessing import mixing
 from slim_inception.train import distillation, losses
 from slim_inception.train.augmentation import Augmentation
@@ -77,6 +78,10 @@ class TrainStep:
     self._teaching = teaching
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     self._compiled = tf.function(self._step, autograph=False)
+    # Batch norm of all replicas together sums over them in the midst of a pass.
+    shares = strategy.num_replicas_in_sync > 1 and not config.model.sync_batch_norm
+    self._gradients = self._shared(self._accumulate) if shares else self._accumulate
+    self._update = self._shared(self._clip_and_apply) if shares else self._clip_and_apply
 
   def __call__(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
     """Takes a step.
@@ -103,27 +108,38 @@ class TrainStep:
     return StepResult(means, tf.reduce_max(tf.stack(last)))
 
   def _replica_step(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
-    state, config = self._state, self._config
-    scaling, is_finite = state.loss_scale, None
-    gradients, metrics = self._accumulate(batch, scaling and scaling.scale.read_value())
+    scaling, is_finite = self._state.loss_scale, None
+    gradients, metrics = self._gradients(batch, scaling and scaling.scale.read_value())
     *gradients, loss = sum_over_replicas([*gradients, metrics['loss']])
     if scaling:
       gradients = scaling.unscale(gradients)
       # Where the loss overflows without its scale, batch norm's averages are lost as well. Skipping
       # the update would hide that; made, it shows in all that follows.
       is_finite = all_finite(gradients) | ~tf.math.is_finite(loss)
-    metrics['gradient_norm'] = tf.linalg.global_norm(gradients)
-    if config.optimizer.clip_gradient_norm:
-      gradients, _ = tf.clip_by_global_norm(
-        gradients, config.optimizer.clip_gradient_norm, use_norm=metrics['gradient_norm']
-      )
-    state.optimizer.apply(gradients, step, learning_rate, is_finite, self._names)
+    metrics['gradient_norm'] = self._update(gradients, step, learning_rate, is_finite)
     if scaling:
       scaling.update(is_finite)
       metrics['loss_scale'] = scaling.scale.read_value()
       metrics['overflow_steps'] = tf.cast(scaling.overflow_steps.read_value(), tf.float32)
-    state.move_averages(step)
     return StepResult(metrics, tf.reduce_max(batch['record_index']))
+
+  def _shared(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    return SharedFunction(function, self._state.named_variables())
+
+  def _clip_and_apply(
+    self,
+    gradients: Gradients,
+    step: tf.Tensor,
+    learning_rate: tf.Tensor,
+    is_finite: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Updates the variables and their averages; returns the norm of the gradients as they come."""
+    norm, limit = tf.linalg.global_norm(gradients), self._config.optimizer.clip_gradient_norm
+    if limit:
+      gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+    self._state.optimizer.apply(gradients, step, learning_rate, is_finite, self._names)
+    self._state.move_averages(step)
+    return norm
 
   def _accumulate(self, batch: Batch, loss_scale: tf.Tensor | None) -> tuple[Gradients, Metrics]:
     """The sums of the gradients and the means of the metrics of all passes, in the memory of one.

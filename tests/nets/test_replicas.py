@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from slim_inception.nets.replicas import sum_over_replicas
+from slim_inception.nets.replicas import SharedFunction, sum_over_replicas
 
 _VALUES = np.float32([[1.0, 2.0], [10.0, 20.0]])  # of the replicas
 
@@ -55,3 +55,36 @@ def test_graph_of_other_replicas_is_out_of_reach(mirrored):
 
   _results(mirrored, replica_step)
   assert kinds == {'StopGradient'}
+
+
+def test_a_shared_function_is_traced_once_and_changes_each_replicas_own_variables(mirrored):
+  with mirrored.scope():
+    weights = tf.Variable([1.0, 2.0])
+    mean = tf.Variable(
+      0.0,
+      trainable=False,
+      synchronization=tf.VariableSynchronization.ON_READ,
+      aggregation=tf.VariableAggregation.MEAN,
+    )
+  traces = []
+
+  def compute(batch, nothing):
+    traces.append(nothing)
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_sum(weights**2 * batch['own']) + batch['offset']
+    mean.assign_sub(-loss)
+    return [tape.gradient(loss, weights)], {'loss': loss}
+
+  shared = SharedFunction(compute, {'weights': weights, 'mean': mean})
+
+  def replica_step():
+    batch = {'own': _own_values(), 'offset': tf.constant(5.0)}
+    (gradient,), metrics = shared(batch, None)
+    return gradient, metrics['loss']
+
+  gradients, losses = _results(mirrored, replica_step)
+  np.testing.assert_array_equal(gradients, 2 * np.float32([1, 2]) * _VALUES)
+  expected = (np.float32([1, 4]) * _VALUES).sum(1) + 5
+  np.testing.assert_array_equal(losses, expected)
+  assert [float(own) for own in mirrored.experimental_local_results(mean)] == expected.tolist()
+  assert traces == [None]
