@@ -1,7 +1,7 @@
 """Replicas of a step: sums over them, and functions that are traced once for all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -42,12 +42,13 @@ class SharedFunction:
     function: of tensors, or structures of them, and of `variables`; to be called in replica
       context. It must take from its arguments what differs between replicas, may not sum over
       them, and gives tensors.
-    variables: {name: variable} that it may read or change.
+    variables: {name: variable} that it may read or change. Where it has others, a teacher's, or
+      says itself on which device something is, it is traced in each replica after all.
   """
 
   def __init__(self, function: Callable[..., Any], variables: Mapping[str, tf.Variable]):
     self._function, self._variables = function, variables
-    self._traced: dict[Any, tuple[Any, list[str | tf.Tensor]]] = {}  # by graph and arguments' types
+    self._traced: dict[Any, _Traced | None] = {}  # by graph and types of the arguments
 
   def __call__(self, *arguments: Any) -> Any:
     """What `function` gives; one replica after the other calls it, as `Strategy.run` does."""
@@ -56,20 +57,33 @@ class SharedFunction:
     key = tf.compat.v1.get_default_graph(), types
     if key not in self._traced:
       self._traced[key] = self._trace(arguments)
-    concrete, captures = self._traced[key]
+    traced = self._traced[key]
+    if traced is None:
+      return self._function(*arguments)
+    concrete, captures = traced
     # The handle of a mirrored variable is that of the replica that asks.
     handles = [self._variables[x].handle if isinstance(x, str) else x for x in captures]
     outputs = tf.raw_ops.StatefulPartitionedCall(
       args=[*flat, *handles], Tout=[x.dtype for x in concrete.outputs], f=concrete
     )
-    for output, traced in zip(outputs, concrete.outputs, strict=True):
-      output.set_shape(traced.shape)
+    for output, known in zip(outputs, concrete.outputs, strict=True):
+      output.set_shape(known.shape)
     return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs)
 
-  def _trace(self, arguments: Any) -> tuple[Any, list[str | tf.Tensor]]:
-    """The function, for any device, and what it takes beside: names of variables, and tensors."""
+  def _trace(self, arguments: Any) -> '_Traced | None':
+    """The function, for any device; None: it is one replica's alone."""
     with tf.device(None):  # that of whoever calls it
       function = tf.function(self._function, autograph=False)
       concrete = function.get_concrete_function(*arguments)
     names = {id(variable.handle): name for name, variable in self._variables.items()}
-    return concrete, [names.get(id(x), x) for x in concrete.captured_inputs]
+    captures = [names.get(id(x), x) for x in concrete.captured_inputs]
+    others = any(not isinstance(x, str) and x.dtype == tf.resource for x in captures)
+    placed = any(operation.device for operation in concrete.graph.get_operations())
+    return None if others or placed else _Traced(concrete, captures)
+
+
+class _Traced(NamedTuple):
+  """A concrete function, and what it takes beside its arguments: names of variables, tensors."""
+
+  concrete: Any
+  captures: list[str | tf.Tensor]

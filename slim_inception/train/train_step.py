@@ -78,8 +78,9 @@ class TrainStep:
     self._teaching = teaching
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     self._compiled = tf.function(self._step, autograph=False)
+    replicas = len(strategy.experimental_local_results(self._trained[0]))  # in this process
     # Batch norm of all replicas together sums over them in the midst of a pass.
-    shares = strategy.num_replicas_in_sync > 1 and not config.model.sync_batch_norm
+    shares = replicas > 1 and not config.model.sync_batch_norm
     self._gradients = self._shared(self._accumulate) if shares else self._accumulate
     self._update = self._shared(self._clip_and_apply) if shares else self._clip_and_apply
 

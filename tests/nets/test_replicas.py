@@ -1,6 +1,7 @@
 """Sums over replicas, beside NumPy's."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from slim_inception.nets.replicas import SharedFunction, sum_over_replicas
 
@@ -57,7 +58,9 @@ def test_graph_of_other_replicas_is_out_of_reach(mirrored):
   assert kinds == {'StopGradient'}
 
 
-def test_a_shared_function_is_traced_once_and_changes_each_replicas_own_variables(mirrored):
+@pytest.mark.parametrize('known', [True, False])
+def test_a_shared_function_changes_each_replicas_own_variables(mirrored, known):
+  """It is traced once, unless it has variables of which it was told nothing."""
   with mirrored.scope():
     weights = tf.Variable([1.0, 2.0])
     mean = tf.Variable(
@@ -66,16 +69,16 @@ def test_a_shared_function_is_traced_once_and_changes_each_replicas_own_variable
       synchronization=tf.VariableSynchronization.ON_READ,
       aggregation=tf.VariableAggregation.MEAN,
     )
-  traces = []
+  replicas = []
 
   def compute(batch, nothing):
-    traces.append(nothing)
+    replicas.append(nothing)
     with tf.GradientTape() as tape:
       loss = tf.reduce_sum(weights**2 * batch['own']) + batch['offset']
     mean.assign_sub(-loss)
     return [tape.gradient(loss, weights)], {'loss': loss}
 
-  shared = SharedFunction(compute, {'weights': weights, 'mean': mean})
+  shared = SharedFunction(compute, {'mean': mean, **({'weights': weights} if known else {})})
 
   def replica_step():
     batch = {'own': _own_values(), 'offset': tf.constant(5.0)}
@@ -87,4 +90,4 @@ def test_a_shared_function_is_traced_once_and_changes_each_replicas_own_variable
   expected = (np.float32([1, 4]) * _VALUES).sum(1) + 5
   np.testing.assert_array_equal(losses, expected)
   assert [float(own) for own in mirrored.experimental_local_results(mean)] == expected.tolist()
-  assert traces == [None]
+  assert len(replicas) == (1 if known else 3)
