@@ -54,6 +54,9 @@ SOURCES: dict[str, Source] = {
   'safetensors': Source(
     "safetensors with PyTorch's names", torch_family,
     lambda path, net, use_ema: torch_family.read_safetensors(path)),
+  'safetensors shards': Source(
+    "safetensors with PyTorch's names in several files", torch_family,
+    lambda path, net, use_ema: torch_family.read_sharded_safetensors(path)),
   'pytorch': Source(
     'a file of PyTorch', torch_family,
     lambda path, net, use_ema: torch_family.read_pytorch(path, use_ema)),
@@ -72,10 +75,13 @@ _SAVED_MODEL = 'saved_model.pb'
 _VARIABLES = os.path.join('variables', 'variables')  # the checkpoint in a SavedModel's folder
 _BEST = ('model_best.pth.tar', 'last.pth.tar')  # of a training with timm, beside earlier ones
 _SHARDS_INDEX = '.weights.json'  # of Keras 3, beside NAME_00000.weights.h5, NAME_00001.weights.h5
+# Of Hugging Face, beside model-00001-of-00002.safetensors and so on.
+_SAFETENSORS_INDEX = '.safetensors.index.json'
 # Endings of files with weights, in the order of preference where a folder has several.
 # fmt: off
 _ENDINGS = (
-  '.safetensors', '.bin', '.pth', '.pth.tar', '.pt', '.keras', _SHARDS_INDEX, '.h5', '.pb', '.ckpt',
+  _SAFETENSORS_INDEX, '.safetensors', '.bin', '.pth', '.pth.tar', '.pt', '.keras', _SHARDS_INDEX,
+  '.h5', '.pb', '.ckpt',
 )
 # fmt: on
 
@@ -101,6 +107,7 @@ def locate(path: str | os.PathLike) -> str:
     if os.path.basename(path) == _SAVED_MODEL and os.path.isfile(path):
       return _variables_of(os.path.dirname(path))
     index = re.sub(r'_\d{5}\.weights\.h5$', _SHARDS_INDEX, path)
+    index = re.sub(r'-\d{5}-of-\d{5}\.safetensors$', _SAFETENSORS_INDEX, index)
     if os.path.exists(path):
       return index if os.path.exists(index) else path
     raise FileNotFoundError(f'{path} does not exist, neither a file nor a checkpoint of that name')
@@ -165,6 +172,8 @@ def recognise(path: str) -> str:
     return 'archive'
   if path.endswith(_SHARDS_INDEX) and head.lstrip().startswith(b'{'):
     return 'Keras shards'
+  if path.endswith(_SAFETENSORS_INDEX) and head.lstrip().startswith(b'{'):
+    return 'safetensors shards'
   if other := others.of_text(head) or others.of_bytes(head):
     raise ValueError(f'{path} is {other}')
   if head[:1] == b'\x0a':  # the first field of a GraphDef: a node

@@ -339,6 +339,33 @@ def read_safetensors(path: str) -> Stored:
   return Stored(arrays, averages=_N_AVERAGED in arrays, images=_images_beside(path))
 
 
+def read_sharded_safetensors(path: str) -> Stored:
+  """As `read_safetensors`, of several files, as Hugging Face's libraries save large models.
+
+  Args:
+    path: the index, NAME.safetensors.index.json, which says which file has which array.
+
+  Raises:
+    ValueError: it is damaged, or a file that it names is not there or lacks an array.
+  """
+  names: dict[str, list[str]] = {}
+  try:
+    for name, file in json.loads(Path(path).read_text('utf-8'))['weight_map'].items():
+      names.setdefault(file, []).append(name)
+    shards = {Path(path).with_name(file): names[file] for file in sorted(names)}
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} is damaged: {error!r}') from error
+  arrays: Arrays = {}
+  for shard, listed in shards.items():
+    if not shard.is_file():
+      raise ValueError(f'{path} names {shard.name}, which is not beside it')
+    stored = read_safetensors(str(shard)).arrays
+    if missing := [name for name in listed if name not in stored]:
+      raise ValueError(f'{path} says that {shard.name} has {missing[0]}, which it has not')
+    arrays |= {name: stored[name] for name in listed}
+  return Stored(arrays, averages=_N_AVERAGED in arrays, images=_images_beside(path))
+
+
 def write_safetensors(
   path: str | os.PathLike, state: Mapping[str, np.ndarray], dtype: str = 'float32'
 ) -> None:
@@ -474,6 +501,9 @@ def _first_line(text: str) -> str:
   return next(iter(text.strip().splitlines()), '')
 
 
+_OF_THE_HUB = 'model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin'
+
+
 def _images_beside(path: str) -> Images | None:
   """What timm's config.json beside a file of the Hugging Face Hub says of the images.
 
@@ -481,7 +511,7 @@ def _images_beside(path: str) -> Images | None:
     ValueError: the file is no JSON.
   """
   config = Path(path).with_name('config.json')
-  if Path(path).name not in ('model.safetensors', 'pytorch_model.bin') or not config.is_file():
+  if Path(path).name not in _OF_THE_HUB or not config.is_file():
     return None
   try:
     content = json.loads(config.read_text('utf-8'))
