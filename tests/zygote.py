@@ -38,6 +38,8 @@ _MAINS = (
   'bench.net_rate',
   'bench.startup',
   'classify.run',
+  'doctor.embeddings',
+  'doctor.run',
   'draw.layout',
   'evaluate.during_training',
   'evaluate.following',

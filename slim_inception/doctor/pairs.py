@@ -65,7 +65,10 @@ def nearest(
     products = rows[sample] @ others[::step].T
     products[sample[:, np.newaxis] == np.arange(0, count, step)] = -1  # an image with itself
     index = max(0, products.size - 1 - int(share * products.size))
-    least = max(least, float(np.partition(products.ravel(), index)[index]))
+    nearest_ones = float(np.partition(products.ravel(), index)[index])
+    if np.count_nonzero(products >= nearest_ones) > 1.5 * share * products.size:
+      nearest_ones = float(np.nextafter(np.float32(nearest_ones), np.float32(2)))  # many are equal
+    least = max(least, nearest_ones)
   for top in range(0, count, _ROWS):
     for left in range(top - top % _COLUMNS, count, _COLUMNS):
       products = rows[top : top + _ROWS] @ others[left : left + _COLUMNS].T

@@ -25,8 +25,8 @@ PROBLEMS_FILE, PAGE_FILE = 'problems.csv', 'doctor.html'
 _PURPOSE = 'doctor'  # which an output_dir has one of at a time
 _WORK_FOLDER = '.doctor'
 _WITHOUT_NET = (
-  'labels were not looked at, nor duplicates of which much is cut off: --checkpoint_path=FILE, '
-  'best of a net that was trained on other images, adds both'
+  'labels were not looked at: --checkpoint_path=FILE, best of a net that was trained on other '
+  'images, does that, and compares images that look alike to it whatever their hashes are'
 )
 
 
