@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,9 +103,13 @@ def opened(
 
 
 def _plan_of(dataset_name: str) -> conversion.MakePlan:
+  """What makes the plan of a format or of a known data set; '': the source tells."""
   for candidate in formats.FORMATS:
     if candidate.name == dataset_name:
       return candidate.plan
+  known = dataset_factory.DATASETS.get(dataset_name)
+  if known and isinstance(known.convert, functools.partial):
+    return known.convert.args[0]
   return formats.make_plan
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from PIL import Image, ImageFilter
-from slim_inception.datasets import conversion, image_folder
+from slim_inception.datasets import conversion, digits, formats, image_folder
 
 from slim_inception.bench import photographs
 from slim_inception.doctor import listing
@@ -160,6 +160,15 @@ def test_wrong_labels_are_told_with_a_net(colours, tmp_path):
     assert (row['label'], row['suggested_label']) == (str(number % 3), str((number % 3 + 1) % 3))
     assert row['suggested_name'] == f'color {row["suggested_label"]}' and row['exclude'] == 'yes'
   assert 'the labels are estimated to be wrong' in done.stdout
+
+
+def test_a_source_is_listed_as_a_conversion_takes_it(photos, tmp_path):
+  with listing.opened(str(photos), None, '', 'validation', tmp_path) as images:
+    assert images.splits == ['validation'] and len(images.images) == 9
+    assert images.names == {0: 'a', 1: 'b'}
+  assert listing._plan_of('image_folder') is image_folder.make_plan
+  assert listing._plan_of('digits') is digits.make_plan
+  assert listing._plan_of('') is formats.make_plan
 
 
 def test_records_are_listed_without_their_images(colours):
