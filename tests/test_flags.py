@@ -144,7 +144,11 @@ def values_of(flag: flags.Flag) -> st.SearchStrategy:
       return st.lists(of(parts[0]), max_size=3, unique=True).map(sorted).map(tuple)
     return st.tuples(*map(of, parts))
 
-  checked = {'data_service': 'host:5050', 'preprocessing_name': 'vgg'}
+  checked = {
+    'data_service': 'host:5050',
+    'preprocessing_name': 'vgg',
+    'teacher_preprocessing_name': ('vgg',),
+  }
   values = st.just(checked[flag.name]) if flag.name in checked else of(flag.kind)
   values = values.map(sorted).map(tuple) if flag.name == 'profile_steps' else values
   return st.none() | values if flag.optional else values
@@ -169,11 +173,14 @@ def test_configurations_import_no_tensorflow():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
+EXPERIMENTS = ('activation_scaling', 'distillation', 'residual_speed')
+
+
 def configurations() -> dict[str, type]:
   """The configuration of each command."""
   classes: dict[str, type] = {}
   modules = {name: f'slim_inception.cli.{each.module}' for name, each in cli.COMMANDS.items()}
-  modules |= {n: f'experiments.{n}' for n in ('activation_scaling', 'residual_speed')}
+  modules |= {n: f'experiments.{n}' for n in EXPERIMENTS}
   for name, path in modules.items():
     module = importlib.import_module(path)
     with pytest.MonkeyPatch.context() as patch:
@@ -233,6 +240,7 @@ NO_PLACES = (
   'data_service',
   'dataset_split_name',
   'dispatcher',
+  'distill_end_points',
   'end_point',
   'eval_split_name',
   'host',
@@ -244,6 +252,7 @@ NO_PLACES = (
   'preprocessing_name',
   'source_scope',
   'split_column',
+  'teacher_preprocessing_name',
   'trainable_scopes',
   'verify_on',
 )
@@ -296,6 +305,7 @@ def test_outputs_of_the_commands():
     'classify json',
     'compare output',
     'convert output',
+    'distillation output_dir',
     'doctor output_dir',
     'embed output',
     'eval cache_dir',

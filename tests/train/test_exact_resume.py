@@ -12,14 +12,18 @@ from tests.train import processes
 pytestmark = pytest.mark.integration
 
 
+DRAWN = {'sampling': 'balanced', 'mixture': '0.6,0.4'}
+DISTORTED = {'repeated_augmentation': 3, 'augment_policy': 'augmix', 'random_rotation': True}
+DISTORTED |= {'mixup_alpha': 0.2, 'loss': 'bce', 'bce_target_threshold': 0.2}
+
+
 @pytest.mark.parametrize(
-  'drawn',
-  [{}, pytest.param({'sampling': 'balanced', 'mixture': '0.6,0.4'}, marks=pytest.mark.slow)],
+  'drawn', [{}, *(pytest.param(flags, marks=pytest.mark.slow) for flags in (DRAWN, DISTORTED))]
 )
 def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path, drawn):
   """With dropout, distortions and an epoch of which the batch is no part."""
   data = records.write_set(tmp_path / 'data', count=22)
-  if drawn:
+  if drawn is DRAWN:
     data = f'{data},{records.write_set(tmp_path / "more", count=7)}'
   flags = {
     'deterministic': True,

@@ -26,7 +26,7 @@ from tests import tiny
     (b'{"input_channels": "3x"}', ': input_channels=3x: must be a whole number'),
     (b'{"dataset_name": [1]}', ': dataset_name=1: must be text'),
     (b'{"dataset_name": {}}', ': dataset_name={}: must be text'),
-    (b'{"loss": "foo"}', ': loss=foo: choose one of sigmoid, softmax'),
+    (b'{"loss": "foo"}', ': loss=foo: choose one of bce, sigmoid, softmax'),
     (b'{"momentum": null, "depth_multiplier": []}', ': depth_multiplier=: must be a number'),
   ],
 )
