@@ -56,6 +56,19 @@ def folds_of(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarra
   return folds
 
 
+def in_several_folds(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+  """[N] bool: whose label others have in another fold; no head has seen the label of the rest.
+
+  Args:
+    labels: [N] integers.
+    folds: [N], see `folds_of`.
+  """
+  _, classes = np.unique(labels, return_inverse=True)
+  some = np.zeros((len(labels), FOLDS), bool)
+  some[classes, folds] = True
+  return (some.sum(1) > 1)[classes]
+
+
 # Goes through probabilities of images held out: (which images, [n, K] float32), block by block.
 Blocks = Callable[[], Iterator[tuple[slice, np.ndarray]]]
 

@@ -20,6 +20,7 @@ from slim_inception.doctor.config import DoctorRequest
 from slim_inception.doctor.facts import Facts
 from slim_inception.doctor.listing import Listing
 from slim_inception.doctor.problems import Alike, Problem
+from slim_inception.evaluate.metrics import name_of
 
 PROBLEMS_FILE, PAGE_FILE = 'problems.csv', 'doctor.html'
 _PURPOSE = 'doctor'  # which an output_dir has one of at a time
@@ -183,17 +184,26 @@ def _wrong_labels(
   images: Listing, rows: np.ndarray, usable: np.ndarray, same: Alike
 ) -> tuple[list[Problem], list[str]]:
   """Labels that are probably wrong, and what there is to say of the labels."""
-  if images.multi_label:
-    return [], ['labels were not looked at: images may have several']
+  if images.multi_label or any(len(image.labels) != 1 for image in images.images):
+    return [], ['labels were not looked at: images may have several, or none']
   numbers = np.flatnonzero(usable)
   own_labels = np.array([images.images[i].labels[0] for i in numbers.tolist()], np.int64)
-  labels, classes = np.unique(own_labels, return_inverse=True)
-  if len(labels) < 2 or len(numbers) < 2 * label_errors.FOLDS:
-    return [], [f'labels were not looked at: {len(numbers)} images of {len(labels)} class(es)']
   groups = np.arange(len(images.images))
   for group in same.groups:
     groups[group] = group[0]
-  folds = label_errors.folds_of(classes, groups[numbers])
+  folds = label_errors.folds_of(own_labels, groups[numbers])
+  judged = label_errors.in_several_folds(own_labels, folds)
+  alone = [name_of(images.names, int(label)) for label in np.unique(own_labels[~judged])]
+  notes = []
+  if alone:
+    notes.append(
+      f'the labels of {len(alone):,} class(es) were not looked at, which have one image each, or '
+      f'copies of one: {files.some(alone)}'
+    )
+  numbers, folds = numbers[judged], folds[judged]
+  labels, classes = np.unique(own_labels[judged], return_inverse=True)
+  if len(labels) < 2 or len(numbers) < 2 * label_errors.FOLDS:
+    return [], [f'labels were not looked at: {len(numbers)} images of {len(labels)} class(es)']
   with waiting('Predicting images held out'):
     held_out = label_errors.HeldOut.of(rows[numbers], classes, folds)
     joint = label_errors.confident_joint(held_out.blocks, classes)
@@ -201,7 +211,7 @@ def _wrong_labels(
     f'heads on the embeddings get {100 * joint.accuracy:.1f} % of the labels of images held out '
     f'right; {100 * joint.share_wrong:.1f} % of the labels are estimated to be wrong'
   )
-  return [*problems.of_labels(images, joint.suspects(classes), numbers, labels)], [note]
+  return [*problems.of_labels(images, joint.suspects(classes), numbers, labels)], [note, *notes]
 
 
 def _lines(images: Listing, diagnosis: Diagnosis) -> Iterator[str]:

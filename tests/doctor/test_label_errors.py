@@ -88,3 +88,13 @@ def test_a_class_of_one_image_has_no_head_when_it_is_held_out(planted):
   held_out = label_errors.HeldOut.of(rows, labels, folds)
   probabilities = np.concatenate([block for _, block in held_out.blocks()])
   assert np.isfinite(probabilities).all() and probabilities[-1, CLASSES] == 0
+
+
+def test_a_class_of_one_image_is_not_judged():
+  """No head has seen its label: the image would be told as wrong, and left out of training."""
+  labels = np.array([7, 2, 7, 2, 9, 4, 4])
+  groups = np.array([0, 1, 2, 3, 4, 5, 5])  # the last are copies of one image
+  folds = label_errors.folds_of(labels, groups)
+  judged = label_errors.in_several_folds(labels, folds)
+  assert judged.tolist() == [True, True, True, True, False, False, False]
+  assert not label_errors.in_several_folds(labels[:0], folds[:0]).size
