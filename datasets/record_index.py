@@ -85,6 +85,8 @@ def _make(paths: Sequence[str], schema: records.Schema) -> RecordIndex:
 
 def _walk(path: str, schema: records.Schema) -> Iterator[tuple[int, int, int]]:
   """Yields offset, size and label of each record."""
+  if not os.path.getsize(path):  # all of its images were skipped or left out
+    return
   with open(path, 'rb') as file:
     content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
   for number, (offset, size) in enumerate(shards.walk_shard(path)):

@@ -231,3 +231,11 @@ def test_what_is_drawn_is_said(both):
     'Images are drawn: 70.00% of A (13 images, 3.07 times an epoch each), 30.00% of B '
     '(44 images, 0.389 times an epoch each), each class equally often in each set'
   )
+
+
+def test_a_shard_without_records(tmp_path):
+  """As an exclude list leaves one of which it names all images."""
+  dataset = write(tmp_path / 'set', (1, 1), num_shards=3)
+  assert not os.path.getsize(dataset.paths[2])
+  rows = read(dataset, BALANCED, 4)
+  assert collections.Counter(label for _, _, label, _ in rows) == {0: 2, 1: 2}
