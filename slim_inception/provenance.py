@@ -52,7 +52,7 @@ def facts(dataset: Dataset, before: Mapping[str, Any]) -> dict[str, Any]:
     before: what it says already; {} where a run begins.
   """
   hashes = before.get('dataset_hashes', [])
-  new = [each for each in sorted(_hashes(dataset)) if each not in hashes]
+  new = [each for each in sorted(hashes_of(dataset)) if each not in hashes]
   return {
     'label_offset': dataset.label_offset,
     'labels': list(_named(dataset).values()),
@@ -152,7 +152,7 @@ def warn_of_other_names(known: TrainedOn, labels: Mapping[int, str], dataset: Da
     logging.warning(text, known.folder, difference)
 
 
-def _hashes(dataset: Dataset) -> set[str]:
+def hashes_of(dataset: Dataset) -> set[str]:
   """Of `dataset.json` of the sets that it was joined of; of those that have one."""
   return {part.info_hash for part in joined.parts(dataset) if part.info_hash}
 
@@ -185,7 +185,7 @@ def _other_classes(known: TrainedOn, dataset_dir: str, difference: str) -> str:
 
 def _warn_of_other_records(known: TrainedOn, dataset: Dataset, dataset_dir: str) -> None:
   hashes = set(known.dataset_hashes)
-  if hashes and (now := _hashes(dataset)) and hashes != now:
+  if hashes and (now := hashes_of(dataset)) and hashes != now:
     path = os.path.join(dataset_dir, dataset_info.INFO_FILE)
     text = '%s is not what %s was trained on (only): %s may have images that it was trained on'
     logging.warning(text, path, known.folder, dataset.split_name)

@@ -126,8 +126,8 @@ def _check(source: _Source, config: Config, dataset: Dataset, num_classes: int) 
   if known := provenance.trained_on(beside, source.config):
     provenance.check_resumed(known, dataset, folder)
   is_other = facts.get('num_samples', dataset.num_samples) != dataset.num_samples
-  hashes = facts.get('dataset_hashes', [])
-  if is_other or (hashes and dataset.info_hash and dataset.info_hash != hashes[-1]):
+  hashes = set(facts.get('dataset_hashes', []))
+  if is_other or (hashes and not provenance.hashes_of(dataset) <= hashes):
     raise ValueError(
       f'--resume_from keeps the data: {folder} has other records than {source.prefix} was trained '
       'on; --checkpoint_path takes its weights alone'

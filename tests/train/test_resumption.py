@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from slim_inception.datasets import conversion, image_folder
 from slim_inception.nets import checkpoints
 
 from slim_inception.train import config_json, trainer
@@ -142,6 +143,27 @@ def test_other_records_are_refused(finished, tmp_path):
   other = records.write_set(tmp_path / 'other', count=24)
   with pytest.raises(ValueError, match=r'keeps the data: .*/other has other records than .*ckpt-5'):
     trainer.train(resumed(finished, tmp_path / 'new', dataset_dir=str(other)))
+
+
+def converted(folder, first):
+  """Records with dataset.json, which has a hash that config.json keeps."""
+  for number in range(first, first + 9):
+    path = folder / 'images' / f'color {number % 3}' / f'{number}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(records.image(number % 3, number))
+  options = conversion.Options(validation_fraction=0.0, num_processes=1)
+  image_folder.convert(str(folder / 'images'), folder / 'records', options)
+  return folder / 'records'
+
+
+def test_a_run_of_several_sets(data, tmp_path):
+  first, second, third = (converted(tmp_path / str(i), 9 * i) for i in range(3))
+  flags = {'dataset_dir': f'{first},{second}', 'mixture': '0.7,0.3', 'max_number_of_steps': 1}
+  trainer.train(config(data, tmp_path / 'run', **flags))
+  trainer.train(resumed(tmp_path / 'run', tmp_path / 'longer', max_number_of_steps=2))
+  assert [step for step, *_ in losses(tmp_path / 'longer')] == [1, 2]
+  with pytest.raises(ValueError, match='keeps the data'):
+    trainer.train(resumed(tmp_path / 'run', tmp_path / 'new', dataset_dir=f'{first},{third}'))
 
 
 def test_what_is_no_run_is_one_line(finished, data, tmp_path):
