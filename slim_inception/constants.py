@@ -5,6 +5,8 @@ CONFIG_FILE = 'config.json'
 CONFIG_SUFFIX = '.json'  # of its copy that goes with a checkpoint: model.ckpt-1000.json
 CALIBRATION_SUFFIX = '.calibration.json'  # of what calibrate found out of a checkpoint
 METRICS_FILE = 'metrics.jsonl'
+EVENTS_FILE = 'history.jsonl'
+TRACKER_FILE = 'tracker.json'  # ids of the run in what --log names
 BEST_FOLDER = 'best'
 EVAL_FOLDER = 'eval'
 

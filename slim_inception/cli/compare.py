@@ -5,8 +5,9 @@
 
 A RUN is the train_dir of slim-inception train, and may still be in progress. Its evaluations are
 those of the run itself (--eval_interval_epochs) and of slim-inception eval --follow; where both
-have a step, the latter take precedence. Prints a table and writes it to OUTPUT.csv, and plots the
-curves to OUTPUT.png and OUTPUT.svg (pip install "slim-inception[plots]").
+have a step, the latter take precedence. Prints the flags in which the runs differ and a table,
+which it also writes to OUTPUT.csv, and plots the curves to OUTPUT.png and OUTPUT.svg (pip install
+"slim-inception[plots]").
 
 An EVAL_DIR is the folder that slim-inception eval wrote, or its predictions.csv. The two are
 compared image by image, over all images and in each class, and what comes out is whether the
@@ -101,6 +102,9 @@ def _compare_runs(paths: Sequence[str], config: CompareConfig, output: str) -> N
     raise ValueError(f'there is nothing to compare: {notes[0]}')
   console.say(*notes, file=sys.stderr)
   rows = comparison.table(runs)
+  if differing := comparison.differing_flags(paths):
+    header = ('flags that differ', *(run.name for run in runs))
+    console.say(*files.text_table([header, *differing], left=range(len(header))), '')
   console.say(*comparison.text(rows))
   files.make_folder_of(output)
   comparison.write_csv(f'{output}.csv', rows)

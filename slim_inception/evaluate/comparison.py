@@ -3,6 +3,7 @@
 Nothing here needs TensorFlow: `slim-inception compare` starts at once, also beside a run.
 """
 
+import json
 import math
 import os
 import statistics
@@ -17,6 +18,7 @@ from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.metrics import accuracies
 
 METRICS = ('top_1', 'top_5')
+_OF_ONE_RUN = ('run', 'train_dir', 'config', 'resume_from')  # in config.json
 
 
 class _RunFacts(TypedDict, total=False):
@@ -310,6 +312,30 @@ def text(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _cell(column: _Column, value: Any) -> str:
   return '-' if value is None else column.show(value)
+
+
+def differing_flags(folders: Sequence[str]) -> list[tuple[str, ...]]:
+  """(flag, its value in each run) of the flags in which runs differ, by their config.json.
+
+  Paths of the runs themselves are left out, and so are flags that a run does not know.
+  """
+  configs: list[Mapping[str, Any]] = [
+    files.read_json(os.path.join(folder, constants.CONFIG_FILE), _RunConfig) or {}
+    for folder in folders
+  ]
+  shared = [
+    name for name in configs[0] if name not in _OF_ONE_RUN and all(name in each for each in configs)
+  ]
+  return [
+    (f'--{name}', *(_flag_text(each[name]) for each in configs))
+    for name in shared
+    if any(each[name] != configs[0][name] for each in configs)
+  ]
+
+
+def _flag_text(value: object) -> str:
+  text = 'not set' if value is None else value if isinstance(value, str) else json.dumps(value)
+  return elided(files.printable(text), 40)
 
 
 def elided(name: str, most: int) -> str:

@@ -17,7 +17,9 @@ from slim_inception.constants import (
   CONFIG_FILE,
   CONFIG_SUFFIX,
   EVALUATION_METRICS_FILE,
+  EVENTS_FILE,
   METRICS_FILE,
+  TRACKER_FILE,
 )
 from slim_inception.nets import checkpoint_files
 from slim_inception.train.train_state import Counters, TrainState
@@ -27,7 +29,15 @@ _NAMES = '|'.join(
   [
     rf'model\.ckpt-\d+({"|".join(map(re.escape, (*checkpoint_files.SUFFIXES, CONFIG_SUFFIX)))})?',
     *map(
-      re.escape, (checkpoint_files.STATE_FILE, CONFIG_FILE, METRICS_FILE, EVALUATION_METRICS_FILE)
+      re.escape,
+      (
+        checkpoint_files.STATE_FILE,
+        CONFIG_FILE,
+        METRICS_FILE,
+        EVENTS_FILE,
+        TRACKER_FILE,
+        EVALUATION_METRICS_FILE,
+      ),
     ),
   ]
 )

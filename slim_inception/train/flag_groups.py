@@ -579,6 +579,12 @@ class SavingConfig:
     'every 30 seconds.',
     at_least=1,
   )
+  log: str | None = field(
+    None,
+    "The figures also go to Weights & Biases or MLflow, where these packages' own environment "
+    'variables say.',
+    choices=('mlflow', 'wandb'),
+  )
   save_summaries_secs: float = field(
     60.0, "TensorBoard's events are written every so many seconds.", at_least=0
   )

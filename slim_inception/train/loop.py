@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import math
 import os
+import signal as signals
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -19,13 +21,14 @@ from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
 from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files
-from slim_inception.train import schedules
+from slim_inception.train import events, schedules
 from slim_inception.train.checkpoint_manager import CheckpointManager
 from slim_inception.train.config import Config
 from slim_inception.train.flag_groups import EvaluationConfig, RunConfig
 from slim_inception.train.plan import Plan
 from slim_inception.train.progress import Profile, Progress, read_metrics
 from slim_inception.train.save_trigger import SaveTrigger, StopSignal
+from slim_inception.train.trackers import Tracker
 from slim_inception.train.train_state import Counters, TrainState, read_counters
 from slim_inception.train.train_step import StepResult, TrainStep
 
@@ -67,6 +70,7 @@ class Run:
     preview: shows images of a batch as the net sees them.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
     lock: of train_dir, in the chief.
+    tracker: gets the figures too.
   """
 
   config: Config
@@ -78,6 +82,12 @@ class Run:
   preview: Preview
   evaluate: Evaluate | None = None
   lock: FolderLock | None = None
+  tracker: Tracker | None = None
+
+  @property
+  def directory(self) -> str | None:
+    """The train_dir, in the chief."""
+    return self.config.run.train_dir if self.cluster.is_chief else None
 
 
 def train(run: Run) -> int:
@@ -89,19 +99,34 @@ def train(run: Run) -> int:
   Raises:
     DivergedError: the loss is not finite or exploded, and there is nothing to go back to.
   """
+  plan = run.plan
+  progress = Progress(
+    run.directory,
+    plan.start.step,
+    plan.total_steps,
+    plan.global_batch_size,
+    run.config.saving.save_summaries_secs,
+    plan.num_classes,
+    run.tracker,
+  )
+  with contextlib.closing(progress):
+    try:
+      stopped_by, reason = _train(run, progress)
+    except BaseException as error:
+      with contextlib.suppress(OSError):  # the disk may be full, or the folder gone
+        progress.end(events.FAILED, f'{type(error).__name__}: {error}'.splitlines()[0])
+      raise
+    progress.end(events.INTERRUPTED if stopped_by else events.FINISHED, reason)
+  return stopped_by
+
+
+def _train(run: Run, progress: Progress) -> tuple[int, str]:
+  """As `train`; also returns why it stopped, '' after the last step."""
   config, plan, state, cluster = run.config, run.plan, run.state, run.cluster
   train_dir, saving = config.run.train_dir, config.saving
   schedule = schedules.scaled(config.schedule, plan.global_batch_size)
   step, first_index, _ = plan.start
   first_step = step
-  progress = Progress(
-    train_dir if cluster.is_chief else None,
-    step,
-    plan.total_steps,
-    plan.global_batch_size,
-    saving.save_summaries_secs,
-    plan.num_classes,
-  )
   profile = Profile(train_dir, saving.profile_steps if cluster.is_chief else None)
   manager = CheckpointManager(train_dir, saving.max_to_keep, cluster, step)
   trigger = SaveTrigger(cluster, step, saving.save_interval_secs, saving.save_interval_steps)
@@ -109,13 +134,17 @@ def train(run: Run) -> int:
   history = EvaluationHistory.read(train_dir, step)
   batches = run.batches.start_at(first_index)
   traced: TrainStep | None = None
-  with contextlib.closing(progress), contextlib.closing(profile), StopSignal() as signal:
+  with contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       profile.before(step + 1)
       rate = schedules.learning_rate(schedule, step, plan.epoch(step), plan.steps_per_epoch)
       train_step = run.step_after(step)
       with contextlib.nullcontext() if train_step is traced else progress_bar.waiting(_TRACING):
-        batch = _read_and_trace(train_step, batches) if train_step is not traced else next(batches)
+        if train_step is traced:
+          with progress.waiting_for_input():
+            batch = next(batches)
+        else:
+          batch = _read_and_trace(train_step, batches)
         result = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
       is_first = train_step is not traced or step == first_step
       step, traced = step + 1, train_step
@@ -126,7 +155,9 @@ def train(run: Run) -> int:
       saves = due.save or bool(due.evaluate and run.evaluate)
       if any(due) and (problem := recovery.problem(float(result.metrics['loss']), state, saves)):
         first_index = _index_after(cluster, result)
+        failed_at = step
         step = first_step = recovery.go_back(state, step, rate, problem)
+        events.add(run.directory, 'rollback', failed_at, to=step, reason=problem)
         progress.rewind(step)
         batches = run.batches.start_at(first_index)
         continue
@@ -143,9 +174,12 @@ def train(run: Run) -> int:
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         (progress.log if due.log else progress.show)(step, plan.epoch(step), values)
       if saves:
+        begin = time.monotonic()
         manager.save(state, Counters(step, _index_after(cluster, result), plan.images(step)))
+        seconds = round(time.monotonic() - begin, 3)
+        events.add(run.directory, 'checkpoint', step, seconds=seconds)
       if decision.stop:
-        return decision.stop
+        return decision.stop, f'{signals.Signals(decision.stop).name} after step {step}'
       if due.evaluate and run.evaluate:
         progress.pause()
         prefix = manager.path(step)
@@ -155,8 +189,8 @@ def train(run: Run) -> int:
           manager.keep_best(prefix, metrics)
         if reason := history.reason_to_stop(config.evaluation):
           logging.info('Stopped at step %d: %s', step, reason)
-          return 0
-  return 0
+          return 0, reason
+  return 0, ''
 
 
 def _read_and_trace(train_step: TrainStep, batches: Iterator[Batch]) -> Batch:

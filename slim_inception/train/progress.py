@@ -1,10 +1,11 @@
 """What a run says of itself: lines of progress, metrics.jsonl and TensorBoard."""
 
+import contextlib
 import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -13,6 +14,8 @@ from slim_inception import files
 from slim_inception.constants import METRICS_FILE
 from slim_inception.datasets.progress_bar import EVERY_SECS, digits, duration
 from slim_inception.evaluate.metrics import accuracies, accuracy_text, reported
+from slim_inception.train import events
+from slim_inception.train.trackers import NoTracker, Tracker
 
 
 class Progress:
@@ -28,6 +31,7 @@ class Progress:
     images_per_step: the global batch.
     summary_secs: seconds until TensorBoard's file is brought up to date.
     num_classes: of which accuracies are shown.
+    tracker: gets the figures too.
   """
 
   def __init__(
@@ -38,7 +42,10 @@ class Progress:
     images_per_step: int,
     summary_secs: float,
     num_classes: int | None = None,
+    tracker: Tracker | None = None,
   ):
+    self._directory, self._tracker = directory, tracker or NoTracker()
+    self._input_seconds = 0.0
     self._accuracies = accuracies(num_classes)
     self._total_steps = total_steps
     self._images_per_step = images_per_step
@@ -55,6 +62,14 @@ class Progress:
   def start_clock(self, step: int) -> None:
     """Forgets the time until now: that of tracing the first step says nothing of the rest."""
     self._step, self._time = step, time.monotonic()
+    self._input_seconds = 0.0
+
+  @contextlib.contextmanager
+  def waiting_for_input(self) -> Iterator[None]:
+    """Counts the time of the block as time in which a step waits for its batch."""
+    begin = time.monotonic()
+    yield
+    self._input_seconds += time.monotonic() - begin
 
   def rewind(self, step: int) -> None:
     """Forgets what came after a step at which the run goes on."""
@@ -77,7 +92,9 @@ class Progress:
   def log_evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
     """Reports an evaluation, the time of which since `pause` does not count as training."""
     values = {f'eval_{name}': value for name, value in metrics.items()}
+    values['eval_seconds'] = round(time.monotonic() - self._time, 3)
     self._write({**self._entry(step, epoch), **values})
+    self._tracker.scalars(step, values)
     logging.info(
       'evaluation at step %d: %s  (%d images)',
       step,
@@ -94,10 +111,13 @@ class Progress:
     """Reports the values of a step, images/s since the last report among them."""
     seconds = self.pause()
     entry = {**self._entry(step, epoch), **values, **self._rate(step, seconds)}
-    self._step = step
+    if 'images_per_second' in entry:
+      entry['input_share'] = round(self._input_seconds / seconds, 4)
+    self._step, self._input_seconds = step, 0.0
     # JSON has no infinity: the norm of gradients that overflowed float16.
     self._write({name: value if math.isfinite(value) else None for name, value in entry.items()})
     self._show(entry)
+    self._tracker.scalars(step, {name: v for name, v in entry.items() if name != 'step'})
     with self._writer.as_default():
       for name, value in entry.items():
         if name != 'step':
@@ -171,6 +191,16 @@ class Progress:
     if entry.get('skipped_images'):
       line += f'  {entry["skipped_images"]} broken images skipped'
     return line
+
+  def end(self, status: str, reason: str = '') -> None:
+    """Says that the run has ended, or this start of it.
+
+    Args:
+      status: one of `events`.
+      reason: a line; '' where there is none but the last step.
+    """
+    events.add(self._directory, 'end', self._step, status=status, reason=reason)
+    self._tracker.finish(status)
 
   def close(self) -> None:
     self._writer.close()

@@ -30,6 +30,7 @@ _FIXED = {
   'model_name': _NET, 'depth_multiplier': _NET, 'activation_scale': _NET, 'padding': _NET,
   'bottleneck_layer_size': _NET, 'input_channels': _NET,
   'dataset_name': _DATA, 'dataset_split_name': _DATA, 'labels_offset': _DATA,
+  'sampling': _ORDER, 'mixture': _ORDER, 'repeated_augmentation': _ORDER,
   'seed': _ORDER, 'num_readers': _ORDER, 'shuffle_buffer': _ORDER, 'shuffle_buffer_mb': _ORDER,
   'optimizer': 'the optimizer',
 }  # fmt: skip

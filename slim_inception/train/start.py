@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
@@ -123,14 +123,21 @@ def agreed_checkpoint(config: Config, dataset: Dataset, cluster: Cluster) -> str
 
 def check_same_run(
   config: Config, plan: Plan, dataset: Dataset, kernels: str | None = None
-) -> None:
+) -> list[str]:
   """Refuses a train_dir that holds a run of another net or other classes; says what has changed.
 
-  `kernels` are those of `cluster.kernels_of`.
+  Args:
+    config: the flags.
+    plan: what follows from them.
+    dataset: the records.
+    kernels: see `cluster.kernels_of`.
+
+  Returns:
+    A line for each change since the last start.
   """
   before = config_json.read(config.run.train_dir)
   if before is None:  # slim's own train_dir: the checkpoint will tell
-    return
+    return []
   before = {**_OF_OLDER_RUNS, **before}
   then = {**before, **before.get('run', {})}
   now = {**flags.flatten(config), **plan._asdict()}
@@ -143,26 +150,26 @@ def check_same_run(
   path = os.path.join(config.run.train_dir, constants.CONFIG_FILE)
   if known := provenance.trained_on(path, before):
     provenance.check_resumed(known, dataset, config.data.dataset_dir or '')
+  changes = []
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
   if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
-    message = (
+    changes.append(
       f'{replicas} replica(s) and {global_batch} images a step, now {plan.num_replicas} and '
       f'{plan.global_batch_size}; data and schedules go on where they were, in epoch '
       f'{plan.epoch(plan.start.step):.2f}'
     )
-    logging.info('Changed since the last start: %s', message)
   if 'kernels' in then and then['kernels'] != kernels:
-    logging.info(
-      'Changed since the last start: %s, now %s: the same steps give other last bits',
-      then['kernels'] or 'a GPU',
-      kernels or 'a GPU',
-    )
+    old, new = (each or 'a GPU' for each in (then['kernels'], kernels))
+    changes.append(f'{old}, now {new}: the same steps give other last bits')
   for name, value in flags.flatten(config).items():
     if name in before and before[name] != value:
-      old, new = flags.as_text(before[name]), flags.as_text(value)
-      logging.info('Changed since the last start: --%s from %s to %s', name, old, new)
-  if line := resumption.describe_rate(before, config.schedule, plan):
-    logging.info('%s', line)
+      changes.append(f'--{name} from {flags.as_text(before[name])} to {flags.as_text(value)}')
+  for line in changes:
+    logging.info('Changed since the last start: %s', line)
+  if rate := resumption.describe_rate(before, config.schedule, plan):
+    logging.info('%s', rate)
+    changes.append(rate)
+  return changes
 
 
 def warn_of_differences(config: Config, plan: Plan, dataset: Dataset) -> None:
@@ -229,13 +236,23 @@ def with_embedding(config: Config, latest: str | None) -> Config:
   return flags.replace(config, **widths)
 
 
+class Restored(NamedTuple):
+  """What the variables of a start come from; see `events.Start`."""
+
+  source: str = ''
+  restored: int = 0
+  fresh: Mapping[str, str] = {}
+  ignored: Sequence[str] = ()
+  notes: Sequence[str] = ()
+
+
 def restore_or_init(
   config: FinetuneConfig,
   model_name: str,
   preprocessing_name: str,
   state: TrainState,
   latest: str | None,
-) -> None:
+) -> Restored:
   """Goes on from the checkpoint `latest`, or starts from `checkpoint_path`, or fresh.
 
   Weights of other libraries become those for the images of the preprocessing.
@@ -249,20 +266,24 @@ def restore_or_init(
     logging.info('Going on from %s%s', latest, ignored if config.checkpoint_path else '')
     if fresh:
       logging.info('  fresh: %s, %d like it; %s has none', fresh[0], len(fresh), latest)
-  elif config.checkpoint_path:
-    path = formats.locate(config.checkpoint_path)
-    needs_conversion = config.source_scope or formats.needs_conversion(path, model_name)
-    variables = state.model.variables_by_name
-    if needs_conversion:
-      _init_from_converted(path, config, model_name, preprocessing_name, variables)
-    else:
-      _init_from_checkpoint(path, config, model_name, variables)
-    state.restart_averages()
+    num_restored = len(state.named_variables()) - len(fresh)
+    return Restored(latest, num_restored, dict.fromkeys(fresh, 'not there'))
+  if not config.checkpoint_path:
+    return Restored()
+  path = formats.locate(config.checkpoint_path)
+  needs_conversion = config.source_scope or formats.needs_conversion(path, model_name)
+  variables = state.model.variables_by_name
+  if needs_conversion:
+    restored = _init_from_converted(path, config, model_name, preprocessing_name, variables)
+  else:
+    restored = _init_from_checkpoint(path, config, model_name, variables)
+  state.restart_averages()
+  return restored
 
 
 def _init_from_checkpoint(
   prefix: str, config: FinetuneConfig, model_name: str, variables: Mapping[str, tf.Variable]
-) -> None:
+) -> Restored:
   """Loads a checkpoint; heads whose shapes do not fit, or that it lacks, stay fresh."""
   net = nets_factory.get_net(model_name)
   stored = checkpoints.shapes(prefix)
@@ -306,6 +327,10 @@ def _init_from_checkpoint(
       logging.info('  %s (--labels_offset)', line)
   names = f': {files.some(unknown)}' if unknown else ''
   logging.info('  ignored: %d that the net does not have%s', len(unknown), names)
+  told = {
+    n: reason if isinstance(reason, str) else f'{reason} there' for n, reason in fresh.items()
+  }
+  return Restored(prefix, len(restored.restored), told, unknown)
 
 
 def _init_from_converted(
@@ -314,7 +339,7 @@ def _init_from_converted(
   model_name: str,
   preprocessing_name: str,
   variables: Mapping[str, tf.Variable],
-) -> None:
+) -> Restored:
   """Loads another library's file; heads that it lacks, or that do not fit, stay fresh."""
   net = nets_factory.get_net(model_name)
   excluded = config.checkpoint_exclude_scopes
@@ -330,7 +355,11 @@ def _init_from_converted(
   )
   filled = conversion.fill(taken, weights, net.head_scopes)
   logging.info('Starting from %s', path)
-  for line in conversion.report(weights, filled):
+  notes = conversion.report(weights, filled)
+  for line in notes:
     logging.info('  %s', line)
   if len(taken) < len(variables):
     logging.info('  fresh: %d variables in %s', len(variables) - len(taken), ', '.join(excluded))
+  fresh = dict.fromkeys(filled.fresh, 'not there, or of another shape')
+  fresh |= {name: 'excluded' for name in variables if name not in taken}
+  return Restored(path, len(filled.filled), fresh, [*filled.unused], notes)

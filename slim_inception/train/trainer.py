@@ -1,6 +1,7 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
 import dataclasses
+import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import files, kernels, provenance
+import slim_inception
+from slim_inception import files, flags, kernels, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
@@ -26,9 +28,17 @@ from slim_inception.input import data_service, record_order, sampling
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, InputOptions, Source
 from slim_inception.input.training_batches import TrainingBatches
-from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
+from slim_inception.nets import checkpoint_files, inception_utils, nets_factory, processor
 from slim_inception.nets.model import Model
-from slim_inception.train import config_json, loop, resumption, schedules, start
+from slim_inception.train import (
+  config_json,
+  events,
+  loop,
+  resumption,
+  schedules,
+  start,
+  trackers,
+)
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.distillation import Distillation, load_teachers, warn_of_changes
@@ -54,6 +64,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       as it is.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
+  trackers.check(config.saving.log)
   config = start.of_checkpoint(config)
   dataset = open_dataset(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
@@ -73,7 +84,9 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
       if cluster.is_chief:
         resumption.begin(config, dataset, num_classes)
       if run := make_run(config, dataset, num_classes, cluster, evaluate):
-        stopped_by = loop.train(dataclasses.replace(run, lock=lock))
+        stopped_by = loop.train(
+          dataclasses.replace(run, lock=lock, tracker=make_tracker(run) if lock else None)
+        )
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
@@ -83,6 +96,15 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     if stopped_by == signal.SIGINT:
       raise KeyboardInterrupt(message)
     logging.info('%s', message)
+
+
+def make_tracker(run: loop.Run) -> trackers.Tracker:
+  """What --log names, for the chief."""
+  config = {**flags.flatten(run.config), **run.plan._asdict()}
+  del config['start']
+  return trackers.start(
+    run.config.saving.log, run.config.run.train_dir, config, run.plan.start.step
+  )
 
 
 def open_dataset(data: DataConfig) -> Dataset:
@@ -121,9 +143,10 @@ def make_run(
   plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
   latest = start.agreed_checkpoint(config, dataset, cluster)
   config = start.with_embedding(config, latest)
+  changes: list[str] = []
   if latest:
     plan = plan.start_from(read_counters(latest, plan.global_batch_size), config.schedule)
-    start.check_same_run(config, plan, dataset, kernels_of(strategy))
+    changes = start.check_same_run(config, plan, dataset, kernels_of(strategy))
   elif config.finetune.checkpoint_path:
     start.warn_of_differences(config, plan, dataset)  # says at once that it is not there
   _describe(config, plan, dataset, cluster)
@@ -138,7 +161,7 @@ def make_run(
   for line in describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
   name = augmentation.preprocessing.name
-  start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
+  restored = start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
   step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     train_dir = config.run.train_dir
@@ -160,6 +183,9 @@ def make_run(
       warn_of_changes((before or {}).get('run', {}), teaching.teachers)
       facts['teachers'] = [teacher.facts for teacher in teaching.teachers]
     config_json.write(config.run.train_dir, config, facts)
+    on_what = describe_start(config, plan, strategy)
+    more = {**on_what, **restored._asdict(), 'changes': changes}
+    events.add(config.run.train_dir, 'start', step, **more)
   return loop.Run(
     config,
     plan,
@@ -170,6 +196,23 @@ def make_run(
     make_preview(config.data, plan, strategy, augmentation, dataset.labels_to_names),
     evaluate,
   )
+
+
+def describe_start(config: Config, plan: Plan, strategy: tf.distribute.Strategy) -> events.Start:
+  """On what a start runs, for history.jsonl."""
+  return {
+    'devices': describe_devices(strategy),
+    'processor': processor.read_name(),
+    'versions': {
+      'slim-inception': slim_inception.__version__,
+      'TensorFlow': tf.__version__,
+      'Python': platform.python_version(),
+    },
+    'num_replicas': plan.num_replicas,
+    'per_replica_batch': plan.per_replica_batch,
+    'global_batch_size': plan.global_batch_size,
+    'precision': config.devices.precision,
+  }
 
 
 def make_model(config: Config, plan: Plan) -> Model:

@@ -102,7 +102,9 @@ def test_table_and_csv(plain, residual, tmp_path):
   output = tmp_path / 'new' / 'v4.1'  # no folder yet, and a dot that is no suffix
   status, out, err = run_script(plain, residual, f'--output={output}')
   assert (status, err) == (0, '')
-  *_, targets, first, second, written = out.splitlines()
+  heading, differing, blank, *_, targets, first, second, written = out.splitlines()
+  assert heading.split() == ['flags', 'that', 'differ', 'plain', 'residual'] and not blank
+  assert differing.split() == ['--model_name', 'inception_v4', 'inception_resnet_v2']
   assert '25.00 %' in targets
   # run, net, epochs, hours, images/s, best top-1, at, best top-5, at, last, last, to 25 %, hours
   assert first.split() == [
@@ -138,6 +140,19 @@ def test_table_and_csv(plain, residual, tmp_path):
     abs=1e-6,
   )
   assert sorted(os.listdir(output.parent)) == ['v4.1.csv', 'v4.1.png', 'v4.1.svg']
+
+
+def test_flags_that_differ(plain, residual):
+  for folder, values in (
+    (plain, {'batch_size': 32, 'config': 'a', 'seed': 1}),
+    (residual, {'batch_size': 64, 'config': None, 'mixup_alpha': 0.2}),
+  ):
+    path = Path(folder) / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+  nets = ('--model_name', 'inception_v4', 'inception_resnet_v2')
+  rows = comparison.differing_flags([plain, residual])
+  assert rows == [nets, ('--batch_size', '32', '64')]
+  assert comparison.differing_flags([plain, plain]) == []
 
 
 def test_times_of_steps_between_and_beyond_the_log():
@@ -218,7 +233,7 @@ def test_runs_without_evaluations_are_named(plain, tmp_path):
     f'{new} has no evaluations: train with --eval_interval_epochs=1, or run '
     f'slim-inception eval --checkpoint_path={new} --follow\n'
   )
-  assert out.splitlines()[3].split() == f'new inception_v3 3.0 2.000 20.0{" -" * 8}'.split()
+  assert out.splitlines()[-2].split() == f'new inception_v3 3.0 2.000 20.0{" -" * 8}'.split()
   status, out, alone = run_script(new, f'--output={tmp_path}/d')
   assert (status, out) == (1, '')
   assert alone == f'slim-inception compare: there is nothing to compare: {err}'
