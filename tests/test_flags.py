@@ -173,7 +173,7 @@ def test_configurations_import_no_tensorflow():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
-EXPERIMENTS = ('activation_scaling', 'distillation', 'residual_speed')
+EXPERIMENTS = ('activation_scaling', 'distillation', 'elastic', 'residual_speed')
 
 
 def configurations() -> dict[str, type]:

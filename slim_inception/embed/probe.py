@@ -151,8 +151,8 @@ def probe(request: ProbeRequest) -> dict[str, Any]:
   """
   chosen = request.config.records
   folder, name = chosen.dataset_dir or '', chosen.dataset_name or ''
-  found = source_records.find_or_make(name, folder, chosen.cache_dir)
-  name, folder = found.get('dataset_name', name), found.get('dataset_dir', folder)
+  records = source_records.find_or_make(name, folder, chosen.cache_dir)
+  name, folder = records.get('dataset_name', name), records.get('dataset_dir', folder)
   train_set, eval_set = (
     record_order.counted(get_dataset(name, split, folder))
     for split in (chosen.train_split_name, chosen.eval_split_name)
