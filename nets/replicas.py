@@ -42,8 +42,8 @@ class SharedFunction:
     function: of tensors, or structures of them, and of `variables`; to be called in replica
       context. It must take from its arguments what differs between replicas, may not sum over
       them, and gives tensors.
-    variables: {name: variable} that it may read or change. Where it has others, a teacher's, or
-      says itself on which device something is, it is traced in each replica after all.
+    variables: {name: variable} that it may read or change. Where it has others, or says itself on
+      which device something is, it is traced in each replica after all.
   """
 
   def __init__(self, function: Callable[..., Any], variables: Mapping[str, tf.Variable]):

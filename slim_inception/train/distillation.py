@@ -323,6 +323,15 @@ class Distillation:
             )
         self._widths.append((own[pair[0]], theirs[pair[1]]))
 
+  @property
+  def variables(self) -> dict[str, tf.Variable]:
+    """Those of the teachers, which are read alone, by names that no others have."""
+    return {
+      f'{SCOPE}/teacher_{i}/{name}': variable
+      for i, teacher in enumerate(self.teachers)
+      for name, variable in teacher.scorer.model.variables_by_name.items()
+    }
+
   def make_projections(self, seed: int) -> dict[str, tf.Variable]:
     """The variables of --distill_feature_loss=projection by name; call it in `strategy.scope()`."""
     if self._config.distill_feature_loss != 'projection':

@@ -125,7 +125,8 @@ class TrainStep:
     return StepResult(metrics, tf.reduce_max(batch['record_index']))
 
   def _shared(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    return SharedFunction(function, self._state.named_variables())
+    of_teachers = self._teaching.variables if self._teaching else {}
+    return SharedFunction(function, {**self._state.named_variables(), **of_teachers})
 
   def _clip_and_apply(
     self,
