@@ -253,6 +253,7 @@ NO_PLACES = (
   'source_scope',
   'split_column',
   'teacher_preprocessing_name',
+  'train_split_name',
   'trainable_scopes',
   'verify_on',
 )
