@@ -83,7 +83,7 @@ def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) 
   """
   source = Path(os.path.abspath(source))
   cache = Path(cache_dir) if cache_dir else source.parent / CACHE_FOLDER
-  folder = cache / f'{source.name}-{state(source)}'
+  folder = cache / folder_name(source)
   others = [path for path in cache.glob(f'{glob.escape(source.name)}-*') if path != folder]
   is_waiting = False
   while not (folder / dataset_info.INFO_FILE).exists():
@@ -108,6 +108,11 @@ def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) 
       raise type(error)(error.errno, message, os.fspath(cache)) from error
   logging.info('%s', f'The records of {source} are in {folder}')
   return os.fspath(folder)
+
+
+def folder_name(source: Path) -> str:
+  """The name of the folder of a source's records, in whichever cache."""
+  return f'{source.name}-{state(source)}'
 
 
 def state(source: Path) -> str:

@@ -3,11 +3,12 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from slim_inception import choices, flags
 from slim_inception.classify.config import SmallBatchesConfig
-from slim_inception.datasets import joined
+from slim_inception.datasets import joined, source_records
 from slim_inception.embed import config as embed_config
 from slim_inception.evaluate import config as eval_config
 from slim_inception.flags import PerMember, field
@@ -102,7 +103,8 @@ class DoctorRequest(NamedTuple):
   Attributes:
     config: the flags.
     embedding: what makes embeddings; None without a checkpoint.
-    has_seen: a folder of records that a net was trained on, and that are these; '' if none was.
+    has_seen: a folder of records that a net was trained on, and that are these, or were made of
+      these; '' if none was.
   """
 
   config: DoctorConfig
@@ -137,6 +139,10 @@ def resolve(flag_values: Mapping[str, Any]) -> DoctorRequest:
   embedding = embed_config.resolve({**of_embedding, 'output': embed_config.STANDARD_OUTPUT})
   runs = eval_config.read_runs(of_embedding)
   folders = [folder for run in runs.configs for folder in joined.folders(run.get('dataset_dir'))]
-  own = chosen.dataset_dir and os.path.realpath(chosen.dataset_dir)
-  seen = next((each for each in folders if os.path.realpath(each) == own), '')
+  own = Path(os.path.abspath(chosen.dataset_dir or chosen.source or ''))
+  # Training makes records of a source in a folder of this name.
+  made = source_records.folder_name(own) if own.exists() else None
+  seen = next(
+    (f for f in folders if os.path.realpath(f) == os.path.realpath(own) or Path(f).name == made), ''
+  )
   return DoctorRequest(config, embedding, seen)

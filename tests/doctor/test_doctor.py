@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from PIL import Image, ImageFilter
-from slim_inception.datasets import conversion, digits, formats, image_folder
+from slim_inception.datasets import conversion, digits, formats, image_folder, source_records
 
 from slim_inception.bench import photographs
 from slim_inception.doctor import listing
@@ -160,6 +160,24 @@ def test_wrong_labels_are_told_with_a_net(colours, tmp_path):
     assert (row['label'], row['suggested_label']) == (str(number % 3), str((number % 3 + 1) % 3))
     assert row['suggested_name'] == f'color {row["suggested_label"]}' and row['exclude'] == 'yes'
   assert 'the labels are estimated to be wrong' in done.stdout
+
+
+def test_a_net_that_was_trained_on_the_images_is_told(colours, photos, tmp_path):
+  """Also where training made records of the source."""
+  folder, _ = colours
+  shutil.copytree(folder / 'run', tmp_path / 'run')
+  config = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  made = tmp_path / 'cache' / source_records.folder_name(photos)
+  checkpoint = {'checkpoint_path': str(tmp_path / 'run' / 'model.ckpt-1'), 'output_dir': 'out'}
+  for seen, flags in [
+    (folder / 'data', {'dataset_dir': str(folder / 'data')}),
+    (made, {'dataset_dir': str(photos)}),
+    (made, {'source': str(photos)}),
+  ]:
+    text = json.dumps({**config, 'dataset_dir': f'elsewhere,{seen}'})
+    (tmp_path / 'run' / 'config.json').write_text(text)
+    assert resolve({**flags, **checkpoint}).has_seen == str(seen)
+  assert not resolve({'source': str(folder), **checkpoint}).has_seen
 
 
 def test_a_source_is_listed_as_a_conversion_takes_it(photos, tmp_path):
