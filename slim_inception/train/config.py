@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
@@ -135,7 +135,7 @@ def _resumed(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
   """The values of the run that --resume_from names, overridden by these.
 
   Raises:
-    ValueError: nothing says what they are, or --checkpoint_path is given too.
+    ValueError: nothing says what they are, or --checkpoint_path or another --recipe is given too.
     OSError: there is no such file.
   """
   if values.get('checkpoint_path'):
@@ -151,9 +151,26 @@ def _resumed(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
       'checkpoint in it'
     )
   defaults = read_config_file(before)
-  if values.get('num_epochs'):  # which the old number of steps would override
-    defaults.pop('max_number_of_steps', None)
+  if (recipe := values.get('recipe')) not in (None, defaults.get('recipe')):
+    raise ValueError(
+      f'--recipe={recipe} sets defaults, which --resume_from takes from the run: leave it out, and '
+      'give the flags that change'
+    )
+  for name in _without_use(values):
+    defaults.pop(name, None)
   return {**defaults, **values}
+
+
+def _without_use(values: Mapping[str, Any]) -> Iterator[str]:
+  """Flags of the run that goes on whose values would contradict these, which were given now."""
+  if values.get('num_epochs'):  # which the old number of steps would override
+    yield 'max_number_of_steps'
+  if values.get('learning_rate_decay_type', 'step') != 'step':
+    yield 'learning_rate_steps'
+  if values.get('loss', 'bce') != 'bce':
+    yield 'bce_target_threshold'
+  if 'teacher' in values and not values['teacher']:
+    yield from flags.fields(DistillationConfig)
 
 
 def _precision(config: Config) -> dict[str, str]:

@@ -195,6 +195,24 @@ def test_a_saved_configuration_starts_another_run(tmp_path):
   assert again.finetune.checkpoint_path == f'{pathlib.Path.cwd()}/start'
 
 
+def test_a_resumed_run_has_no_values_that_contradict_the_new_flags(tmp_path):
+  chosen = {
+    'learning_rate_decay_type': 'step', 'learning_rate_steps': '30,60', 'teacher': 'net',
+    'distill_weight': 0.5, 'loss': 'bce', 'bce_target_threshold': 0.2, 'recipe': 'slim',
+  }  # fmt: skip
+  config_json.write(str(tmp_path), resolve({**GIVEN, **chosen}), {})
+  new = {'resume_from': str(tmp_path), 'train_dir': 'other'}
+  again = resolve({**new, 'num_epochs': 9, 'recipe': 'slim'})
+  assert again.schedule.learning_rate_steps == (30.0, 60.0)
+  assert again.distillation.distill_weight == 0.5 and again.loss.bce_target_threshold == 0.2
+  last = {'teacher': '', 'loss': 'softmax', 'learning_rate_decay_type': 'fixed'}
+  again = resolve({**new, **last})
+  assert again.distillation == config.DistillationConfig()
+  assert again.schedule.learning_rate_steps == () and again.loss.bce_target_threshold is None
+  with pytest.raises(ValueError, match='--recipe=a1 sets defaults, which --resume_from takes from'):
+    resolve({**new, 'recipe': 'a1'})
+
+
 def test_configurations_of_older_versions_are_read(tmp_path):
   """They have lists as text, and no values of newer flags."""
   old = {**GIVEN, 'recipe': 'slim', 'trainable_scopes': 'A, B', 'checkpoint_exclude_scopes': None}
