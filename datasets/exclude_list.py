@@ -30,6 +30,7 @@ _SYNSET_SUFFIX = re.compile(r'^(ILSVRC2012_(?:val|test)_\d{8}|n\d{8}_\d+)_n\d{8}
 # Columns of a table.
 FILENAME, SPLIT, EXCLUDE = 'filename', 'split', 'exclude'
 YES, NO = 'yes', 'no'
+_DELIMITERS = ',;\t'  # spreadsheets write what the language of the system says
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -171,19 +172,20 @@ def read(name_or_path: str) -> Excluded:
     f'{IMAGENET_2014}, a text file of image names, one a line, or a table of slim-inception doctor'
   )
   text = read_text(flag, name_or_path, expected)
-  header = next(csv.reader(text.splitlines()[:1]), [])
-  if FILENAME in header and EXCLUDE in header:
-    return ExcludedOfTable(flag, _rows(flag, text))
+  for delimiter in _DELIMITERS:
+    header = next(csv.reader(text.splitlines()[:1], delimiter=delimiter), [])
+    if FILENAME in header and EXCLUDE in header:
+      return ExcludedOfTable(flag, _rows(flag, text, delimiter))
   names = tuple(dict.fromkeys(filter(None, map(str.strip, text.splitlines()))))
   if not names:
     raise ValueError(f'{flag} is empty; expected {expected}')
   return Excluded(flag, names)
 
 
-def _rows(flag: str, text: str) -> dict[str, frozenset[str]]:
+def _rows(flag: str, text: str, delimiter: str) -> dict[str, frozenset[str]]:
   """{name: splits} of the rows that leave an image out."""
   splits: dict[str, set[str]] = collections.defaultdict(set)
-  reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
+  reader = csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
   try:
     for row in reader:
       answer = (row[EXCLUDE] or '').strip().lower()

@@ -120,6 +120,8 @@ def test_a_table_names_images_of_its_splits_exactly(tmp_path):
     .check_used(['1.jpg'], 'test')
     .endswith('leaves out no image of test')
   )
+  path.write_text('filename;split;exclude\r\n"1;2.jpg";train;yes\r\n', 'utf-8-sig')
+  assert exclude_list.read(str(path)).is_excluded('1;2.jpg', 'train')
   path.write_text('filename,exclude\n1.jpg,perhaps\n')
   with pytest.raises(ValueError, match="line 2: exclude is 'perhaps'; expected yes or no"):
     exclude_list.read(str(path))
