@@ -135,15 +135,17 @@ def in_set(probabilities: tf.Tensor, sets: Sets, one: int = 1) -> tf.Tensor:
     [N, classes] bool.
   """
   dtype = probabilities.dtype
-  scores = one - probabilities
-  if sets.kind == 'adaptive':
-    classes = probabilities.shape[-1]
-    falling, order = tf.math.top_k(probabilities, classes)  # of equal ones the first leads
-    penalties = (conformal.penalties(classes) * one).astype(dtype.as_numpy_dtype)
-    before = tf.cumsum(falling, axis=-1, exclusive=True) + penalties
-    ranks = tf.math.top_k(-order, classes).indices  # the inverse of a permutation
-    scores = tf.gather(before, ranks, batch_dims=1)
-  return scores <= _not_below(np.array(sets.thresholds) * one, dtype)
+  thresholds = _not_below(np.array(sets.thresholds) * one, dtype)
+  if sets.kind != 'adaptive':
+    return one - probabilities <= thresholds
+  classes = probabilities.shape[-1]
+  falling, order = tf.math.top_k(probabilities, classes)  # of equal ones the first leads
+  penalties = (conformal.penalties(classes) * one).astype(dtype.as_numpy_dtype)
+  before = tf.cumsum(falling, axis=-1, exclusive=True) + penalties
+  # They rise with the rank, so that the set is the classes of the first ranks.
+  count = tf.reduce_sum(tf.cast(before <= thresholds, tf.int32), -1, keepdims=True)
+  ranks = tf.math.top_k(-order, classes).indices  # the inverse of a permutation
+  return ranks < count
 
 
 def _not_below(values: np.ndarray | float, dtype: tf.DType) -> tf.Tensor:

@@ -24,6 +24,7 @@ FILE = 'model.onnx'
 _OPSET, _IR_VERSION = 17, 8  # of 2022: what runs ONNX at all runs these
 _INPUT, _OUTPUT = 'images', 'probabilities'
 _TYPES = {tf.float32: 1, tf.bool: 9}  # TensorProto's numbers
+_INT64 = 7
 
 
 def write(task: Task, folder: Path) -> dict[str, Any]:
@@ -264,6 +265,18 @@ def _max(writer: _Writer, op: tf.Operation) -> None:
   writer.add('ReduceMax', op, axes=axes, keepdims=int(op.get_attr('keep_dims')))
 
 
+def _sum(writer: _Writer, op: tf.Operation) -> None:
+  axes = writer.constant(op.inputs[1].name, np.ravel(tf.get_static_value(op.inputs[1])).astype(int))
+  writer.add('ReduceSum', op, axes, keepdims=int(op.get_attr('keep_dims')))
+
+
+def _cast(writer: _Writer, op: tf.Operation) -> None:
+  """To whole numbers, which ONNX has in 64 bits: TopK's places are of these."""
+  if op.get_attr('DstT') != tf.int32:
+    raise ValueError(f'{op.name}: makes {op.get_attr("DstT").name}, which is not written as ONNX')
+  writer.add('Cast', op, to=_INT64)
+
+
 def _top_k(writer: _Writer, op: tf.Operation) -> None:
   """Of rows; in both, of equal numbers the first comes first."""
   count = np.array([tf.get_static_value(op.inputs[1])], np.int64)
@@ -275,13 +288,6 @@ def _cumsum(writer: _Writer, op: tf.Operation) -> None:
   axis = np.array(tf.get_static_value(op.inputs[1]), np.int64)
   attributes = {name: int(op.get_attr(name)) for name in ('exclusive', 'reverse')}
   writer.add('CumSum', op, writer.constant(op.inputs[1].name, axis), **attributes)
-
-
-def _gather(writer: _Writer, op: tf.Operation) -> None:
-  """Of each row, at its own indices."""
-  if op.get_attr('batch_dims') != 1 or op.inputs[0].shape.rank != 2:
-    raise ValueError(f'{op.name}: gathers other things than numbers of each row')
-  writer.add('GatherElements', op, count=2, axis=1)
 
 
 def _window(op: tf.Operation, kernel: Sequence[int]) -> dict[str, Any]:
@@ -332,12 +338,11 @@ _RULES: dict[str, Callable[[_Writer, tf.Operation], None]] = {
   'Max': _max,
   'TopKV2': _top_k,
   'Cumsum': _cumsum,
-  'GatherV2': _gather,
+  'Cast': _cast,
+  'Sum': _sum,
 }
 # Those of several inputs from other operations; of the others the first is one, the rest weights.
-_INPUTS = {'ConcatV2': slice(-1)} | dict.fromkeys(
-  ('AddV2', 'Sub', 'Less', 'LessEqual', 'GatherV2'), slice(2)
-)
+_INPUTS = {'ConcatV2': slice(-1)} | dict.fromkeys(('AddV2', 'Sub', 'Less', 'LessEqual'), slice(2))
 
 
 def _needed(outputs: Sequence[tf.Operation]) -> list[tf.Operation]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from absl import logging as absl_logging
+
 from slim_inception.export import onnx, tflite
 from slim_inception.export.classifier import Inputs, Outputs, name_outputs
 
@@ -26,6 +28,7 @@ def _compile(path: Path) -> Callable[[Any], dict[str, Any]]:
   """A function from images to {name of an output: its value}."""
   import openvino  # of the extra "openvino"
 
+  absl_logging.use_absl_handler()  # which the import takes away
   core = openvino.Core()
   compiled = core.compile_model(core.read_model(path), 'CPU', _OPTIONS)
 

@@ -1,6 +1,7 @@
 """Sets and abstention of exports, against those of classification for the same probabilities."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from slim_inception.evaluate.calibration import Abstention
 from slim_inception.export import config as export_config
 from slim_inception.export.classifier import LABELS_FILE, Classifier, Inputs, Task
 from slim_inception.export.export import FORMATS
-from tests import tiny
+from slim_inception.export.verification import RUNTIMES
+from tests import records, tiny
 
 pytestmark = pytest.mark.integration
 
@@ -46,13 +48,15 @@ def calibrated(model, images, kind):
 
 
 def write(folder, classifier, images, format_name, quantize='none'):
-  """What the export says of the images, and export.json of it."""
+  """What each program says of the images, and export.json of the export."""
   for package in export_config.PACKAGES[format_name]:
     pytest.importorskip(package, reason=f'extra {format_name}')
   (folder / LABELS_FILE).write_text('\n'.join(classifier.names) + '\n')
   task = Task(classifier, quantize, lambda: iter(images))
   described = FORMATS[format_name].write(task, folder)
-  return FORMATS[format_name].read(folder)[-1](Inputs([], images)), described
+  runtimes = [r for r in RUNTIMES[format_name] if not r.package or find_spec(r.package)]
+  inputs = Inputs([records.image(0, 0)] * len(images), images)
+  return {runtime.name: runtime.read(folder)(inputs) for runtime in runtimes}, described
 
 
 @pytest.mark.parametrize(
@@ -73,31 +77,34 @@ def write(folder, classifier, images, format_name, quantize='none'):
 )
 def test_exports_decide_as_classification(tmp_path, model, images, format_name, quantize, kind):
   classifier, probabilities = calibrated(model, images, kind)
-  outputs, described = write(tmp_path, classifier, images, format_name, quantize)
-  assert list(outputs.decisions) == ['in_set', 'abstains']
-  said = described['signatures']['images'] if outputs.ranked else described['decisions']
+  programs, described = write(tmp_path, classifier, images, format_name, quantize)
+  is_saved_model = format_name == 'saved_model'
+  said = described['signatures']['images'] if is_saved_model else described['decisions']
   assert said['in_set'].startswith('[N, classes] bool')
-  if not outputs.ranked:
-    np.testing.assert_allclose(
-      outputs.probabilities, probabilities, atol={'none': 1e-6, 'float16': 1e-3}.get(quantize, 0.02)
-    )
-    probabilities = outputs.probabilities
-  scores = conformal.SCORES[kind](probabilities.astype(np.float64))
-  margins = np.abs(scores - np.array(classifier.sets.thresholds))
-  expected = classifier.sets.of(probabilities)
-  clear = margins > 1e-5  # of sums in float32 beside sums in float64
-  assert clear.mean() > 0.99 and 0.2 < expected.mean() < 0.8
-  np.testing.assert_array_equal(outputs.decisions['in_set'][clear], expected[clear])
-  abstains = probabilities.max(-1) < classifier.abstention.threshold
-  np.testing.assert_array_equal(outputs.decisions['abstains'], abstains)
-  assert 0.2 < abstains.mean() < 0.8
+  programs.pop('TensorFlow, files', None)  # of other images
+  for outputs in programs.values():
+    assert list(outputs.decisions) == ['in_set', 'abstains']
+    if not is_saved_model:
+      tolerance = {'none': 1e-6, 'float16': 1e-3}.get(quantize, 0.02)
+      np.testing.assert_allclose(outputs.probabilities, probabilities, atol=tolerance)
+    own = probabilities if is_saved_model else outputs.probabilities
+    scores = conformal.SCORES[kind](own.astype(np.float64))
+    margins = np.abs(scores - np.array(classifier.sets.thresholds))
+    clear = margins > 1e-5  # of sums in float32 beside sums in float64
+    expected = classifier.sets.of(own)
+    assert clear.mean() > 0.99 and 0.2 < expected.mean() < 0.8
+    np.testing.assert_array_equal(outputs.decisions['in_set'][clear], expected[clear])
+    abstains = own.max(-1) < classifier.abstention.threshold
+    np.testing.assert_array_equal(outputs.decisions['abstains'], abstains)
+    assert 0.2 < abstains.mean() < 0.8
 
 
 @pytest.mark.parametrize('format_name', ['onnx', 'tflite'])
 def test_without_a_calibration_there_are_probabilities_alone(tmp_path, model, images, format_name):
   classifier = Classifier(model, INCEPTION, [str(i) for i in range(CLASSES)])
-  outputs, described = write(tmp_path, classifier, images, format_name)
-  assert outputs.decisions == described['decisions'] == {}
+  programs, described = write(tmp_path, classifier, images, format_name)
+  assert described['decisions'] == {}
+  assert all(outputs.decisions == {} for outputs in programs.values())
 
 
 def test_a_set_keeps_its_threshold_and_equal_numbers_their_order(tmp_path, model, images):
