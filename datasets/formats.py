@@ -21,7 +21,8 @@ What is expected of a format:
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -93,6 +94,9 @@ FORMATS = (
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )
 
+# Those whose files hold the images: folders of images beside them are of another set.
+_OF_FILES = 'webdataset', 'tfds', 'huggingface'
+
 # What is no such list or archive, but has the name of one, its reader says best what is wrong with.
 _BY_NAME = {'manifest': manifest.recognize_name, 'image_folder': image_folder.recognize_name}
 
@@ -121,7 +125,19 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   line = f'{source} is recognized as {candidate.name}: {reason}'
   logging.info('%s', line)
   plan = candidate.plan(source, options, work_dir)
-  return dataclasses.replace(plan, recognized=line)
+  notes = (*plan.notes, *_notes_of_others(candidate, source))
+  return dataclasses.replace(plan, recognized=line, notes=notes)
+
+
+def _notes_of_others(candidate: Format, source: str | None) -> Iterator[str]:
+  """Says it where a folder has class folders too, which its format does not read."""
+  if candidate.name not in _OF_FILES or not source or not os.path.isdir(source):
+    return
+  if image := image_folder.image_in_folders(Path(source)):
+    yield (
+      f'{source} has folders of images too, such as {image}, which are not read: '
+      '--dataset_name=image_folder reads them alone'
+    )
 
 
 convert = functools.partial(conversion.convert, make_plan)

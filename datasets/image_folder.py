@@ -35,7 +35,7 @@ _ByClass = dict[str, list[Item]]  # name of the folder -> what lies in it
 
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why this is a folder of class folders: the first one with an image in it; see `formats`."""
-  if _is_on_disk(paths) and (image := _image_in_folders(paths[0])):
+  if _is_on_disk(paths) and (image := image_in_folders(paths[0])):
     return f'a folder of folders, with the image {image}'
   for archive in itertools.islice(_archives(paths), 1):
     if image := _image_in_archive(archive):
@@ -53,7 +53,7 @@ def _is_on_disk(paths: Sequence[Path]) -> bool:
   return len(paths) == 1 and paths[0].is_dir()
 
 
-def _image_in_folders(root: Path) -> str | None:
+def image_in_folders(root: Path) -> str | None:
   """The first image in a folder below `root`, as far as one looks."""
   for folder in files.subfolders(root):
     for entry in itertools.islice(sources.walk_folder(folder), _MOST_LOOKED_AT):
@@ -92,8 +92,23 @@ def make_plan(
   conversion.refuse(options, f'{source} is no list of images', *conversion.OF_LISTS)
   paths = sources.expand(source, LAYOUT)
   tree, root = _tree(paths, work_dir)
+  try:
+    return _plan_of(source, options, tree, root)
+  except ValueError as error:
+    unusable = tree.unusable if isinstance(tree, trees.Archives) else []
+    for file, reason in unusable[:1]:  # e.g. it is cut short, and so classes are missing
+      raise ValueError(f'{error} ({file}: {reason})') from error
+    raise
+
+
+def _plan_of(
+  source: str | None, options: conversion.Options, tree: Tree, root: Path
+) -> conversion.Plan:
+  """The plan of what lies in a tree."""
   layout = folder_layout.find(root, tree)
   notes = list(layout.notes)
+  if tree is trees.DISK and (archives := sorted(filter(_is_archive, tree.names(root)))):
+    notes.append(f'not read, since folders of images lie beside them: {files.some(archives)}')
   folders = {
     split: _class_folders(path, root, tree, notes) for split, path in layout.splits.items()
   }
@@ -155,6 +170,10 @@ def make_plan(
   )
 
 
+def _is_archive(name: str) -> bool:
+  return files.is_visible(name) and name.lower().endswith(trees.SUFFIXES)
+
+
 def _tree(paths: Sequence[Path], work_dir: Path | None) -> tuple[Tree, Path]:
   """The tree of a folder, or of archives, and its root.
 
@@ -162,7 +181,7 @@ def _tree(paths: Sequence[Path], work_dir: Path | None) -> tuple[Tree, Path]:
     OSError: it is neither.
     ValueError: an archive is no such, or damaged from the beginning.
   """
-  if _is_on_disk(paths) and (_image_in_folders(paths[0]) or not any(_archives(paths))):
+  if _is_on_disk(paths) and (image_in_folders(paths[0]) or not any(_archives(paths))):
     return trees.DISK, paths[0]
   for path in paths:
     if not path.is_dir() and not path.name.lower().endswith(trees.SUFFIXES):

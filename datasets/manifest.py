@@ -1,10 +1,11 @@
-"""Lists of images with their labels: CSV, TSV, and lines of JSON.
+"""Lists of images with their labels: CSV, TSV, JSON and lines of JSON.
 
-`train.csv` of Kaggle (`id,label`, beside `train_images/`), `metadata.csv` or `.jsonl` of Hugging
-Face's image folders (`file_name`), and one's own. A column is known by its name or named by a flag;
-a list without a header has the path first and the label second. Numbers are labels from 0, other
-texts are names of classes. An image has several labels where its cell has some with a separator
-between, where its JSON has a list, or where several columns say 0 or 1.
+JSON is a list of objects, or an object of paths and labels. `train.csv` of Kaggle (`id,label`,
+beside `train_images/`), `metadata.csv` or `.jsonl` of Hugging Face's image folders (`file_name`),
+and one's own. A column is known by its name or named by a flag; a list without a header has the
+path first and the label second. Numbers are labels from 0, other texts are names of classes. An
+image has several labels where its cell has some with a separator between, where its JSON has a
+list, or where several columns say 0 or 1.
 """
 
 import csv
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple
 from . import conversion, files, folder_layout, sources, trees, webdataset
 from .listing import Label, LabelledImage, Listing
 
-EXPECTED = 'a list: .csv, .tsv or .jsonl with a path and a label of each image'
-LINES, TABLES = ('.jsonl', '.ndjson'), ('.csv', '.tsv')
+EXPECTED = 'a list: .csv, .tsv, .json or .jsonl with a path and a label of each image'
+LINES, TABLES, WHOLE = ('.jsonl', '.ndjson'), ('.csv', '.tsv'), ('.json',)
+_SUFFIXES = LINES + TABLES + WHOLE
 PATH_COLUMNS = (
   'path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'image_path', 'img',
   'img_path', 'image_name', 'image_file', 'image_id', 'fname', 'id', 'name',
@@ -75,14 +77,14 @@ def _manifests(paths: Sequence[Path]) -> list[Path]:
   manifests = []
   for path in paths:
     if path.is_dir():
-      names = sorted(name for name in os.listdir(path) if name.lower().endswith(LINES + TABLES))
+      names = sorted(name for name in os.listdir(path) if name.lower().endswith(_SUFFIXES))
       stems = {name: name.rpartition('.')[0].lower() for name in names}
       manifests += [
         path / name
         for name in names
         if stems[name] in _NAMES or folder_layout.split_of(stems[name])
       ]
-    elif path.name.lower().endswith(LINES + TABLES):
+    elif path.name.lower().endswith(_SUFFIXES):
       manifests.append(path)
   return manifests
 
@@ -164,10 +166,39 @@ def _rows(path: Path, unusable: list[tuple[str, str]] | None = None) -> Iterator
   unusable = [] if unusable is None else unusable
   try:
     with _open(path) as file:
-      is_table = path.name.lower().endswith(TABLES)
-      yield from (_table_rows if is_table else _json_rows)(path, file, unusable)
+      name = path.name.lower()
+      rows = _table_rows if name.endswith(TABLES) else _json_rows
+      yield from (_rows_of_json if name.endswith(WHOLE) else rows)(path, file, unusable)
   except UnicodeDecodeError as error:
     raise ValueError(f'{path} is no UTF-8 text') from error
+
+
+def _rows_of_json(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
+  """The rows of one piece of JSON; the lines of these are their numbers."""
+  try:
+    content = json.load(file)
+  except UnicodeDecodeError:
+    raise
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path} is no JSON: {error}') from error
+  if isinstance(content, dict) and all(map(_may_be_label, content.values())):
+    content = [{'path': name, 'label': label} for name, label in content.items()]
+  if not isinstance(content, list) or not any(isinstance(row, dict) for row in content):
+    raise ValueError(
+      f'{path} is neither a list of objects, with a path and a label each, nor an object of paths '
+      'and labels (annotations of COCO are not read)'
+    )
+  for number, row in enumerate(content, start=1):
+    if isinstance(row, dict):
+      yield _Row(number, row)
+    else:
+      unusable.append((f'{path}, entry {number}', 'no JSON object'))
+
+
+def _may_be_label(value: Any) -> bool:
+  return not any(
+    isinstance(v, (dict, list)) for v in (value if isinstance(value, list) else [value])
+  )
 
 
 def _json_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
@@ -205,6 +236,9 @@ def _table_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Itera
       has_none = sources.IMAGE_SUFFIX.search(cells[0].strip())
       names = [str(index) for index in range(len(cells))] if has_none else cells
       header = [name.strip() for name in names]
+      if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f'{path} has two columns {twice!r}: which one counts?')
       if not has_none:
         continue
     if len(cells) < len(header) or any(cells[len(header) :]):

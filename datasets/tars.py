@@ -59,7 +59,7 @@ def members(descriptor: int, start: int = 0, end: int | None = None) -> Iterator
   """
   end = os.fstat(descriptor).st_size if end is None else end
   offset, name, size = start, '', -1  # what an extended header says of the next member
-  is_unusual = False
+  path, is_unusual = '', False
   while offset < end:
     header = os.pread(descriptor, BLOCK, offset)
     if header == _ZEROS:
@@ -97,6 +97,8 @@ def members(descriptor: int, start: int = 0, end: int | None = None) -> Iterator
     elif kind in _FILES and not path.endswith('/'):
       yield Member(path, FILE, data, length)
     name, size, is_unusual = '', -1, False
+  if offset > end:
+    raise DamagedError(f'it ends within {path!r}, at byte {end - start:,}')
   if offset == start:
     raise DamagedError('it is empty')
 

@@ -73,7 +73,7 @@ class Archives:
       self._add(path, '' if len(paths) == 1 else f'{_stem(files.readable(path.name))}/', work_dir)
     if len(self._files) == 0 and self.unusable:
       file, reason = self.unusable[0]
-      raise ValueError(f'{file}: {reason}')
+      raise ValueError(f'{os.path.join(self.root, file)}: {reason}')
 
   def _add(self, path: Path, prefix: str, work_dir: Path) -> None:
     if not path.is_dir():
@@ -104,6 +104,9 @@ class Archives:
   def _add_file(self, path: str, source: Source) -> None:
     if sources.leads_outside(path):
       self.unusable.append((path, sources.OUTSIDE))
+      return
+    if path.lower().endswith(SUFFIXES):  # but for tars in tars, which are read in place
+      self.unusable.append((path, 'an archive in an archive: unpack it'))
       return
     *parts, name = (part for part in path.split('/') if part not in ('', '.'))
     folder = '/'.join(map(_stem, parts))

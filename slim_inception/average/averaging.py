@@ -18,6 +18,7 @@ from absl import logging
 from slim_inception import choices, files, flags, needs, provenance
 from slim_inception.average.config import AverageConfig, RecordsConfig
 from slim_inception.constants import CONFIG_SUFFIX
+from slim_inception.datasets import source_records
 from slim_inception.evaluate import batch_norm_statistics
 from slim_inception.evaluate import config as eval_config
 from slim_inception.evaluate.config import Member
@@ -310,14 +311,18 @@ def _request(source: Source, records: RecordsConfig) -> eval_config.Request:
   """An evaluation of the net of a checkpoint.
 
   Raises:
-    ValueError, OSError: nothing says where the records are, or they are not there.
+    ValueError, OSError: nothing says where the records are, or they are not there and cannot be
+      made.
   """
   values = {
     'checkpoint_path': [source.stored.path],
     'model_name': [source.member.model_name],
     **flags.flatten(records),
   }
-  return eval_config.resolve({name: v for name, v in values.items() if v is not None})
+  request = eval_config.resolve({name: v for name, v in values.items() if v is not None})
+  chosen = request.config.records
+  made = source_records.find_or_make(chosen.dataset_name, chosen.dataset_dir, chosen.cache_dir)
+  return request._replace(config=flags.replace(request.config, **made))
 
 
 def configuration(source: Source, facts: Mapping[str, Any]) -> dict[str, Any]:

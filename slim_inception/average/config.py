@@ -48,8 +48,15 @@ class RecordsConfig:
   )
   dataset_dir: str | None = field(
     None,
-    "The records are in this folder; by default the run's.",
+    "The records are in this folder; by default the run's. Of a folder, archive or list of images "
+    'the first use makes records beside it.',
     place=flags.Place.INPUT,
+  )
+  cache_dir: str | None = field(
+    None,
+    'The records of a --dataset_dir that is no folder of records lie in this folder; by default in '
+    '.slim_inception_records beside it.',
+    place=flags.Place.OUTPUT_FOLDER,
   )
   dataset_split_name: str = field(
     'validation', 'The method greedy measures the top-1 accuracy on this split.'
@@ -88,7 +95,7 @@ def resolve(flag_values: Mapping[str, Any]) -> AverageConfig:
       if name in flag_values:
         raise ValueError(f'--{name} is for --method=greedy, which measures')
     if not config.records.batch_norm_batches:
-      for name in ('dataset_name', 'dataset_dir', 'batch_size'):
+      for name in ('dataset_name', 'dataset_dir', 'cache_dir', 'batch_size'):
         if name in flag_values:
           raise ValueError(f'--{name} is for --method=greedy or --batch_norm_batches')
   return config

@@ -2,7 +2,7 @@
 
   slim-inception average TRAIN_DIR [TRAIN_DIR...] --output=averaged.ckpt [--last=5]
   slim-inception average TRAIN_DIR TRAIN_DIR --last=1 --output=soup.ckpt \\
-    --method=greedy --dataset_dir=RECORDS
+    --method=greedy --dataset_dir=RECORDS_OR_IMAGES
 
 A RUN is a train_dir, whose latest checkpoints are taken, a checkpoint or weights of another
 library, all of the same net and classes. uniform averages all of them. greedy starts with the one

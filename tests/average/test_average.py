@@ -152,6 +152,19 @@ def test_greedy_keeps_what_makes_it_better(train_dir, dataset_dir, tmp_path):
   assert evaluation.evaluate([str(tmp_path / 'soup.ckpt')]).metrics['top_1'] == best
 
 
+def test_greedy_measures_on_any_source(train_dir, tmp_path):
+  """A folder of class folders: a share of it is held out."""
+  for number in range(12):
+    path = tmp_path / 'photos' / LABELS[number % 3] / f'{number}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(records.image(number % 3, number))
+  options = {'dataset_dir': str(tmp_path / 'photos'), 'cache_dir': str(tmp_path / 'cache')}
+  paths = [train_dir / f'model.ckpt-{step}' for step in range(2)]
+  lines = average(paths, tmp_path / 'soup.ckpt', method='greedy', **options)
+  assert lines[-1] == f'written to {tmp_path / "soup.ckpt"}'
+  assert [*(tmp_path / 'cache').glob('photos-*/dataset.json')]
+
+
 def mean_of_float32(*tensors):
   return {name: value.astype(np.float32) for name, value in mean_of(*tensors).items()}
 

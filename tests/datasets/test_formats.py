@@ -1,11 +1,16 @@
 """What a source is recognized as, and what is made of it without a name."""
 
 import json
+import shutil
+import zipfile
+from pathlib import Path
 
 import pytest
 from slim_inception.datasets import conversion, dataset_factory, formats, imagenet, sources
 
 from tests.datasets.odd_images import JPEG, read_records, tree
+
+DATA = Path(__file__).parent.parent / 'data' / 'huggingface'
 
 
 def class_folders(root):
@@ -161,3 +166,33 @@ def test_what_expands_to_nothing(tmp_path, monkeypatch, source, message):
   monkeypatch.chdir(tmp_path)
   with pytest.raises((OSError, ValueError), match=message):
     sources.expand(source, 'images')
+
+
+def test_folders_of_images_beside_what_is_read_are_said(tmp_path):
+  root = tmp_path / 'both'
+  shutil.copytree(DATA / 'hub', root)
+  class_folders(root / 'photos')
+  plan = formats.make_plan(str(root), conversion.Options(), tmp_path / 'work')
+  assert plan.name == 'huggingface'
+  assert plan.notes[-1] == (
+    f'{root} has folders of images too, such as photos/a/0.jpg, which are not read: '
+    '--dataset_name=image_folder reads them alone'
+  )
+
+
+def test_archives_beside_class_folders_and_in_archives_are_said(tmp_path):
+  root = class_folders(tmp_path / 'photos') or tmp_path / 'photos'
+  with zipfile.ZipFile(root / 'more.zip', 'w') as archive:
+    archive.writestr('c/1.jpg', b'')
+  plan = formats.make_plan(str(root), conversion.Options(), tmp_path / 'work')
+  assert 'not read, since folders of images lie beside them: more.zip' in plan.notes
+  packed = tmp_path / 'packed.zip'
+  with zipfile.ZipFile(packed, 'w') as archive:
+    archive.write(root / 'more.zip', 'more.zip')
+  with pytest.raises(ValueError, match='packed.zip/more.zip: an archive in an archive: unpack it'):
+    formats.make_plan(str(packed), conversion.Options(), tmp_path / 'work')
+  with zipfile.ZipFile(packed, 'a') as archive:
+    for path in root.rglob('*.jpg'):
+      archive.write(path, path.relative_to(root))
+  plan = formats.make_plan(str(packed), conversion.Options(), tmp_path / 'work')
+  assert ('more.zip', 'an archive in an archive: unpack it') in plan.unusable

@@ -71,6 +71,8 @@ def test_csv(tmp_path):
     ('a.tsv', 'path\tclass\n' + ''.join(f'"{n}"\t{k}\n' for n, k in ROWS)),
     ('a.jsonl', ''.join(json.dumps({'file_name': n, 'label': k}) + '\n' for n, k in ROWS)),
     ('a.jsonl', '\n'.join(json.dumps({'image': {'path': n}, 'label': k}) for n, k in ROWS)),
+    ('a.json', json.dumps([{'file_name': n, 'label': k} for n, k in ROWS], indent=1)),
+    ('a.json', json.dumps(dict(ROWS))),
   ],
 )  # fmt: skip
 def test_forms(tmp_path, name, text):
@@ -81,6 +83,31 @@ def test_forms(tmp_path, name, text):
   (tmp_path / name).write_text(text.removeprefix('\ufeff'), 'utf-16')
   if not name.endswith('l'):
     assert labels_of(plan_of(tmp_path / name, tmp_path, **options)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('a.csv', 'path,label,label\n0.jpg,a,b\n', "a.csv has two columns 'label': which one counts"),
+    ('a.json', '{"images": [{"id": 1}], "annotations": []}', 'neither a list of .*COCO are not'),
+    ('a.json', '["0.jpg", "1.jpg"]', 'a.json is neither a list of objects'),
+    ('a.json', '[{"path": "0.jpg"', 'a.json is no JSON: '),
+  ],
+)
+def test_what_a_list_cannot_be(tmp_path, name, text, message):
+  images_in(tmp_path)
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ValueError, match=message):
+    plan_of(tmp_path / name, tmp_path)
+
+
+def test_several_labels_in_json(tmp_path):
+  images_in(tmp_path)
+  several = {name: [kind, 'animal'] for name, kind in ROWS}
+  (tmp_path / 'a.json').write_text(json.dumps(several))
+  plan = plan_of(tmp_path / 'a.json', tmp_path)
+  assert plan.multi_label
+  assert labels_of(plan) == {name: ('animal', kind) for name, kind in ROWS}
 
 
 def test_kaggle(tmp_path):

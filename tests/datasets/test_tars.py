@@ -174,3 +174,21 @@ def test_files_of_gzip_of_several_members_and_cut_ones(tmp_path):
     assert 'cut short or damaged' in tars._decompress(path, target)
     assert data.startswith(target.read_bytes())
     assert target.stat().st_size > size - 70_000  # a block of deflate
+
+
+def test_a_tar_that_ends_within_the_padding_of_a_member_is_cut(tmp_path):
+  path = tmp_path / 'x.tar'
+  with tarfile.open(path, 'w') as tar:
+    for name in ('a.jpg', 'b.jpg'):
+      info = tarfile.TarInfo(name)
+      info.size = 700
+      tar.addfile(info, io.BytesIO(bytes(700)))
+  os.truncate(path, 512 + 1024 + 512 + 900)
+  first = []
+  with (
+    open(path, 'rb') as file,
+    pytest.raises(tars.DamagedError, match="within 'b.jpg', at byte 2"),
+  ):
+    first.extend(tars.members(file.fileno()))
+  with open(path, 'rb') as file:
+    assert [each.name for each in tars.first_members(file.fileno(), 9)] == ['a.jpg', 'b.jpg']
