@@ -233,10 +233,9 @@ def describe(dataset: Dataset, sampling: Sampling, places: Sequence[str]) -> str
     shares, total = shares_of(sampling.mixture), dataset.num_samples
     for share, part, place in zip(shares, joined.parts(dataset), places, strict=True):
       number = part.num_samples
-      times = total * share / sum(shares) / number
-      texts.append(
-        f'{share / sum(shares):.2%} of {place} ({number:,} images, {times:.3g} times an epoch each)'
-      )
+      times = f'{total * share / sum(shares) / number:.3g} times an epoch'
+      each = f'{times} on average' if sampling.balanced else f'each {times}'
+      texts.append(f'{share / sum(shares):.2%} of {place} ({number:,} images, {each})')
   if sampling.balanced:
     texts.append('each class equally often' + (' in each set' if sampling.mixture else ''))
   return f'Images are drawn: {", ".join(texts)}'

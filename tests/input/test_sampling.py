@@ -226,11 +226,14 @@ def test_sets_that_do_not_fit_are_refused_in_a_line(tmp_path):
 
 
 def test_what_is_drawn_is_said(both):
-  text = sampling.describe(both, Sampling(True, (7, 3)), ['A', 'B'])
+  text = sampling.describe(both, Sampling(False, (7, 3)), ['A', 'B'])
   assert text == (
-    'Images are drawn: 70.00% of A (13 images, 3.07 times an epoch each), 30.00% of B '
-    '(44 images, 0.389 times an epoch each), each class equally often in each set'
+    'Images are drawn: 70.00% of A (13 images, each 3.07 times an epoch), 30.00% of B '
+    '(44 images, each 0.389 times an epoch)'
   )
+  text = sampling.describe(both, Sampling(True, (7, 3)), ['A', 'B'])
+  assert '(13 images, 3.07 times an epoch on average)' in text
+  assert text.endswith(', each class equally often in each set')
 
 
 def test_a_shard_without_records(tmp_path):
