@@ -224,7 +224,9 @@ class Difference(NamedTuple):
     taken: steps that it took, those that it took twice counted twice.
     starts: [(step, replicas)] of each start: the first step of it.
     other_batches: steps whose records were not those of the unbroken run.
-    largest: relative difference of the loss of a step, over all.
+    at_change: relative difference of the loss of the first step with other replicas, whose weights
+      are those of the unbroken run; 0 where there is none.
+    largest: that of any step, by which rounding has grown.
     last: that of the last step.
   """
 
@@ -232,6 +234,7 @@ class Difference(NamedTuple):
   taken: int
   starts: list[tuple[int, int]]
   other_batches: list[int]
+  at_change: float
   largest: float
   last: float
 
@@ -252,7 +255,11 @@ def compare(
     or step['replicas'] != killed[i - 1]['replicas']
   ]  # fmt: skip
   off = {step: abs(killed_losses[step] - loss) / abs(loss) for step, loss in losses.items()}
-  return Difference(len(expected), len(killed), starts, other, max(off.values()), off[max(off)])
+  changed = next((step for step, count in starts if count != unbroken[0]['replicas']), None)
+  at_change = off[changed] if changed else 0.0
+  return Difference(
+    len(expected), len(killed), starts, other, at_change, max(off.values()), off[max(off)]
+  )
 
 
 def statements_of(differences: Mapping[str, Difference]) -> list[str]:
@@ -275,8 +282,9 @@ def statements_of(differences: Mapping[str, Difference]) -> list[str]:
         f'{each.taken - each.steps} that it took twice because a kill had undone them.'
       )
     result.append(
-      f'{text} The loss differs from that of the unbroken run by at most {each.largest:.2g} of it '
-      f'in any of {each.steps} steps, and by {each.last:.2g} in the last.'
+      f'{text} The loss differs from that of the unbroken run by {each.at_change:.2g} of it in the '
+      f'first step with other replicas, by at most {each.largest:.2g} in any of {each.steps} '
+      f'steps, and by {each.last:.2g} in the last.'
     )
   return result
 
