@@ -56,7 +56,7 @@ def path(
   Raises:
     ValueError: there are no two classes, features are not finite, or scikit-learn is not installed.
   """
-  sklearn = _scikit_learn()
+  sklearn = scikit_learn()
   present, targets = np.unique(labels, return_inverse=True)
   if len(present) < 2:
     raise ValueError(f'{len(labels)} images of {len(present)} class(es): a head needs two classes')
@@ -168,7 +168,8 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
   return float(-np.log(np.maximum(right, _LEAST_PROBABILITY)).mean())
 
 
-def _scikit_learn() -> Any:
+def scikit_learn() -> Any:
+  """The package; ValueError where it is not installed."""
   try:
     import sklearn.exceptions
     import sklearn.linear_model

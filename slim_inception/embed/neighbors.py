@@ -40,7 +40,9 @@ def probabilities(
   for start in range(0, len(asked), rows):
     cosines = asked[start : start + rows] @ known.T
     nearest = np.argpartition(-cosines, k - 1)[:, :k]
-    weights = np.exp((np.take_along_axis(cosines, nearest, 1) - 1).astype(np.float64) / temperature)
+    of_nearest = np.take_along_axis(cosines, nearest, 1).astype(np.float64)
+    # Less the largest, as a softmax: at a low temperature all weights would be 0.
+    weights = np.exp((of_nearest - of_nearest.max(-1, keepdims=True)) / temperature)
     index = np.arange(start, start + len(cosines))[:, np.newaxis]
     np.add.at(votes, (index, train_labels[nearest]), weights)
   return votes / votes.sum(-1, keepdims=True)

@@ -147,8 +147,10 @@ def probe(request: ProbeRequest) -> dict[str, Any]:
     classes), each with its 95 % interval under `_interval`.
 
   Raises:
-    ValueError, OSError: the records or a checkpoint are not as they should be.
+    ValueError, OSError: the records or a checkpoint are not as they should be, or scikit-learn is
+      not installed.
   """
+  linear.scikit_learn()  # says at once that it is not there: features take hours
   chosen = request.config.records
   folder, name = chosen.dataset_dir or '', chosen.dataset_name or ''
   records = source_records.find_or_make(name, folder, chosen.cache_dir)

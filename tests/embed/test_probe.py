@@ -1,6 +1,7 @@
 """slim-inception probe: features of records, and the two classifiers on them."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_neighbours_vote_as_those_of_scikit_learn(k, block, monkeypatch):
   np.testing.assert_allclose(
     votes[:, :3], expected.predict_proba(asked.astype(np.float64)), atol=1e-5
   )
+
+
+def test_neighbours_vote_at_any_temperature():
+  train = np.array([[1, 0], [0, 1]], np.float32)
+  votes = neighbors.probabilities(
+    train, np.array([1, 0]), np.array([[-2, -1]], np.float32), 2, temperature=1e-4
+  )
+  np.testing.assert_allclose(votes, [[1, 0]])
 
 
 def test_neighbours_of_few_images_and_of_nothing():
@@ -159,3 +168,12 @@ def test_bad_flags_are_one_line(flags, message, checkpoint, data):
   with pytest.raises(ValueError, match=message) as error:
     request(checkpoint, data, **flags)
   assert '\n' not in str(error.value)
+
+
+def test_without_scikit_learn_no_feature_is_computed(checkpoint, data, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sklearn.linear_model', None)
+  monkeypatch.setattr(probe_lib, 'Extractor', pytest.fail)
+  flags = {'dataset_dir': str(data), 'dataset_name': 'image_folder'}
+  request = resolve({'checkpoint_path': str(checkpoint), **flags})
+  with pytest.raises(ValueError, match=r'not installed: pip install .slim-inception\[features\]'):
+    probe_lib.probe(request)
