@@ -2,9 +2,9 @@
 
   slim-inception report TRAIN_DIR [--output=report.html]
 
-RUN is the train_dir of slim-inception train, and may still be in progress. The page needs no
-network: it has curves of loss, accuracy, learning rate, throughput and waiting for input, where
-the time went, every start with what was restored and what began fresh, ways back, evaluations
+TRAIN_DIR is the folder of a run of slim-inception train, which may still be in progress. The page
+needs no network: it has curves of loss, accuracy, learning rate, throughput and waiting for input,
+where the time went, every start with what was restored and what began fresh, ways back, evaluations
 with their intervals, where the data come from, and the flags that differ from the recipe. Several
 runs are compared by slim-inception compare, an evaluation's page is that of slim-inception eval
 --report.
