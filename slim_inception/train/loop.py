@@ -113,7 +113,9 @@ def train(run: Run) -> int:
     try:
       stopped_by, reason = _train(run, progress)
     except BaseException as error:
-      with contextlib.suppress(OSError):  # the disk may be full, or the folder gone
+      with contextlib.suppress(OSError):  # the disk may be full, or the folder another one
+        if run.lock:
+          run.lock.check()
         progress.end(events.FAILED, f'{type(error).__name__}: {error}'.splitlines()[0])
       raise
     progress.end(events.INTERRUPTED if stopped_by else events.FINISHED, reason)
