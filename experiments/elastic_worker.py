@@ -68,11 +68,13 @@ def train(config: Config, path: str) -> None:
   run = trainer.make_run(config, dataset, num_classes, cluster, None)
   if run is None:
     return
+  own = run.at(run.plan.stages[0])  # the only one: all images have one size
   parts: dict[str, Any] = {
-    field.name: getattr(run.batches, field.name) for field in dataclasses.fields(run.batches)
+    field.name: getattr(own.batches, field.name) for field in dataclasses.fields(own.batches)
   }
   batches = Recorded(**parts, path=path, step=run.plan.start.step)
-  loop.train(dataclasses.replace(run, batches=batches))
+  recorded = dataclasses.replace(own, batches=batches)
+  loop.train(dataclasses.replace(run, at=lambda stage: recorded))
 
 
 def main(argv: list[str]) -> None:

@@ -18,7 +18,7 @@ from slim_inception.train import config_json
 from slim_inception.train.config import Config
 
 _DIVERGED_FILE = 'diverged.json'  # in a train_dir
-_STARTS_FILE = 'starts.jsonl'  # in the output folder
+_STARTS_FILE = 'starts.jsonl'  # in the output folder and in each train_dir
 # Flags in which a run may differ from what it was: where and how fast, not what comes of it.
 _OF_THE_HOST = ('dataset_dir', 'num_preprocessing_threads', 'save_interval_secs', 'config')
 
@@ -78,7 +78,8 @@ def train_all(configs: Mapping[str, Config], evaluator_of: Callable[[Config], An
       continue
     console.say(f'{where}: in {config.run.train_dir}')
     try:
-      trainer.train(config, evaluator_of(config))
+      with timed(config.run.train_dir):
+        trainer.train(config, evaluator_of(config))
     except loop.DivergedError as error:
       reason = Diverged(step=error.step, reason=console.one_line(error))
       files.write_json(os.path.join(config.run.train_dir, _DIVERGED_FILE), reason)
@@ -151,7 +152,7 @@ def _cpu_seconds() -> float:
 
 
 def read_starts(output_dir: str) -> Sequence[Start]:
-  """All starts of the command so far."""
+  """All starts of the command so far, or of a run, by its train_dir."""
   return files.read_json_lines(os.path.join(output_dir, _STARTS_FILE), Start)
 
 

@@ -77,6 +77,7 @@ class Flag:
   check: Callable[[Any], object] | None
   form: str
   place: Place | None
+  words: Mapping[str, Any]
   name: str = ''
   kind: Any = None
   optional: bool = False
@@ -107,6 +108,10 @@ class Flag:
     Raises:
       ValueError: it has another type, is out of range or none of the choices.
     """
+    if isinstance(value, str) and value in self.words:
+      value = self.words[value]
+    if any(value == word and type(value) is type(word) for word in self.words.values()):
+      return value
     if self.optional and (value is None or value == ''):
       return None
     if value == '' and self.default is REQUIRED:
@@ -147,7 +152,7 @@ class Flag:
   def _expected(self) -> str:
     bounds = {'at least': self.at_least, 'greater than': self.above, 'at most': self.at_most}
     limits = [f'{words} {bound}' for words, bound in bounds.items() if math.isfinite(bound)]
-    return ', '.join([self.form or _kind_name(self.kind), *limits])
+    return ' or '.join([', '.join([self.form or _kind_name(self.kind), *limits]), *self.words])
 
 
 def field(
@@ -161,6 +166,7 @@ def field(
   check: Callable[[Any], object] | None = None,
   form: str = '',
   place: Place | None = None,
+  words: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Any:
   """A field of a configuration.
 
@@ -178,8 +184,9 @@ def field(
     form: how the value is written, e.g. 'HOST:PORT', where the type does not say it.
     place: of a path, what it is for. `~` becomes the home folder; addresses such as gs:// are
       refused; `parse` tries whether outputs can be written. '-' stays, for standard output.
+    words: {text: value of the type, in range or not} beside the others, e.g. 'auto'.
   """
-  flag = Flag(default, help, choices, at_least, above, at_most, check, form, place)
+  flag = Flag(default, help, choices, at_least, above, at_most, check, form, place, words)
   return dataclasses.field(default=default, metadata={'flag': flag})
 
 

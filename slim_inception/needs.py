@@ -75,7 +75,7 @@ def of_weights(path: str, model_name: str, run: Mapping[str, Any]) -> Needs:
       path,
       f'{os.path.dirname(path) or "."} was trained with',
       run.get('preprocessing_name') or net.preprocessing,
-      run.get('run', {}).get('image_size') or net.default_image_size,
+      run.get('eval_image_size') or run.get('run', {}).get('image_size') or net.default_image_size,
       run.get('padding') if run['model_name'] == model_name else None,
     )
   is_there = os.path.exists(path) or os.path.exists(path + checkpoint_files.INDEX)

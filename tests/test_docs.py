@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 EVERYWHERE = {'help', 'debug'}
 # python -m experiments.NAME
-EXPERIMENTS = ('activation_scaling', 'distillation', 'elastic', 'residual_speed')
+EXPERIMENTS = ('activation_scaling', 'distillation', 'elastic', 'progressive', 'residual_speed')
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
   'all', 'before', 'folder', 'format', 'formats', 'gpus-per-node', 'images', 'index', 'logdir',

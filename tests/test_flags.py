@@ -28,6 +28,7 @@ class Group:
   rate: float = field(0.1, 'The rate.', above=0, at_most=1)
   optimizer: str = field('sgd', 'The optimizer.', choices=lambda: tuple(REGISTRY))
   scales: tuple[tuple[str, float], ...] = field((), 'The factors.', form='SCOPE:FACTOR,...')
+  batch: int = field(32, 'So many images.', at_least=1, words={'auto': 0})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,13 @@ def test_text_becomes_what_the_annotation_says():
   assert (config.flip, config.sizes) == (False, (2, 3))
   assert isinstance(config.net.rate, float)
   assert build(size='').net.size is None
+
+
+def test_words_beside_numbers():
+  assert [build(batch=v).net.batch for v in ('auto', 0, '8', 8)] == [0, 0, 8, 8]
+  for value in ('0', 'all', False, -1):
+    with pytest.raises(ValueError, match='must be a whole number, at least 1 or auto'):
+      build(batch=value)
 
 
 def test_saved_values_are_read_as_they_were():
@@ -146,6 +154,8 @@ def values_of(flag: flags.Flag) -> st.SearchStrategy:
 
   checked = {
     'data_service': 'host:5050',
+    'image_size_schedule': ((0.0, 32, 4), (1.5, 64, 0)),
+    'memory_limit': '8GB',
     'preprocessing_name': 'vgg',
     'teacher_preprocessing_name': ('vgg',),
   }
@@ -249,6 +259,7 @@ NO_PLACES = (
   'label_separator',
   'labels of compare',
   'learning_rate_scales',
+  'memory_limit',
   'preprocessing_name',
   'source_scope',
   'split_column',

@@ -24,11 +24,11 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
   config = flags.parse(Config, resolve, REMOVED, quiet.import_tensorflow)
   from slim_inception.evaluate import during_training
-  from slim_inception.train import trainer
+  from slim_inception.train import batch_size, trainer
 
   data = config.data
   records = source_records.find_or_make(data.dataset_name, data.dataset_dir, data.cache_dir)
-  config = flags.replace(config, **records)
+  config = batch_size.resolve(flags.replace(config, **records))
   if output := config.run.find_learning_rate:
     find_learning_rate(config, output)
     return

@@ -5,6 +5,7 @@ near where they began, and evaluation at chance while training looks perfect.
 """
 
 import itertools
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -18,6 +19,78 @@ from slim_inception.preprocessing.preprocessing_factory import Preprocessing
 # The decay that the model is made with: its averages are those of the last batch.
 BATCH_NORM_DECAY = 0.0
 _STATISTICS = ('/moving_mean', '/moving_variance')
+
+
+class Estimation:
+  """Estimates of batch norm's means and variances; what it computes with is traced once.
+
+  Args:
+    model: made with `BATCH_NORM_DECAY`.
+    source: the training split, and how its images are distorted.
+    batch_size: images in a batch.
+    labels_offset: of the run.
+    dtype: of the computation.
+  """
+
+  def __init__(
+    self,
+    model: Model,
+    source: input_pipeline.Source,
+    *,
+    batch_size: int,
+    labels_offset: int = 0,
+    dtype: tf.DType = tf.float32,
+  ):
+    self._model = model
+    self._source = source
+    self._options = input_pipeline.InputOptions(
+      model.image_size, batch_size, labels_offset, multi_label=source.dataset.multi_label
+    )
+    self._statistics = {
+      name: v for name, v in model.variables_by_name.items() if name.endswith(_STATISTICS)
+    }
+
+    @tf.function(autograph=False)
+    def measure(images: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+      images = source.preprocessing.train_device(images, seeds, source.distortion, dtype)
+      model(images, training=True)
+      return {name: variable.read_value() for name, variable in self._statistics.items()}
+
+    self._measure = measure
+
+  def of(self, weights: Mapping[str, tf.Tensor], num_batches: int) -> dict[str, tf.Tensor]:
+    """{moving mean or variance: its mean over the first batches}.
+
+    Args:
+      weights: values of the variables of the model; those that it does not have are left out.
+      num_batches: how many.
+
+    Raises:
+      ValueError: the data set has fewer images.
+    """
+    for name, variable in self._model.variables_by_name.items():
+      variable.assign(weights[name])
+    return self.measure(num_batches)
+
+  def measure(self, num_batches: int) -> dict[str, tf.Tensor]:
+    """As `of`, with the weights that the model has."""
+    check_size(self._source.dataset, num_batches, self._options.batch_size)
+    batches = input_pipeline.record_batches(self._source, self._options)
+    sums = {name: tf.zeros(variable.shape) for name, variable in self._statistics.items()}
+    with ProgressBar('Estimating batch norm statistics', num_batches, 'batches') as bar:
+      for batch in bar.track(itertools.islice(batches, num_batches)):
+        measured = self._measure(batch['image'], batch['seed'])
+        sums = {name: total + measured[name] for name, total in sums.items()}
+    return {name: total / num_batches for name, total in sums.items()}
+
+
+def check_size(dataset: Dataset, num_batches: int, batch_size: int) -> None:
+  """Raises ValueError where a data set has fewer images than so many batches."""
+  if num_batches * batch_size > dataset.num_samples:
+    raise ValueError(
+      f'--batch_norm_batches={num_batches} of {batch_size} images: {dataset.name} '
+      f'{dataset.split_name} has {dataset.num_samples}'
+    )
 
 
 def estimate(
@@ -44,29 +117,9 @@ def estimate(
   Raises:
     ValueError: the data set has fewer images.
   """
-  batches = input_pipeline.record_batches(
-    input_pipeline.Source(dataset, preprocessing, Distortion()),
-    input_pipeline.InputOptions(
-      model.image_size, batch_size, labels_offset, multi_label=dataset.multi_label
-    ),
+  source = input_pipeline.Source(dataset, preprocessing, Distortion())
+  estimation = Estimation(
+    model, source, batch_size=batch_size, labels_offset=labels_offset, dtype=dtype
   )
-  if num_batches * batch_size > dataset.num_samples:
-    raise ValueError(
-      f'--batch_norm_batches={num_batches} of {batch_size} images: {dataset.name} '
-      f'{dataset.split_name} has {dataset.num_samples}'
-    )
-  statistics = {n: v for n, v in model.variables_by_name.items() if n.endswith(_STATISTICS)}
-
-  @tf.function(autograph=False)
-  def measure(images: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
-    images = preprocessing.train_device(images, seeds, Distortion(), dtype)
-    model(images, training=True)
-    return {name: variable.read_value() for name, variable in statistics.items()}
-
-  sums = {name: tf.zeros(variable.shape) for name, variable in statistics.items()}
-  with ProgressBar('Estimating batch norm statistics', num_batches, 'batches') as bar:
-    for batch in bar.track(itertools.islice(batches, num_batches)):
-      measured = measure(batch['image'], batch['seed'])
-      sums = {name: total + measured[name] for name, total in sums.items()}
-  for name, variable in statistics.items():
-    variable.assign(sums[name] / num_batches)
+  for name, value in estimation.measure(num_batches).items():
+    model.variables_by_name[name].assign(value)

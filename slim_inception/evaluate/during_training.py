@@ -10,8 +10,7 @@ from slim_inception.evaluate.config import (
   Request,
 )
 from slim_inception.evaluate.evaluator import Evaluation
-from slim_inception.nets import nets_factory
-from slim_inception.train import start
+from slim_inception.train import image_sizes, start
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.loop import Evaluate
@@ -30,12 +29,13 @@ def evaluator_of(config: Config) -> Evaluate | None:
   if not config.evaluation.eval_interval_epochs:
     return None
   config = start.of_checkpoint(config)
-  net, data = nets_factory.get_net(config.model.model_name), config.data
+  data = config.data
+  size = config.evaluation.eval_image_size or image_sizes.image_size(config.model)
   preprocessing = make_augmentation(config).preprocessing
   member = Member(
     config.run.train_dir,
     config.model.model_name,
-    views.make_spec(preprocessing, config.model.train_image_size or net.default_image_size),
+    views.make_spec(preprocessing, size),
     config.model.depth_multiplier,
     data.labels_offset,
     activation_scale=config.model.activation_scale,

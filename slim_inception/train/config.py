@@ -204,6 +204,7 @@ def _check_together(config: Config) -> None:
       'dataset_dir': data.dataset_dir,
       'data_service': data.data_service,
       'eval_interval_epochs': evaluation.eval_interval_epochs,
+      'batch_norm_batches': evaluation.batch_norm_batches or None,
       'class_weights': config.loss.class_weights,
       'sampling': None if data.sampling == UNIFORM else data.sampling,
       'mixture': data.mixture or None,
@@ -239,6 +240,9 @@ def _check_together(config: Config) -> None:
   _check_distillation(config.distillation)
   _check_augmentation(config)
   _ = config.model.net_arguments
+  _check_image_sizes(config)
+  if evaluation.batch_norm_batches and config.model.freeze_batch_norm:
+    raise ValueError('--batch_norm_batches changes what --freeze_batch_norm keeps: choose one')
   if config.model.sync_batch_norm:
     reasons = {
       'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
@@ -295,3 +299,24 @@ def _check_distillation(config: DistillationConfig) -> None:
         raise ValueError(f'--{name} needs --distill_feature_weight, which is 0')
   elif len(config.teacher) > 1:
     raise ValueError('--distill_feature_weight is for one teacher: features have no average')
+
+
+def _check_image_sizes(config: Config) -> None:
+  model, schedule = config.model, config.schedule
+  if not model.image_size_schedule:
+    if model.image_size_ramp:
+      raise ValueError('--image_size_ramp is for --image_size_schedule, which must be given too')
+    return
+  if model.train_image_size is not None:
+    raise ValueError(
+      f'--train_image_size={model.train_image_size} and --image_size_schedule: the schedule has '
+      'the sizes; leave out the other'
+    )
+  if schedule.learning_rate_decay_type == 'cosine' and schedule.max_number_of_steps:
+    raise ValueError(
+      '--image_size_schedule goes by epochs, and so must its cosine: give --num_epochs in place of '
+      '--max_number_of_steps'
+    )
+  from slim_inception.train import image_sizes  # as in `choices.net_names`
+
+  image_sizes.check(model, with_auxiliary=config.loss.aux_loss_weight > 0)

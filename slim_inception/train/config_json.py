@@ -29,6 +29,8 @@ class Facts(TypedDict, total=False):
   dataset_hashes: list[str]
   kernels: str | None
   teachers: list[dict[str, str]]
+  pass_pixels: int
+  devices: str
 
 
 class _Written(TypedDict, total=False):

@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from slim_inception import choices, flags
+from slim_inception import choices, flags, memory
 from slim_inception.datasets import joined
 from slim_inception.flags import PerMember, field
 
@@ -17,6 +17,7 @@ BALANCED = 'balanced'  # of --class_weights and --sampling
 UNIFORM = 'uniform'  # of --sampling
 AUTO = 'auto'  # of --precision
 FEATURE_LOSSES = ('attention', 'projection')
+AUTO_BATCH_SIZE = -1  # what --batch_size=auto is before a number is found
 RECIPES = Path(__file__).parent / 'recipes'
 share = functools.partial(field, at_least=0, at_most=1)  # a number of 0 to 1
 
@@ -29,6 +30,14 @@ def recipe_names() -> tuple[str, ...]:
 def _check_ascending(epochs: tuple[float, ...]) -> None:
   if list(epochs) != sorted(set(epochs)):
     raise ValueError('must be epochs in ascending order, e.g. 30,60,80')
+
+
+def _check_schedule(entries: tuple[tuple[float, int, int], ...]) -> None:
+  epochs = [epoch for epoch, _, _ in entries]
+  if entries and (epochs[0] != 0 or epochs != sorted(set(epochs))):
+    raise ValueError('must begin at epoch 0 and ascend, e.g. 0:128:64,6:192:48,12:224:32')
+  if any(size < 1 for _, size, _ in entries):
+    raise ValueError('sizes must be at least 1 pixel')
 
 
 def _check_range(steps: tuple[int, int]) -> None:
@@ -194,6 +203,20 @@ class ModelConfig:
   train_image_size: int | None = field(
     None, "Training images have this side in pixels; by default the net's own.", at_least=1
   )
+  image_size_schedule: tuple[tuple[float, int, int], ...] = field(
+    (),
+    'From each of these epochs on training images have this side and steps this batch, in place '
+    'of --batch_size or a given --global_batch_size; 0 keeps these: 0:128:64,6:192:48,12:224:32.',
+    at_least=0,
+    form='EPOCH:SIZE:BATCH,EPOCH:SIZE:BATCH,...',
+    check=_check_schedule,
+  )
+  image_size_ramp: int = field(
+    0,
+    'Between two entries of --image_size_schedule the size rises in stairs of so many pixels; with '
+    '0 it leaps.',
+    at_least=0,
+  )
   input_channels: int = field(
     3, 'Images are decoded to so many channels: 3 for RGB, 1 for grey.', choices=(1, 3)
   )
@@ -234,7 +257,11 @@ class BatchConfig:
   """The batch."""
 
   batch_size: int = field(
-    32, 'Each replica takes so many images in one forward and backward pass.', at_least=1
+    32,
+    'Each replica takes so many images in one forward and backward pass; auto tries which is the '
+    'largest that fits into memory, on processors into --memory_limit.',
+    at_least=1,
+    words={'auto': AUTO_BATCH_SIZE},
   )
   accumulate_steps: int = field(
     1, 'Each replica adds up the gradients of so many passes for an update.', at_least=1
@@ -259,6 +286,13 @@ class DevicesConfig:
     'The net computes with this type; variables are float32. auto is bfloat16 where the device has '
     'instructions for it, and else float32.',
     choices=(AUTO, *choices.PRECISIONS),
+  )
+  memory_limit: str | None = field(
+    None,
+    'The process, or on GPUs each of them, may take so much memory, e.g. 8GB: --batch_size=auto '
+    'keeps to it, and on processors passes that take more are divided.',
+    form='SIZE',
+    check=memory.num_bytes,
   )
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
   recompute: bool = field(
@@ -454,7 +488,9 @@ class LossConfig:
     place=flags.Place.INPUT,
   )
   label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
-  aux_loss_weight: float = field(0.4, 'The loss of the auxiliary head has this weight.', at_least=0)
+  aux_loss_weight: float = field(
+    0.4, 'The loss of the auxiliary head has this weight; 0 leaves the head out.', at_least=0
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -553,6 +589,19 @@ class EvaluationConfig:
   )
   eval_split_name: str = field(
     'validation', 'The run evaluates itself on this split, of the first --dataset_dir.'
+  )
+  eval_image_size: int | None = field(
+    None,
+    "The images of evaluation have this side in pixels; by default that of training's end. "
+    'Evaluation and export of the checkpoints take it from config.json.',
+    at_least=1,
+  )
+  batch_norm_batches: int = field(
+    0,
+    "Before each evaluation of the run, and at its end, batch norm's moving averages are "
+    'estimated anew on so many batches of the training split, at the size of evaluation; 0 keeps '
+    'them as training left them.',
+    at_least=0,
   )
   stop_at_top_1: float | None = share(
     None, 'The run stops when an evaluation reaches this top-1 accuracy, from 0 to 1.'

@@ -14,18 +14,18 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from slim_inception import files, memory
 from slim_inception.cluster import Cluster
 from slim_inception.constants import BEST_FOLDER
 from slim_inception.datasets import progress_bar
 from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
-from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.nets import checkpoint_files
-from slim_inception.train import events, schedules
+from slim_inception.train import events, schedules, stages
 from slim_inception.train.checkpoint_manager import CheckpointManager
 from slim_inception.train.config import Config
 from slim_inception.train.flag_groups import EvaluationConfig, RunConfig
-from slim_inception.train.plan import Plan
+from slim_inception.train.plan import Plan, Stage
 from slim_inception.train.progress import Profile, Progress, read_metrics
 from slim_inception.train.save_trigger import SaveTrigger, StopSignal
 from slim_inception.train.trackers import Tracker
@@ -39,8 +39,6 @@ _TRACING = 'Tracing and compiling the step: the first one takes longer'
 
 # Prefix of a checkpoint -> num_images, top_1, top_5.
 Evaluate = Callable[[str], dict[str, float]]
-# Batch -> [N, H, W, C] in [-1, 1], and names of the classes.
-Preview = Callable[[Batch], tuple[tf.Tensor, list[str]]]
 
 
 class DivergedError(ValueError):
@@ -56,6 +54,21 @@ class DivergedError(ValueError):
     self.step = step
 
 
+class OutOfMemoryError(Exception):
+  """A step needed more memory than there is; the variables may be those of a part of it.
+
+  Args:
+    stage: of the step.
+    step: done before it.
+    reason: a line.
+  """
+
+  def __init__(self, stage: Stage, step: int, reason: str):
+    super().__init__(reason)
+    self.stage = stage
+    self.step = step
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """What a run is made of.
@@ -65,10 +78,10 @@ class Run:
     plan: what follows from them, the data and the checkpoint that it goes on from.
     cluster: the workers; the chief alone writes and evaluates.
     state: the variables, restored.
-    batches: of this worker.
-    step_after: the compiled step that follows when so many are done.
-    preview: shows images of a batch as the net sees them.
+    at: what belongs to a stage of the plan.
     evaluate: evaluates a checkpoint; None where the run does not ask for it.
+    estimate_batch_norm: replaces batch norm's moving averages, by --batch_norm_batches; None: no.
+    memory_limit: bytes that this process may take; None: any number.
     lock: of train_dir, in the chief.
     tracker: gets the figures too.
   """
@@ -77,10 +90,10 @@ class Run:
   plan: Plan
   cluster: Cluster
   state: TrainState
-  batches: TrainingBatches
-  step_after: Callable[[int], TrainStep]
-  preview: Preview
+  at: Callable[[Stage], stages.StageRun]
   evaluate: Evaluate | None = None
+  estimate_batch_norm: Callable[[], None] | None = None
+  memory_limit: int | None = None
   lock: FolderLock | None = None
   tracker: Tracker | None = None
 
@@ -98,13 +111,15 @@ def train(run: Run) -> int:
 
   Raises:
     DivergedError: the loss is not finite or exploded, and there is nothing to go back to.
+    OutOfMemoryError: a step needed too much: what there is, and the last checkpoint stays as it
+      is; or more than the limit, after saving.
   """
   plan = run.plan
   progress = Progress(
     run.directory,
     plan.start.step,
     plan.total_steps,
-    plan.global_batch_size,
+    plan.images,
     run.config.saving.save_summaries_secs,
     plan.num_classes,
     run.tracker,
@@ -126,7 +141,6 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
   """As `train`; also returns why it stopped, '' after the last step."""
   config, plan, state, cluster = run.config, run.plan, run.state, run.cluster
   train_dir, saving = config.run.train_dir, config.saving
-  schedule = schedules.scaled(config.schedule, plan.global_batch_size)
   step, first_index, _ = plan.start
   first_step = step
   profile = Profile(train_dir, saving.profile_steps if cluster.is_chief else None)
@@ -134,50 +148,73 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
   trigger = SaveTrigger(cluster, step, saving.save_interval_secs, saving.save_interval_steps)
   recovery = Recovery(config.run, plan)
   history = EvaluationHistory.read(train_dir, step)
-  batches = run.batches.start_at(first_index)
+  watch = memory.Watch(run.memory_limit)
+  index, stage = first_index, plan.stage(step)
+  batches: Iterator[Batch] | None = None
   traced: TrainStep | None = None
   with contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
+      if batches is None or stage != plan.stage(step):
+        stage = plan.stage(step)
+        if step > first_step:
+          logging.info('%s', stages.describe(stage, plan.epoch(step)))
+        own = run.at(stage)
+        before: list[Iterator[Batch] | None] = [batches]
+        batches = None
+        stages.discard(before)
+        batches = own.batches.start_at(index)
+        schedule = schedules.scaled(config.schedule, stage.global_batch_size)
       profile.before(step + 1)
-      rate = schedules.learning_rate(schedule, step, plan.epoch(step), plan.steps_per_epoch)
-      train_step = run.step_after(step)
-      with contextlib.nullcontext() if train_step is traced else progress_bar.waiting(_TRACING):
-        if train_step is traced:
+      steps_per_epoch = plan.num_samples / stage.global_batch_size
+      rate = schedules.learning_rate(schedule, step, plan.epoch(step), steps_per_epoch)
+      train_step = own.step_after(step)
+      is_new = train_step is not traced
+      with progress_bar.waiting(_TRACING) if is_new else contextlib.nullcontext():
+        if is_new:
+          batch = _read_and_trace(train_step, batches)
+        else:
           with progress.waiting_for_input():
             batch = next(batches)
-        else:
-          batch = _read_and_trace(train_step, batches)
-        result = train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
-      is_first = train_step is not traced or step == first_step
+        result = _take(train_step, batch, step, rate, stage)
+      is_first = is_new or step == first_step
       step, traced = step + 1, train_step
       if is_first:
         progress.start_clock(step)
+        if (upcoming := plan.stage_after(stage)) and cluster.count == 1:
+          stages.trace_ahead(run.at(upcoming).step_after(upcoming.step), batch, upcoming, cluster)
       decision = trigger.after(step, signal.received, step == plan.total_steps)
-      due = what_is_due(config, plan, step, decision.save)
-      saves = due.save or bool(due.evaluate and run.evaluate)
-      if any(due) and (problem := recovery.problem(float(result.metrics['loss']), state, saves)):
-        first_index = _index_after(cluster, result)
+      is_boundary = plan.stage(step) != stage
+      due = what_is_due(config, plan, step, decision.save or is_boundary)
+      excess = watch.excess() if is_first or due.log else ''
+      saves = bool(due.save or excess or (due.evaluate and run.evaluate))
+      if (any(due) or saves) and (
+        problem := recovery.problem(float(result.metrics['loss']), state, saves)
+      ):
+        index = first_index = _index_after(cluster, result)
         failed_at = step
         step = first_step = recovery.go_back(state, step, rate, problem)
         events.add(run.directory, 'rollback', failed_at, to=step, reason=problem)
         progress.rewind(step)
-        batches = run.batches.start_at(first_index)
+        batches = None
         continue
-      if any(due) and run.lock:
+      if (any(due) or saves) and run.lock:
         run.lock.check()
       if due.log and progress.is_summary_due():
-        progress.show_images(step, *run.preview(batch))
+        progress.show_images(step, *own.preview(batch))
         if saving.histograms:
           progress.show_histograms(step, state.trained)
       if due.log or (cluster.is_chief and (is_first or progress.is_line_due())):
         values = {name: float(value) for name, value in result.metrics.items()}
-        trained_on = (step - first_step) * plan.global_batch_size
+        trained_on = plan.images(step) - plan.images(first_step)
         skipped = int(result.last_index) + 1 - first_index - trained_on
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         (progress.log if due.log else progress.show)(step, plan.epoch(step), values)
+      if run.estimate_batch_norm and (due.evaluate or step == plan.total_steps):
+        run.estimate_batch_norm()
       if saves:
         begin = time.monotonic()
-        manager.save(state, Counters(step, _index_after(cluster, result), plan.images(step)))
+        index = _index_after(cluster, result)
+        manager.save(state, Counters(step, index, plan.images(step)))
         seconds = round(time.monotonic() - begin, 3)
         events.add(run.directory, 'checkpoint', step, seconds=seconds)
       if decision.stop:
@@ -192,6 +229,8 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
         if reason := history.reason_to_stop(config.evaluation):
           logging.info('Stopped at step %d: %s', step, reason)
           return 0, reason
+      if excess and step != plan.total_steps:
+        raise OutOfMemoryError(stage, step, excess)
   return 0, ''
 
 
@@ -204,6 +243,17 @@ def _read_and_trace(train_step: TrainStep, batches: Iterator[Batch]) -> Batch:
     batch = pool.submit(next, batches)
     train_step.trace(spec)
   return batch.result()
+
+
+def _take(train_step: TrainStep, batch: Batch, step: int, rate: float, stage: Stage) -> StepResult:
+  try:
+    return train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
+  except tf.errors.ResourceExhaustedError as error:
+    if files.system_error(error):  # of a disk
+      raise
+    lines = error.message.splitlines()
+    reason = next((line.strip() for line in lines if 'OOM' in line), lines[0])
+    raise OutOfMemoryError(stage, step, reason) from error
 
 
 def _index_after(cluster: Cluster, result: StepResult) -> int:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -28,7 +28,7 @@ class Progress:
     directory: of the run; None: nothing is written, by workers that are not the chief.
     step: where the run begins; what an interrupted run wrote beyond it is dropped.
     total_steps: where it ends, if it does.
-    images_per_step: the global batch.
+    images: trained on when so many steps are done, see `Plan.images`.
     summary_secs: seconds until TensorBoard's file is brought up to date.
     num_classes: of which accuracies are shown.
     tracker: gets the figures too.
@@ -39,7 +39,7 @@ class Progress:
     directory: str | None,
     step: int,
     total_steps: int | None,
-    images_per_step: int,
+    images: Callable[[int], int],
     summary_secs: float,
     num_classes: int | None = None,
     tracker: Tracker | None = None,
@@ -48,7 +48,7 @@ class Progress:
     self._input_seconds = 0.0
     self._accuracies = accuracies(num_classes)
     self._total_steps = total_steps
-    self._images_per_step = images_per_step
+    self._images = images
     self._flushed = 0.0
     self._shown = time.monotonic()
     if directory is None:
@@ -142,7 +142,7 @@ class Progress:
     """Images/s of the steps since `log` or `start_clock`; {} where there was none."""
     if step <= self._step:
       return {}
-    rate = (step - self._step) * self._images_per_step / seconds
+    rate = (self._images(step) - self._images(self._step)) / seconds
     return {'images_per_second': float(f'{rate:.6g}')}
 
   def _show(self, entry: Mapping[str, float]) -> None:
@@ -186,7 +186,7 @@ class Progress:
     if 'images_per_second' in entry:
       line += f'  {digits(entry["images_per_second"])} images/s'
       if self._total_steps:
-        images = (self._total_steps - entry['step']) * self._images_per_step
+        images = self._images(self._total_steps) - self._images(int(entry['step']))
         line += f'  {duration(images / entry["images_per_second"])} left'
     if entry.get('skipped_images'):
       line += f'  {entry["skipped_images"]} broken images skipped'

@@ -112,13 +112,15 @@ def _losses(config: Config, rates: np.ndarray) -> list[float]:
   with trainer.explaining_errors(config, dataset, cluster):
     run = trainer.make_run(config, dataset, num_classes, cluster, None)
     assert run  # a folder that was empty is at step 0
-    batches = run.batches.start_at(0)
+    stage = run.plan.stages[0]
+    own = run.at(stage)
+    batches = own.batches.start_at(0)
     with ProgressBar('Trying learning rates', len(rates), 'steps') as bar:
       for step, rate in enumerate(bar.track(rates)):
         schedule = dataclasses.replace(config.schedule, learning_rate=float(rate))
-        own = schedules.scaled(schedule, run.plan.global_batch_size).learning_rate
-        result = run.step_after(step)(
-          next(batches), tf.constant(step, tf.int64), tf.constant(own, tf.float32)
+        scaled = schedules.scaled(schedule, stage.global_batch_size).learning_rate
+        result = own.step_after(step)(
+          next(batches), tf.constant(step, tf.int64), tf.constant(scaled, tf.float32)
         )
         losses.append(float(result.metrics['loss']))
         if is_lost(losses):

@@ -74,7 +74,8 @@ def of_checkpoint(config: Config) -> Config:
     asked['padding'] = needed.padding
     if needed.preprocessing_name != net.preprocessing:
       asked['preprocessing_name'] = needed.preprocessing_name
-    if needed.released and needed.image_size != net.default_image_size:
+    has_sizes = bool(config.model.image_size_schedule)
+    if needed.released and needed.image_size != net.default_image_size and not has_sizes:
       asked['train_image_size'] = needed.image_size
   now = flags.flatten(config)
   return flags.replace(config, **{name: v for name, v in asked.items() if now[name] is None})
@@ -140,7 +141,7 @@ def check_same_run(
     return []
   before = {**_OF_OLDER_RUNS, **before}
   then = {**before, **before.get('run', {})}
-  now = {**flags.flatten(config), **plan._asdict()}
+  now = {**flags.flatten(config), **plan.facts()}
   for name in _OF_THE_NET:
     if then.get(name) != now[name]:
       raise ValueError(
@@ -152,7 +153,11 @@ def check_same_run(
     provenance.check_resumed(known, dataset, config.data.dataset_dir or '')
   changes = []
   replicas, global_batch = (then.get(n) for n in ('num_replicas', 'global_batch_size'))
-  if global_batch and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size):
+  if (
+    global_batch
+    and not config.model.image_size_schedule
+    and (replicas, global_batch) != (plan.num_replicas, plan.global_batch_size)
+  ):
     changes.append(
       f'{replicas} replica(s) and {global_batch} images a step, now {plan.num_replicas} and '
       f'{plan.global_batch_size}; data and schedules go on where they were, in epoch '

@@ -53,6 +53,7 @@ class TrainStep:
     augmentation: of the images.
     scopes: of the variables that are trained, of those that --trainable_scopes leaves; () all.
     teaching: of --teacher; None without.
+    num_passes: that make a step; None: --accumulate_steps.
 
   Raises:
     ValueError, OSError: see `losses.load_class_weights`.
@@ -66,6 +67,7 @@ class TrainStep:
     augmentation: Augmentation,
     scopes: tuple[str, ...] = (),
     teaching: Distillation | None = None,
+    num_passes: int | None = None,
   ):
     self._strategy = strategy
     self._state = state
@@ -74,7 +76,7 @@ class TrainStep:
     self._names = [name for name in state.trained if not scopes or name.startswith(scopes)]
     self._trained = [state.trained[name] for name in self._names]
     self._class_weights = losses.load_class_weights(config.loss, config.data)
-    self._num_passes = config.batch.accumulate_steps
+    self._num_passes = num_passes or config.batch.accumulate_steps
     self._teaching = teaching
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     self._compiled = tf.function(self._step, autograph=False)
@@ -83,6 +85,11 @@ class TrainStep:
     shares = replicas > 1 and not config.model.sync_batch_norm
     self._gradients = self._shared(self._accumulate) if shares else self._accumulate
     self._update = self._shared(self._clip_and_apply) if shares else self._clip_and_apply
+
+  @property
+  def is_traced(self) -> bool:
+    """Whether it can run at once, on batches of the shape that it has seen."""
+    return self._compiled.experimental_get_tracing_count() > 0
 
   def __call__(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
     """Takes a step.

@@ -1,6 +1,8 @@
 """A run from its flags to its end: data, strategy, variables, checkpoint, and then the loop."""
 
 import dataclasses
+import functools
+import gc
 import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 import slim_inception
-from slim_inception import files, flags, kernels, provenance
+from slim_inception import files, flags, kernels, memory, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
@@ -24,6 +26,7 @@ from slim_inception.cluster import (
 )
 from slim_inception.datasets import dataset_factory, joined
 from slim_inception.datasets.dataset_factory import Dataset
+from slim_inception.evaluate import batch_norm_statistics
 from slim_inception.input import data_service, record_order, sampling
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, InputOptions, Source
@@ -36,6 +39,7 @@ from slim_inception.train import (
   loop,
   resumption,
   schedules,
+  stages,
   start,
   trackers,
 )
@@ -43,7 +47,7 @@ from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.distillation import Distillation, load_teachers, warn_of_changes
 from slim_inception.train.flag_groups import BALANCED, DataConfig, OptimizerConfig
-from slim_inception.train.plan import Plan, make_plan, per_replica_batch
+from slim_inception.train.plan import Plan, Stage, divided, make_plan
 from slim_inception.train.train_state import TrainState, read_counters, rows_of
 from slim_inception.train.train_step import TrainStep
 
@@ -83,10 +87,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
     ):
       if cluster.is_chief:
         resumption.begin(config, dataset, num_classes)
-      if run := make_run(config, dataset, num_classes, cluster, evaluate):
-        stopped_by = loop.train(
-          dataclasses.replace(run, lock=lock, tracker=make_tracker(run) if lock else None)
-        )
+      stopped_by = _train(config, dataset, num_classes, cluster, evaluate, lock)
   except LOST_WORKER_ERRORS as error:
     if cluster.count == 1:
       raise
@@ -100,11 +101,72 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
 
 def make_tracker(run: loop.Run) -> trackers.Tracker:
   """What --log names, for the chief."""
-  config = {**flags.flatten(run.config), **run.plan._asdict()}
+  config = {**flags.flatten(run.config), **run.plan.facts()}
   del config['start']
   return trackers.start(
     run.config.saving.log, run.config.run.train_dir, config, run.plan.start.step
   )
+
+
+def _train(
+  config: Config,
+  dataset: Dataset,
+  num_classes: int,
+  cluster: Cluster,
+  evaluate: loop.Evaluate | None,
+  lock: files.FolderLock | None,
+) -> int:
+  """Trains. Where memory runs out it is as if the run was started again with smaller passes.
+
+  So the images are those that would have come, and the variables those of the last checkpoint: in a
+  step that has failed some may have moved. A change of size saves one, and before the first
+  checkpoint a run begins as it did; so where the first step with a size fails nothing is lost.
+
+  Returns:
+    The number of the signal that stopped it; 0: none did.
+  """
+  pass_pixels = known_pass_pixels(config, cluster)
+  while True:
+    run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels)
+    if run is None:
+      return 0
+    try:
+      tracker = make_tracker(run) if lock else None
+      return loop.train(dataclasses.replace(run, lock=lock, tracker=tracker))
+    except loop.OutOfMemoryError as error:
+      pass_pixels = smaller_passes(config, cluster, error)
+    del run
+    gc.collect()  # the variables of the net, which hang in cycles
+
+
+def known_pass_pixels(config: Config, cluster: Cluster) -> int | None:
+  """What a pass may have on these devices, as this run has learned before; None: nothing."""
+  facts = (config_json.read(config.run.train_dir) or {}).get('run', {})
+  same = facts.get('devices') == describe_devices(cluster.strategy)
+  return facts.get('pass_pixels') if same else None
+
+
+def smaller_passes(config: Config, cluster: Cluster, error: loop.OutOfMemoryError) -> int:
+  """The pixels of a pass of half the images, or fewer where the batch cannot be halved; says so.
+
+  Raises:
+    ValueError: there is nothing to divide, or batch norm is of the whole batch, or of a cluster one
+      worker has failed and the others wait for it.
+  """
+  stage = error.stage
+  each, pixels = stage.per_replica_batch, stage.image_size**2
+  if each == 1 or config.model.sync_batch_norm or cluster.count > 1:
+    raise out_of_memory(config, stage, str(error)) from error
+  parts = divided(each, each // 2)
+  latest = checkpoint_files.latest(config.run.train_dir)
+  logging.warning(
+    'Out of memory at step %d with %d images of %d x %d pixels a pass (%s): going on from %s with '
+    '%d images a pass and %d passes, the same %d images a step (batch norm takes the statistics of '
+    'a pass)',
+    error.step, each, stage.image_size, stage.image_size, error, latest or 'the start',
+    each // parts, stage.accumulate_steps * parts, stage.global_batch_size,
+  )  # fmt: skip
+  return each // parts * pixels
 
 
 def open_dataset(data: DataConfig) -> Dataset:
@@ -126,7 +188,11 @@ def explaining_errors(config: Config, dataset: Dataset, cluster: Cluster) -> Ite
   except LOST_WORKER_ERRORS:
     raise
   except tf.errors.ResourceExhaustedError as error:
-    raise out_of_resources(config, cluster.strategy.num_replicas_in_sync, error) from error
+    if cause := files.system_error(error):  # e.g. the disk
+      where = cause.filename or config.run.train_dir
+      raise OSError(cause.errno, cause.strerror, where) from error
+    plan = make_plan(config, 1, 1, cluster.strategy.num_replicas_in_sync)
+    raise out_of_memory(config, plan.stages[0], error.message.splitlines()[0]) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
 
@@ -137,10 +203,21 @@ def make_run(
   num_classes: int,
   cluster: Cluster,
   evaluate: loop.Evaluate | None,
+  pass_pixels: int | None = None,
 ) -> loop.Run | None:
-  """What is there before the first step; None where no step is left."""
+  """What is there before the first step; None where no step is left.
+
+  Args:
+    config: the flags.
+    dataset: its records, counted.
+    num_classes: of the head.
+    cluster: the workers.
+    evaluate: see `loop.Run`.
+    pass_pixels: see `make_plan`.
+  """
   strategy = cluster.strategy
-  plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
+  replicas = strategy.num_replicas_in_sync
+  plan = make_plan(config, dataset.num_samples, num_classes, replicas, pass_pixels)
   latest = start.agreed_checkpoint(config, dataset, cluster)
   config = start.with_embedding(config, latest)
   changes: list[str] = []
@@ -152,12 +229,7 @@ def make_run(
   _describe(config, plan, dataset, cluster)
 
   augmentation = make_augmentation(config)
-  teaching = make_distillation(config, plan, dataset, cluster, augmentation)
-  tf.random.set_seed(config.run.seed)  # after the teachers: weights begin as without them
-  with strategy.scope():
-    model = make_model(config, plan)
-    projections = teaching.make_projections(config.run.seed) if teaching else {}
-    state = TrainState(config, model, projections)
+  state, teaching = make_state(config, plan, dataset, cluster, augmentation)
   for line in describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
   name = augmentation.preprocessing.name
@@ -175,13 +247,15 @@ def make_run(
     before = config_json.read(config.run.train_dir) if latest else None
     of_data = provenance.facts(dataset, (before or {}).get('run', {}))
     schedule = schedules.scaled(config.schedule, plan.global_batch_size)
-    facts = {**plan._asdict(), 'start': plan.start._asdict(), **of_data}
+    facts = {**plan.facts(), **of_data}
     facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
     if origin := (before or {}).get('run', {}).get('resumed_from'):
       facts['resumed_from'] = origin
     if teaching:
       warn_of_changes((before or {}).get('run', {}), teaching.teachers)
       facts['teachers'] = [teacher.facts for teacher in teaching.teachers]
+    if pass_pixels is not None:
+      facts |= {'pass_pixels': pass_pixels, 'devices': describe_devices(strategy)}
     config_json.write(config.run.train_dir, config, facts)
     on_what = describe_start(config, plan, strategy)
     more = {**on_what, **restored._asdict(), 'changes': changes}
@@ -191,10 +265,10 @@ def make_run(
     plan,
     cluster,
     state,
-    make_batches(config, plan, source, cluster),
-    make_steps(config, plan, strategy, state, augmentation, teaching),
-    make_preview(config.data, plan, strategy, augmentation, dataset.labels_to_names),
+    make_stages(config, plan, source, cluster, state, augmentation, teaching),
     evaluate,
+    make_batch_norm_estimate(config, plan, source, state),
+    memory_limit(config, cluster),
   )
 
 
@@ -215,26 +289,129 @@ def describe_start(config: Config, plan: Plan, strategy: tf.distribute.Strategy)
   }
 
 
-def make_model(config: Config, plan: Plan) -> Model:
-  """The net of a run, its variables made; call it in `strategy.scope()`."""
+def memory_limit(config: Config, cluster: Cluster) -> int | None:
+  """Bytes that this process may take; None on GPUs, and where workers would have to agree."""
+  text = config.devices.memory_limit
+  if text is None or gpus_of(cluster.strategy) or cluster.count > 1:
+    return None
+  return memory.num_bytes(text)
+
+
+def make_stages(
+  config: Config,
+  plan: Plan,
+  source: Source,
+  cluster: Cluster,
+  state: TrainState,
+  augmentation: Augmentation,
+  teaching: Distillation | None = None,
+) -> Callable[[Stage], stages.StageRun]:
+  """What belongs to each stage of a plan, made when it is asked for, and once."""
+
+  @functools.cache
+  def at(stage: Stage) -> stages.StageRun:
+    return stages.StageRun(
+      make_batches(config, plan, stage, source, cluster),
+      make_steps(config, plan, stage, cluster.strategy, state, augmentation, teaching),
+      make_preview(
+        config.data, stage, cluster.strategy, augmentation, source.dataset.labels_to_names
+      ),
+    )
+
+  return at
+
+
+def make_batch_norm_estimate(
+  config: Config, plan: Plan, source: Source, state: TrainState
+) -> Callable[[], None] | None:
+  """Replaces batch norm's moving averages by estimates, by --batch_norm_batches; None: it is 0.
+
+  They are those of the weights that evaluation takes: of the averaged ones, where there are any.
+
+  Raises:
+    ValueError: the data set has fewer images.
+  """
+  count, size = config.evaluation.batch_norm_batches, plan.stages[-1].per_replica_batch
+  if not count:
+    return None
+  batch_norm_statistics.check_size(source.dataset, count, size)
+  side = config.evaluation.eval_image_size or plan.image_size
+
+  @functools.cache  # a second net is not made before it is needed
+  def estimation() -> batch_norm_statistics.Estimation:
+    model = make_model(config, plan, side, batch_norm_statistics.BATCH_NORM_DECAY)
+    return batch_norm_statistics.Estimation(
+      model,
+      source,
+      batch_size=size,
+      labels_offset=config.data.labels_offset,
+      dtype=tf.as_dtype(config.devices.precision),
+    )
+
+  def estimate() -> None:
+    weights = {
+      name: state.averages.get(name, variable).read_value()
+      for name, variable in state.model.variables_by_name.items()
+    }
+    for name, value in estimation().of(weights, count).items():
+      state.averages.get(name, state.model.variables_by_name[name]).assign(value)
+
+  return estimate
+
+
+def make_state(
+  config: Config, plan: Plan, dataset: Dataset, cluster: Cluster, augmentation: Augmentation
+) -> tuple[TrainState, Distillation | None]:
+  """The variables of a run with their first values, and what --teacher asks for.
+
+  Raises:
+    ValueError, OSError: see `make_distillation`.
+  """
+  teaching = make_distillation(config, plan, dataset, cluster, augmentation)
+  tf.random.set_seed(config.run.seed)  # after the teachers: weights begin as without them
+  with cluster.strategy.scope():
+    model = make_model(config, plan)
+    projections = teaching.make_projections(config.run.seed) if teaching else {}
+    return TrainState(config, model, projections), teaching
+
+
+def make_model(
+  config: Config,
+  plan: Plan,
+  image_size: int | None = None,
+  batch_norm_decay: float | None = None,
+) -> Model:
+  """The net of a run, its variables made; call it in `strategy.scope()`.
+
+  Args:
+    config: the flags.
+    plan: of the run.
+    image_size: another one than the plan's.
+    batch_norm_decay: in place of the flag's; the net is for estimates alone, without a head to
+      train.
+  """
   chosen = config.model
   net = nets_factory.get_net(chosen.model_name)
+  is_trained = batch_norm_decay is None
   arg_scope = net.arg_scope(
-    weight_decay=config.optimizer.weight_decay, batch_norm_decay=chosen.batch_norm_decay
+    weight_decay=config.optimizer.weight_decay,
+    batch_norm_decay=chosen.batch_norm_decay if is_trained else batch_norm_decay,
   )
   if chosen.freeze_batch_norm:
     arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
   if chosen.sync_batch_norm:
     arg_scope = inception_utils.with_synchronized_batch_norm(arg_scope)
+  with_auxiliary = is_trained and config.loss.aux_loss_weight > 0
   if config.devices.recompute:
     arg_scope = inception_utils.with_recomputed_gradients(arg_scope)
   return nets_factory.create_model(
     chosen.model_name,
     plan.num_classes,
-    image_size=plan.image_size,
+    image_size=image_size or plan.image_size,
     input_channels=chosen.input_channels,
     arg_scope=arg_scope,
     **net.select(dropout_keep_prob=chosen.dropout_keep_prob),
+    **({} if with_auxiliary else net.select(create_aux_logits=False)),
     **chosen.net_arguments,
   )
 
@@ -256,11 +433,22 @@ def make_distillation(
   return Distillation(config, teachers, augmentation.preprocessing, plan.image_size)
 
 
-def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -> TrainingBatches:
-  """The batches of this worker."""
-  options = InputOptions(
-    image_size=plan.image_size,
-    batch_size=plan.per_replica_batch * config.batch.accumulate_steps,
+def make_batches(
+  config: Config, plan: Plan, stage: Stage, source: Source, cluster: Cluster
+) -> TrainingBatches:
+  """The batches of this worker in a stage."""
+  options = input_options(config, plan, stage, source, cluster)
+  service = config.data.data_service
+  return TrainingBatches(source, options, cluster, service, stage.global_batch_size)
+
+
+def input_options(
+  config: Config, plan: Plan, stage: Stage, source: Source, cluster: Cluster
+) -> InputOptions:
+  """How records become the batches of this worker in a stage."""
+  return InputOptions(
+    image_size=stage.image_size,
+    batch_size=stage.per_replica_batch * stage.accumulate_steps,
     labels_offset=config.data.labels_offset,
     multi_label=config.loss.loss == 'sigmoid',
     seed=config.run.seed,
@@ -273,8 +461,6 @@ def make_batches(config: Config, plan: Plan, source: Source, cluster: Cluster) -
     repeats=config.augment.repeated_augmentation,
     sampling=sampling_of(config.data),
   )
-  service = config.data.data_service
-  return TrainingBatches(source, options, cluster, service, plan.global_batch_size)
 
 
 def sampling_of(data: DataConfig) -> sampling.Sampling:
@@ -290,34 +476,39 @@ def shuffle_window(data: DataConfig, dataset: Dataset) -> int:
 def make_steps(
   config: Config,
   plan: Plan,
+  stage: Stage,
   strategy: tf.distribute.Strategy,
   state: TrainState,
   augmentation: Augmentation,
   teaching: Distillation | None = None,
 ) -> Callable[[int], TrainStep]:
   """The step that follows when so many are done: at first that of the heads, by --head_epochs."""
-  train_step = TrainStep(strategy, state, config, augmentation, teaching=teaching)
+  passes = stage.accumulate_steps
+  train_step = TrainStep(
+    strategy, state, config, augmentation, teaching=teaching, num_passes=passes
+  )
   head_steps = plan.steps_until(config.finetune.head_epochs)
-  if config.finetune.checkpoint_path is None or plan.start.step >= head_steps:
+  first = max(plan.start.step, stage.step)
+  if config.finetune.checkpoint_path is None or first >= head_steps:
     return lambda done: train_step
   heads = nets_factory.get_net(config.model.model_name).head_scopes
-  head_step = TrainStep(strategy, state, config, augmentation, heads, teaching)
+  head_step = TrainStep(strategy, state, config, augmentation, heads, teaching, passes)
   logging.info('The heads alone are trained until step %d (--head_epochs)', head_steps)
   return lambda done: head_step if done < head_steps else train_step
 
 
 def make_preview(
   data: DataConfig,
-  plan: Plan,
+  stage: Stage,
   strategy: tf.distribute.Strategy,
   augmentation: Augmentation,
   names: Mapping[int, str],
-) -> loop.Preview:
+) -> stages.Preview:
   """Shows the first replica's first images, distorted, with the names of their classes."""
 
   def preview(batch: Batch) -> tuple[tf.Tensor, list[str]]:
     first = {  # the batch of one forward pass: mixing takes partners from it
-      key: strategy.experimental_local_results(value)[0][: plan.per_replica_batch]
+      key: strategy.experimental_local_results(value)[0][: stage.per_replica_batch]
       for key, value in batch.items()
     }
     images, _ = augmentation.apply(first, augmentation.sample_mix(first))
@@ -331,27 +522,25 @@ def make_preview(
   return preview
 
 
-def out_of_resources(
-  config: Config, num_replicas: int, error: tf.errors.ResourceExhaustedError
-) -> Exception:
-  """An error that says what is at its end, memory or e.g. the disk; TensorFlow's own is a page."""
-  if cause := files.system_error(error):
-    return OSError(cause.errno, cause.strerror, cause.filename or config.run.train_dir)
-  size, advice = per_replica_batch(config.batch, num_replicas), ''
-  if size > 1:
-    more = 2 * config.batch.accumulate_steps
-    advice = f'try --batch_size={size // 2}, which with --accumulate_steps={more} '
-    advice += 'is the same global batch'
+def out_of_memory(config: Config, stage: Stage, reason: str) -> ValueError:
+  """An error that says what to try; TensorFlow's own is a page."""
+  each, size, advice = stage.per_replica_batch, stage.image_size, []
+  if each > 1:
+    advice.append(
+      f'--batch_size={each // 2}, which with --accumulate_steps={2 * stage.accumulate_steps} is '
+      'the same global batch'
+    )
+  if not config.devices.recompute:
+    advice.append('--recompute')
   if config.devices.precision == 'float32':
-    advice = ', or '.join(filter(None, [advice, '--precision=bfloat16']))
-  return ValueError(
-    f'Out of memory with --batch_size={size} images a replica: '
-    f'{advice or "use a smaller net or --train_image_size"} ({error.message.splitlines()[0]})'
-  )
+    advice.append('--precision=bfloat16')
+  images = f'{each} image{"s" if each > 1 else ""} of {size} x {size} pixels a pass'
+  advice.append('a smaller net or smaller images')
+  return ValueError(f'Out of memory with {images}: try {", or ".join(advice)} ({reason})')
 
 
 def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) -> None:
-  data, size = config.data, plan.image_size
+  data, size = config.data, plan.stages[0].image_size
   end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
   message = (
     f'{config.model.model_name} on {data.dataset_name} {data.dataset_split_name}: '
@@ -362,6 +551,8 @@ def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) ->
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
   )
   logging.info('%s', message)
+  for stage in plan.stages[1:]:
+    logging.info('%s', stages.describe(stage, plan.epoch(stage.step)))
   kernels.warn_of_precision(config.devices.precision, bool(gpus_of(cluster.strategy)))
   if per := config.schedule.learning_rate_per:
     rate, batch = config.schedule.learning_rate, plan.global_batch_size

@@ -198,7 +198,9 @@ def test_files_of_a_run_that_is_going_on(plain):
 
 
 def test_what_training_writes_is_read(tmp_path):
-  written = progress.Progress(str(tmp_path), 0, None, images_per_step=32, summary_secs=60)
+  written = progress.Progress(
+    str(tmp_path), 0, None, images=lambda step: 32 * step, summary_secs=60
+  )
   written.start_clock(0)
   written.log(10, 0.5, {'loss': 1.0, 'top_1': 0.25, 'learning_rate': 0.1})
   written.pause()

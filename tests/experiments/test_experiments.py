@@ -21,10 +21,12 @@ from experiments import (
   activations,
   distillation,
   page,
+  progressive,
   residual_speed,
   runs,
   sampling,
 )
+from experiments import config as config_lib
 from experiments.activation_scaling import Life
 from experiments.residual_speed import Pair, Side
 from slim_inception import flags
@@ -486,3 +488,73 @@ def test_two_plots_of_a_page_do_not_share_ids(tmp_path):
   first, second = (page.inline_svg(tmp_path / 'a.svg', prefix) for prefix in ('p0-', 'p1-'))
   assert first.startswith('<svg><path id="p0-a-b"/>') and 'url(#p0-c)' in first
   assert 'p0-' not in second
+
+
+# Small images first
+
+
+def ways(output_dir, data, tmp_path, **values):
+  schedule = tmp_path / 'schedule.toml'
+  schedule.write_text(
+    f'model_name = "{tiny.NAME}"\naux_loss_weight = 0.0\n'
+    'image_size_schedule = [[0, 24, 8], [1, 32, 6]]\n'
+    'batch_norm_batches = 2\nmoving_average_decay = 0.5\n'
+  )
+  shared = {
+    'output_dir': str(output_dir),
+    'dataset_name': 'image_folder',
+    'dataset_dir': str(data),
+    'config': str(schedule),
+    'depth_multiplier': 1,
+    'num_epochs': 2,
+    'eval_interval_epochs': 1,
+  }
+  return flags.build(progressive.ProgressiveConfig, {**shared, **values})
+
+
+def test_both_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
+  configs = progressive.configs_of(ways(tmp_path / 'out', data, tmp_path, num_seeds=2))
+  assert list(configs) == ['fixed_0', 'progressive_0', 'progressive_1', 'fixed_1']
+  flat = {name: flags.flatten(config) for name, config in configs.items()}
+  fixed, schedule = flat['fixed_1'], flat['progressive_1']
+  differing = {name for name in fixed if fixed[name] != schedule[name]}
+  assert differing == {'train_dir', 'image_size_schedule', 'train_image_size', 'batch_size'}
+  assert (fixed['train_image_size'], fixed['batch_size'], fixed['seed']) == (32, 6, 1)
+  for setting in config_lib.SETTINGS:
+    values = {'output_dir': str(tmp_path), 'setting': setting, 'dataset_dir': str(data)}
+    configs = progressive.configs_of(flags.build(progressive.ProgressiveConfig, values))
+    assert configs['progressive_0'].model.image_size_schedule
+    assert configs['fixed_0'].model.train_image_size in (160, 299)
+
+
+@pytest.mark.integration
+def test_progressive_trains_by_turns_and_says_what_came_of_it(tmp_path, data):
+  config = ways(tmp_path / 'out', data, tmp_path, num_seeds=1)
+  assert progressive.run(config, 'the command')
+  results = json_of(tmp_path / 'out')
+  assert len(results['ways']['fixed']['errors']) == 1
+  for name in ('fixed_0', 'progressive_0'):
+    (start,) = runs.read_starts(str(tmp_path / 'out' / 'runs' / name))
+    way = results['ways'][name.partition('_')[0]]
+    assert way['seconds'] == [start['wall_seconds']]
+    assert 0 < 3600 * way['hours'][0] < way['seconds'][0]
+  text = (tmp_path / 'out' / 'page.html').read_text()
+  assert all(statement in text.replace('&#34;', '"') for statement in results['statements'])
+  assert '0.0:24:8,1.0:32:6' in text
+
+
+def test_what_is_said_of_two_ways():
+  fixed = progressive.Way((1.0, 2.0), (0.01, 0.01), (100.0, 110.0))
+  faster = progressive.Way((1.5, 2.0), (0.005, 0.006), (60.0, 66.0))
+  error, time = progressive.statements_of(fixed, faster, 360, 10)
+  assert '1.75 % with the schedule (1.50 to 2.00) and 1.50 % with one size' in error
+  width = sampling.difference_width(1.5, 1.75, 720)
+  assert f'0.25 points apart, which 2 x 360 images cannot tell from none (± {width:.2f})' in error
+  assert 'took 0.60 of the time of one size (0.60 to 0.60 by seed)' in time
+  assert 'training alone 0.55 (0.50 to 0.60). That is at most 0.7, as was hoped for.' in time
+  slow = faster._replace(errors=(9.0, 9.0), seconds=(90.0, 99.0))
+  error, time = progressive.statements_of(fixed, slow, 360, 10)
+  assert 'the schedule is worse by 7.50 points, more than the sampling error' in error
+  assert 'That is more than the 0.7 that was hoped for.' in time
+  (lost,) = progressive.statements_of(fixed, slow._replace(errors=(90.0, 89.0)), 360, 10)
+  assert lost.startswith('The progressive runs did not learn')

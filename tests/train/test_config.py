@@ -145,6 +145,14 @@ def test_recipe_slim_is_slims_defaults():
       | {'learning_rate': 0.03, 'learning_rate_per': 4096, 'weight_decay': 0.01}
       | {'clip_gradient_norm': 1.0, 'num_epochs': 300.0, 'distort_color': False},
     ),
+    (
+      'progressive',
+      'momentum cosine float32',
+      {'momentum': 0.9, 'warmup_epochs': 5.0, 'num_epochs': 90.0, 'weight_decay': 0.0001}
+      | {'learning_rate': 0.1, 'learning_rate_per': 256, 'label_smoothing': 0.1}
+      | {'image_size_schedule': ((0.0, 139, 0), (22.5, 192, 0), (45.0, 245, 0), (67.5, 299, 0))}
+      | {'aux_loss_weight': 0.0, 'batch_norm_batches': 200},
+    ),
   ],
 )
 def test_recipes(monkeypatch, recipe, optimizer, numbers):

@@ -236,10 +236,11 @@ def test_full_memory_is_told_from_a_full_disk(data, tmp_path, monkeypatch):
   assert error.value.filename == '/run/events.out'
   message = 'OOM when allocating\nand a page'
   with pytest.raises(ValueError) as error:
-    train(config(data, tmp_path))
+    train(config(data, tmp_path, sync_batch_norm=True))
   assert str(error.value) == (
-    'Out of memory with --batch_size=8 images a replica: try --batch_size=4, which with '
-    '--accumulate_steps=2 is the same global batch, or --precision=bfloat16 (OOM when allocating)'
+    'Out of memory with 8 images of 32 x 32 pixels a pass: try --batch_size=4, which with '
+    '--accumulate_steps=2 is the same global batch, or --recompute, or --precision=bfloat16, or a '
+    'smaller net or smaller images (OOM when allocating)'
   )
 
 

@@ -14,7 +14,7 @@ def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path):
 
 
 def test_line(tmp_path, caplog):
-  written = progress.Progress(str(tmp_path), 0, 100, 8, summary_secs=60)
+  written = progress.Progress(str(tmp_path), 0, 100, lambda step: 8 * step, summary_secs=60)
   values = {'loss': 1.5, 'top_1': 0.25, 'learning_rate': 0.045, 'skipped_images': 2}
   with caplog.at_level('INFO', 'absl'):
     written.log(10, 2.5, values)
@@ -34,7 +34,7 @@ def test_hours_are_of_training_alone_and_go_on_after_a_restart(tmp_path, monkeyp
   values = {'loss': 1.5, 'top_1': 0.25, 'learning_rate': 0.045}
 
   def run(start, steps):
-    written = progress.Progress(str(tmp_path), start, 100, 8, summary_secs=60)
+    written = progress.Progress(str(tmp_path), start, 100, lambda step: 8 * step, summary_secs=60)
     clock[0] += 500  # tracing
     written.start_clock(start + 1)
     for step in steps:
