@@ -69,9 +69,11 @@ def alike(facts: Facts, pairs_of_kind: Sequence[tuple[Pairs, str]]) -> Alike:
   digests = facts.columns['digest']
   order = np.argsort(digests, kind='stable')
   order = order[facts.readable[order]]
-  equal = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
-  for first, second in zip(order[equal].tolist(), order[equal + 1].tolist(), strict=True):
-    how[min(first, second), max(first, second)] = 1.0, SAME_FILE
+  numbers = np.arange(len(order))
+  is_copy = np.append(False, digests[order[1:]] == digests[order[:-1]])[: len(order)]
+  originals = order[np.maximum.accumulate(np.where(is_copy, 0, numbers))]
+  for first, second in zip(originals[is_copy].tolist(), order[is_copy].tolist(), strict=True):
+    how[first, second] = 1.0, SAME_FILE
   for of_kind, words in pairs_of_kind:
     for first, second, similarity in zip(*(column.tolist() for column in of_kind), strict=True):
       text = f'{words}, ' if words else ''

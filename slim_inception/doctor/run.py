@@ -159,6 +159,9 @@ def diagnose(images: Listing, facts: Facts, request: DoctorRequest, work_dir: Pa
 def _alike(facts: Facts, rows: np.ndarray | None, least: float) -> Alike:
   """Groups of images that show the same: by hashes, mirrored too, and by embeddings."""
   readable = np.flatnonzero(facts.readable)
+  # Of equal files one is compared: many of them would be all candidates that others may have.
+  _, firsts = np.unique(facts.columns['digest'][readable], return_index=True)
+  readable = readable[np.sort(firsts)]
   thumbnails = facts.columns['thumbnail']
   hashes = facts_lib.perceptual_hashes(thumbnails)[readable]
   units, turned = (pairs.unit_rows(each) for each in (hashes, facts_lib.mirrored(hashes)))

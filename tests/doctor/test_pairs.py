@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 from slim_inception.datasets.sources import Content, Unreadable
 
 from slim_inception.bench import photographs
-from slim_inception.doctor import facts, pairs
+from slim_inception.doctor import facts, pairs, run
 
 
 def encode(image, quality=90):
@@ -128,3 +128,18 @@ def test_facts(photos):
   assert photo['colourfulness'] > 10 and photo['cut'] == 0
   assert (plain['contrast'], plain['colourfulness'], plain['cut']) == (0, 0, 1)
   assert 0.3 < short['cut'] < 0.6
+
+
+def test_many_copies_of_a_file_hide_no_near_duplicate():
+  """They would be all the candidates that an image may have on average."""
+  rng = np.random.default_rng(0)
+  blocks = rng.integers(0, 255, (401, 8, 8))
+  images = [np.kron(block, np.ones((4, 4))) for block in blocks]
+  images += [np.clip(images[0] + rng.normal(0, 12, (32, 32)), 0, 255), *[images[400]] * 199]
+  columns = np.zeros(len(images), facts.COLUMNS)
+  columns['height'] = columns['width'] = 32
+  columns['thumbnail'] = np.array(images).astype(np.uint8)
+  columns['digest'] = [str(i if i <= 401 else 400).encode() for i in range(len(images))]
+  same = run._alike(facts.Facts(columns, {}), None, 0.95)
+  assert same.groups == [[0, 401], [400, *range(402, 601)]]
+  assert same.how[400, 600] == (1.0, 'the same file')
