@@ -169,6 +169,10 @@ def _without_use(values: Mapping[str, Any]) -> Iterator[str]:
     yield 'learning_rate_steps'
   if values.get('loss', 'bce') != 'bce':
     yield 'bce_target_threshold'
+  if values.get('image_size_schedule'):
+    yield 'train_image_size'
+  elif values.get('train_image_size'):
+    yield from ('image_size_schedule', 'image_size_ramp')
   if 'teacher' in values and not values['teacher']:
     yield from flags.fields(DistillationConfig)
 

@@ -217,6 +217,13 @@ def test_a_resumed_run_has_no_values_that_contradict_the_new_flags(tmp_path):
   again = resolve({**new, **last})
   assert again.distillation == config.DistillationConfig()
   assert again.schedule.learning_rate_steps == () and again.loss.bce_target_threshold is None
+  sizes = resolve({**new, 'image_size_schedule': '0:160:0,2:192:0', 'image_size_ramp': 16})
+  config_json.write(str(tmp_path), flags.replace(sizes, resume_from=None), {})
+  again = resolve({**new, 'train_image_size': 160})
+  assert again.model.image_size_schedule == () and again.model.image_size_ramp == 0
+  config_json.write(str(tmp_path), flags.replace(again, resume_from=None), {})
+  again = resolve({**new, 'image_size_schedule': '0:160:0'})
+  assert again.model.train_image_size is None
   with pytest.raises(ValueError, match='--recipe=a1 sets defaults, which --resume_from takes from'):
     resolve({**new, 'recipe': 'a1'})
 
