@@ -308,6 +308,7 @@ def test_outputs_of_the_commands():
   """What `parse` tries before the work begins; the data command locks its folder at once."""
   assert {each.id for each in ALL if 'OUTPUT' in str(each.values[0].place)} == {
     'activation_scaling output_dir',
+    'average cache_dir',
     'average output',
     'benchmark output_csv',
     'benchmark output_json',
