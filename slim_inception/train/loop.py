@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import signal as signals
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -152,6 +153,7 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
   index, stage = first_index, plan.stage(step)
   batches: Iterator[Batch] | None = None
   traced: TrainStep | None = None
+  tracing: threading.Thread | None = None
   with contextlib.closing(profile), StopSignal() as signal:
     while plan.total_steps is None or step < plan.total_steps:
       if batches is None or stage != plan.stage(step):
@@ -181,7 +183,8 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
       if is_first:
         progress.start_clock(step)
         if (upcoming := plan.stage_after(stage)) and cluster.count == 1:
-          stages.trace_ahead(run.at(upcoming).step_after(upcoming.step), batch, upcoming, cluster)
+          later = run.at(upcoming).step_after(upcoming.step)
+          tracing = stages.trace_ahead(later, batch, upcoming, cluster)
       decision = trigger.after(step, signal.received, step == plan.total_steps)
       is_boundary = plan.stage(step) != stage
       due = what_is_due(config, plan, step, decision.save or is_boundary)
@@ -209,6 +212,8 @@ def _train(run: Run, progress: Progress) -> tuple[int, str]:
         skipped = int(result.last_index) + 1 - first_index - trained_on
         values |= {'learning_rate': rate, 'skipped_images': max(0, skipped)}
         (progress.log if due.log else progress.show)(step, plan.epoch(step), values)
+      if tracing and (due.evaluate or step == plan.total_steps):
+        tracing.join()  # before this thread traces nets of its own
       if run.estimate_batch_norm and (due.evaluate or step == plan.total_steps):
         run.estimate_batch_norm()
       if saves:
