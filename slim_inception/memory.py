@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import logging
 
 # That of the benchmarks, whose file works without this package.
 from slim_inception.bench.timing import peak_resident_bytes as peak_resident_bytes
 
+if TYPE_CHECKING:  # of flags, which need no TensorFlow
+  import tensorflow as tf
+
+_OF_ONEDNN = 'exception:Status: 1,'  # dnnl_out_of_memory, in an AbortedError
 _UNITS = {'kB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30}
 
 
@@ -27,6 +32,18 @@ def num_bytes(text: str) -> int:
 def as_text(size: float) -> str:
   """A number of bytes for people: 1.72 GB, 48 MB."""
   return f'{size / 1e9:.3g} GB' if size >= 1e9 else f'{size / 1e6:.0f} MB'
+
+
+def exhausted(error: 'tf.errors.OpError') -> str:
+  """What an error of TensorFlow says where memory ran out, one line; '' where it did not."""
+  import tensorflow as tf
+
+  lines = [line.strip() for line in error.message.splitlines()]
+  if isinstance(error, tf.errors.ResourceExhaustedError):
+    return next((line[line.index('OOM') :] for line in lines if 'OOM' in line), lines[0])
+  if isinstance(error, tf.errors.AbortedError):
+    return next((line for line in lines if _OF_ONEDNN in line), '')
+  return ''
 
 
 def restart_peak() -> bool:

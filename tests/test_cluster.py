@@ -46,7 +46,9 @@ def test_two_workers_do_what_two_replicas_do(data, tmp_path):
   assert 'step 4/4' in chief
   assert 'step' not in other
   names = sorted(path.name.split('.')[0] for path in two.iterdir())
-  assert names == ['checkpoint', 'config', 'events', 'metrics', 'model', 'model', 'model']
+  assert names == [
+    *('checkpoint', 'config', 'events', 'history', 'metrics', 'model', 'model', 'model')
+  ]
   check_same(two, one)
 
 

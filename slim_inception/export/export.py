@@ -96,7 +96,11 @@ def export(request: ExportRequest) -> Outcome:
   written = [(each.variant, each.folder) for each in exports if each.comparison]
   if dataset is None or not written:
     return Outcome(exports, None)
-  verification = verify(written, source.checkpoint, dataset, source.loaded)
+  try:
+    verification = verify(written, source.checkpoint, dataset, source.loaded)
+  except (OSError, ValueError) as error:
+    kept = f'what was exported stays in {output}, not verified on a split'
+    raise ValueError(f'--verify_on={verify_on}: {error}; {kept}') from error
   content = {
     'checkpoint': source.loaded.prefix,
     'dataset_name': dataset.name,

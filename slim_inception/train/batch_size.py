@@ -6,6 +6,7 @@ the run's evaluations, has `MARGIN` of the memory, and what shuffling holds is t
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -32,7 +33,8 @@ class Trial(TypedDict, total=False):
   """What a trial says.
 
   Attributes:
-    peak_bytes: of the process, or of the fullest GPU; missing where memory ran out.
+    peak_bytes: of the process, or of the fullest GPU; missing where memory ran out. Nothing else
+      is there either where the system killed the process for it.
     gpus: that it computed on; 0: on processors.
     shuffle_bytes: what shuffling holds, of the process.
     num_samples: images of the split.
@@ -71,6 +73,11 @@ def resolve(config: Config) -> Config:
     raise ValueError(f'--batch_size=auto has nothing to find: --{other} says the batch')
   limit = config.devices.memory_limit
   first = try_batch(config, _FIRST)
+  if 'num_samples' not in first:
+    raise ValueError(
+      f'--batch_size=auto: the trial of {_FIRST} images was killed, as the system does where its '
+      'memory runs out: use a smaller net or --train_image_size'
+    )
   if not first['gpus'] and limit is None:
     raise ValueError('--batch_size=auto needs --memory_limit on processors, e.g. 8GB')
   budget = None
@@ -163,6 +170,8 @@ def try_batch(config: Config, size: int) -> Trial:
       text=True,
       check=False,
     )
+  if done.returncode == -signal.SIGKILL:  # by the system, where its memory runs out
+    return Trial()
   lines = done.stdout.strip().splitlines()
   if done.returncode or not lines:
     reason = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
@@ -212,7 +221,9 @@ def measure(config: Config) -> Trial:
     for number in range(_STEPS):
       values = step(next(batches), tf.constant(number, tf.int64), tf.constant(0.0))
       float(values.metrics['loss'])
-  except tf.errors.ResourceExhaustedError:
+  except tf.errors.OpError as error:
+    if not memory.exhausted(error):
+      raise
     return result
   if gpus:
     names = [f'GPU:{device.rpartition(":")[2]}' for device in gpus]

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from slim_inception import flags, needs, provenance
+from slim_inception import choices, flags, needs, provenance
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import config as eval_config
 from slim_inception.evaluate.config import CheckpointsConfig, EnsembleRequest, Member
@@ -204,7 +204,7 @@ def teacher_view(
 
 
 def divergence(
-  logits: tf.Tensor, probabilities: tf.Tensor, temperature: float, loss: str = 'softmax'
+  logits: tf.Tensor, probabilities: tf.Tensor, temperature: float, of: str = 'softmax'
 ) -> tf.Tensor:
   """T^2 times the mean divergence of a net from its teacher (arXiv:1503.02531 section 2).
 
@@ -214,14 +214,14 @@ def divergence(
     logits: [N, K] of the net.
     probabilities: [N, K] of the teacher at the temperature.
     temperature: T; the net's logits are divided by it.
-    loss: of the net; 'softmax': KL divergence of distributions over the classes, mean over images.
-      Others: of each class for itself, mean over images and classes.
+    of: what makes probabilities of logits. softmax: KL divergence of distributions over the
+      classes, mean over images; sigmoid: of each class for itself, mean over images and classes.
 
   Returns:
     float32 scalar, 0 where both are the same.
   """
   scaled, p = logits / temperature, tf.stop_gradient(probabilities)
-  if loss == 'softmax':
+  if of == 'softmax':
     entropy = -tf.reduce_sum(tf.math.xlogy(p, p), -1)
     excess = tf.nn.softmax_cross_entropy_with_logits(p, scaled) - entropy
   else:
@@ -302,7 +302,8 @@ class Distillation:
     check_views(preprocessing, teachers)
     self.teachers = teachers
     self._config = config.distillation
-    self._loss, self._aux_loss_weight = config.loss.loss, config.loss.aux_loss_weight
+    self._probabilities = choices.probabilities_of(config.loss.loss)
+    self._aux_loss_weight = config.loss.aux_loss_weight
     self._preprocessing = preprocessing
     self._labels_offset = config.data.labels_offset
     self.end_points: list[tuple[str, str]] = []
@@ -367,7 +368,8 @@ class Distillation:
     """
     extra = labels_offset - self._labels_offset  # outputs that the net alone has, if above 0
     scaled = tf.cast(logits, tf.float32)[:, max(0, -extra) :] / self._config.distill_temperature
-    probabilities = tf.nn.softmax(scaled) if self._loss != 'sigmoid' else tf.nn.sigmoid(scaled)
+    function = tf.nn.sigmoid if self._probabilities == 'sigmoid' else tf.nn.softmax
+    probabilities = function(scaled)
     return tf.pad(probabilities, ((0, 0), (max(0, extra), 0)))
 
   def add(
@@ -390,7 +392,8 @@ class Distillation:
     config = self._config
 
     def distance(of_head: tf.Tensor) -> tf.Tensor:
-      return divergence(of_head, taught.probabilities, config.distill_temperature, self._loss)
+      temperature = config.distill_temperature
+      return divergence(of_head, taught.probabilities, temperature, self._probabilities)
 
     own = distance(logits)
     total = own

@@ -253,11 +253,10 @@ def _read_and_trace(train_step: TrainStep, batches: Iterator[Batch]) -> Batch:
 def _take(train_step: TrainStep, batch: Batch, step: int, rate: float, stage: Stage) -> StepResult:
   try:
     return train_step(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
-  except tf.errors.ResourceExhaustedError as error:
-    if files.system_error(error):  # of a disk
+  except tf.errors.OpError as error:
+    reason = memory.exhausted(error)
+    if not reason or files.system_error(error):  # of a disk
       raise
-    lines = error.message.splitlines()
-    reason = next((line.strip() for line in lines if 'OOM' in line), lines[0])
     raise OutOfMemoryError(stage, step, reason) from error
 
 

@@ -161,8 +161,8 @@ def smaller_passes(config: Config, cluster: Cluster, error: loop.OutOfMemoryErro
   latest = checkpoint_files.latest(config.run.train_dir)
   logging.warning(
     'Out of memory at step %d with %d images of %d x %d pixels a pass (%s): going on from %s with '
-    '%d images a pass and %d passes, the same %d images a step (batch norm takes the statistics of '
-    'a pass)',
+    '%d image(s) a pass and %d passes, the same %d images a step (batch norm takes the statistics '
+    'of a pass)',
     error.step, each, stage.image_size, stage.image_size, error, latest or 'the start',
     each // parts, stage.accumulate_steps * parts, stage.global_batch_size,
   )  # fmt: skip

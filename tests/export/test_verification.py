@@ -203,3 +203,16 @@ def test_a_format_that_is_not_delivered_is_a_line_and_the_status(run, tmp_path):
   done = zygote.run('export', *flags[:1], f'--output={tmp_path}/2', '--verify_on=nothing')
   assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
   assert 'nothing' in done.stderr and not (tmp_path / '2').exists()
+
+
+def test_a_split_that_cannot_be_verified_on_leaves_the_exports(run, tmp_path):
+  data = tmp_path / 'data'
+  records.write_set(data, count=8, split='validation')
+  records.write_set(data, count=8, split='test', broken=tuple(range(8)))
+  output = tmp_path / 'out'
+  flags = {'checkpoint_path': str(run), 'output': str(output), 'dataset_dir': str(data)}
+  flags |= {'format': 'onnx', 'verify_on': 'test'}
+  with pytest.raises(ValueError, match=f'stays in {output}, not verified on a split') as error:
+    export_lib.export(resolve(flags))
+  assert len(str(error.value).splitlines()) == 1
+  assert (output / 'model.onnx').exists()

@@ -107,7 +107,8 @@ def test_an_ensemble_of_both(data, finetuned, three, tmp_path):
 def test_exported_net_takes_grey(data, finetuned, tmp_path):
   output = str(tmp_path / '1')
   wanted = export_config.resolve({**flags(data, finetuned), 'output': output})
-  assert export.export(wanted).difference < 1e-4
+  (exported,) = export.export(wanted).exports
+  assert exported.comparison.difference < 1e-4
   signatures = tf.saved_model.load(output).signatures
   assert signatures['images'].structured_input_signature[1]['images'].shape == (None, 32, 32, 1)
   files = tf.constant([grey_image(0, 0), records.image(1, 1)])  # colours become grey

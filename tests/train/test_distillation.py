@@ -81,6 +81,21 @@ def test_divergence_of_each_class_for_itself():
   assert float(found) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize('loss', ['softmax', 'bce', 'sigmoid'])
+def test_a_net_that_says_what_its_teacher_says_has_nothing_to_learn(teachers, loss):
+  """Nets of bce choose one class too, so what they say is compared as distributions."""
+  settings = config(teachers[3], loss=loss)
+  loaded = distillation.load_teachers(settings, dataset(), tf.distribute.get_strategy())
+  preprocessing = preprocessing_factory.get('vgg')
+  teaching = distillation.Distillation(settings, loaded, preprocessing, SIZE)
+  images = tf.constant(RNG.normal(size=(2, SIZE, SIZE, 3)) * 50, tf.float32)
+  logits, _ = loaded[0].scorer.model(images, training=False)
+  found = teaching.add({'loss': 0.0}, logits, {}, teaching.teach(images), {})
+  assert float(found['distillation_loss']) == pytest.approx(0, abs=1e-5)
+  other = teaching.add({'loss': 0.0}, logits[:, ::-1], {}, teaching.teach(images), {})
+  assert float(other['distillation_loss']) > 1e-3
+
+
 def test_the_gradient_keeps_its_size_at_high_temperatures():
   """It nears that of half the squared distance of logits of mean 0, over K (section 2.1)."""
   logits, theirs = (x - x.mean(-1, keepdims=True) for x in RNG.normal(size=(2, 6, 4)))
