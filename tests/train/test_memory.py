@@ -24,9 +24,11 @@ def test_sizes_as_people_write_them():
 
 def test_the_peak_of_this_process():
   """It follows what is written to, and begins again."""
+  restarts = memory.restart_peak()  # other tests may have taken more, and given it back
   before = memory.peak_resident_bytes()
   block = bytearray(300 * 10**6)
-  assert memory.peak_resident_bytes() >= before + 200 * 10**6
+  if restarts:
+    assert memory.peak_resident_bytes() >= before + 200 * 10**6
   del block
   if memory.restart_peak():
     assert memory.peak_resident_bytes() < before + 200 * 10**6
