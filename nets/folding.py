@@ -22,6 +22,7 @@ _MEAN = '/BatchNorm/moving_mean'
 def without_batch_norm(arg_scope: dict[str, Any]) -> dict[str, Any]:
   """The arg scope with biases in place of batch norm, and weights that wait to be assigned."""
   with (
+    slim.exclusively(),
     slim.arg_scope(arg_scope),
     slim.arg_scope(
       [layers.conv2d, layers.fully_connected],

@@ -51,6 +51,7 @@ def make_arg_scope(
 ) -> ArgScope:
   """An arg scope: `both` for convolutions and fully connected layers, the rest for the former."""
   with (
+    slim.exclusively(),
     slim.arg_scope([layers.conv2d, layers.fully_connected], **both),
     slim.arg_scope([layers.conv2d], **conv, **normalizer) as scope,
   ):
@@ -83,7 +84,11 @@ def with_recomputed_gradients(arg_scope: ArgScope) -> ArgScope:
 
 
 def _with(arg_scope: ArgScope, layer: Callable, **arguments: bool) -> ArgScope:
-  with slim.arg_scope(arg_scope), slim.arg_scope([layer], **arguments) as scope:
+  with (
+    slim.exclusively(),
+    slim.arg_scope(arg_scope),
+    slim.arg_scope([layer], **arguments) as scope,
+  ):
     return scope
 
 

@@ -76,6 +76,7 @@ def resnet_arg_scope(
     batch_norm_scale,
   )
   with (
+    slim.exclusively(),
     slim.arg_scope(
       [layers.conv2d],
       weights_regularizer=slim.l2_regularizer(float(weight_decay)),

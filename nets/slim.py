@@ -5,8 +5,9 @@ layers answer to arg scopes over users' `slim.conv2d`, ..., and the other way ro
 
 tf_slim has one stack of arg scopes for the whole process. The replicas of a mirrored strategy are
 threads, of which one at a time runs, until it waits for the others in a collective. So a thread
-that enters a net keeps other threads out of the stack (`exclusively`), and a collective in the
-midst of a net puts the thread's scopes aside (`put_aside`), as a coroutine does with its frame.
+that enters a net, or makes an arg scope, keeps other threads out of the stack (`exclusively`), and
+a collective in the midst of a net puts the thread's scopes aside (`put_aside`), as a coroutine does
+with its frame.
 """
 
 import contextlib

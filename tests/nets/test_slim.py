@@ -1,11 +1,13 @@
-"""The nets live without tf-slim."""
+"""The nets live without tf-slim, and threads keep out of each other's arg scopes."""
 
 import importlib.util
 import pathlib
 import sys
+import threading
 
 import pytest
 import tensorflow as tf
+from slim_inception.nets import folding, inception, inception_utils, layers, resnet_utils, slim
 
 from slim_inception import nets
 
@@ -70,3 +72,32 @@ def test_what_an_arg_scope_refuses(nets_without_tf_slim):
       slim.arg_scope([len], stride=2).__enter__()
     with pytest.raises(ValueError, match='kwargs must be empty'):
       slim.arg_scope({}, stride=2).__enter__()
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    inception.inception_v3_arg_scope,
+    resnet_utils.resnet_arg_scope,
+    lambda: inception_utils.with_frozen_batch_norm({}),
+    lambda: folding.without_batch_norm({}),
+  ],
+)
+def test_an_arg_scope_has_nothing_of_a_net_that_another_thread_traces(make):
+  """A step traced in a thread once gave its dropout's seed to the net of an evaluation."""
+  expected, inside, asked = make(), threading.Event(), threading.Event()
+
+  def trace():
+    with slim.exclusively(), slim.arg_scope([layers.dropout], seed=1):
+      inside.set()
+      asked.wait(10)
+      threading.Event().wait(0.2)  # the other has asked, and does not get it
+
+  thread = threading.Thread(target=trace)
+  thread.start()
+  inside.wait(10)
+  asked.set()
+  scope = make()
+  thread.join()
+  assert scope == expected
+  assert slim.current_arg_scope() == {}
