@@ -71,6 +71,7 @@ def losses(train_dir):
 
 def test_it_goes_on_as_one_that_was_longer_from_the_start(finished, data, tmp_path, caplog):
   """Also when it is stopped itself and started again."""
+  caplog.set_level('INFO', 'absl')
   before = contents(finished)
   whole, longer = tmp_path / 'whole', tmp_path / 'longer'
   trainer.train(config(data, whole, max_number_of_steps=9))
@@ -100,6 +101,7 @@ def test_a_checkpoint_in_the_middle_another_schedule_and_what_a_killed_start_lef
   finished, tmp_path, caplog
 ):
   """The lines of later steps do not come along; nor does a copy count that was not finished."""
+  caplog.set_level('INFO', 'absl')
   train_dir = tmp_path / 'branch'
   train_dir.mkdir()
   shutil.copy(finished / 'config.json', train_dir)
