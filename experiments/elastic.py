@@ -204,10 +204,10 @@ def train_killed(
 
 def total_steps(config: Config) -> int:
   """Of a run that begins."""
-  from slim_inception.train import trainer
+  from slim_inception.train import run_input
   from slim_inception.train.plan import make_plan
 
-  dataset = trainer.open_dataset(config.data)
+  dataset = run_input.open_dataset(config.data)
   plan = make_plan(config, dataset.num_samples, dataset.num_classes, 1)
   assert plan.total_steps  # `training_config` sees to it
   return plan.total_steps

@@ -20,7 +20,7 @@ from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch
 from slim_inception.input.training_batches import TrainingBatches
 from slim_inception.train import config as train_config
-from slim_inception.train import loop, trainer
+from slim_inception.train import loop, run_input, trainer
 from slim_inception.train.config import Config
 
 
@@ -63,7 +63,7 @@ def train(config: Config, path: str) -> None:
     tf.random.set_seed(config.run.seed)
     tf.config.experimental.enable_op_determinism()
   cluster = make_cluster(config.devices.num_clones, config.devices.clone_on_cpu)
-  dataset = trainer.open_dataset(config.data)
+  dataset = run_input.open_dataset(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
   run = trainer.make_run(config, dataset, num_classes, cluster, None)
   if run is None:

@@ -187,12 +187,12 @@ def measure(config: Config) -> Trial:
   from slim_inception.cluster import gpus_of, make_cluster
   from slim_inception.input import pipeline, record_order, training_batches
   from slim_inception.train import augmentation as augmentation_lib
-  from slim_inception.train import start, trainer
+  from slim_inception.train import run_input, start, trainer
   from slim_inception.train.plan import make_plan
   from slim_inception.train.train_step import TrainStep
 
   config = start.of_checkpoint(config)
-  dataset = trainer.open_dataset(config.data)
+  dataset = run_input.open_dataset(config.data)
   num_classes = pipeline.check_labels(dataset, config.data.labels_offset)
   cluster = make_cluster(config.devices.num_clones, config.devices.clone_on_cpu)
   strategy = cluster.strategy
@@ -201,14 +201,14 @@ def measure(config: Config) -> Trial:
     gpus=len(gpus),
     num_samples=dataset.num_samples,
     shuffle_bytes=int(
-      record_order.shuffle_bytes(dataset, trainer.shuffle_window(config.data, dataset))
+      record_order.shuffle_bytes(dataset, run_input.shuffle_window(config.data, dataset))
     ),
   )
   plan = make_plan(config, dataset.num_samples, num_classes, strategy.num_replicas_in_sync)
   stage = max(plan.stages, key=lambda stage: stage.pass_pixels)
   augmentation = augmentation_lib.make_augmentation(config)
   source = pipeline.Source(dataset, augmentation.preprocessing, augmentation.distortion)
-  options = trainer.input_options(config, plan, stage, source, cluster)
+  options = run_input.input_options(config, plan, stage, source, cluster)
   try:
     state, teaching = trainer.make_state(config, plan, dataset, cluster, augmentation)
     passes = stage.accumulate_steps

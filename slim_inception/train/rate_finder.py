@@ -15,7 +15,7 @@ from slim_inception import flags
 from slim_inception.cluster import make_cluster
 from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.train import schedules, start, trainer
+from slim_inception.train import run_input, schedules, start, trainer
 from slim_inception.train.config import Config
 
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -106,7 +106,7 @@ def _losses(config: Config, rates: np.ndarray) -> list[float]:
   cluster = make_cluster(config.devices.num_clones, config.devices.clone_on_cpu)
   if cluster.count > 1:
     raise ValueError('--find_learning_rate is for one process: unset TF_CONFIG')
-  dataset = trainer.open_dataset(config.data)
+  dataset = run_input.open_dataset(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
   losses: list[float] = []
   with trainer.explaining_errors(config, dataset, cluster):

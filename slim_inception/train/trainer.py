@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import gc
-import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -12,32 +11,30 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-import slim_inception
-from slim_inception import files, flags, kernels, memory, provenance
+from slim_inception import files, flags, provenance
 from slim_inception.cluster import (
   LOST_WORKER_ERRORS,
   Cluster,
   check_same,
   describe_devices,
-  gpus_of,
   kernels_of,
   lost_worker,
   make_cluster,
 )
-from slim_inception.datasets import dataset_factory, joined
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import batch_norm_statistics
-from slim_inception.input import data_service, record_order, sampling
 from slim_inception.input import pipeline as input_pipeline
-from slim_inception.input.pipeline import Batch, InputOptions, Source
-from slim_inception.input.training_batches import TrainingBatches
-from slim_inception.nets import checkpoint_files, inception_utils, nets_factory, processor
+from slim_inception.input.pipeline import Batch, Source
+from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
 from slim_inception.nets.model import Model
 from slim_inception.train import (
   config_json,
+  description,
   events,
   loop,
+  passes,
   resumption,
+  run_input,
   schedules,
   stages,
   start,
@@ -46,13 +43,12 @@ from slim_inception.train import (
 from slim_inception.train.augmentation import Augmentation, make_augmentation
 from slim_inception.train.config import Config
 from slim_inception.train.distillation import Distillation, load_teachers, warn_of_changes
-from slim_inception.train.flag_groups import BALANCED, DataConfig, OptimizerConfig
-from slim_inception.train.plan import Plan, Stage, divided, make_plan
-from slim_inception.train.train_state import TrainState, read_counters, rows_of
+from slim_inception.train.flag_groups import DataConfig
+from slim_inception.train.plan import Plan, Stage, make_plan
+from slim_inception.train.train_state import TrainState, read_counters
 from slim_inception.train.train_step import TrainStep
 
 _PREVIEWED = 8  # images in TensorBoard
-_LITTLE_BYTES = 100e6  # of memory, of which nothing is said
 
 
 def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
@@ -70,7 +66,7 @@ def train(config: Config, evaluate: loop.Evaluate | None = None) -> None:
   """
   trackers.check(config.saving.log)
   config = start.of_checkpoint(config)
-  dataset = open_dataset(config.data)
+  dataset = run_input.open_dataset(config.data)
   num_classes = input_pipeline.check_labels(dataset, config.data.labels_offset)
   input_pipeline.check_loss(dataset, config.loss.loss)
   if config.run.deterministic:
@@ -125,7 +121,7 @@ def _train(
   Returns:
     The number of the signal that stopped it; 0: none did.
   """
-  pass_pixels = known_pass_pixels(config, cluster)
+  pass_pixels = passes.known_pass_pixels(config, cluster)
   while True:
     run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels)
     if run is None:
@@ -134,50 +130,9 @@ def _train(
       tracker = make_tracker(run) if lock else None
       return loop.train(dataclasses.replace(run, lock=lock, tracker=tracker))
     except loop.OutOfMemoryError as error:
-      pass_pixels = smaller_passes(config, cluster, error)
+      pass_pixels = passes.smaller_passes(config, cluster, error)
     del run
     gc.collect()  # the variables of the net, which hang in cycles
-
-
-def known_pass_pixels(config: Config, cluster: Cluster) -> int | None:
-  """What a pass may have on these devices, as this run has learned before; None: nothing."""
-  facts = (config_json.read(config.run.train_dir) or {}).get('run', {})
-  same = facts.get('devices') == describe_devices(cluster.strategy)
-  return facts.get('pass_pixels') if same else None
-
-
-def smaller_passes(config: Config, cluster: Cluster, error: loop.OutOfMemoryError) -> int:
-  """The pixels of a pass of half the images, or fewer where the batch cannot be halved; says so.
-
-  Raises:
-    ValueError: there is nothing to divide, or batch norm is of the whole batch, or of a cluster one
-      worker has failed and the others wait for it.
-  """
-  stage = error.stage
-  each, pixels = stage.per_replica_batch, stage.image_size**2
-  if each == 1 or config.model.sync_batch_norm or cluster.count > 1:
-    raise out_of_memory(config, stage, str(error)) from error
-  parts = divided(each, each // 2)
-  latest = checkpoint_files.latest(config.run.train_dir)
-  logging.warning(
-    'Out of memory at step %d with %d images of %d x %d pixels a pass (%s): going on from %s with '
-    '%d image(s) a pass and %d passes, the same %d images a step (batch norm takes the statistics '
-    'of a pass)',
-    error.step, each, stage.image_size, stage.image_size, error, latest or 'the start',
-    each // parts, stage.accumulate_steps * parts, stage.global_batch_size,
-  )  # fmt: skip
-  return each // parts * pixels
-
-
-def open_dataset(data: DataConfig) -> Dataset:
-  """The records of a run, counted; of synthetic images there are none."""
-  if data.dataset_name == dataset_factory.SYNTHETIC:
-    return dataset_factory.synthetic(data.dataset_split_name)
-  if data.data_service:
-    data_service.connect(data.data_service, data_service.CONNECT_SECS)
-  name, split, folders = data.dataset_name, data.dataset_split_name, data.records_dirs
-  opened = [dataset_factory.get_dataset(name, split, folder) for folder in folders]
-  return joined.join([*map(record_order.counted, opened)], folders)
 
 
 @contextmanager
@@ -192,7 +147,7 @@ def explaining_errors(config: Config, dataset: Dataset, cluster: Cluster) -> Ite
       where = cause.filename or config.run.train_dir
       raise OSError(cause.errno, cause.strerror, where) from error
     plan = make_plan(config, 1, 1, cluster.strategy.num_replicas_in_sync)
-    raise out_of_memory(config, plan.stages[0], error.message.splitlines()[0]) from error
+    raise passes.out_of_memory(config, plan.stages[0], error.message.splitlines()[0]) from error
   except input_pipeline.READ_ERRORS as error:
     raise input_pipeline.read_error(dataset, config.data.labels_offset, error) from error
 
@@ -226,11 +181,11 @@ def make_run(
     changes = start.check_same_run(config, plan, dataset, kernels_of(strategy))
   elif config.finetune.checkpoint_path:
     start.warn_of_differences(config, plan, dataset)  # says at once that it is not there
-  _describe(config, plan, dataset, cluster)
+  description.describe_run(config, plan, dataset, cluster)
 
   augmentation = make_augmentation(config)
   state, teaching = make_state(config, plan, dataset, cluster, augmentation)
-  for line in describe_layer_decay(config.optimizer, state):
+  for line in description.describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
   name = augmentation.preprocessing.name
   restored = start.restore_or_init(config.finetune, config.model.model_name, name, state, latest)
@@ -257,7 +212,7 @@ def make_run(
     if pass_pixels is not None:
       facts |= {'pass_pixels': pass_pixels, 'devices': describe_devices(strategy)}
     config_json.write(config.run.train_dir, config, facts)
-    on_what = describe_start(config, plan, strategy)
+    on_what = description.describe_start(config, plan, strategy)
     more = {**on_what, **restored._asdict(), 'changes': changes}
     events.add(config.run.train_dir, 'start', step, **more)
   return loop.Run(
@@ -268,33 +223,8 @@ def make_run(
     make_stages(config, plan, source, cluster, state, augmentation, teaching),
     evaluate,
     make_batch_norm_estimate(config, plan, source, state),
-    memory_limit(config, cluster),
+    passes.memory_limit(config, cluster),
   )
-
-
-def describe_start(config: Config, plan: Plan, strategy: tf.distribute.Strategy) -> events.Start:
-  """On what a start runs, for history.jsonl."""
-  return {
-    'devices': describe_devices(strategy),
-    'processor': processor.read_name(),
-    'versions': {
-      'slim-inception': slim_inception.__version__,
-      'TensorFlow': tf.__version__,
-      'Python': platform.python_version(),
-    },
-    'num_replicas': plan.num_replicas,
-    'per_replica_batch': plan.per_replica_batch,
-    'global_batch_size': plan.global_batch_size,
-    'precision': config.devices.precision,
-  }
-
-
-def memory_limit(config: Config, cluster: Cluster) -> int | None:
-  """Bytes that this process may take; None on GPUs, and where workers would have to agree."""
-  text = config.devices.memory_limit
-  if text is None or gpus_of(cluster.strategy) or cluster.count > 1:
-    return None
-  return memory.num_bytes(text)
 
 
 def make_stages(
@@ -311,7 +241,7 @@ def make_stages(
   @functools.cache
   def at(stage: Stage) -> stages.StageRun:
     return stages.StageRun(
-      make_batches(config, plan, stage, source, cluster),
+      run_input.make_batches(config, plan, stage, source, cluster),
       make_steps(config, plan, stage, cluster.strategy, state, augmentation, teaching),
       make_preview(
         config.data, stage, cluster.strategy, augmentation, source.dataset.labels_to_names
@@ -433,46 +363,6 @@ def make_distillation(
   return Distillation(config, teachers, augmentation.preprocessing, plan.image_size)
 
 
-def make_batches(
-  config: Config, plan: Plan, stage: Stage, source: Source, cluster: Cluster
-) -> TrainingBatches:
-  """The batches of this worker in a stage."""
-  options = input_options(config, plan, stage, source, cluster)
-  service = config.data.data_service
-  return TrainingBatches(source, options, cluster, service, stage.global_batch_size)
-
-
-def input_options(
-  config: Config, plan: Plan, stage: Stage, source: Source, cluster: Cluster
-) -> InputOptions:
-  """How records become the batches of this worker in a stage."""
-  return InputOptions(
-    image_size=stage.image_size,
-    batch_size=stage.per_replica_batch * stage.accumulate_steps,
-    labels_offset=config.data.labels_offset,
-    multi_label=config.loss.loss == 'sigmoid',
-    seed=config.run.seed,
-    shuffle_buffer=shuffle_window(config.data, source.dataset),
-    num_readers=config.data.num_readers,
-    num_threads=config.data.num_preprocessing_threads,
-    worker=cluster.index,
-    num_workers=cluster.count,
-    replicas=plan.num_replicas // cluster.count,
-    repeats=config.augment.repeated_augmentation,
-    sampling=sampling_of(config.data),
-  )
-
-
-def sampling_of(data: DataConfig) -> sampling.Sampling:
-  """What is drawn of the records."""
-  return sampling.Sampling(data.sampling == BALANCED, data.mixture)
-
-
-def shuffle_window(data: DataConfig, dataset: Dataset) -> int:
-  """Records shuffled together: the same for all workers and whenever a run goes on."""
-  return record_order.shuffle_window(dataset, data.shuffle_buffer, data.shuffle_buffer_mb * 10**6)
-
-
 def make_steps(
   config: Config,
   plan: Plan,
@@ -520,92 +410,3 @@ def make_preview(
     ]
 
   return preview
-
-
-def out_of_memory(config: Config, stage: Stage, reason: str) -> ValueError:
-  """An error that says what to try; TensorFlow's own is a page."""
-  each, size, advice = stage.per_replica_batch, stage.image_size, []
-  if each > 1:
-    advice.append(
-      f'--batch_size={each // 2}, which with --accumulate_steps={2 * stage.accumulate_steps} is '
-      'the same global batch'
-    )
-  if not config.devices.recompute:
-    advice.append('--recompute')
-  if config.devices.precision == 'float32':
-    advice.append('--precision=bfloat16')
-  images = f'{each} image{"s" if each > 1 else ""} of {size} x {size} pixels a pass'
-  advice.append('a smaller net or smaller images')
-  return ValueError(f'Out of memory with {images}: try {", or ".join(advice)} ({reason})')
-
-
-def _describe(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster) -> None:
-  data, size = config.data, plan.stages[0].image_size
-  end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
-  message = (
-    f'{config.model.model_name} on {data.dataset_name} {data.dataset_split_name}: '
-    f'{dataset.num_samples} images, {plan.num_classes} classes, {size} x {size} pixels; '
-    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images on '
-    f'{describe_devices(cluster.strategy)}, '
-    f'{plan.steps_per_epoch:.1f} steps an epoch, {end}; '
-    f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'
-  )
-  logging.info('%s', message)
-  for stage in plan.stages[1:]:
-    logging.info('%s', stages.describe(stage, plan.epoch(stage.step)))
-  kernels.warn_of_precision(config.devices.precision, bool(gpus_of(cluster.strategy)))
-  if per := config.schedule.learning_rate_per:
-    rate, batch = config.schedule.learning_rate, plan.global_batch_size
-    own = schedules.scaled(config.schedule, batch).learning_rate
-    logging.info(
-      'The learning rate of %g for %d images a step is %g for %d (--learning_rate_per)',
-      rate, per, own, batch,
-    )  # fmt: skip
-  chosen = sampling_of(data)
-  if not chosen.is_uniform:
-    logging.info('%s', sampling.describe(dataset, chosen, data.records_dirs))
-  elif shuffling := describe_shuffling(data, dataset):
-    logging.info('%s', shuffling)
-  if config.model.input_channels == 1:
-    remain = 'brightness' if config.augment.fast_mode else 'brightness and contrast'
-    what = f'changed in {remain} alone' if config.augment.distort_color else 'not changed'
-    logging.info('Images are grey (--input_channels=1): colours are %s', what)
-  advice = record_order.sharing_advice(data.num_readers, cluster.count)
-  if chosen.is_uniform and advice and cluster.is_chief:
-    logging.warning('%s', advice)
-
-
-def describe_layer_decay(config: OptimizerConfig, state: TrainState) -> list[str]:
-  """The factors of the learning rate by row of the net, one a line; none without --layer_decay."""
-  if config.layer_decay == 1:
-    return []
-  rows = rows_of(state.model)
-  table = []
-  heads = [name for name in state.trained if not name.startswith(tuple(rows))]
-  in_rows = {row: [name for name in state.trained if name.startswith(row)] for row in rows}
-  for scope, names in {**in_rows, 'heads': heads}.items():
-    factors = sorted({state.optimizer.scales.get(name, 1.0) for name in names})
-    if factors:
-      table.append([scope.rstrip('/'), ' and '.join(f'{x:.4g}' for x in factors)])
-  head = f'Factors of the learning rate (--layer_decay={config.layer_decay:g}):'
-  return [head, *(f'  {line}' for line in files.text_table(table))]
-
-
-def describe_shuffling(data: DataConfig, dataset: Dataset) -> str:
-  """What memory the shuffling takes; '' where that is little."""
-  window, size = shuffle_window(data, dataset), record_order.mean_bytes(dataset) / 1e3
-  held, of_all = (
-    record_order.shuffle_bytes(dataset, count) for count in (window, data.shuffle_buffer)
-  )
-  if held == of_all and held < _LITTLE_BYTES:
-    return ''
-  text = (
-    f'Shuffling {min(window, dataset.num_samples):,} records together: up to {held / 1e6:,.0f} MB '
-    f'of memory, {size:,.0f} kB a record'
-  )
-  if held < of_all:
-    text += (
-      f'; --shuffle_buffer={data.shuffle_buffer} would take {of_all / 1e6:,.0f} MB, more than '
-      f'--shuffle_buffer_mb={data.shuffle_buffer_mb}'
-    )
-  return text

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from slim_inception import memory
-from slim_inception.train import batch_size, config_json, trainer
+from slim_inception.train import batch_size, config_json, passes, trainer
 from slim_inception.train.config import resolve
 from tests import records, tiny
 from tests.train import processes
@@ -207,7 +207,7 @@ def test_a_divided_run_is_one_that_had_these_passes(data, tmp_path, monkeypatch)
     trainer.train(processes.config(tmp_path / 'run', data, **flags))
   facts = config_json.read(str(tmp_path / 'run'))['run']
   assert facts['pass_pixels'] == 2 * 40**2
-  monkeypatch.setattr(trainer, 'known_pass_pixels', lambda config, cluster: 2 * 40**2)
+  monkeypatch.setattr(passes, 'known_pass_pixels', lambda config, cluster: 2 * 40**2)
   trainer.train(processes.config(tmp_path / 'other', data, **flags))
   one, two = processes.metrics(tmp_path / 'run'), processes.metrics(tmp_path / 'other')
   assert [entry['step'] for entry in one] == [1, 2, 3, 4]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
 
-from slim_inception.train import losses, trainer
+from slim_inception.train import description, losses
 from slim_inception.train.train_state import averaging_decay, trained_variables
 from slim_inception.train.train_step import regularization_loss
 from tests import records, tiny
@@ -188,7 +188,7 @@ def test_layer_decay_and_what_is_said_of_it():
     'AuxLogits': {1.0},
     'Logits': {1.0},
   }
-  assert trainer.describe_layer_decay(settings.optimizer, state) == [
+  assert description.describe_layer_decay(settings.optimizer, state) == [
     'Factors of the learning rate (--layer_decay=0.5):',
     '  InceptionTiny/Conv2d_1a_3x3  0.0625',
     '  InceptionTiny/Mixed_2a        0.125',
@@ -196,7 +196,7 @@ def test_layer_decay_and_what_is_said_of_it():
     '  InceptionTiny/Mixed_3a          0.5',
     '  heads                             1',
   ]
-  assert trainer.describe_layer_decay(config().optimizer, state) == []
+  assert description.describe_layer_decay(config().optimizer, state) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from slim_inception.cluster import Cluster
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.evaluate.stored_weights import open_weights
-from slim_inception.train import checkpoint_manager, progress, trainer
+from slim_inception.train import checkpoint_manager, description, progress, run_input, trainer
 from slim_inception.train.train_state import Counters
 from tests import records, tiny
 from tests.train import processes
@@ -77,8 +77,8 @@ def test_large_records_are_shuffled_in_smaller_windows(data, tmp_path, settings,
   os.truncate(path, 5 * 10**9)
   dataset = dataset_factory.Dataset('x', 'train', (str(path),), 1000, 2, {}, (0, 1))
   chosen = config(data, tmp_path, **{'shuffle_buffer': 4096} | settings).data
-  assert trainer.shuffle_window(chosen, dataset) == window
-  assert trainer.describe_shuffling(chosen, dataset) == text
+  assert run_input.shuffle_window(chosen, dataset) == window
+  assert description.describe_shuffling(chosen, dataset) == text
 
 
 def test_metrics(run):
