@@ -14,7 +14,6 @@ pip install "slim-inception[demo,plots]".
 
 import dataclasses
 import os
-import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,12 @@ from typing import Any, NamedTuple
 
 from slim_inception.datasets import conversion, dataset_info, digits
 
+from experiments import command as command_lib
 from experiments import config as config_lib
 from experiments import page, runs
 from experiments.sampling import MOST_VALUES, has_learned, mean_width
 from slim_inception import choices, files, flags
-from slim_inception.cli import console, interrupts, quiet
+from slim_inception.cli import console
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import Run
 from slim_inception.train.config import Config
@@ -83,39 +83,19 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  page.check_drawing()
-  config = flags.parse(ExperimentFlags, resolve, prepare=quiet.import_tensorflow)
-  run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+  command_lib.main(NAME, ExperimentFlags, resolve, run)
 
 
 def resolve(values: Mapping[str, Any]) -> ExperimentFlags:
-  """The configuration of flags, all of whose runs are possible; raises ValueError if not."""
-  config = flags.build(ExperimentFlags, values)
-  configs_of(config)
-  return config
+  """See `command.resolve`."""
+  return command_lib.resolve(ExperimentFlags, configs_of, values)
 
 
 def run(config: ExperimentFlags, command: str) -> bool:
-  """Trains, and writes page and tables once all runs are finished.
-
-  Args:
-    config: the flags.
-    command: the command line, for the page.
-
-  Returns:
-    Whether they are.
-
-  Raises:
-    ValueError, OSError: as `runs.finish`.
-  """
-  from slim_inception.evaluate import during_training
-
+  """Trains, and writes page and tables once all runs are finished; see `command.finish`."""
   configs = configs_of(config)
   make_few_digits(config.experiment, next(iter(configs.values())))
-  if not runs.finish(config.experiment, configs, during_training.evaluator_of):
-    return False
-  write(config, configs, command)
-  return True
+  return command_lib.finish(config, configs, write, command)
 
 
 def configs_of(config: ExperimentFlags) -> dict[str, Config]:
@@ -344,6 +324,4 @@ def _cells(run: Run) -> list[str]:
 
 
 if __name__ == '__main__':
-  program = f'python -m experiments.{NAME}'
-  with interrupts.ending_at_once(program):
-    console.run(sys.modules[__name__], [program, *sys.argv[1:]])
+  command_lib.start(sys.modules[__name__])

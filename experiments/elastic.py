@@ -15,7 +15,6 @@ pip install "slim-inception[demo,plots]".
 import dataclasses
 import math
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,10 +22,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
+from experiments import command as command_lib
 from experiments import config as config_lib
 from experiments import page, runs
 from slim_inception import files, flags
-from slim_inception.cli import console, interrupts, quiet
+from slim_inception.cli import console
 from slim_inception.train import config_json
 from slim_inception.train.config import Config
 
@@ -72,16 +72,12 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  page.check_drawing()
-  config = flags.parse(ElasticConfig, resolve, prepare=quiet.import_tensorflow)
-  run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+  command_lib.main(NAME, ElasticConfig, resolve, run)
 
 
 def resolve(values: Mapping[str, Any]) -> ElasticConfig:
-  """The configuration of flags, whose runs are all possible; raises ValueError if not."""
-  config = flags.build(ElasticConfig, values)
-  configs_of(config)
-  return config
+  """See `command.resolve`."""
+  return command_lib.resolve(ElasticConfig, configs_of, values)
 
 
 def run(config: ElasticConfig, command: str, worker: Sequence[str] = _WORKER) -> None:
@@ -386,6 +382,4 @@ def _draw(
 
 
 if __name__ == '__main__':
-  program = f'python -m experiments.{NAME}'
-  with interrupts.ending_at_once(program):
-    console.run(sys.modules[__name__], [program, *sys.argv[1:]])
+  command_lib.start(sys.modules[__name__])

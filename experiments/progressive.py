@@ -12,17 +12,17 @@ scikit-learn for the digits of the small setting: pip install "slim-inception[de
 
 import dataclasses
 import os
-import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments import command as command_lib
 from experiments import config as config_lib
 from experiments import page, runs
 from experiments.sampling import difference_width, guessing, has_learned
 from slim_inception import files, flags
-from slim_inception.cli import console, interrupts, quiet
+from slim_inception.cli import console
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import Run
 from slim_inception.train.config import Config
@@ -48,38 +48,17 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  page.check_drawing()
-  config = flags.parse(ProgressiveConfig, resolve, prepare=quiet.import_tensorflow)
-  run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+  command_lib.main(NAME, ProgressiveConfig, resolve, run)
 
 
 def resolve(values: Mapping[str, Any]) -> ProgressiveConfig:
-  """The configuration of flags, all of whose runs are possible; raises ValueError if not."""
-  config = flags.build(ProgressiveConfig, values)
-  configs_of(config)
-  return config
+  """See `command.resolve`."""
+  return command_lib.resolve(ProgressiveConfig, configs_of, values)
 
 
 def run(config: ProgressiveConfig, command: str) -> bool:
-  """Trains, and writes page and tables once all runs are finished.
-
-  Args:
-    config: the flags.
-    command: the command line, for the page.
-
-  Returns:
-    Whether they are.
-
-  Raises:
-    ValueError, OSError: as `runs.finish`.
-  """
-  from slim_inception.evaluate import during_training
-
-  configs = configs_of(config)
-  if not runs.finish(config.experiment, configs, during_training.evaluator_of):
-    return False
-  write(config, configs, command)
-  return True
+  """Trains, and writes page and tables once all runs are finished; see `command.finish`."""
+  return command_lib.finish(config, configs_of(config), write, command)
 
 
 def configs_of(config: ProgressiveConfig) -> dict[str, Config]:
@@ -282,6 +261,4 @@ _HEADER = ('run', 'epochs', 'minutes of training', 'minutes in all', 'last top-1
 
 
 if __name__ == '__main__':
-  program = f'python -m experiments.{NAME}'
-  with interrupts.ending_at_once(program):
-    console.run(sys.modules[__name__], [program, *sys.argv[1:]])
+  command_lib.start(sys.modules[__name__])

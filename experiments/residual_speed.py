@@ -12,16 +12,16 @@ the digits of the small setting: pip install "slim-inception[demo,plots]".
 
 import dataclasses
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from experiments import command as command_lib
 from experiments import config as config_lib
 from experiments import page, runs
 from experiments.sampling import difference_width, guessing, has_learned
 from slim_inception import choices, files, flags
-from slim_inception.cli import console, interrupts, quiet
+from slim_inception.cli import console
 from slim_inception.evaluate import comparison
 from slim_inception.evaluate.comparison import Run
 from slim_inception.train.config import Config
@@ -49,38 +49,17 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  page.check_drawing()
-  config = flags.parse(ResidualSpeedConfig, resolve, prepare=quiet.import_tensorflow)
-  run(config, f'python -m experiments.{NAME} {shlex.join(sys.argv[1:])}')
+  command_lib.main(NAME, ResidualSpeedConfig, resolve, run)
 
 
 def resolve(values: Mapping[str, Any]) -> ResidualSpeedConfig:
-  """The configuration of flags, all of whose runs are possible; raises ValueError if not."""
-  config = flags.build(ResidualSpeedConfig, values)
-  configs_of(config)
-  return config
+  """See `command.resolve`."""
+  return command_lib.resolve(ResidualSpeedConfig, configs_of, values)
 
 
 def run(config: ResidualSpeedConfig, command: str) -> bool:
-  """Trains, and writes page and tables once all runs are finished.
-
-  Args:
-    config: the flags.
-    command: the command line, for the page.
-
-  Returns:
-    Whether they are.
-
-  Raises:
-    ValueError, OSError: as `runs.finish`.
-  """
-  from slim_inception.evaluate import during_training
-
-  configs = configs_of(config)
-  if not runs.finish(config.experiment, configs, during_training.evaluator_of):
-    return False
-  write(config, configs, command)
-  return True
+  """Trains, and writes page and tables once all runs are finished; see `command.finish`."""
+  return command_lib.finish(config, configs_of(config), write, command)
 
 
 def configs_of(config: ResidualSpeedConfig) -> dict[str, Config]:
@@ -327,6 +306,4 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == '__main__':
-  program = f'python -m experiments.{NAME}'
-  with interrupts.ending_at_once(program):
-    console.run(sys.modules[__name__], [program, *sys.argv[1:]])
+  command_lib.start(sys.modules[__name__])
