@@ -40,6 +40,7 @@ class Variant(NamedTuple):
   residual_scale: float | None = None  # of what is added there; None: what the table says
   strided: bool = True  # False: strides are left out, dilation takes their place
   rate: int = 1  # dilation
+  kept: tf.Tensor | None = None  # [N, 1, 1, 1] factors of a residual by image: `layers.drop_path`
 
 
 def scale_depth(min_depth: int, depth_multiplier: float) -> Callable[[int], int]:
@@ -94,7 +95,7 @@ def net_scope(
   modes = {} if is_training is None else {'is_training': is_training}
   with (
     tf.compat.v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as opened,
-    slim.arg_scope([layers.batch_norm, layers.dropout], **modes),
+    slim.arg_scope([layers.batch_norm, layers.dropout, layers.drop_path], **modes),
   ):
     yield opened
 
@@ -127,10 +128,15 @@ def run_body(
   if variant.valid_padding == 'VALID':
     images = check_size(images, rows)
   end_points: EndPoints = {}
+  residuals = [unit.scope for unit in body if unit.join == 'add']
   net, stride = images, 1
   for unit in rows:
     dilate = max_stride is not None and stride * unit.reduction > max_stride
-    net = run_unit(net, unit, variant._replace(strided=not dilate), end_points)
+    of_row = variant._replace(strided=not dilate)
+    if unit.join == 'add':  # sampled here, so that a second run of the row has the same samples
+      number = residuals.index(unit.scope)
+      of_row = of_row._replace(kept=layers.drop_path(net, number, len(residuals)))
+    net = run_unit(net, unit, of_row, end_points)
     if dilate:
       variant = variant._replace(rate=variant.rate * unit.reduction)
     else:
@@ -378,5 +384,7 @@ def _add_residual(
   activation_fn = variant.activation_fn if unit.activate else None
   if activation_fn is tf.nn.relu6:
     residual = tf.clip_by_value(residual, -6.0, 6.0)  # for slim's quantized variant
+  if variant.kept is not None:
+    residual *= variant.kept
   net = short_cut + residual
   return activation_fn(net) if activation_fn else net

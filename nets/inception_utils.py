@@ -83,7 +83,22 @@ def with_recomputed_gradients(arg_scope: ArgScope) -> ArgScope:
   return _with(arg_scope, build.run_unit, recompute=True)
 
 
-def _with(arg_scope: ArgScope, layer: Callable, **arguments: bool) -> ArgScope:
+def with_stochastic_depth(arg_scope: ArgScope, rate: float) -> ArgScope:
+  """An arg scope in which training drops residuals: see `layers.drop_path`.
+
+  Args:
+    arg_scope: of a net that has residuals; of others nothing changes.
+    rate: the probability that an image loses the last residual; at least 0, below 1.
+
+  Raises:
+    ValueError: another `rate`.
+  """
+  if not 0 <= rate < 1:  # NaN too
+    raise ValueError(f'rate is {rate}; it must be at least 0 and below 1')
+  return _with(arg_scope, layers.drop_path, rate=rate)
+
+
+def _with(arg_scope: ArgScope, layer: Callable, **arguments: float) -> ArgScope:
   with (
     slim.exclusively(),
     slim.arg_scope(arg_scope),

@@ -35,11 +35,12 @@ from .layer_support import (
 )
 
 __all__ = [
-  'avg_pool2d', 'batch_norm', 'conv2d', 'dropout', 'flatten', 'fully_connected', 'max_pool2d',
-  'separable_conv2d', 'softmax',
+  'avg_pool2d', 'batch_norm', 'conv2d', 'drop_path', 'dropout', 'flatten', 'fully_connected',
+  'max_pool2d', 'separable_conv2d', 'softmax',
 ]  # fmt: skip
 
 _XAVIER: Initializer = slim.xavier_initializer()
+_DROP_PATH = 1000  # folded into a seed from there on; smaller numbers are of others with that seed
 
 
 def _normalize(
@@ -414,6 +415,49 @@ def dropout(
     else:
       outputs = drop() if is_training else tf.identity(inputs)
     return collect(outputs, outputs_collections, name)
+
+
+@slim.layer
+def drop_path(
+  inputs: tf.Tensor,
+  number: int,
+  count: int,
+  rate: float = 0.0,
+  is_training: bool | tf.Tensor = True,
+  seed: int | tf.Tensor | None = None,
+) -> tf.Tensor | None:
+  """Factors of a batch's residuals: 0 where one is dropped (stochastic depth, arXiv:1603.09382).
+
+  Each image keeps a residual or loses it by itself. The probability of a loss grows evenly from 0,
+  of a net's first residual, to `rate`, of its last, as in timm. What stays is divided by the
+  probability to stay, so that outside training nothing is to be done.
+
+  Args:
+    inputs: [N, ...], what the residual is computed from.
+    number: of the residual, from 0.
+    count: how many residuals the net has.
+    rate: the probability that an image loses the last one; at least 0, below 1.
+    is_training: a bool, or a scalar bool tensor.
+    seed: see `dropout`; each residual has samples of its own.
+
+  Returns:
+    [N, 1, 1, 1] of the type of `inputs`; None: all of them stay.
+  """
+  dropped = rate * number / (count - 1) if count > 1 else rate
+  if not dropped or (not tf.is_tensor(is_training) and not is_training):
+    return None
+  with tf.name_scope('DropPath'):
+    shape = tf.stack([tf.shape(inputs)[0], 1, 1, 1])
+    if tf.is_tensor(seed):
+      own = tf.random.experimental.stateless_fold_in(seed, _DROP_PATH + number)
+      samples = tf.random.stateless_uniform(shape, own)
+    else:
+      samples = tf.random.uniform(shape, seed=None if seed is None else seed + number)
+    factors = tf.where(samples < dropped, 0.0, 1.0 / (1.0 - dropped))
+    if tf.is_tensor(is_training):
+      factors = tf.where(is_training, factors, 1.0)
+    factors.set_shape((inputs.shape[0], 1, 1, 1))
+    return tf.cast(factors, inputs.dtype)
 
 
 @slim.layer

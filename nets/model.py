@@ -149,11 +149,12 @@ class NetModule(tf.Module, abc.ABC):
   def _run(
     self, images: tf.Tensor, *, dropout_seed: tf.Tensor | None = None, **kwargs: Any
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    seeds = {} if dropout_seed is None else {'seed': dropout_seed}
     with (
       slim.exclusively(),
       convolution.training(kwargs.get('is_training') is True),
       slim.arg_scope(self.config.arg_scope),
-      slim.arg_scope([layers.dropout], **({} if dropout_seed is None else {'seed': dropout_seed})),
+      slim.arg_scope([layers.dropout, layers.drop_path], **seeds),
       slim.arg_scope([layers.batch_norm], **({} if self.trainable else {'frozen': True})),
       tf.compat.v1.variable_scope(
         tf.compat.v1.get_variable_scope(), custom_getter=self._get_variable
@@ -326,8 +327,8 @@ class Model(NetModule):
     Args:
       images: [N, H, W, C] in [-1, 1]; their type is that of the computation (float64, which
         batch norm does not know, counts as float32). N, H and W may be unknown while tracing.
-      training: batch statistics, which move the averages, and dropout.
-      dropout_seed: integers [2]; makes dropout a function of them.
+      training: batch statistics, which move the averages, dropout and stochastic depth.
+      dropout_seed: integers [2]; makes dropout and stochastic depth a function of them.
 
     Raises:
       ValueError: images of another type or shape, or too small or large for the net; or training

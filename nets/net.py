@@ -95,6 +95,11 @@ class Net:
     return bool(batch_norm_parameters(self.arg_scope()).get('scale'))
 
   @property
+  def has_residuals(self) -> bool:
+    """Whether stochastic depth has something to drop."""
+    return any(unit.join == 'add' for unit in self.body)
+
+  @property
   def head_scopes(self) -> tuple[str, ...]:
     """Variable scopes that depend on the number of classes: 'InceptionV3/Logits', ..."""
     return tuple(f'{self.scope}/{scope}' for scope in reversed(self.head.weights))

@@ -244,6 +244,7 @@ def _check_together(config: Config) -> None:
   _check_distillation(config.distillation)
   _check_augmentation(config)
   _ = config.model.net_arguments
+  _check_residuals(config.model)
   _check_image_sizes(config)
   if evaluation.batch_norm_batches and config.model.freeze_batch_norm:
     raise ValueError('--batch_norm_batches changes what --freeze_batch_norm keeps: choose one')
@@ -303,6 +304,20 @@ def _check_distillation(config: DistillationConfig) -> None:
         raise ValueError(f'--{name} needs --distill_feature_weight, which is 0')
   elif len(config.teacher) > 1:
     raise ValueError('--distill_feature_weight is for one teacher: features have no average')
+
+
+def _check_residuals(model: ModelConfig) -> None:
+  """Raises ValueError where stochastic depth has nothing to drop."""
+  if not model.drop_path_rate:
+    return
+  from slim_inception.nets import nets_factory  # as in `choices.net_names`
+
+  having = [name for name, net in nets_factory.NETS.items() if net.has_residuals]
+  if model.model_name not in having:
+    raise ValueError(
+      f'--drop_path_rate={model.drop_path_rate:g} is for nets with residuals, '
+      f'{", ".join(having)}; {model.model_name} has none: --drop_path_rate=0 trains it'
+    )
 
 
 def _check_image_sizes(config: Config) -> None:

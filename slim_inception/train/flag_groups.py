@@ -40,6 +40,11 @@ def _check_schedule(entries: tuple[tuple[float, int, int], ...]) -> None:
     raise ValueError('sizes must be at least 1 pixel')
 
 
+def _check_below_one(probability: float) -> None:
+  if probability == 1:
+    raise ValueError('must be below 1')
+
+
 def _check_range(steps: tuple[int, int]) -> None:
   if steps[0] > steps[1]:
     raise ValueError('must be FIRST,LAST, e.g. 10,20')
@@ -222,6 +227,12 @@ class ModelConfig:
   )
   dropout_keep_prob: float = field(
     0.8, 'Dropout before the logits keeps this share of the features.', above=0, at_most=1
+  )
+  drop_path_rate: float = share(
+    0.0,
+    'Stochastic depth: in training an image loses residuals at random, the last of the net with '
+    'this probability and earlier ones less often, e.g. 0.05; 0 drops none.',
+    check=_check_below_one,
   )
   batch_norm_decay: float = share(
     0.9997,

@@ -331,6 +331,8 @@ def make_model(
     arg_scope = inception_utils.with_frozen_batch_norm(arg_scope)
   if chosen.sync_batch_norm:
     arg_scope = inception_utils.with_synchronized_batch_norm(arg_scope)
+  if chosen.drop_path_rate and is_trained:
+    arg_scope = inception_utils.with_stochastic_depth(arg_scope, chosen.drop_path_rate)
   with_auxiliary = is_trained and config.loss.aux_loss_weight > 0
   if config.devices.recompute:
     arg_scope = inception_utils.with_recomputed_gradients(arg_scope)

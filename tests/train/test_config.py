@@ -114,21 +114,24 @@ def test_recipe_slim_is_slims_defaults():
       'lamb cosine bfloat16',
       {'learning_rate': 0.005, 'learning_rate_per': 2048, 'num_epochs': 600.0}
       | {'weight_decay': 0.01, 'label_smoothing': 0.1, 'train_image_size': 224, **BCE}
-      | {'mixup_alpha': 0.2, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3},
+      | {'mixup_alpha': 0.2, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3}
+      | {'drop_path_rate': 0.05},
     ),
     (
       'a2',
       'lamb cosine bfloat16',
       {'learning_rate': 0.005, 'learning_rate_per': 2048, 'num_epochs': 300.0}
       | {'weight_decay': 0.02, 'label_smoothing': 0.0, 'train_image_size': 224, **BCE}
-      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3},
+      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 7.0, 'repeated_augmentation': 3}
+      | {'drop_path_rate': 0.05},
     ),
     (
       'a3',
       'lamb cosine bfloat16',
       {'learning_rate': 0.008, 'learning_rate_per': 2048, 'num_epochs': 100.0}
       | {'weight_decay': 0.02, 'label_smoothing': 0.0, 'train_image_size': 160, **BCE}
-      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 6.0, 'repeated_augmentation': 1},
+      | {'mixup_alpha': 0.1, 'randaugment_magnitude': 6.0, 'repeated_augmentation': 1}
+      | {'drop_path_rate': 0.0},
     ),
     (
       'facenet',
@@ -157,8 +160,12 @@ def test_recipe_slim_is_slims_defaults():
 )
 def test_recipes(monkeypatch, recipe, optimizer, numbers):
   monkeypatch.setattr(processor, 'read_flags', lambda: {'amx_bf16'})
-  teacher = {'teacher': 'large.ckpt'} if recipe == 'distill' else {}
-  values = flags.flatten(resolve({**GIVEN, 'recipe': recipe, **teacher}))
+  needed = {
+    'distill': {'teacher': 'large.ckpt'},
+    'a1': {'model_name': 'resnet_v1_5_50'},
+    'a2': {'model_name': 'resnet_v1_5_50'},
+  }
+  values = flags.flatten(resolve({**GIVEN, 'recipe': recipe, **needed.get(recipe, {})}))
   chosen = (values[name] for name in ('optimizer', 'learning_rate_decay_type', 'precision'))
   assert ' '.join(chosen) == optimizer
   assert {name: values[name] for name in numbers} == numbers
@@ -280,6 +287,8 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ),
     ({'model_name': 'inception_v1', 'depth_multiplier': 0.5}, 'is for inception_v2, inception_v3'),
     ({'activation_scale': 0.5}, '--activation_scale is for inception_resnet_v1, .*_v3 has none'),
+    ({'recipe': 'a1'}, 'rate=0.05 is for nets with residuals, .*_v3 has none: --drop_path_'),
+    ({'drop_path_rate': 1}, '--drop_path_rate=1: must be below 1'),
     ({'activation_scale': 0}, '--activation_scale=0: must be a number, greater than 0'),
     ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
     ({'data_service': 'host:1', 'deterministic': True}, '--deterministic: the order of --data_ser'),

@@ -21,7 +21,7 @@ DISTORTED |= {'mixup_alpha': 0.2, 'loss': 'bce', 'bce_target_threshold': 0.2}
   'drawn', [{}, *(pytest.param(flags, marks=pytest.mark.slow) for flags in (DRAWN, DISTORTED))]
 )
 def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path, drawn):
-  """With dropout, distortions and an epoch of which the batch is no part."""
+  """With dropout, stochastic depth, distortions and an epoch of which the batch is no part."""
   data = records.write_set(tmp_path / 'data', count=22)
   if drawn is DRAWN:
     data = f'{data},{records.write_set(tmp_path / "more", count=7)}'
@@ -30,6 +30,7 @@ def test_killed_and_started_again_it_comes_to_the_same_bits(tmp_path, drawn):
     'max_number_of_steps': 40,
     'save_interval_steps': 3,
     'dropout_keep_prob': 0.5,
+    'drop_path_rate': 0.5,
     'moving_average_decay': 0.9,
     **drawn,
   }
