@@ -14,14 +14,19 @@ from slim_inception.cluster import Cluster
 _GATHER_SECS = 1.0
 _MAX_STEPS_BETWEEN = 1000
 
+# What comes so soon after the first signal is the same once more: timeout(1) signals the command
+# and then its whole group, and launchers pass on a Ctrl-C that the terminal sends to all.
+_REPEAT_SECS = 0.25
+
 
 class StopSignal(contextlib.ExitStack):
   """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is entered; a second one ends at once.
 
-  Python's own handlers run when TensorFlow returns: after a step of a minute, or never where
-  another worker is stuck. So they do nothing here, and a thread reads the signals from the pipe to
-  which Python writes them when they come (`signal.set_wakeup_fd`). Outside of the main thread,
-  where Python takes no signals, nothing is noted.
+  What comes within `_REPEAT_SECS` of the first is no second one. Python's own handlers run when
+  TensorFlow returns: after a step of a minute, or never where another worker is stuck. So they do
+  nothing here, and a thread reads the signals from the pipe to which Python writes them when they
+  come (`signal.set_wakeup_fd`). Outside of the main thread, where Python takes no signals, nothing
+  is noted.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,6 +34,7 @@ class StopSignal(contextlib.ExitStack):
   def __init__(self) -> None:
     super().__init__()
     self.received = 0  # number of the signal
+    self._received_at = 0.0  # by time.monotonic
 
   def __enter__(self) -> 'StopSignal':
     if threading.current_thread() is threading.main_thread():
@@ -57,10 +63,13 @@ class StopSignal(contextlib.ExitStack):
 
   def _note(self, number: signal.Signals) -> None:
     # By os.write: what goes through buffers may be in the middle of a line.
+    now = time.monotonic()
     if self.received:
+      if now - self._received_at < _REPEAT_SECS:
+        return
       os.write(2, f'{number.name}: ended at once\n'.encode())
       os._exit(128 + number)  # as a shell says that a signal ended a process
-    self.received = int(number)
+    self.received, self._received_at = int(number), now
     line = f'{number.name}: saving after this step; a second signal ends the run at once\n'
     os.write(2, line.encode())
 

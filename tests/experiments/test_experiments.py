@@ -117,7 +117,16 @@ def test_residual_speed_from_flags_to_page(tmp_path, data, monkeypatch):
     residual_speed.run(speed(tmp_path, data, seed=1), 'the command')
 
 
+@pytest.fixture
+def sigterm_fails() -> Iterator[None]:
+  """A SIGTERM that nothing handles fails the test; else it would end the process of the tests."""
+  before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail('SIGTERM'))
+  yield
+  signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.integration
+@pytest.mark.usefixtures('sigterm_fails')
 def test_activation_scaling_goes_on_where_it_was_stopped(tmp_path, data, monkeypatch):
   config = scaling(tmp_path, data)
   make = activation_scaling.evaluator_of

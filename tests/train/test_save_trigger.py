@@ -1,6 +1,5 @@
 """Signals and clocks between two steps."""
 
-import os
 import signal
 import time
 
@@ -9,22 +8,56 @@ import pytest
 from slim_inception.nets import checkpoint_files, checkpoints
 
 from slim_inception.train import save_trigger
+from tests import zygote
 from tests.train import processes
 
 pytestmark = pytest.mark.integration
 
 
-def test_a_signal_is_noted():
-  before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-  with save_trigger.StopSignal() as stop:
-    assert stop.received == 0
-    os.kill(os.getpid(), signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while not stop.received and time.monotonic() < deadline:
-      time.sleep(0.01)
-    assert stop.received == signal.SIGTERM
-  assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-  assert signal.set_wakeup_fd(-1) == -1
+# In a process of its own: were a signal not noted, it would end the process.
+NOTED = """
+import os, signal, time
+from slim_inception.train import save_trigger
+
+def send(*numbers):
+  for number in numbers:
+    os.kill(os.getpid(), number)
+  deadline = time.monotonic() + 60
+  while not stop.received:
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+def handlers():
+  return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+before = handlers()
+with save_trigger.StopSignal() as stop:
+  assert stop.received == 0
+  send(signal.SIGTERM)
+  assert stop.received == signal.SIGTERM
+assert handlers() == before
+assert signal.set_wakeup_fd(-1) == -1
+
+save_trigger._REPEAT_SECS = 60
+with save_trigger.StopSignal() as stop:
+  send(signal.SIGINT, signal.SIGTERM, signal.SIGINT)  # as timeout(1) sends it to a command
+assert stop.received == signal.SIGINT
+
+save_trigger._REPEAT_SECS = 0
+with save_trigger.StopSignal() as stop:
+  send(signal.SIGTERM)
+  send(signal.SIGTERM)
+  time.sleep(60)
+"""
+
+
+def test_a_signal_is_noted_and_a_second_one_ends():
+  done = zygote.run(code=NOTED)
+  assert done.returncode == 128 + signal.SIGTERM, done.stderr
+  saving = 'saving after this step; a second signal ends the run at once'
+  assert done.stderr.splitlines() == [
+    f'SIGTERM: {saving}', f'SIGINT: {saving}', f'SIGTERM: {saving}', 'SIGTERM: ended at once'
+  ]  # fmt: skip
 
 
 class Two:
@@ -109,6 +142,7 @@ def test_a_second_signal_ends_a_long_step_at_once(data, tmp_path, number):
   run.send_signal(number)
   line = next(line for line in run.stdout if line.startswith('SIG'))
   assert line.endswith('saving after this step; a second signal ends the run at once\n')
+  time.sleep(0.5)  # sooner, it would be the same once more
   sent = time.monotonic()
   run.send_signal(number)
   ((status, output),) = processes.finish(run)
