@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .dataset_factory import Dataset
 
@@ -29,11 +29,8 @@ def join(datasets: Sequence[Dataset], places: Sequence[str]) -> Dataset:
   first, *others = datasets
   if not others:
     return first
-  seen = {os.path.realpath(places[0]): places[0]}
+  check_distinct(places)
   for other, place in zip(others, places[1:], strict=True):
-    if twice := seen.get(os.path.realpath(place)):
-      raise ValueError(f'{twice} and {place} are one set: its images would come twice as often')
-    seen[os.path.realpath(place)] = place
     if problem := _difference(first, other):
       raise ValueError(
         f'{places[0]} and {place} cannot be trained on together: {problem}; slim-inception data '
@@ -53,18 +50,36 @@ def join(datasets: Sequence[Dataset], places: Sequence[str]) -> Dataset:
   )
 
 
+def check_distinct(places: Sequence[str]) -> None:
+  """Raises ValueError where two paths are of one set."""
+  seen: dict[str, str] = {}
+  for place in places:
+    if twice := seen.get(os.path.realpath(place)):
+      raise ValueError(f'{twice} and {place} are one set: its images would come twice as often')
+    seen[os.path.realpath(place)] = place
+
+
 def parts(dataset: Dataset) -> tuple[Dataset, ...]:
   """The sets that one was joined of, or it alone."""
   return dataset.parts or (dataset,)
 
 
+def difference_of_names(names: Mapping[int, str], others: Mapping[int, str]) -> str:
+  """The first label that means something else in another set, in words; '' where none does.
+
+  Nor does any where one of the sets has no names.
+  """
+  for label in sorted({*names, *others}) if names and others else ():
+    here, there = (each.get(label) for each in (names, others))
+    if here != there:
+      return f'label {label} is {_name(here)} in the first and {_name(there)} in the second'
+  return ''
+
+
 def _difference(first: Dataset, other: Dataset) -> str:
   """What keeps two sets apart, in words; '' where nothing does."""
-  names, others = first.labels_to_names, other.labels_to_names
-  for label in range(max(first.num_classes, other.num_classes)):
-    here, there = (each.get(label) for each in (names, others))
-    if names and others and here != there:
-      return f'label {label} is {_name(here)} in the first and {_name(there)} in the second'
+  if problem := difference_of_names(first.labels_to_names, other.labels_to_names):
+    return problem
   for what in ('num_classes', 'label_offset', 'multi_label', 'schema'):
     here, there = getattr(first, what), getattr(other, what)
     if here != there:

@@ -6,8 +6,8 @@
 
 Writes doctor.html, one page with thumbnails, and problems.csv, whose images --exclude_list of
 slim-inception data and eval leaves out. Labels are looked at where there is a --checkpoint_path,
-whose net makes embeddings: best of a net that was trained on other images. One line a figure on
-stdout.
+whose net makes embeddings: best of a net that was trained on other images. --dataset_dir=A,B looks
+at several sets as one, and writes a table for each. One line a figure on stdout.
 """
 
 import warnings

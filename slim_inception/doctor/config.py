@@ -21,8 +21,9 @@ class ImagesConfig:
   dataset_dir: str | None = field(
     None,
     'The images are those of the records in this folder, or of the folder, archive or list that '
-    'training would make records of.',
-    place=flags.Place.INPUT,
+    'training would make records of, or of several of either with commas between them.',
+    form='DIR,DIR,...',
+    place=flags.Place.INPUTS,
   )
   source: str | None = field(
     None,
@@ -139,10 +140,9 @@ def resolve(flag_values: Mapping[str, Any]) -> DoctorRequest:
   embedding = embed_config.resolve({**of_embedding, 'output': embed_config.STANDARD_OUTPUT})
   runs = eval_config.read_runs(of_embedding)
   folders = [folder for run in runs.configs for folder in joined.folders(run.get('dataset_dir'))]
-  own = Path(os.path.abspath(chosen.dataset_dir or chosen.source or ''))
+  own = [Path(os.path.abspath(p)) for p in joined.folders(chosen.dataset_dir or chosen.source)]
   # Training makes records of a source in a folder of this name.
-  made = source_records.folder_name(own) if own.exists() else None
-  seen = next(
-    (f for f in folders if os.path.realpath(f) == os.path.realpath(own) or Path(f).name == made), ''
-  )
+  made = {source_records.folder_name(path) for path in own if path.exists()}
+  same = {os.path.realpath(path) for path in own}
+  seen = next((f for f in folders if os.path.realpath(f) in same or Path(f).name in made), '')
   return DoctorRequest(config, embedding, seen)

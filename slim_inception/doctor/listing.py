@@ -1,10 +1,9 @@
 """The images that are looked at: of records, or of a source as a conversion would take it."""
 
-import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from slim_inception.datasets import (
   dataset_factory,
   dataset_info,
   formats,
+  joined,
   record_listing,
   shard_job,
   shards,
@@ -30,12 +30,19 @@ class Image(NamedTuple):
     split: that it is in.
     labels: numbers.
     source: its file.
+    place: the set that it is of, where there are several; '' where there is one.
   """
 
   filename: str
   split: str
   labels: tuple[int, ...]
   source: sources.Source
+  place: str = ''
+
+  @property
+  def title(self) -> str:
+    """Its name, with the set that it is of."""
+    return f'{self.place}: {self.filename}' if self.place else self.filename
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,33 +70,52 @@ class Listing:
     """Their names, in order."""
     return list(dict.fromkeys(image.split for image in self.images))
 
+  @property
+  def places(self) -> list[str]:
+    """The sets that the images are of, in order; [''] where there is one."""
+    return list(dict.fromkeys(image.place for image in self.images))
 
-@contextlib.contextmanager
-def opened(
+
+def of_sets(
   dataset_dir: str | None, source: str | None, dataset_name: str, split: str | None, work_dir: Path
-) -> Iterator[Listing]:
-  """Lists images; what has to be unpacked for that lies in a folder while the context is open.
+) -> Listing:
+  """Lists the images of a set, or of several as one.
 
   Args:
-    dataset_dir: a folder of records, or a source; None: `source` is given.
+    dataset_dir: a folder of records, or a source, or several with commas between them; None:
+      `source` is given.
     source: what `slim-inception data` takes.
     dataset_name: of the records or the source; '' lets the source tell.
     split: this one alone; None: all.
-    work_dir: for what is unpacked; is there.
+    work_dir: for what is unpacked, which has to stay; is there.
 
   Raises:
-    ValueError: there are no images, no such split, or the source is not as its format expects.
+    ValueError: there are no images, no such split, the source is not as its format expects, or a
+      label means different things in two sets.
     OSError: something cannot be read.
   """
+  places = joined.folders(dataset_dir)
+  if len(places) < 2:
+    return _of_set(dataset_dir, source or dataset_dir or '', dataset_name, split, work_dir)
+  joined.check_distinct(places)
+  listings = []
+  for number, place in enumerate(places):
+    own = work_dir / str(number)
+    own.mkdir()
+    listings.append(_of_set(place, place, dataset_name, split, own))
+  return _together(listings, places)
+
+
+def _of_set(
+  dataset_dir: str | None, source: str, dataset_name: str, split: str | None, work_dir: Path
+) -> Listing:
   if dataset_dir is not None and not source_records.is_source(dataset_dir, dataset_name):
-    yield of_records(dataset_dir, dataset_name, split)
-    return
+    return of_records(dataset_dir, dataset_name, split)
   options = conversion.Options(split=split)
-  where = source or dataset_dir
-  with waiting(f'Looking through {where}', at_once=False):
-    plan = _plan_of(dataset_name)(where, options, work_dir)
+  with waiting(f'Looking through {source}', at_once=False):
+    plan = _plan_of(dataset_name)(source, options, work_dir)
   if split is not None and split not in plan.splits:
-    raise ValueError(f'{where} has no split {split!r}; it has {", ".join(plan.splits)}')
+    raise ValueError(f'{source} has no split {split!r}; it has {", ".join(plan.splits)}')
   images = [
     Image(item.filename, name, shard_job.labels_of(item), item.source)
     for name, items in plan.splits.items()
@@ -97,9 +123,42 @@ def opened(
     for item in items
   ]
   if not images:
-    raise ValueError(f'{where} has no images')
+    raise ValueError(f'{source} has no images')
   names = dict(enumerate(plan.labels))
-  yield Listing(str(where), images, names, plan.label_offset, plan.unusable, plan.multi_label)
+  return Listing(source, images, names, plan.label_offset, plan.unusable, plan.multi_label)
+
+
+def _together(listings: Sequence[Listing], places: Sequence[str]) -> Listing:
+  """All images of some sets, split by split, if their labels mean the same."""
+  first, *others = listings
+  for other, place in zip(others, places[1:], strict=True):
+    problem = joined.difference_of_names(_given(first.names), _given(other.names))
+    for what in ('first_label', 'multi_label'):
+      here, there = getattr(first, what), getattr(other, what)
+      if not problem and here != there:
+        problem = f'{what} is {here} in the first and {there} in the second'
+    if problem:
+      raise ValueError(f'{places[0]} and {place} cannot be looked at together: {problem}')
+  images = [
+    image._replace(place=place)
+    for listing, place in zip(listings, places, strict=True)
+    for image in listing.images
+  ]
+  order = {split: number for number, split in enumerate(dict.fromkeys(i.split for i in images))}
+  return dataclasses.replace(
+    first,
+    title=', '.join(listing.title for listing in listings),
+    images=sorted(images, key=lambda image: order[image.split]),
+    names=max(
+      (each.names for each in listings), key=lambda names: (bool(_given(names)), len(names))
+    ),
+    unusable=tuple(each for listing in listings for each in listing.unusable),
+  )
+
+
+def _given(names: dict[int, str]) -> dict[int, str]:
+  """Names of labels, if they are more than their numbers."""
+  return {} if all(name == str(label) for label, name in names.items()) else names
 
 
 def _plan_of(dataset_name: str) -> conversion.MakePlan:

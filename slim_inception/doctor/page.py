@@ -60,6 +60,7 @@ def write(path: str | os.PathLike, listing: Listing, facts: Facts, diagnosis: 'D
     figures=_figures(listing, facts, diagnosis),
     notes=diagnosis.notes,
     sections=sections,
+    tables=problems.table_names(listing),
     splits=listing.splits,
     classes=[*_classes(listing, diagnosis)],
     more_classes=max(0, len(diagnosis.balance.labels) - _MOST_CLASSES),
@@ -109,7 +110,7 @@ def _shown(listing: Listing, facts: Facts, problem: Problem) -> dict[str, Any]:
     thumbnail = b''
   return {
     'image': pages.data_address(thumbnail) if thumbnail else None,
-    'file': image.filename or f'image {problem.image}',
+    'file': image.title if image.filename else f'image {problem.image}',
     'split': image.split,
     'label': ' | '.join(name_of(listing.names, label) for label in image.labels),
     'size': f'{row["width"]} x {row["height"]}' if row['height'] else '',

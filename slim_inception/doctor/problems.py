@@ -1,6 +1,7 @@
 """From what was measured to a list of problems, and which images training should leave out."""
 
 import collections
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from slim_inception.doctor.listing import Image, Listing
 from slim_inception.doctor.pairs import Pairs
 from slim_inception.evaluate.metrics import name_of
 
+PROBLEMS_FILE = 'problems.csv'
 TRAIN = 'train'
 LEAK, DUPLICATE, CONTRADICTION = 'leak', 'duplicate', 'contradicting_labels'
 WRONG_LABEL, UNREADABLE = 'wrong_label', 'unreadable'
@@ -183,17 +185,27 @@ def balance(listing: Listing) -> Balance:
   return Balance(counts, np.arange(listing.first_label, most + 1))
 
 
+def table_names(listing: Listing) -> dict[str, str]:
+  """{name of a table: the set that it is of}; names of images are those of one set alone."""
+  if len(listing.places) == 1:
+    return {PROBLEMS_FILE: listing.places[0]}
+  stem, extension = os.path.splitext(PROBLEMS_FILE)
+  return {f'{stem}_{number}{extension}': place for number, place in enumerate(listing.places, 1)}
+
+
 HEADER = (
   exclude_list.FILENAME, exclude_list.SPLIT, 'label', 'label_name', 'problem', 'detail', 'score',
   'other', 'other_split', 'suggested_label', 'suggested_name', exclude_list.EXCLUDE,
 )  # fmt: skip
 
 
-def rows(listing: Listing, problems: Sequence[Problem]) -> Iterator[list[object]]:
-  """The table of problems, for `files.write_csv`; text is of the images and their names."""
+def rows(listing: Listing, problems: Sequence[Problem], place: str) -> Iterator[list[object]]:
+  """The problems of a set, for `files.write_csv`; text is of the images and their names."""
   for problem in problems:
     image = listing.images[problem.image]
     other = None if problem.other is None else listing.images[problem.other]
+    if image.place != place:
+      continue
     yield [
       image.filename,
       image.split,
@@ -202,7 +214,7 @@ def rows(listing: Listing, problems: Sequence[Problem]) -> Iterator[list[object]
       problem.kind,
       problem.detail,
       None if problem.score is None else f'{problem.score:.4f}',
-      other and other.filename,
+      other and (other.filename if other.place == place else other.title),
       other and other.split,
       problem.suggested,
       None if problem.suggested is None else name_of(listing.names, problem.suggested),

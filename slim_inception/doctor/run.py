@@ -22,7 +22,7 @@ from slim_inception.doctor.listing import Listing
 from slim_inception.doctor.problems import Alike, Problem
 from slim_inception.evaluate.metrics import name_of
 
-PROBLEMS_FILE, PAGE_FILE = 'problems.csv', 'doctor.html'
+PAGE_FILE = 'doctor.html'
 _PURPOSE = 'doctor'  # which an output_dir has one of at a time
 _WORK_FOLDER = '.doctor'
 _WITHOUT_NET = (
@@ -53,7 +53,7 @@ class Diagnosis(NamedTuple):
 
 
 def examine(request: DoctorRequest) -> Iterator[str]:
-  """Looks at a set, and writes `problems.csv` and `doctor.html`.
+  """Looks at a set, and writes `doctor.html` and `problems.csv`, or a table for each of several.
 
   Yields:
     A line for each kind of problem, and what there is to say.
@@ -66,14 +66,14 @@ def examine(request: DoctorRequest) -> Iterator[str]:
   with (
     files.locked_folder(folder, _PURPOSE) as lock,
     _work_folder(folder) as work_dir,
-    listing.opened(
+  ):
+    images = listing.of_sets(
       chosen.dataset_dir,
       chosen.source,
       chosen.dataset_name or '',
       chosen.dataset_split_name,
       work_dir,
-    ) as images,
-  ):
+    )
     counts = collections.Counter(image.split for image in images.images)
     logging.info(
       '%s', f'{images.title}: ' + ', '.join(f'{n:,} images of {s}' for s, n in counts.items())
@@ -87,11 +87,12 @@ def examine(request: DoctorRequest) -> Iterator[str]:
       raise ValueError(f'none of the {len(images.images):,} images can be read: {reason}')
     diagnosis = diagnose(images, facts, request, work_dir)
     lock.check()
-    files.write_csv(
-      os.path.join(folder, PROBLEMS_FILE),
-      problems.HEADER,
-      (files.csv_row(row) for row in problems.rows(images, diagnosis.problems)),
-    )
+    for name, place in problems.table_names(images).items():
+      files.write_csv(
+        os.path.join(folder, name),
+        problems.HEADER,
+        (files.csv_row(row) for row in problems.rows(images, diagnosis.problems, place)),
+      )
     page.write(os.path.join(folder, PAGE_FILE), images, facts, diagnosis)
     yield from _lines(images, diagnosis)
 

@@ -56,8 +56,8 @@ def photos(tmp_path_factory):
   return folder
 
 
-def rows_of(folder):
-  with open(folder / 'problems.csv', newline='') as file:
+def rows_of(folder, name='problems.csv'):
+  with open(folder / name, newline='') as file:
     return list(csv.DictReader(file))
 
 
@@ -181,9 +181,9 @@ def test_a_net_that_was_trained_on_the_images_is_told(colours, photos, tmp_path)
 
 
 def test_a_source_is_listed_as_a_conversion_takes_it(photos, tmp_path):
-  with listing.opened(str(photos), None, '', 'validation', tmp_path) as images:
-    assert images.splits == ['validation'] and len(images.images) == 9
-    assert images.names == {0: 'a', 1: 'b'}
+  images = listing.of_sets(str(photos), None, '', 'validation', tmp_path)
+  assert images.splits == ['validation'] and len(images.images) == 9
+  assert images.names == {0: 'a', 1: 'b'}
   assert listing._plan_of('image_folder') is image_folder.make_plan
   assert listing._plan_of('digits') is digits.make_plan
   assert listing._plan_of('') is formats.make_plan
@@ -199,6 +199,37 @@ def test_records_are_listed_without_their_images(colours):
     assert image.labels == (number % 3,)
     wrong = number in colours[1]
     assert image.source.read() == records.image(number % 3 + wrong, number)
+
+
+def test_several_sets_are_one_with_a_table_each(photos, tmp_path):
+  """As training takes them: records and a source, with equal names of images."""
+  other = tmp_path / 'other'
+  numbers = {'train/a/00': 200, 'train/a/copy': 10, 'train/b/leak': 29}
+  numbers |= {'val/a/01': 201, 'val/b/02': 202}
+  for name, number in numbers.items():
+    path = other / f'{name}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image(number).save(path, quality=40)
+  formats.convert(str(other), tmp_path / 'records', conversion.Options())
+  sets = photos, tmp_path / 'records'
+  done = zygote.run(
+    'doctor', f'--dataset_dir={photos},{tmp_path}/records', f'--output_dir={tmp_path}/out'
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'num_images 47' in done.stdout
+  names = ['doctor.html', 'problems_1.csv', 'problems_2.csv']
+  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == names
+  first, second = (rows_of(tmp_path / 'out', name) for name in names[1:])
+  assert {(row['filename'], row['problem'], row['other'], row['exclude']) for row in second} == {
+    ('train/a/copy.jpg', 'duplicate', f'{photos}: train/a/10.jpg', 'yes'),
+    ('train/b/leak.jpg', 'leak', f'{photos}: val/b/29.jpg', 'yes'),
+  }
+  assert ('29.jpg', 'leak') in problems_of(first) and '00.jpg' not in str(first)
+  assert ('02.jpg', 'leak') in problems_of(first)
+  page = (tmp_path / 'out' / 'doctor.html').read_text()
+  for name, place in zip(names[1:], sets, strict=True):
+    assert f'{name} has all of {place}.' in page
+  assert f'{tmp_path}/records: train/a/copy.jpg' in page
 
 
 @pytest.mark.parametrize(
@@ -220,6 +251,11 @@ def test_refused(flags, message):
   ('arguments', 'message'),
   [
     (['--dataset_dir={}/none'], '{}/none is neither a folder of records nor a source of images'),
+    (['--dataset_dir={}/photos,{}/photos/.'], '{}/photos and {}/photos/. are one set'),
+    (
+      ['--dataset_dir={}/photos,{}/broken'],
+      "cannot be looked at together: label 0 is 'a' in the first and 'c' in the second",
+    ),
     (['--source={}/none'], 'source {}/none does not exist'),
     (['--source={}/photos', '--dataset_split_name=test'], '{}/photos has no split'),
     (['--source={}/broken'], 'none of the 2 images can be read: not an image in any known format'),
@@ -227,11 +263,11 @@ def test_refused(flags, message):
 )
 def test_bad_input_is_one_line(photos, tmp_path, arguments, message):
   (tmp_path / 'photos').symlink_to(photos)
-  for name in ('a', 'b'):
+  for name in ('c', 'd'):
     (tmp_path / 'broken' / name).mkdir(parents=True)
     (tmp_path / 'broken' / name / '1.jpg').write_bytes(b'no image ' + name.encode())
-  arguments = [argument.format(tmp_path) for argument in arguments]
+  arguments = [argument.replace('{}', str(tmp_path)) for argument in arguments]
   done = zygote.run('doctor', *arguments, f'--output_dir={tmp_path}/out')
   assert done.returncode == 1
-  assert message.format(tmp_path) in done.stderr.splitlines()[-1]
+  assert message.replace('{}', str(tmp_path)) in done.stderr.splitlines()[-1]
   assert not (tmp_path / 'out').exists()
