@@ -58,8 +58,7 @@ def aug_mix(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 
   As there the severity is 3 of 10, a chain has one operation to three, the chains are mixed in
   shares of Dirichlet(1, 1, 1) and their mixture with the image in one of Beta(1, 1), which is even.
-  The loss there also compares three versions of each image (Jensen and Shannon's divergence):
-  that is not here.
+  The loss there also compares three versions of each image: see `train.losses.jensen_shannon`.
 
   Args:
     images: [N, H, W, C] uint8.
@@ -102,11 +101,14 @@ def three_augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
   contrast and saturation have factors of 0.7 to 1.3, in this order (there: in any).
 
   Args:
-    images: [N, H, W, C] uint8.
+    images: [N, H, W, C] uint8, at least 8 x 8.
     seeds: [N, 2] int32.
 
   Returns:
     The same shape, uint8.
+
+  Raises:
+    ValueError: they are smaller.
   """
   which = tf.cast(3.0 * uniform(seeds, _WHICH), tf.int32)
   values = tf.cast(images, tf.int32)
@@ -121,10 +123,18 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
   """Blurs each image of [N, H, W, C] uint8 by a Gaussian of its own; edges are mirrored.
 
   Args:
-    images: of at least 9 pixels a side.
+    images: of at least 8 pixels a side.
     sigma: [N, 1, 1, 1] float32, in pixels, at most 2.
+
+  Raises:
+    ValueError: they are smaller.
   """
   _, height, width, _ = images.shape
+  if min(height, width) < _TAPS:
+    raise ValueError(
+      f'three_augment needs images of at least {_TAPS} x {_TAPS} pixels for its blur; these have '
+      f'{height} x {width}'
+    )
   weights = [tf.exp(-0.5 * tf.square(i / sigma)) for i in range(_TAPS + 1)]
   total = weights[0] + 2.0 * tf.add_n(weights[1:])
   padding = [[0, 0], [_TAPS, _TAPS], [_TAPS, _TAPS], [0, 0]]

@@ -8,10 +8,17 @@ Each sample has a number of its own, so that none depends on which others are ta
 
 import tensorflow as tf
 
+_VIEW = 0x2545F491  # an odd number, in the word that is the run's: far from seeds that runs have
+
 
 def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
   """The seed [2] int32 of a sample, for TensorFlow's stateless generators, from a seed [2]."""
   return tf.random.experimental.stateless_fold_in(seed, number)
+
+
+def of_view(seeds: tf.Tensor, view: int) -> tf.Tensor:
+  """Seeds [N, 2] int32 of another view of the same images; view 0 has those of the images."""
+  return tf.bitwise.bitwise_xor(seeds, tf.constant([[view * _VIEW, 0]], tf.int32))
 
 
 def uniform(seeds: tf.Tensor, number: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:

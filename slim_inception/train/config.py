@@ -243,6 +243,7 @@ def _check_together(config: Config) -> None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
   _check_distillation(config.distillation)
   _check_augmentation(config)
+  _check_views(config)
   _ = config.model.net_arguments
   _check_residuals(config.model)
   _check_image_sizes(config)
@@ -287,6 +288,26 @@ def _check_augmentation(config: Config) -> None:
     raise ValueError('--repeated_augmentation: the workers of --data_service give an image once')
   if config.loss.bce_target_threshold is not None and config.loss.loss != 'bce':
     raise ValueError(f'--bce_target_threshold is for --loss=bce, not for {config.loss.loss}')
+
+
+def _check_views(config: Config) -> None:
+  """Raises ValueError where --jsd_weight has no views or other flags would mix them."""
+  if not config.loss.jsd_weight:
+    return
+  if not config.augment.augment_policy:
+    raise ValueError(
+      '--jsd_weight compares versions of an image that --augment_policy makes: give e.g. augmix'
+    )
+  if config.loss.loss != 'softmax':
+    raise ValueError(f'--jsd_weight is for --loss=softmax, not for {config.loss.loss}')
+  others = {
+    'mixup_alpha': config.augment.mixup_alpha,
+    'cutmix_alpha': config.augment.cutmix_alpha,
+    'teacher': config.distillation.teacher,
+  }
+  for name, value in others.items():
+    if value:
+      raise ValueError(f'--jsd_weight does not go with --{name}: choose one')
 
 
 def _check_distillation(config: DistillationConfig) -> None:

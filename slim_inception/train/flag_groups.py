@@ -499,6 +499,12 @@ class LossConfig:
     place=flags.Place.INPUT,
   )
   label_smoothing: float = share(0.0, 'This share of the target is spread over all classes.')
+  jsd_weight: float = field(
+    0.0,
+    'The net sees each image as it is and in two versions of --augment_policy, and so many times '
+    'the Jensen-Shannon divergence of the three joins the loss, e.g. 12 with augmix; 0 is without.',
+    at_least=0,
+  )
   aux_loss_weight: float = field(
     0.4, 'The loss of the auxiliary head has this weight; 0 leaves the head out.', at_least=0
   )

@@ -104,6 +104,27 @@ def single_label_bce(
   return tf.reduce_mean(losses)
 
 
+NUM_VIEWS = 3  # of an image with --jsd_weight: plain and twice distorted (arXiv:1912.02781, 3)
+DIVERGENCE = 'jensen_shannon'  # its metric
+
+
+def jensen_shannon(views: Sequence[tf.Tensor]) -> tf.Tensor:
+  """Mean over images of the Jensen-Shannon divergence of what a net says of several views.
+
+  It is the mean of the Kullback-Leibler divergences of each view's softmax from the mean of them
+  all (arXiv:1912.02781, equation 2): 0 for equal views, at most log(len(views)).
+
+  Args:
+    views: [N, K] float32 logits of each.
+
+  Returns:
+    float32 scalar, in nats.
+  """
+  logs = tf.stack([tf.nn.log_softmax(view) for view in views])
+  mixture = tf.reduce_logsumexp(logs, 0) - math.log(len(views))
+  return tf.reduce_mean(tf.reduce_sum(tf.exp(logs) * (logs - mixture), -1))
+
+
 LOSSES: dict[str, Callable[..., tf.Tensor]] = {
   'bce': single_label_bce,
   'sigmoid': sigmoid_cross_entropy,
@@ -134,10 +155,13 @@ def batch_losses(
 ) -> dict[str, tf.Tensor]:
   """'loss' without weight decay, 'cross_entropy' of the main head, 'top_1': float32 scalars.
 
+  With `config.jsd_weight` also 'jensen_shannon', of the main head; labels and accuracy are those of
+  the first view, and an auxiliary head has the loss of the main head.
+
   Args:
     config: chooses the loss.
-    logits: [N, K] float32 of the main head.
-    end_points: 'AuxLogits', [N, K] float32, if the net has them.
+    logits: [N, K] float32 of the main head; [NUM_VIEWS * N, K] of views, one after the other.
+    end_points: 'AuxLogits', of the same shape, if the net has them.
     labels: [N] integers or [N, K] targets.
     weights: K weights of the classes.
   """
@@ -151,11 +175,28 @@ def batch_losses(
   )
   if config.loss == 'bce':
     loss_of = functools.partial(loss_of, threshold=config.bce_target_threshold)
-  cross_entropy = loss_of(logits)
-  loss = cross_entropy
+  views = _views(logits, config.jsd_weight)
+  losses = _of_views(views, loss_of, config.jsd_weight)
   if 'AuxLogits' in end_points:
-    loss += config.aux_loss_weight * loss_of(end_points['AuxLogits'])
-  return {'loss': loss, 'cross_entropy': cross_entropy, 'top_1': top_1(logits, targets)}
+    auxiliary = _views(end_points['AuxLogits'], config.jsd_weight)
+    of_auxiliary = _of_views(auxiliary, loss_of, config.jsd_weight)
+    losses['loss'] += config.aux_loss_weight * of_auxiliary['loss']
+  return {**losses, 'top_1': top_1(views[0], targets)}
+
+
+def _views(logits: tf.Tensor, jsd_weight: float) -> list[tf.Tensor]:
+  return tf.split(logits, NUM_VIEWS) if jsd_weight else [logits]
+
+
+def _of_views(
+  views: Sequence[tf.Tensor], loss_of: Callable[[tf.Tensor], tf.Tensor], jsd_weight: float
+) -> dict[str, tf.Tensor]:
+  cross_entropy = loss_of(views[0])
+  if not jsd_weight:
+    return {'loss': cross_entropy, 'cross_entropy': cross_entropy}
+  divergence = jensen_shannon(views)
+  loss = cross_entropy + jsd_weight * divergence
+  return {'loss': loss, 'cross_entropy': cross_entropy, DIVERGENCE: divergence}
 
 
 def load_class_weights(config: LossConfig, data: DataConfig) -> list[float] | None:

@@ -79,6 +79,8 @@ class TrainStep:
     self._num_passes = num_passes or config.batch.accumulate_steps
     self._teaching = teaching
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
+    if config.loss.jsd_weight:
+      self._pass_metrics += (losses.DIVERGENCE,)
     self._compiled = tf.function(self._step, autograph=False)
     replicas = len(strategy.experimental_local_results(self._trained[0]))  # in this process
     # Batch norm of all replicas together sums over them in the midst of a pass.

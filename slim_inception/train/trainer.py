@@ -404,7 +404,10 @@ def make_preview(
       for key, value in batch.items()
     }
     images, _ = augmentation.apply(first, augmentation.sample_mix(first))
-    labels = first['label'][:_PREVIEWED].numpy()
+    views, (count, *shape) = augmentation.num_views, images.shape
+    by_view = tf.reshape(images, (views, count // views, *shape))
+    images = tf.reshape(tf.transpose(by_view, (1, 0, 2, 3, 4)), images.shape)  # an image's views
+    labels = np.repeat(first['label'], views, axis=0)[:_PREVIEWED]
     several = [np.flatnonzero(row) if np.ndim(row) else [row] for row in labels]
     return augmentation.preprocessing.denormalize(images[:_PREVIEWED]), [
       ' + '.join(names.get(int(label) + data.labels_offset, str(label)) for label in of_image)

@@ -189,6 +189,15 @@ def test_blur_is_scipys(sigma):
   np.testing.assert_allclose(found.numpy().astype(int), blurred(NOISE, sigma).astype(int), atol=1)
 
 
+def test_three_augment_of_small_images():
+  """The mirrored edges are of 8 pixels."""
+  smallest = tf.zeros((1, 8, 8, 3), tf.uint8)
+  assert policies.three_augment(smallest, seeds(1)).shape == smallest.shape
+  message = 'three_augment needs images of at least 8 x 8 pixels for its blur; these have 8 x 7'
+  with pytest.raises(ValueError, match=message):
+    policies.three_augment(smallest[:, :, 1:], seeds(1))
+
+
 @pytest.mark.parametrize('policy', policies.POLICIES.values(), ids=policies.POLICIES)
 def test_a_policy_is_a_function_of_the_seed_of_each_image(policy):
   batch = tf.constant(np.stack([SMOOTH, NOISE] * 4))

@@ -79,6 +79,45 @@ def test_a_policy_is_that_of_its_name(name):
   assert sorted(policies.POLICIES) == sorted(choices.POLICIES)
 
 
+def test_views_differ_in_what_the_policy_does_alone(monkeypatch):
+  settings = config(augment_policy='trivial_augment', jsd_weight=12)
+  value = batch()
+  first, second, third = tf.split(augmented(settings, value)[0], 3)
+  np.testing.assert_allclose(first, value['image'].numpy() / 127.5 - 1, atol=1e-6)
+  for view in (second, third):
+    assert np.mean(view != first) > 0.1
+  assert np.mean(second != third) > 0.1
+  monkeypatch.setitem(policies.POLICIES, 'trivial_augment', lambda images, seeds: images)
+  crops, _ = make_augmentation(settings).apply(value, None)  # mirrored and recoloured
+  for view in tf.split(crops, 3):
+    np.testing.assert_array_equal(view, crops[:4])
+  assert np.mean(crops[:4] != first) > 0.1
+
+
+@pytest.mark.parametrize('accumulate_steps', [1, 2])
+def test_the_step_compares_views(accumulate_steps):
+  """Dropout off and fixed weights: the step's loss is that of views and labels by hand."""
+  settings = config(
+    augment_policy='trivial_augment', jsd_weight=12, dropout_keep_prob=1.0, weight_decay=0.0,
+    accumulate_steps=accumulate_steps, batch_size=4 // accumulate_steps,
+  )  # fmt: skip
+  chosen = augmentation(settings)
+  state, step = steps.make(settings, augmentation=chosen)
+  expected = []
+  for part in np.split(np.arange(4), accumulate_steps):
+    own = {name: tf.gather(value, part) for name, value in batch().items()}
+    logits, end_points = state.model(chosen.apply(own, None)[0], training=True)
+    assert 'AuxLogits' not in end_points
+    p = tf.nn.softmax(tf.reshape(logits, (3, len(part), 3))).numpy()
+    mixture = p.mean(0)
+    divergence = np.mean(np.sum(p * np.log(p / mixture), -1))
+    labels = -np.mean(np.log(p[0, np.arange(len(part)), own['label']]))
+    expected.append((labels + 12 * divergence, labels, divergence))
+  results = steps.run(step, batch(), rate=0.0)
+  names = ('loss', 'cross_entropy', 'jensen_shannon')
+  assert [results[name] for name in names] == pytest.approx(np.mean(expected, 0), rel=1e-4)
+
+
 def test_the_step_mixes_targets_as_images():
   """Dropout off and fixed weights: the step's loss is that of the mixed batch by hand."""
   settings = config(mixup_alpha=1.0, cutmix_alpha=1.0, dropout_keep_prob=1.0, weight_decay=0.0)

@@ -68,6 +68,7 @@ SMOOTH = {'label_smoothing': 0.1, 'moving_average_decay': 0.9999}
 BCE = {'loss': 'bce', 'bce_target_threshold': 0.2, 'cutmix_alpha': 1.0, 'warmup_epochs': 5.0}
 BCE |= {'randaugment_layers': 2, 'randaugment_std': 0.5, 'randaugment_probability': 0.5}
 SYNTHETIC = {'dataset_name': 'synthetic'}
+VIEWS = {'augment_policy': 'augmix', 'jsd_weight': 12}
 TWO = {'dataset_dir': 'a,b'}
 STAIRS = {'learning_rate_decay_type': 'step'}
 # As many as help (all GPUs, all processors), and points in TensorBoard within the first minutes.
@@ -308,6 +309,10 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
       '--augment_policy and --randaugment_layers exclude each other',
     ),
     ({'augment_policy': 'auto'}, '--augment_policy=auto: choose one of augmix, three_augment, tri'),
+    ({'jsd_weight': 12}, '--jsd_weight compares versions .* that --augment_policy makes'),
+    ({**VIEWS, 'loss': 'bce'}, '--jsd_weight is for --loss=softmax, not for bce'),
+    ({**VIEWS, 'mixup_alpha': 0.2}, '--jsd_weight does not go with --mixup_alpha: choose one'),
+    ({**VIEWS, 'teacher': 'a'}, '--jsd_weight does not go with --teacher: choose one'),
     ({'bce_target_threshold': 0.2}, '--bce_target_threshold is for --loss=bce, not for softmax'),
     (
       {'repeated_augmentation': 3, 'data_service': 'host:1'},

@@ -42,6 +42,49 @@ def test_losses_are_tf1s(loss, smoothing):
   assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+def softmax(logits):
+  exponentials = np.exp(logits.astype(np.float64))
+  return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def entropy(p):
+  return -np.sum(p * np.log(p), -1)
+
+
+def views_of_logits():
+  rng = np.random.default_rng(1)
+  return np.stack([LOGITS, LOGITS[::-1], 3 * rng.standard_normal(LOGITS.shape)]).astype(np.float32)
+
+
+def test_the_divergence_of_views_is_what_their_mixture_has_in_entropy_over_theirs():
+  views = views_of_logits()
+  p = softmax(views)
+  expected = np.mean(entropy(p.mean(0)) - entropy(p).mean(0))
+  assert float(losses.jensen_shannon([*views])) == pytest.approx(expected, rel=1e-5)
+  assert float(losses.jensen_shannon([LOGITS] * 3)) == pytest.approx(0, abs=1e-6)
+  certain = 1000.0 * tf.eye(3)[tf.newaxis]
+  apart = losses.jensen_shannon(tf.unstack(certain, axis=1))  # finite where softmax gives zeros
+  assert float(apart) == pytest.approx(np.log(3), rel=1e-6)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_the_loss_of_views_is_timms(smoothing):
+  """Of the labels that of the first view; accuracy too; the auxiliary head has the same loss."""
+  torch = pytest.importorskip('torch')
+  timm_loss = pytest.importorskip('timm.loss')
+  logits = np.concatenate(views_of_logits())
+  theirs = timm_loss.JsdCrossEntropy(num_splits=3, alpha=12, smoothing=smoothing)
+  expected = float(theirs(torch.tensor(logits), torch.tensor(LABELS, dtype=torch.int64).repeat(3)))
+  config = LossConfig(jsd_weight=12.0, label_smoothing=smoothing, aux_loss_weight=0.5)
+  found = losses.batch_losses(config, tf.constant(logits), {}, tf.constant(LABELS))
+  assert float(found['loss']) == pytest.approx(expected, rel=1e-5)
+  both = losses.batch_losses(
+    config, tf.constant(logits), {'AuxLogits': tf.constant(logits)}, tf.constant(LABELS)
+  )
+  assert float(both['loss']) == pytest.approx(1.5 * expected, rel=1e-5)
+  assert float(both['top_1']) == pytest.approx(np.mean(LOGITS.argmax(-1) == LABELS))
+
+
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('threshold', [None, 0.2])
 def test_bce_of_mixed_labels_is_timms(smoothing, threshold):
