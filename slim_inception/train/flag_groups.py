@@ -230,7 +230,7 @@ class ModelConfig:
   )
   drop_path_rate: float = share(
     0.0,
-    'Stochastic depth: in training an image loses residuals at random, the last of the net with '
+    'In training an image loses residuals at random (stochastic depth), the last of the net with '
     'this probability and earlier ones less often, e.g. 0.05; 0 drops none.',
     check=_check_below_one,
   )
