@@ -67,7 +67,7 @@ def train_all(configs: Mapping[str, Config], evaluator_of: Callable[[Config], An
     ValueError, OSError: as `trainer.train`, or the folder holds a run of other flags.
     KeyboardInterrupt: Ctrl-C, after saving.
   """
-  from slim_inception.train import loop, trainer
+  from slim_inception.train import recovery, trainer
 
   for config in configs.values():
     check_unchanged(config)
@@ -80,7 +80,7 @@ def train_all(configs: Mapping[str, Config], evaluator_of: Callable[[Config], An
     try:
       with timed(config.run.train_dir):
         trainer.train(config, evaluator_of(config))
-    except loop.DivergedError as error:
+    except recovery.DivergedError as error:
       reason = Diverged(step=error.step, reason=console.one_line(error))
       files.write_json(os.path.join(config.run.train_dir, _DIVERGED_FILE), reason)
       # Before the first line of its log: it is read like those of the others.

@@ -6,6 +6,7 @@ import gc
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -200,15 +201,7 @@ def make_run(
     input_pipeline.check_images(source, plan.image_size)
   if cluster.is_chief:
     before = config_json.read(config.run.train_dir) if latest else None
-    of_data = provenance.facts(dataset, (before or {}).get('run', {}))
-    schedule = schedules.scaled(config.schedule, plan.global_batch_size)
-    facts = {**plan.facts(), **of_data}
-    facts |= {'learning_rate': schedule.learning_rate, 'kernels': kernels_of(strategy)}
-    if origin := (before or {}).get('run', {}).get('resumed_from'):
-      facts['resumed_from'] = origin
-    if teaching:
-      warn_of_changes((before or {}).get('run', {}), teaching.teachers)
-      facts['teachers'] = [teacher.facts for teacher in teaching.teachers]
+    facts = _facts(config, plan, dataset, strategy, teaching, (before or {}).get('run', {}))
     if pass_pixels is not None:
       facts |= {'pass_pixels': pass_pixels, 'devices': describe_devices(strategy)}
     config_json.write(config.run.train_dir, config, facts)
@@ -225,6 +218,29 @@ def make_run(
     make_batch_norm_estimate(config, plan, source, state),
     passes.memory_limit(config, cluster),
   )
+
+
+def _facts(
+  config: Config,
+  plan: Plan,
+  dataset: Dataset,
+  strategy: tf.distribute.Strategy,
+  teaching: Distillation | None,
+  before: Mapping[str, Any],
+) -> dict[str, Any]:
+  """What config.json says under `run` beside the flags; `before` is what it said until now."""
+  facts = {
+    **plan.facts(),
+    **provenance.facts(dataset, before),
+    'learning_rate': schedules.scaled(config.schedule, plan.global_batch_size).learning_rate,
+    'kernels': kernels_of(strategy),
+  }
+  if origin := before.get('resumed_from'):
+    facts['resumed_from'] = origin
+  if teaching:
+    warn_of_changes(before, teaching.teachers)
+    facts['teachers'] = [teacher.facts for teacher in teaching.teachers]
+  return facts
 
 
 def make_stages(

@@ -13,7 +13,7 @@ import pytest
 from slim_inception.evaluate import page_plots, run_report
 from slim_inception.evaluate.metrics import wilson_interval
 from slim_inception.evaluate.page_plots import Line, Mark
-from slim_inception.train import events, loop, trainer
+from slim_inception.train import events, recovery, trainer
 from tests import records
 from tests.train import processes
 
@@ -157,22 +157,22 @@ def test_losses_of_the_page_are_those_of_the_log(run):
 def test_events_of_a_run_that_goes_back_and_fails(data, tmp_path, monkeypatch):
   data = records.write_set(data, count=12)
   flags = {'on_nan': 'rollback', 'save_interval_steps': 2, 'max_number_of_steps': 8}
-  problem, calls = loop.Recovery.problem, []
+  problem, calls = recovery.Recovery.problem, []
 
   def bad_at_five(self, loss, state, is_to_be_saved):
     calls.append(loss)
     bad = len(calls) in (5, 8)
     return problem(self, float('nan') if bad else loss, state, is_to_be_saved)
 
-  monkeypatch.setattr(loop.Recovery, 'problem', bad_at_five)
+  monkeypatch.setattr(recovery.Recovery, 'problem', bad_at_five)
   trainer.train(config(data, tmp_path / 'run', **flags))
   run = run_report.read(str(tmp_path / 'run'))
   backs = [(e['step'], e['to']) for e in run.events if e['event'] == 'rollback']
   assert len(backs) == 2 and backs[0] == (5, 4)
   run_report.write(run, str(tmp_path / 'page.html'))
   assert 'Ways back' in text_of(tmp_path / 'page.html')
-  monkeypatch.setattr(loop.Recovery, 'problem', lambda *_: 'The loss is nan')
-  with pytest.raises(loop.DivergedError):
+  monkeypatch.setattr(recovery.Recovery, 'problem', lambda *_: 'The loss is nan')
+  with pytest.raises(recovery.DivergedError):
     trainer.train(config(data, tmp_path / 'lost', max_number_of_steps=2))
   begun, ended = events.read(str(tmp_path / 'lost'))
   assert (begun['event'], ended['event'], ended['status']) == ('start', 'end', 'failed')

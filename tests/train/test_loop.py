@@ -13,7 +13,14 @@ from slim_inception import flags
 from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.run import evaluate as run_evaluation
-from slim_inception.train import checkpoint_manager, loop, train_state, trainer
+from slim_inception.train import (
+  checkpoint_manager,
+  evaluation_history,
+  loop,
+  recovery,
+  train_state,
+  trainer,
+)
 from slim_inception.train.plan import make_plan
 from tests import records
 from tests.datasets import slim_records
@@ -128,7 +135,7 @@ def test_stops_at_a_target(data, tmp_path, caplog):
 )
 def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
   settings = config(data, tmp_path, patience=2, eval_interval_epochs=1.0)
-  history = loop.EvaluationHistory(enumerate(values, start=1))
+  history = evaluation_history.EvaluationHistory(enumerate(values, start=1))
   reason = history.reason_to_stop(settings.evaluation)
   assert bool(reason) == stops
   if stops:
@@ -138,7 +145,7 @@ def test_stops_when_nothing_gets_better(data, tmp_path, values, stops):
 def test_patience_counts_on_after_a_restart(tmp_path):
   lines = [{'step': 3, 'eval_top_1': 0.5}, {'step': 6, 'eval_top_1': 0.4}, {'step': 9, 'loss': 1}]
   (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  found = loop.EvaluationHistory.read(str(tmp_path), 6)
+  found = evaluation_history.EvaluationHistory.read(str(tmp_path), 6)
   assert not found.add(9, 0.45)
   assert found.add(12, 0.6)
 
@@ -150,8 +157,8 @@ def test_the_best_of_a_branch_that_was_left_is_replaced(tmp_path):
   best = tmp_path / 'best'
   best.mkdir()
   checkpoint_manager.write_checkpoint_state(str(best), [str(best / 'model.ckpt-9')])
-  assert not loop.EvaluationHistory.read(str(tmp_path), 9).add(10, 0.55)
-  history = loop.EvaluationHistory.read(str(tmp_path), 3)
+  assert not evaluation_history.EvaluationHistory.read(str(tmp_path), 9).add(10, 0.55)
+  history = evaluation_history.EvaluationHistory.read(str(tmp_path), 3)
   assert [history.add(step, top_1) for step, top_1 in ((4, 0.3), (5, 0.2), (6, 0.4))] == [
     True, False, True
   ]  # fmt: skip
@@ -186,7 +193,7 @@ def poison(monkeypatch):
 @pytest.mark.parametrize('loss', [math.nan, math.inf, 1e9])
 def test_a_loss_that_is_lost(data, tmp_path, loss):
   settings = config(data, tmp_path)
-  guard = loop.Recovery(settings.run, make_plan(settings, 24, 3, 1))
+  guard = recovery.Recovery(settings.run, make_plan(settings, 24, 3, 1))
   assert guard.problem(loss, None, False) == f'The loss is {loss:.4g}'
   assert guard.problem(7.0, None, False) == ''
 
@@ -217,7 +224,7 @@ def test_rollback_that_does_not_help_ends(data, tmp_path):
   checkpoints.save(prefix, {'global_step': tf.constant(1, tf.int64)})
   checkpoint_manager.write_checkpoint_state(str(tmp_path), [prefix])
   settings = config(data, tmp_path, on_nan='rollback')
-  guard = loop.Recovery(settings.run, make_plan(settings, 24, 3, 1))
+  guard = recovery.Recovery(settings.run, make_plan(settings, 24, 3, 1))
   assert [guard.go_back(state, step, 0.1, 'The loss is nan') for step in (2, 5, 2)] == [1, 1, 1]
   with pytest.raises(ValueError, match='at step 3 .*went back to .*ckpt-1 3 times without help'):
     guard.go_back(state, 3, 0.1, 'The loss is nan')

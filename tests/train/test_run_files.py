@@ -7,7 +7,7 @@ import pytest
 from slim_inception import constants
 from slim_inception.evaluate import comparison, following
 from slim_inception.evaluate.config import resolve
-from slim_inception.train import config_json, loop, progress
+from slim_inception.train import config_json, evaluation_history, progress
 from tests import tiny
 
 
@@ -63,7 +63,7 @@ def test_what_is_no_line_of_a_log_is_left_out(tmp_path):
   path.write_bytes(LINES)
   (run,) = comparison.read_runs([str(tmp_path)])
   assert [(each.step, each.hours, each.top_1) for each in run.evaluations] == [(5, 0.5, 75.0)]
-  history = loop.EvaluationHistory.read(str(tmp_path), 10)
+  history = evaluation_history.EvaluationHistory.read(str(tmp_path), 10)
   assert not history.add(7, 0.2) and history.add(8, 0.3)
   assert progress.keep_until(str(path), 4) == []
   path.write_bytes(LINES)
