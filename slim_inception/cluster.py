@@ -310,7 +310,8 @@ def gpus_of(strategy: tf.distribute.Strategy) -> list[str]:
   try:
     devices = strategy.extended.worker_devices
   except RuntimeError:  # the default lists none
-    return [device.name for device in tf.config.list_logical_devices('GPU')[:1]]
+    # Not by list_logical_devices: it starts TensorFlow, which then takes no cluster any more.
+    return ['/device:GPU:0'] if tf.config.get_visible_devices('GPU') else []
   return [device for device in devices if 'GPU' in device]
 
 

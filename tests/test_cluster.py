@@ -16,7 +16,7 @@ from slim_inception.input import record_order
 from slim_inception.train import trainer
 from slim_inception.train.flag_groups import BatchConfig
 from slim_inception.train.plan import per_replica_batch
-from tests import records
+from tests import records, zygote
 from tests.train import overflow, processes
 
 pytestmark = pytest.mark.integration
@@ -50,6 +50,28 @@ def test_two_workers_do_what_two_replicas_do(data, tmp_path):
     *('checkpoint', 'config', 'events', 'history', 'metrics', 'model', 'model', 'model')
   ]
   check_same(two, one)
+
+
+PREPARED = """
+import pathlib, sys
+import tensorflow as tf
+from tests import tiny
+tiny.register()
+from slim_inception.evaluate import during_training
+from tests.train import processes
+
+config = processes.config(*map(pathlib.Path, sys.argv[1:]), eval_interval_epochs=1.0)
+assert during_training.evaluator_of(config)
+cpu, = tf.config.list_physical_devices('CPU')
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+
+def test_an_evaluation_is_prepared_before_workers_are_joined(data, tmp_path):
+  """Once TensorFlow has started, it takes neither workers nor other devices."""
+  records.write_set(data, split='validation')
+  done = zygote.run(tmp_path, data, code=PREPARED)
+  assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
