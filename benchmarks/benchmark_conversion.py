@@ -202,18 +202,31 @@ def tar_gz_of_folders(folder: Path, images: Images) -> Path:
   return path.with_name('photos.tar.gz')
 
 
-def csv_list(folder: Path, images: Images) -> Path:
-  """Files of one content are links to one file, so that a million take no disk."""
+def linked_images(folder: Path, images: Images) -> Iterator[tuple[str, str]]:
+  """Path and class of each image; equal files are links, so that a million take no disk."""
   linked: dict[bytes, Path] = {}
+  for wnid, name, content in images:
+    path = folder / 'images' / name[-3:] / f'{name}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if first := linked.setdefault(content, path):
+      path.write_bytes(content) if first == path else path.hardlink_to(first)
+    yield os.fspath(path.relative_to(folder)), wnid
+
+
+def csv_list(folder: Path, images: Images) -> Path:
   with open(folder / 'list.csv', 'w') as file:
     file.write('path,label\n')
-    for wnid, name, content in images:
-      path = folder / 'images' / name[-3:] / f'{name}.jpg'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      if first := linked.setdefault(content, path):
-        path.write_bytes(content) if first == path else path.hardlink_to(first)
-      file.write(f'{path.relative_to(folder)},{wnid}\n')
+    file.writelines(f'{path},{wnid}\n' for path, wnid in linked_images(folder, images))
   return folder / 'list.csv'
+
+
+def json_list(folder: Path, images: Images) -> Path:
+  with open(folder / 'list.json', 'w') as file:
+    rows = (json.dumps({'path': p, 'label': wnid}) for p, wnid in linked_images(folder, images))
+    file.write(f'[{next(rows)}')
+    file.writelines(f',\n{row}' for row in rows)
+    file.write(']')
+  return folder / 'list.json'
 
 
 def of_shards(images: Images) -> Iterator[list[tuple[int, str, bytes]]]:
@@ -245,8 +258,14 @@ def parquet(folder: Path, images: Images, **options: Any) -> Path:
   return folder
 
 
-def packed_parquet(folder: Path, images: Images) -> Path:
-  return parquet(folder, images, compression='snappy', row_group_size=100)
+def packed_parquet(folder: Path, images: Images, compression: str = 'snappy') -> Path:
+  """As `datasets` wrote it before."""
+  options = {'compression': compression, 'use_dictionary': True, 'row_group_size': 100}
+  return parquet(folder, images, **options)
+
+
+def zstd_parquet(folder: Path, images: Images) -> Path:
+  return packed_parquet(folder, images, 'zstd')
 
 
 def arrow(folder: Path, images: Images) -> Path:
@@ -313,14 +332,16 @@ FORMATS: dict[str, Callable[[Path, Images], Path]] = {
   'tar': tar_of_folders,
   'tar.gz': tar_gz_of_folders,
   'csv': csv_list,
+  'json': json_list,
   'parquet': parquet,
   'packed parquet': packed_parquet,
+  'zstd parquet': zstd_parquet,
   'arrow': arrow,
   'tfrecord': tfds,
   'array_record': array_records,
 }
 _NEEDS = {
-  'parquet': 'pyarrow', 'packed parquet': 'pyarrow', 'arrow': 'pyarrow',
+  'parquet': 'pyarrow', 'packed parquet': 'pyarrow', 'zstd parquet': 'pyarrow', 'arrow': 'pyarrow',
   'array_record': 'array_record',
 }  # fmt: skip
 

@@ -46,12 +46,12 @@ def read(
     if names and not (chosen.has_bytes and (places is None or any(size for _, size in places))):
       raise tables.only_paths(names)
   if places is not None:
-    return tables.Table(os.path.abspath(path), places, names, labels, chosen)
+    return tables.Table(tables.slices(os.path.abspath(path), places), names, labels, chosen)
   with tables.naming_damage(path, 'Arrow file'), _opened(path) as (_, stream):
     arrays = (tables.content(batch.column(chosen.image), chosen) for batch in stream)
     write = functools.partial(tables.write_out, arrays)
     target, sizes = tables.unpacked(path, chosen.image, write, work_dir)
-  return tables.Table(target, tables.places(sizes), names, labels, chosen)
+  return tables.Table(tables.slices(target, tables.places(sizes)), names, labels, chosen)
 
 
 def find_columns(

@@ -235,8 +235,7 @@ def _images(
 
 def _rows(file: _File, table: tables.Table) -> Iterator[LabelledImage]:
   names = tables.row_names(file.name.rpartition('.')[0], table.names)
-  for name, (offset, size), label in zip(names, table.places, table.labels, strict=True):
-    source = sources.Slice(table.path, offset, size) if size else sources.Content(b'')
+  for name, source, label in zip(names, table.images, table.labels, strict=True):
     yield LabelledImage(name, _label(label), file.split, source)
 
 

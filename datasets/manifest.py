@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import conversion, files, folder_layout, sources, trees, webdataset
+from . import conversion, files, folder_layout, json_entries, sources, trees, webdataset
 from .listing import Label, LabelledImage, Listing
 
 EXPECTED = 'a list: .csv, .tsv, .json or .jsonl with a path and a label of each image'
@@ -175,24 +175,24 @@ def _rows(path: Path, unusable: list[tuple[str, str]] | None = None) -> Iterator
 
 def _rows_of_json(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
   """The rows of one piece of JSON; the lines of these are their numbers."""
+  no_list = ValueError(
+    f'{path} is neither a list of objects, with a path and a label each, nor an object of paths '
+    'and labels (annotations of COCO are not read)'
+  )
+  are_rows = False
   try:
-    content = json.load(file)
-  except UnicodeDecodeError:
-    raise
-  except (ValueError, RecursionError) as error:
+    for number, (name, value) in enumerate(json_entries.entries(file), start=1):
+      if name is not None and not _may_be_label(value):
+        raise no_list
+      if name is not None or isinstance(value, dict):
+        are_rows = True
+        yield _Row(number, value if name is None else {'path': name, 'label': value})
+      else:
+        unusable.append((f'{path}, entry {number}', 'no JSON object'))
+  except json_entries.DamagedError as error:
     raise ValueError(f'{path} is no JSON: {error}') from error
-  if isinstance(content, dict) and all(map(_may_be_label, content.values())):
-    content = [{'path': name, 'label': label} for name, label in content.items()]
-  if not isinstance(content, list) or not any(isinstance(row, dict) for row in content):
-    raise ValueError(
-      f'{path} is neither a list of objects, with a path and a label each, nor an object of paths '
-      'and labels (annotations of COCO are not read)'
-    )
-  for number, row in enumerate(content, start=1):
-    if isinstance(row, dict):
-      yield _Row(number, row)
-    else:
-      unusable.append((f'{path}, entry {number}', 'no JSON object'))
+  if not are_rows:
+    raise no_list
 
 
 def _may_be_label(value: Any) -> bool:

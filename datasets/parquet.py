@@ -1,10 +1,11 @@
 """Images in parquet files, as Hugging Face stores image sets.
 
-Images are read where they lie if the file has them as they are, which `datasets` 5.2 sees to (see
-`parquet_pages`). Others are compressed in pages of dozens, and there are no bytes of a single image
-to point at: they are written out once, one after the other, into a work folder, from which shards
-that take their images from all files are then written. This takes as much disk again as the images;
-they are removed when the records are done.
+Images are read where they lie if the file has them as they are, which `datasets` 5.2 sees to, or
+compressed with Snappy, as it did before (see `parquet_pages`). Others are compressed in pages of
+dozens, and no part of a page can be read without all before it: they are written out once, one
+after the other, into a work folder, from which shards that take their images from all files are
+then written. This takes as much disk again as the images; they are removed when the records are
+done.
 """
 
 import os
@@ -39,19 +40,19 @@ def read(
       leaf = f'{chosen.image}.bytes' if chosen.is_struct else chosen.image
       leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
       column = leaves.index(leaf)
-      places = parquet_pages.find(os.fspath(path), file.metadata, column)
-      target = os.path.abspath(path)
-      if places is None:
+      images = parquet_pages.find(os.path.abspath(path), file.metadata, column)
+      if images is None:
 
         def write(unpacked: BinaryIO) -> parquet_pages.Places:
           return _write_out(path, file, column, chosen, unpacked)
 
         target, places = tables.unpacked(path, f'places of {chosen.image}', write, work_dir)
-      if len(places) != len(labels):
-        raise ValueError(f'it has {len(places)} images and {len(labels)} labels')
-      if places and not any(size for _, size in places):
+        images = tables.slices(target, places)
+      if len(images) != len(labels):
+        raise ValueError(f'it has {len(images)} images and {len(labels)} labels')
+      if images and not any(image.size for image in images):
         raise tables.only_paths(names)
-  return tables.Table(target, places, names, labels, chosen)
+  return tables.Table(images, names, labels, chosen)
 
 
 def _write_out(

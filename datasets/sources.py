@@ -19,12 +19,13 @@ import tarfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
 from . import arrow, files, images, parquet, samples, tables, tars, zips
 from .images import BadImageError
+from .source import Content, Slice, Source
 
 TAR, COMPRESSED_TAR, ZIP = ('.tar',), ('.tar.gz', '.tgz'), ('.zip',)
 OUTSIDE = 'its path leads out of its archive'
@@ -48,30 +49,6 @@ _OF_ONE_ENTRY = frozenset(
 )
 
 
-class Source(Protocol):
-  """The bytes of one file."""
-
-  @property
-  def size(self) -> int:
-    """Bytes that it takes where it lies."""
-
-  def read(self) -> bytes:
-    """Raises OSError where it cannot be read, BadImageError where its archive says it broke."""
-
-
-class Content(NamedTuple):
-  """Bytes in memory."""
-
-  content: bytes
-
-  @property
-  def size(self) -> int:
-    return len(self.content)
-
-  def read(self) -> bytes:
-    return self.content
-
-
 class File(NamedTuple):
   """A file in a folder; folder and name apart, since a million of them share few folders."""
 
@@ -86,17 +63,6 @@ class File(NamedTuple):
       if not os.path.isdir(self.folder):  # the disk is gone, not the file
         raise
       raise BadImageError(_reason(error)) from error
-
-
-class Slice(NamedTuple):
-  """Bytes within a file: a member of a tar."""
-
-  path: str
-  offset: int
-  size: int
-
-  def read(self) -> bytes:
-    return files.read_at(self.path, self.offset, self.size)
 
 
 class Unreadable(NamedTuple):
@@ -326,7 +292,7 @@ def walk_file(path: str, prefix: str, work_dir: Path) -> Iterator[Entry]:
       for row in tables.rows(Path(path), reader.read(Path(path), work_dir)):
         folder = os.path.join(os.path.dirname(prefix), f'*.{kind}', row.split or '').rstrip('/')
         inner = f'{folder}/{files.readable(row.name)}'
-        yield Entry(inner, Slice(row.path, row.offset, row.size), label=row.label)
+        yield Entry(inner, row.source, label=row.label)
     elif magic == b'PK\x03\x04':
       for name, member in zips.members(file, path):
         if not name.endswith('/') and _is_visible_path(name):

@@ -16,6 +16,7 @@ from absl import logging
 
 from . import files
 from .columns import Columns
+from .source import Slice, Source
 
 _LFS = b'version https://git-lfs'
 _NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.\w+')  # train-00000-of-00294.parquet
@@ -25,15 +26,13 @@ class Table(NamedTuple):
   """The rows of a file.
 
   Attributes:
-    path: of the file that the images are in.
-    places: offset and size of each image; a row without one has size 0.
+    images: the bytes of each; a row without an image has none.
     names: path or name of each image, where it has one.
     labels: of each row: an int, text, None, or a list of them.
     columns: where they came from.
   """
 
-  path: str
-  places: Sequence[tuple[int, int]]
+  images: Sequence[Source]
   names: Sequence[str | None]
   labels: Sequence[Any]
   columns: Columns
@@ -46,9 +45,7 @@ class Row:
   split: str | None  # as the name of the file says
   name: str
   label: int
-  path: str
-  offset: int
-  size: int
+  source: Source
 
 
 class _Index(TypedDict):
@@ -66,12 +63,12 @@ def rows(path: Path, table: Table) -> Iterator[Row]:
   """
   match = _NAME.fullmatch(path.name)
   split = match['split'] if match else None
-  of_table = zip(table.places, table.names, table.labels, strict=True)
-  for number, ((offset, size), name, label) in enumerate(of_table):
+  of_table = zip(table.images, table.names, table.labels, strict=True)
+  for number, (source, name, label) in enumerate(of_table):
     if not isinstance(label, int):
       raise ValueError(f'{path}: label {label!r} of row {number} is no number')
     name = os.path.basename(name or f'{path.stem}_{number:08d}')
-    yield Row(split, name, label, table.path, offset, size)
+    yield Row(split, name, label, source)
 
 
 @contextlib.contextmanager
@@ -145,6 +142,11 @@ def write_out(arrays: Iterable[Any], file: BinaryIO) -> list[int]:
     if of_array[-1] > of_array[0]:
       file.write(memoryview(array.buffers()[2])[of_array[0] : of_array[-1]])
   return sizes
+
+
+def slices(path: str, places: Iterable[Sequence[int]]) -> list[Source]:
+  """Parts of a file, by their offsets and sizes."""
+  return [Slice(path, offset, size) for offset, size in places]
 
 
 def unpacked(

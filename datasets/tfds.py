@@ -3,8 +3,9 @@
 A folder `NAME/[CONFIG/]VERSION` has `features.json`, which says what records hold, and
 `dataset_info.json`, which says how the files are called and how many records each has; the names of
 classes are in `label.labels.txt`. Records are read by neither TensorFlow nor TensorFlow Datasets.
-The images of TFRecord files are read where they lie; those of array_record files are compressed
-(zstd, one record at a time), and are written out first, as those of parquet files.
+The images of TFRecord files are read where they lie, and so are those of array_record files, whose
+records are compressed one at a time. Where several are compressed together, they are written out
+first, as those of parquet files are.
 """
 
 import functools
@@ -14,15 +15,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypedDict
 
-from . import columns, conversion, files, folder_layout, imagenet, records, shards, sources, tables
+from . import (
+  array_records,
+  columns,
+  conversion,
+  files,
+  folder_layout,
+  imagenet,
+  records,
+  shards,
+  tables,
+)
 from .listing import LabelledImage, Listing
+from .source import Slice, Source
 
 EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
 _FEATURES, _INFO = 'features.json', 'dataset_info.json'
 _LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 _NAMES = ('file_name', 'filename', 'image/filename', 'tfds_id', 'id', 'image/id')
-_BATCH = 64  # records that are in memory at a time
 
 
 class _SplitFields(TypedDict, total=False):
@@ -71,7 +82,13 @@ class _Shard(NamedTuple):
   num_records: int  # as the set says
 
 
-_Row = tuple[int, int, Any, str | None]  # offset and size of the image, its label and its name
+_Place = tuple[int, int, Any, str | None]  # offset and size of the image, its label and its name
+
+
+class _Row(NamedTuple):
+  image: Source
+  label: Any
+  name: str | None
 
 
 def recognize(paths: Sequence[Path]) -> str | None:
@@ -111,7 +128,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   if not present:
     raise ValueError(f'no file of {info["name"]} in {folder}')
   if file_format == 'array_record':
-    _array_record(present[0].path)
+    array_records.module(present[0].path)
   reader = functools.partial(_READERS[file_format], keys=keys, work_dir=work_dir)
   listing.images = _images(present, keys, reader, options, listing)
   return listing
@@ -236,18 +253,18 @@ def _file_name(dataset: str, split: _Split, index: int, count: int, file_format:
 def _images(
   of_set: Sequence[_Shard],
   keys: _Keys,
-  reader: Callable[[_Shard], tuple[str, list[_Row]]],
+  reader: Callable[[_Shard], list[_Row]],
   options: conversion.Options,
   listing: Listing,
 ) -> Iterator[LabelledImage]:
   """Yields the images of all files; what is wrong with one of these is listed."""
 
-  def rows(shard: _Shard) -> tuple[str, list[_Row]] | ValueError:
+  def rows(shard: _Shard) -> list[_Row] | ValueError:
     try:
-      path, of_shard = reader(shard)
+      of_shard = reader(shard)
       if len(of_shard) != shard.num_records:
         raise ValueError(f'holds {len(of_shard)} records, {_INFO} says {shard.num_records}')
-      return path, of_shard
+      return of_shard
     except ValueError as error:
       return error
 
@@ -256,16 +273,14 @@ def _images(
       reason = str(result).removeprefix(f'{shard.path} ').removeprefix(f'{shard.path}: ')
       listing.unusable.append((shard.path.name, reason))
       continue
-    path, of_shard = result
-    names = tables.row_names(shard.path.name, [name for *_, name in of_shard])
-    for name, (offset, size, label, _) in zip(names, of_shard, strict=True):
-      source = sources.Slice(path, offset, size)
-      label = tuple(label) if keys.is_list else next(iter(label), None)
-      yield LabelledImage(name, label, shard.split, source)
+    names = tables.row_names(shard.path.name, [row.name for row in result])
+    for name, row in zip(names, result, strict=True):
+      label = tuple(row.label) if keys.is_list else next(iter(row.label), None)
+      yield LabelledImage(name, label, shard.split, row.image)
 
 
-def _row(record: bytes | memoryview, keys: _Keys, start: int = 0) -> _Row:
-  """What is known of a record that begins at a byte of its file.
+def _place(record: bytes | memoryview, keys: _Keys) -> _Place:
+  """Where the image of a record is in it, and what else is known of it.
 
   Raises:
     ValueError: it is no Example, or has not one image.
@@ -278,66 +293,55 @@ def _row(record: bytes | memoryview, keys: _Keys, start: int = 0) -> _Row:
   ((offset, size),) = images
   label = [_text(value) for value in features.get(keys.label, [])]
   name = next(iter(features.get(keys.name or '', [])), None)
-  return start + offset, size, label, None if name is None else str(_text(name))
+  return offset, size, label, None if name is None else str(_text(name))
 
 
 def _text(value: Any) -> Any:
   return value.decode('utf-8', 'replace') if isinstance(value, bytes) else value
 
 
-def _read_tfrecord(shard: _Shard, keys: _Keys, work_dir: Path) -> tuple[str, list[_Row]]:
-  """Where the images lie in a file."""
+def _read_tfrecord(shard: _Shard, keys: _Keys, work_dir: Path) -> list[_Row]:
+  """The images where they lie in a file."""
   path = os.fspath(shard.path)
   rows: list[_Row] = []
   if not os.path.getsize(path):
-    return path, rows
+    return rows
   with open(path, 'rb') as file:
     # Not closed by hand: an error may still hold on to a part of it.
     data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-  for number, (offset, length) in enumerate(shards.walk_shard(path)):
+  for number, (start, length) in enumerate(shards.walk_shard(path)):
     try:
-      rows.append(_row(data[offset : offset + length], keys, offset))
+      offset, size, label, name = _place(data[start : start + length], keys)
     except ValueError as error:
       raise ValueError(f'record {number}: {error}') from None
-  return path, rows
+    rows.append(_Row(Slice(path, start + offset, size), label, name))
+  return rows
 
 
-def _read_array_record(shard: _Shard, keys: _Keys, work_dir: Path) -> tuple[str, list[_Row]]:
-  """Writes the images of a file out; returns where they are."""
-  write = functools.partial(_write_array_record, shard.path, keys)
+def _read_array_record(shard: _Shard, keys: _Keys, work_dir: Path) -> list[_Row]:
+  """The images where they lie in a file, or written out."""
+  path = os.path.abspath(shard.path)
+  if array_records.are_alone(path):
+    return [
+      _Row(array_records.RecordSlice(path, number, offset, size), label, name)
+      for number, record in enumerate(array_records.read(path))
+      for offset, size, label, name in [_place(record, keys)]
+    ]
+  write = functools.partial(_write_out, shard.path, keys)
   path, images = tables.unpacked(shard.path, f'{keys.image}/{keys.label}', write, work_dir)
   places = tables.places([size for size, *_ in images])
-  rows = zip(places, images, strict=True)
-  return path, [(*place, label, name) for place, (_, label, name) in rows]
+  rows = zip(tables.slices(path, places), images, strict=True)
+  return [_Row(source, label, name) for source, (_, label, name) in rows]
 
 
-_READERS = {'tfrecord': _read_tfrecord, 'array_record': _read_array_record}
-
-
-def _write_array_record(path: Path, keys: _Keys, file: BinaryIO) -> list[Any]:
-  """Writes the images of a file; returns size, labels and name of each."""
+def _write_out(path: Path, keys: _Keys, file: BinaryIO) -> list[Any]:
+  """Writes the images of an array_record file; returns size, labels and name of each."""
   images = []
-  module = _array_record(path)
-  try:
-    reader = module.ArrayRecordReader(os.fspath(path))
-    count = reader.num_records()
-    for start in range(0, count, _BATCH):
-      for record in reader.read(start, min(start + _BATCH, count)):
-        offset, size, label, name = _row(record, keys)
-        file.write(memoryview(record)[offset : offset + size])
-        images.append((size, label, name))
-    reader.close()
-  except (RuntimeError, IndexError) as error:  # of damage
-    raise ValueError(f'{path} is no array_record file, cut short or damaged: {error}') from error
+  for record in array_records.read(path):
+    offset, size, label, name = _place(record, keys)
+    file.write(memoryview(record)[offset : offset + size])
+    images.append((size, label, name))
   return images
 
 
-def _array_record(path: Path) -> Any:
-  """The package's module."""
-  try:
-    from array_record.python import array_record_module
-  except ImportError as error:
-    raise ValueError(
-      f"{path}: array_record files need array_record: pip install 'slim-inception[array_record]'"
-    ) from error
-  return array_record_module
+_READERS = {'tfrecord': _read_tfrecord, 'array_record': _read_array_record}

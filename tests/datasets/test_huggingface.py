@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 from pathlib import Path
 
@@ -129,12 +128,8 @@ def test_what_a_file_holds_as_it_is_is_read_in_place(tmp_path):
   for path in sorted(DATA.rglob('*-of-*')):
     reader = parquet if path.suffix == '.parquet' else arrow
     table = reader.read(path, tmp_path / 'work')
-    assert table.path == str(path)
-    content = path.read_bytes()
-    assert all(content[start : start + 2] == b'\xff\xd8' for start, _ in table.places)
+    assert all(image.path == str(path) and image.read()[:2] == JPEG[:2] for image in table.images)
   assert not (tmp_path / 'work').exists()
-  for path in packed(tmp_path / 'packed').rglob('*.parquet'):
-    assert parquet.read(path, tmp_path / 'work').path.startswith(str(tmp_path / 'work'))
 
 
 @pytest.mark.parametrize(
@@ -143,9 +138,14 @@ def test_what_a_file_holds_as_it_is_is_read_in_place(tmp_path):
     {},
     {'data_page_version': '2.0', 'data_page_size': 700, 'row_group_size': 4},
     {'write_page_checksum': True, 'write_page_index': True},
-    {'write_statistics': False},
     {'use_dictionary': True},
+    {'use_dictionary': True, 'data_page_version': '2.0', 'data_page_size': 700},
+    {'use_dictionary': True, 'dictionary_pagesize_limit': 2000, 'write_batch_size': 2},
     {'compression': 'snappy'},
+    {'compression': 'snappy', 'use_dictionary': True, 'row_group_size': 4},
+    {'compression': 'snappy', 'data_page_version': '2.0', 'data_page_size': 700},
+    {'write_statistics': False},
+    {'compression': 'zstd'},
     {'column_encoding': {'image.bytes': 'DELTA_LENGTH_BYTE_ARRAY'}},
   ],
 )
@@ -153,14 +153,13 @@ def test_places_in_parquet_files_are_those_of_pyarrow(tmp_path, options):
   table = pq.read_table(DATA / 'hub' / f'{FIRST}.parquet')
   path = tmp_path / 'table.parquet'
   pq.write_table(table, path, **{'compression': 'none', 'use_dictionary': False} | options)
-  places = parquet_pages.find(str(path), pq.read_metadata(path), 0)
-  content = path.read_bytes()
-  packed_in_a_way = {'write_statistics', 'use_dictionary', 'compression', 'column_encoding'}
-  if packed_in_a_way & options.keys():
-    assert places is None
+  values = parquet_pages.find(str(path), pq.read_metadata(path), 0)
+  if options.keys() & {'write_statistics', 'column_encoding'} or options == {'compression': 'zstd'}:
+    assert values is None
   else:
     images = [row['bytes'] for row in table.column('image').to_pylist()]
-    assert [content[start : start + size] for start, size in places] == images
+    assert [image.read() for image in values] == images
+    assert [image.size for image in values] == list(map(len, images))
 
 
 @pytest.mark.parametrize('version', ['1.0', '2.0'])
@@ -175,14 +174,13 @@ def test_compressed_pages_are_unpacked_as_pyarrow_does(tmp_path, codec, version)
     pq.write_table(table, path, compression=codec, use_dictionary=use_dictionary, **options)
     with open(tmp_path / 'unpacked', 'w+b') as file:
       places = parquet_pages.unpack(str(path), pq.read_metadata(path), 0, file)
-    if use_dictionary or codec == 'brotli':
+    if codec == 'brotli':
       assert places is None
     else:
       unpacked = (tmp_path / 'unpacked').read_bytes()
       assert [unpacked[start : start + size] for start, size in places] == contents
-    read = parquet.read(path, tmp_path / 'work')  # both ways
-    unpacked = pathlib.Path(read.path).read_bytes()
-    assert [unpacked[start : start + size] for start, size in read.places] == contents
+    read = parquet.read(path, tmp_path / 'work')  # whichever way
+    assert [image.read() for image in read.images] == contents
 
 
 def test_a_page_of_another_size_than_it_says_is_damage(tmp_path):
@@ -200,7 +198,7 @@ def test_a_page_of_another_size_than_it_says_is_damage(tmp_path):
     except ValueError as error:
       assert f'{path} is no parquet file' in str(error) and '\n' not in str(error)
     else:  # a bit of an image, or one that means nothing
-      assert [size for _, size in read.places] == [2000]
+      assert [image.size for image in read.images] == [2000]
 
 
 def test_several_labels_a_row(tmp_path):

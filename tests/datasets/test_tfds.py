@@ -2,12 +2,23 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from slim_inception.datasets import conversion, dataset_factory, formats, imagenet, records, tfds
+from slim_inception.datasets import (
+  conversion,
+  dataset_factory,
+  formats,
+  imagenet,
+  images,
+  records,
+  tfds,
+)
+
+from tests.datasets.odd_images import JPEG
 
 DATA = Path(__file__).parents[1] / 'data' / 'tfds'
 CLASSES = ('cat', 'dog', 'fish')
@@ -215,14 +226,14 @@ def test_missing_files(tmp_path):
 # array_record
 
 
-def as_array_records(folder):
+def as_array_records(folder, group_size=1):
   """The same records, written as TensorFlow Datasets does."""
   module = pytest.importorskip(
     'array_record.python.array_record_module', reason='extra array_record'
   )
   for path in folder.glob('*.tfrecord-*'):
     writer = module.ArrayRecordWriter(
-      str(path).replace('.tfrecord-', '.array_record-'), 'group_size:1'
+      str(path).replace('.tfrecord-', '.array_record-'), f'group_size:{group_size}'
     )
     for serialized in tf.data.TFRecordDataset([str(path)]):
       writer.write(serialized.numpy())
@@ -232,13 +243,38 @@ def as_array_records(folder):
   return folder
 
 
-def test_array_records_are_those_of_the_set(tmp_path):
-  folder = as_array_records(copied(tmp_path))
+@pytest.mark.parametrize('group_size', [1, 3])
+def test_array_records_are_those_of_the_set(tmp_path, group_size):
+  folder = as_array_records(copied(tmp_path), group_size)
   result = convert(folder, tmp_path / 'out')
   assert (result.info.labels, result.skipped) == (CLASSES, [])
   for split in ('train', 'validation', 'test'):
     assert written(tmp_path / 'out', split) == prepared(split)
   assert not (tmp_path / 'out' / conversion.WORK_FOLDER).exists()
+
+
+def test_images_of_array_records_are_read_in_place(tmp_path):
+  """As those of TFRecord files, where records are not compressed together."""
+  folder, work = as_array_records(copied(tmp_path)), tmp_path / 'work'
+  for image in tfds.read([folder], conversion.Options(), work).images:
+    assert image.source.path.startswith(str(folder))
+    content = pickle.loads(pickle.dumps(image.source)).read()
+    assert content == prepared(image.split)[image.filename.rpartition('/')[2]][0]
+    assert image.source.size == len(content)
+  assert not work.exists()
+
+
+def test_an_array_record_that_breaks_later_is_one_bad_image(tmp_path):
+  folder = as_array_records(copied(tmp_path))
+  path = next(folder.glob('*-test.array_record-*'))
+  listing = tfds.read([folder], conversion.Options(), tmp_path)
+  sources = [image.source for image in listing.images if image.source.path == str(path)]
+  content = bytearray(path.read_bytes())
+  content[150] ^= 0xFF
+  path.write_bytes(content)
+  with pytest.raises(images.BadImageError, match=f'record 0 of {path} is damaged: '):
+    sources[0].read()
+  assert sources[1].read().startswith(JPEG[:2])
 
 
 def test_array_records_that_are_damaged(tmp_path):
