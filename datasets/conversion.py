@@ -155,9 +155,9 @@ def convert(
   """
   options = options or Options()
   dataset_dir = Path(dataset_dir)
-  with locked_folder(dataset_dir, 'conversion') as lock, _work_folder(dataset_dir) as work_dir:
+  with locked_folder(dataset_dir, 'conversion') as lock, work_folder(dataset_dir) as work_dir:
     if not options.overwrite:
-      _check_unused(dataset_dir)
+      check_unused(dataset_dir)
     with runners.pool(1 if options.beam else options.num_processes) as processes:
       with waiting(f'Looking through {source or "the source"}', at_once=False):
         plan = _only_split(make_plan(source, options, work_dir), options.split, source)
@@ -167,7 +167,7 @@ def convert(
       for note in plan.notes:
         logging.info('%s', note)
       jobs = [job for split in plan.splits for job in _jobs(plan, split, dataset_dir, options)]
-      _take_up(jobs, plan, dataset_dir, options.overwrite)
+      take_up(_fingerprint(jobs, plan), dataset_dir, options.overwrite)
       reports = _run(jobs, options, work_dir, processes, lock)
     lock.check()
     conversion = _summarize(plan, reports, options)
@@ -191,9 +191,7 @@ def convert(
       lists |= {'excluded': excluded}
     files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
     conversion = _without_empty_splits(conversion, dataset_dir)
-    dataset_info.write_info(dataset_dir, conversion.info)
-    (work_dir / _FINGERPRINT).unlink()  # from here on this is a finished set
-    shutil.rmtree(work_dir)
+    finish(conversion.info, dataset_dir)
   return conversion
 
 
@@ -288,7 +286,7 @@ def size_notes(
 # The folder
 
 
-def _check_unused(dataset_dir: Path) -> None:
+def check_unused(dataset_dir: Path) -> None:
   """Refuses a folder that holds records, unless they are of an unfinished conversion."""
   if not dataset_dir.is_dir() or (dataset_dir / WORK_FOLDER / _FINGERPRINT).exists():
     return
@@ -301,8 +299,8 @@ def _check_unused(dataset_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _work_folder(dataset_dir: Path) -> Iterator[Path]:
-  """Yields `.conversion`; what nothing was put into is removed again."""
+def work_folder(dataset_dir: Path) -> Iterator[Path]:
+  """Yields `.conversion`, for what was finished; if nothing was put into it, it is removed."""
   work_dir = dataset_dir / WORK_FOLDER
   if (dataset_dir / dataset_info.INFO_FILE).exists() and not (work_dir / _FINGERPRINT).exists():
     shutil.rmtree(work_dir, ignore_errors=True)  # killed while it removed this
@@ -326,10 +324,19 @@ def _check_plan(plan: Plan, source: str | None, dataset_dir: Path, options: Opti
       raise ValueError(f'no images for {split!r} in {source}')
 
 
-def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: bool) -> None:
-  """Keeps what an earlier run of the same jobs finished; that of others may be overwritten."""
+def take_up(fingerprint: str, dataset_dir: Path, overwrite: bool) -> None:
+  """Keeps what an earlier run of the same jobs finished; that of others may be overwritten.
+
+  Args:
+    fingerprint: a hash of all that the shards depend on.
+    dataset_dir: with its `work_folder`.
+    overwrite: whether shards of other jobs are removed.
+
+  Raises:
+    OSError: there are such, and they are not to be overwritten; or the disk is full.
+  """
   work_dir = dataset_dir / WORK_FOLDER
-  path, fingerprint = work_dir / _FINGERPRINT, _fingerprint(jobs, plan)
+  path = work_dir / _FINGERPRINT
   files.sweep(dataset_dir, _OWN_FILES)
   own = [
     entry
@@ -350,6 +357,13 @@ def _take_up(jobs: list[ShardJob], plan: Plan, dataset_dir: Path, overwrite: boo
     entry.unlink()
   with files.naming_full_disk(path):
     path.write_text(fingerprint)
+
+
+def finish(info: dataset_info.DatasetInfo, dataset_dir: Path) -> None:
+  """Writes `dataset.json`, and removes the `work_folder`."""
+  dataset_info.write_info(dataset_dir, info)
+  (dataset_dir / WORK_FOLDER / _FINGERPRINT).unlink()  # from here on this is a finished set
+  shutil.rmtree(dataset_dir / WORK_FOLDER)
 
 
 def _fingerprint(jobs: list[ShardJob], plan: Plan) -> str:
@@ -404,8 +418,8 @@ def _run(
   """Has the jobs done that are not; returns the reports of all, in order."""
   reports = {job.name: report for job in jobs if (report := shard_job.finished(job))}
   rest = [job for job in jobs if job.name not in reports]
-  if reports and rest:
-    logging.info('Going on: %d of %d shards are finished', len(reports), len(jobs))
+  if rest:
+    say_going_on(len(reports), len(jobs))
   total = sum(len(job.items) for job in rest)
   if options.beam:
     done = runners.run_beam(rest, options.beam_options, work_dir)
@@ -418,10 +432,21 @@ def _run(
         reports[report.shard.name] = report
         bar.update(report.shard.num_images + len(report.skipped))
   except BaseException:
-    message = '%d of %d shards are finished; the same command goes on from there'
-    logging.info(message, len(reports), len(jobs))
+    say_stopped(len(reports), len(jobs))
     raise
   return [reports[job.name] for job in jobs]
+
+
+def say_going_on(num_finished: int, num_shards: int) -> None:
+  """Says what an earlier run has done, if anything."""
+  if num_finished:
+    logging.info('Going on: %d of %d shards are finished', num_finished, num_shards)
+
+
+def say_stopped(num_finished: int, num_shards: int) -> None:
+  """Says what is done although this run ends."""
+  message = '%d of %d shards are finished; the same command goes on from there'
+  logging.info(message, num_finished, num_shards)
 
 
 def _summarize(plan: Plan, reports: list[ShardReport], options: Options) -> Conversion:

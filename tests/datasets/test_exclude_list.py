@@ -155,6 +155,43 @@ def test_conversion_leaves_them_out(tmp_path):
     convert('others')
 
 
+def test_a_copy_of_records_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch, caplog):
+  for number in range(20):
+    folder = tmp_path / 'photos' / 'ab'[number % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{number}.jpg').write_bytes(records.image(number % 2, number))
+  options = conversion.Options(train_shards=4)
+  image_folder.convert(str(tmp_path / 'photos'), tmp_path / 'records', options)
+  path = tmp_path / 'names.txt'
+  path.write_text('a/2.jpg\nb/3.jpg\n')
+  record_filter.leave_out(tmp_path / 'records', tmp_path / 'whole', str(path))
+  write_shard, written = shards.write_shard, []
+
+  def write_two(target, examples):
+    if len(written) == 2:
+      raise KeyboardInterrupt
+    written.append(target.name)
+    return write_shard(target, examples)
+
+  with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+    context.setattr(shards, 'write_shard', write_two)
+    record_filter.leave_out(tmp_path / 'records', tmp_path / 'copy', str(path))
+  assert dataset_info.read_info(tmp_path / 'copy') is None
+  inodes = {name: (tmp_path / 'copy' / name).stat().st_ino for name in written}
+  path.write_text('a/2.jpg\n')
+  with pytest.raises(FileExistsError, match='holds an unfinished conversion of another source'):
+    record_filter.leave_out(tmp_path / 'records', tmp_path / 'copy', str(path))
+  path.write_text('b/3.jpg\na/2.jpg\n')
+  with caplog.at_level('INFO'):
+    record_filter.leave_out(tmp_path / 'records', tmp_path / 'copy', str(path))
+  assert 'Going on: 2 of 5 shards are finished' in caplog.text
+  assert {name: (tmp_path / 'copy' / name).stat().st_ino for name in written} == inodes
+  whole, copy = (
+    {p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ('whole', 'copy')
+  )
+  assert copy == whole
+
+
 def test_records_are_copied_but_for_the_excluded(tmp_path):
   for number in range(20):
     folder = tmp_path / 'photos' / ('train' if number < 14 else 'val') / 'ab'[number % 2]
