@@ -149,6 +149,11 @@ def plots(run: RunFiles) -> list[dict[str, Any] | None]:
     for event in run.events
     if event['event'] == 'rollback' or (event['event'] == 'start' and event['step'] > 0)
   ]
+  marks += [
+    Mark(epoch, f'images of {size} x {size} pixels from epoch {epoch:g}')
+    for epoch, size, _ in _schedule(run)
+    if 0 < epoch <= run.summary.epochs
+  ]
   evaluated = list(evaluations(run))
 
   def of_evaluations(key: str) -> Line:
@@ -176,6 +181,21 @@ def plots(run: RunFiles) -> list[dict[str, Any] | None]:
   ]
 
 
+def _schedule(run: RunFiles) -> list[tuple[float, int, int]]:
+  """(epoch, size, batch) of --image_size_schedule; nothing where all images have one size."""
+  return [tuple(entry) for entry in run.config.get('image_size_schedule') or ()]
+
+
+def _image_size(run: RunFiles) -> str:
+  """Of training and, where it is another one, of evaluation."""
+  parts = [f'{size} from epoch {epoch:g}' for epoch, size, _ in _schedule(run)]
+  if ramp := run.config.get('image_size_ramp'):
+    parts.append(f'in stairs of {ramp}')
+  text = ', '.join(parts) or str(run.facts.get('image_size', ''))
+  evaluated = run.config.get('eval_image_size')
+  return f'{text}; {evaluated} in evaluation' if evaluated else text
+
+
 _VERBS = {'start': 'started again', 'rollback': 'went back'}
 
 
@@ -195,25 +215,29 @@ def times(run: RunFiles) -> list[tuple[str, str, str]]:
     before = max(before, now)
   saves = [float(e.get('seconds', 0.0)) for e in run.events if e['event'] == 'checkpoint']
   _, evaluated = run.series('eval_seconds')
-  rows = [('training', duration(training), '')]
+  rows = [('training', _time(training), '')]
   if timed:
     share = waited / timed
-    rows.append(('of it waiting for input', duration(share * training), f'{share:.1%}'))
+    rows.append(('of it waiting for input', _time(share * training), f'{share:.1%}'))
   if saves:
     mean = statistics.fmean(saves)
     rows.append(
       (
         f'of it saving {len(saves)} checkpoint(s), {mean:.3g} s each',
-        duration(sum(saves)),
+        _time(sum(saves)),
         f'{sum(saves) / training:.1%}',
       )
     )
   if evaluated:
     mean = statistics.fmean(evaluated)
     rows.append(
-      (f'besides, {len(evaluated)} evaluation(s), {mean:.3g} s each', duration(sum(evaluated)), '')
+      (f'besides, {len(evaluated)} evaluation(s), {mean:.3g} s each', _time(sum(evaluated)), '')
     )
   return rows
+
+
+def _time(seconds: float) -> str:
+  return f'{seconds:.1f} s' if seconds < 10 else duration(seconds)
 
 
 class StartShown(NamedTuple):
@@ -280,14 +304,17 @@ def evaluations(run: RunFiles) -> Iterator[dict[str, Any]]:
 def provenance(run: RunFiles) -> dict[str, str]:
   """Where the net and its classes come from."""
   config, facts = run.config, run.facts
-  classes = facts.get('labels') or []
+  classes, batches = facts.get('labels') or [], config.get('batch_norm_batches')
   result = {
     'data set': f'{config.get("dataset_name")} {config.get("dataset_split_name")}',
     'records': config.get('dataset_dir') or '',
     'images': f'{facts["num_samples"]:,}' if 'num_samples' in facts else '',
     'classes': files.some(classes, 10) if classes else str(facts.get('num_classes', '')),
     'weights of the start': config.get('checkpoint_path') or '',
-    'image size': str(facts.get('image_size', '')),
+    'image size': _image_size(run),
+    'batch norm': f'averages estimated anew on {batches} batches before evaluations'
+    if batches
+    else '',
     'kernels': facts.get('kernels') or '',
     'seed': str(config.get('seed', '')),
   }
@@ -314,7 +341,7 @@ def differences(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _flag_text(value: object) -> str:
-  return 'not set' if value is None else flags.as_text(value)
+  return 'not set' if value in (None, (), []) else flags.as_text(value)
 
 
 def _text(value: object) -> str:

@@ -193,6 +193,28 @@ def test_older_runs_and_empty_ones_have_a_page_too(tmp_path):
   assert 'Nothing has been logged yet.' in text and '--num_epochs 100.0 3.0' in text
 
 
+def test_sizes_of_images_and_batch_norm(tmp_path):
+  lines = [{'step': step, 'epoch': 0.5 * step, 'loss': 2.0} for step in range(1, 5)]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  config = {
+    'recipe': 'slim', 'image_size_schedule': [[0.0, 96, 0], [1.5, 160, 16], [3.0, 224, 16]],
+    'image_size_ramp': 32, 'eval_image_size': 256, 'batch_norm_batches': 20,
+    'run': {'image_size': 224},
+  }  # fmt: skip
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  run = run_report.read(str(tmp_path))
+  names = [name for _, name in run_report.plots(run)[0]['marks']]
+  assert names == ['images of 160 x 160 pixels from epoch 1.5']  # epoch 3 has not begun
+  run_report.write(run, str(tmp_path / 'page.html'))
+  text = text_of(tmp_path / 'page.html')
+  sizes = (
+    '96 from epoch 0, 160 from epoch 1.5, 224 from epoch 3, in stairs of 32; 256 in evaluation'
+  )
+  assert f'image size {sizes}' in text
+  assert 'batch norm averages estimated anew on 20 batches before evaluations' in text
+  assert '--image_size_schedule not set 0.0:96:0,1.5:160:16,3.0:224:16' in text
+
+
 @pytest.mark.integration
 def test_the_command_needs_no_tensorflow(run, tmp_path):
   copy = tmp_path / 'run'
