@@ -35,6 +35,7 @@ from . import (
   imagenet,
   listing,
   manifest,
+  mds,
   sources,
   tfds,
   webdataset,
@@ -89,13 +90,14 @@ FORMATS = (
   Format('imagenet', 'ImageNet (ILSVRC 2012)', imagenet.recognize, imagenet.make_plan),
   _listed('webdataset', webdataset.EXPECTED, webdataset.recognize, webdataset.read),
   _listed('tfds', tfds.EXPECTED, tfds.recognize, tfds.read),
+  _listed('mds', mds.EXPECTED, mds.recognize, mds.read),
   _listed('huggingface', huggingface.EXPECTED, huggingface.recognize, huggingface.read),
   _listed('manifest', manifest.EXPECTED, manifest.recognize, manifest.read),
   Format('image_folder', image_folder.LAYOUT, image_folder.recognize, image_folder.make_plan),
 )
 
 # Those whose files hold the images: folders of images beside them are of another set.
-_OF_FILES = 'webdataset', 'tfds', 'huggingface'
+_OF_FILES = 'webdataset', 'tfds', 'mds', 'huggingface'
 
 # What is no such list or archive, but has the name of one, its reader says best what is wrong with.
 _BY_NAME = {'manifest': manifest.recognize_name, 'image_folder': image_folder.recognize_name}

@@ -1,18 +1,21 @@
-"""Writes the small sets of tests/data/huggingface and tests/data/tfds by the libraries' writers.
+"""Writes the small sets of tests/data/huggingface, tfds and mds by the libraries' writers.
 
   cd tests/data && python -m venv ../../../sets && ../../../sets/bin/pip install datasets==5.2.0 \
-    tensorflow-datasets==4.9.10 tensorflow pillow && ../../../sets/bin/python make_sets.py
+    tensorflow-datasets==4.9.10 mosaicml-streaming==0.13.0 tensorflow pillow && \
+    ../../../sets/bin/python make_sets.py
 
 Not from the root of the checkout, whose folder `datasets` Python would take for Hugging Face's. The
 same images and labels are in each: `image_of(i)`, of class i modulo 3.
 """
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from streaming import MDSWriter
 
 import datasets
 
@@ -102,7 +105,34 @@ class Several(tfds.core.GeneratorBasedBuilder):
       yield i, {'picture': io.BytesIO(image_of(i)), 'tags': labels_of(i)}
 
 
+def write_mds(folder: Path) -> None:
+  """`pets` in shards of six at most, `packed`: the same compressed; `several` labels an image."""
+  columns = {'i': 'int', 'x': 'jpeg', 'y': 'int', 'filename': 'str'}
+  for name, compression in (('pets', None), ('packed', 'zstd')):
+    for split, numbers in SPLITS.items():
+      out = str(folder / name / split)
+      with MDSWriter(
+        out=out, columns=columns, compression=compression, hashes=['sha1'], size_limit=5000
+      ) as writer:
+        for i in numbers:
+          label = -1 if split == 'test' else i % 3
+          writer.write({'i': i, 'x': opened(i), 'y': label, 'filename': f'photo_{i}.jpg'})
+  columns = {'key': 'int', 'picture': 'bytes', 'tags': 'json'}
+  with MDSWriter(out=str(folder / 'several'), columns=columns) as writer:
+    for i in range(6):
+      tags = [CLASSES[label] for label in labels_of(i)]
+      writer.write({'key': i, 'picture': image_of(i), 'tags': tags})
+
+
+def opened(number: int) -> Image.Image:
+  """An image of a file, whose bytes the writer takes as they are."""
+  with tempfile.NamedTemporaryFile(suffix='.jpg', delete=False) as file:
+    file.write(image_of(number))
+  return Image.open(file.name)
+
+
 if __name__ == '__main__':
   write_huggingface(HERE / 'huggingface')
+  write_mds(HERE / 'mds')
   for builder in (Pets, Several):
     builder(data_dir=HERE / 'tfds', file_format='tfrecord').download_and_prepare()
