@@ -288,7 +288,7 @@ def _samples(path: str, data: mmap.mmap, shard: _Shard, keys: _Keys) -> Iterator
       size = next(free) if size is None else size
       places[column] = position, size
       position += size
-    if position != end:
+    if position != end or end > len(data):
       raise ValueError(f'is damaged: the sample at byte {begin} has not the size of its values')
     name = _value(data, kinds[keys.name], *places[keys.name]) if keys.name else None
     label = _value(data, kinds[keys.label], *places[keys.label])
