@@ -236,7 +236,7 @@ def test_what_cpp_says_is_shown_with_an_error(capfd):
   assert capfd.readouterr().err == 'error: this is why\n'
 
 
-@pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])
+@pytest.mark.parametrize('loss', [pytest.param('softmax', marks=pytest.mark.slow), 'sigmoid'])
 def test_onnx_says_what_the_net_says(data, checkpoint, tmp_path, loss):
   pytest.importorskip('onnx', reason='extra onnx')
   onnxruntime = pytest.importorskip('onnxruntime', reason='extra onnx')
@@ -259,7 +259,9 @@ def released(tmp_path_factory):
   return str(path)
 
 
-@pytest.mark.parametrize('names', [['rose', 'a crane', 'a crane'], ['0', '1', '2']])
+@pytest.mark.parametrize(
+  'names', [['rose', 'a crane', 'a crane'], pytest.param(['0', '1', '2'], marks=pytest.mark.slow)]
+)
 def test_a_released_checkpoint_is_exported_without_records(released, tmp_path, names):
   values = {'checkpoint_path': released, 'model_name': tiny.NAME, 'output': str(tmp_path / 'out')}
   if names[0] == 'rose':
@@ -306,7 +308,10 @@ def test_what_is_there_is_not_overwritten(data, checkpoint, tmp_path):
     run(data, checkpoint, tmp_path / '1')
 
 
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize(
+  'format',
+  [pytest.param(f, marks=() if f == 'saved_model' else pytest.mark.slow) for f in FORMATS],
+)
 def test_a_net_that_reads_back_otherwise_is_not_delivered(
   data, checkpoint, tmp_path, monkeypatch, format
 ):
@@ -338,7 +343,9 @@ def test_refused(data, checkpoint, monkeypatch):
     resolve({**given, 'format': 'onnx'})
 
 
-@pytest.mark.parametrize('format_name', ['saved_model', 'tflite'])
+@pytest.mark.parametrize(
+  'format_name', ['saved_model', pytest.param('tflite', marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_named_and_nothing_is_left(data, checkpoint, full_disk, format_name):
   output = full_disk / 'model'
   with pytest.raises(OSError, match='No space left on device') as error:

@@ -110,12 +110,12 @@ def probabilities(run, scale, images):
 def test_a_run_is_evaluated_and_exported_with_its_own(run, data, tmp_path):
   assert json.loads((run / 'config.json').read_text())['activation_scale'] == 3.0
   seen = []
-  for scale in (None, 3.0, 1.0):
-    request = {'checkpoint_path': str(run), 'activation_scale': scale}
-    outcome = Evaluation(resolve_eval(request)).evaluate([str(run / 'model.ckpt-2')])
+  for scale in (None, 1.0):
+    request = resolve_eval({'checkpoint_path': str(run), 'activation_scale': scale})
+    assert request.ensemble.members[0].activation_scale == (scale or 3.0)
+    outcome = Evaluation(request).evaluate([str(run / 'model.ckpt-2')])
     seen.append(outcome.predictions.probabilities)
-  np.testing.assert_array_equal(seen[0], seen[1])
-  assert np.abs(seen[0] - seen[2]).max() > 1e-3
+  assert np.abs(seen[0] - seen[1]).max() > 1e-3
   export(resolve_export({'checkpoint_path': str(run), 'output': str(tmp_path / 'model')}))
   images = golden.images(2, 32, 32)
   classify = tf.saved_model.load(str(tmp_path / 'model')).signatures['images']

@@ -46,22 +46,21 @@ def run(two_steps, tmp_path) -> pathlib.Path:
   return shutil.copytree(two_steps, tmp_path / 'run')
 
 
-def test_full_disk_while_saving(data, small_disk):
+def test_full_disk_while_saving(data, two_steps, small_disk):
   """The checkpoint before stays whole, and with room again the run goes on from it."""
-  run = small_disk / 'run'
-  trainer.train(config(data, run, 1))
+  run = shutil.copytree(two_steps, small_disk / 'run')
   before = saved(run)
   free = shutil.disk_usage(small_disk).free
-  size = sum(map(len, before.values()))
+  size = sum(map(len, before.values())) // 2  # of one of the two
   (small_disk / 'others').write_bytes(b'x' * (free - size // 2))
   with pytest.raises(OSError, match='No space left on device') as error:
-    trainer.train(config(data, run, 2))
-  assert error.value.filename == str(run / 'model.ckpt-2')
+    trainer.train(config(data, run, 3))
+  assert error.value.filename == str(run / 'model.ckpt-3')
   assert saved(run) == before
   (small_disk / 'others').unlink()
-  trainer.train(config(data, run, 2))
-  assert steps_of(run) == [1, 2]
-  assert checkpoint_files.latest(run) == str(run / 'model.ckpt-2')
+  trainer.train(config(data, run, 3))
+  assert steps_of(run) == [1, 2, 3]
+  assert checkpoint_files.latest(run) == str(run / 'model.ckpt-3')
 
 
 def test_a_second_training_is_refused_and_an_evaluation_is_not(data, tmp_path):
@@ -84,8 +83,9 @@ def test_a_second_training_is_refused_and_an_evaluation_is_not(data, tmp_path):
     reached = processes.metrics(run)[-1]['step']
     processes.wait_for_step(run, reached + 5, first)
   assert (run / '.training.lock').exists()
-  trainer.train(config(data, run, reached + 6, batch_size=4, **steps))
-  assert steps_of(run)[-1] >= reached + 6
+  last = processes.metrics(run)[-1]['step'] + 1
+  trainer.train(config(data, run, last, batch_size=4, **steps))
+  assert steps_of(run)[-1] == last
   assert not (run / '.training.lock').exists()
 
 
@@ -145,7 +145,7 @@ def cut_short(path):
     ('.data-00000-of-00001', flip_in_the_middle),
     pytest.param('.data-00000-of-00001', cut_short, marks=pytest.mark.slow),
     pytest.param('.index', flip_in_the_middle, marks=pytest.mark.slow),
-    ('.index', cut_short),
+    pytest.param('.index', cut_short, marks=pytest.mark.slow),
   ],
 )
 def test_damaged_checkpoint_falls_back_to_the_one_before(data, run, caplog, suffix, damage):

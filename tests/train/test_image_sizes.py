@@ -292,7 +292,9 @@ def test_statistics_are_those_of_the_averaged_weights_at_the_size_of_evaluation(
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize('step', [5, 6, 13])
+@pytest.mark.parametrize(
+  'step', [pytest.param(5, marks=pytest.mark.slow), 6, pytest.param(13, marks=pytest.mark.slow)]
+)
 def test_started_again_about_a_change_of_size_it_comes_to_the_same(whole, data, tmp_path, step):
   """Before the step that crosses the boundary, at the boundary, and at the second one."""
   folder = tmp_path / 'again'

@@ -12,6 +12,7 @@ from slim_inception.nets import checkpoints
 from slim_inception import flags
 from slim_inception.evaluate import during_training
 from slim_inception.evaluate.config import resolve as resolve_eval
+from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.train import (
   checkpoint_manager,
@@ -63,8 +64,11 @@ def evaluate(checkpoint, folder):
 def test_a_run_evaluates_itself(run, tmp_path):
   found = evaluations(run)
   assert list(found) == [3, 6, 7]
+  settings = {'checkpoint_path': str(run), 'eval_dir': str(tmp_path / 'eval')}
+  evaluation = Evaluation(resolve_eval(settings))
   for step, top_1 in found.items():
-    assert evaluate(run / f'model.ckpt-{step}', tmp_path)['top_1'] == top_1
+    outcome = evaluation.evaluate([str(run / f'model.ckpt-{step}')])
+    assert outcome.metrics['top_1'] == top_1
   entry = next(e for e in processes.metrics(run) if 'eval_top_1' in e)
   assert (entry['eval_num_images'], entry['epoch']) == (9, 1.0)
   steps = [e['step'] for e in processes.metrics(run) if 'loss' in e]
@@ -201,10 +205,9 @@ def test_a_loss_that_is_lost(data, tmp_path, loss):
 def test_a_bad_loss_stops_the_run_and_rollback_skips_the_batches_since(
   data, tmp_path, poison, caplog
 ):
-  train(config(data, tmp_path, max_number_of_steps=2))
   poison(math.nan, 24)  # the fourth batch
   with pytest.raises(ValueError) as error:
-    train(config(data, tmp_path))
+    train(config(data, tmp_path, save_interval_steps=2))
   message = str(error.value)
   assert message.startswith('The loss is nan at step 4 (learning rate 0.045): try a smaller')
   assert f'the last good checkpoint is {tmp_path}/model.ckpt-2; --on_nan=rollback' in message

@@ -197,6 +197,7 @@ def test_passes_are_halved_until_they_fit_and_the_images_are_the_same(
   assert seen[-1] == list(range(32, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_divided_run_is_one_that_had_these_passes(data, tmp_path, monkeypatch):
   """Only the images that were too many for a pass are divided: those of another size are not."""

@@ -144,7 +144,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, data, tmp_path):
     assert a['loss'] == pytest.approx(b['loss'], rel=1e-3), a['step']
 
 
-@pytest.mark.parametrize(('every_secs', 'shown'), [(3600, [1, 4, 5]), (0, [1, 2, 3, 4, 5])])
+@pytest.mark.parametrize(
+  ('every_secs', 'shown'),
+  [(3600, [1, 4, 5]), pytest.param(0, [1, 2, 3, 4, 5], marks=pytest.mark.slow)],
+)
 def test_lines_come_at_once_and_by_time_but_metrics_by_steps(
   data, tmp_path, caplog, monkeypatch, every_secs, shown
 ):
