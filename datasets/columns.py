@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from . import files
 
 IMAGE_NAMES = ('image', 'img', 'picture', 'photo', 'jpg', 'jpeg', 'png', 'webp')
-LABEL_NAMES = ('label', 'labels', 'fine_label', 'class', 'target', 'cls')
+LABEL_NAMES = ('label', 'labels', 'fine_label', 'class', 'target', 'cls', 'wnid', 'synset')
 _METADATA_KEY = b'huggingface'
 _LISTS = ('List', 'Sequence', 'LargeList')
 

@@ -6,8 +6,8 @@ background, whatever the folders are called and however many there are, and one 
 
 Folders are synsets, but for two: those of ImageNet-V2 are 0-based indices into the list of synsets,
 not padded with zeros, so that who sorts them as text (0, 1, 10, 100, ...) has wrong labels for 988
-of 1000 classes; those of ObjectNet have names that its own files map to classes of ImageNet, one or
-more.
+of 1000 classes; those of ObjectNet are objects, of which `data/objectnet.tsv` says the classes of
+ImageNet, one or more.
 """
 
 import collections
@@ -15,11 +15,13 @@ import dataclasses
 import functools
 import io
 import itertools
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from . import conversion, files, imagenet, images, sources, trees
 from .conversion import Item
@@ -44,9 +46,6 @@ ALEXNET_ERRORS = {
 EXTRA_CORRUPTIONS = ('speckle_noise', 'gaussian_blur', 'spatter', 'saturate')
 CORRUPTIONS = (*ALEXNET_ERRORS, *EXTRA_CORRUPTIONS)
 
-_MAPPINGS = 'mappings'
-_FOLDERS, _CLASSES = 'folder_to_objectnet_label.json', 'objectnet_to_imagenet_1k.json'
-
 # Folders above an image -> its class as the set calls it; None: this is no image of the set.
 _ClassOf = Callable[[Sequence[str]], str | None]
 
@@ -70,6 +69,10 @@ def _object(folders: Sequence[str]) -> str | None:
   return folders[-1] if folders and folders[-2:-1] in ([], ['images']) else None
 
 
+def _none(folders: Sequence[str]) -> None:
+  """Of a set that is in no folders."""
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
   """A row of `SETS`.
@@ -83,10 +86,12 @@ class EvaluationSet:
       folders tell.
     class_of: from the folders of an image.
     depth: how many folders belong to the name of an image.
-    classes: among which a net chooses: the name of a list of `subset`, 'own' for those that the
-      records have, '' for all.
+    classes: among which a net chooses: the name of a list of `subset`, '' for all.
     is_known: False of images that are of none of the classes.
+    several: an image may be of several classes, any of which is right.
     border: pixels that are cut off on each side.
+    packed: what it is called as files of Hugging Face or WebDataset, in lower case.
+    prepared: its name and configuration in TensorFlow Datasets.
   """
 
   name: str
@@ -98,44 +103,73 @@ class EvaluationSet:
   depth: int = 1
   classes: str = ''
   is_known: bool = True
+  several: bool = False
   border: int = 0
+  packed: str = ''
+  prepared: str = ''
 
 
-def _v2(name: str, title: str, stem: str) -> EvaluationSet:
+def _v2(name: str, title: str, stem: str, packed: str, config: str) -> EvaluationSet:
   layout = f'{stem}.tar.gz, or its folder, with the folders 0 to 999'
   called = rf'{re.escape(stem)}(-format-val)?'
-  return EvaluationSet(name, f'ImageNet-V2 {title}', 10_000, layout, called, _index)
+  return EvaluationSet(
+    name, f'ImageNet-V2 {title}', 10_000, layout, called, _index,
+    packed=packed, prepared=f'imagenet_v2/{config}',
+  )  # fmt: skip
+
+
+def _packed(name: str) -> str:
+  return rf'(wds[-_])?imagenet[-_]{name}([-_]test)?'
+
+
+_V2_IN_WORDS = r'imagenet[-_]?v2[-_]'
 
 
 SETS = {
   each.name: each
   for each in (
-    _v2('imagenet_v2', 'matched frequency', 'imagenetv2-matched-frequency'),
-    _v2('imagenet_v2_threshold', 'threshold 0.7', 'imagenetv2-threshold0.7'),
-    _v2('imagenet_v2_top_images', 'top images', 'imagenetv2-top-images'),
+    _v2(
+      'imagenet_v2', 'matched frequency', 'imagenetv2-matched-frequency',
+      # CLIP_benchmark's is of this variant.
+      rf'wds[-_]imagenetv2([-_]test)?|{_V2_IN_WORDS}matched[-_]frequency', 'matched-frequency',
+    ),
+    _v2(
+      'imagenet_v2_threshold', 'threshold 0.7', 'imagenetv2-threshold0.7',
+      rf'{_V2_IN_WORDS}threshold[-_]?0\.?7', r'threshold-0\.7',
+    ),
+    _v2(
+      'imagenet_v2_top_images', 'top images', 'imagenetv2-top-images',
+      rf'{_V2_IN_WORDS}top[-_]?images', 'topimages',
+    ),
     EvaluationSet(
       'imagenet_a', 'ImageNet-A', 7_500, 'imagenet-a.tar, or its folder', 'imagenet[-_]a',
-      classes='imagenet_a',
+      classes='imagenet_a', packed=_packed('a'), prepared='imagenet_a',
     ),
     EvaluationSet(
       'imagenet_r', 'ImageNet-R', 30_000, 'imagenet-r.tar, or its folder', 'imagenet[-_]r',
-      classes='imagenet_r',
+      classes='imagenet_r', packed=_packed('r'), prepared='imagenet_r',
     ),
     EvaluationSet(
       'imagenet_o', 'ImageNet-O', 2_000, 'imagenet-o.tar, or its folder', 'imagenet[-_]o',
-      classes='imagenet_o', is_known=False,
+      classes='imagenet_o', is_known=False, packed=_packed('o'),
     ),
     EvaluationSet(
       'imagenet_sketch', 'ImageNet-Sketch', 50_889, 'the folder sketch, or an archive of it',
-      '(imagenet[-_])?sketch',
+      '(imagenet[-_])?sketch', packed=_packed('sketch'), prepared='imagenet_sketch',
     ),
     EvaluationSet(
       'imagenet_c', 'ImageNet-C', 50_000, 'noise.tar and the like, or CORRUPTION/SEVERITY/<wnid>/',
-      None, _corrupted, depth=3,
+      None, _corrupted, depth=3, prepared=r'imagenet2012_corrupted/\w+_[1-5]',
     ),
     EvaluationSet(
-      'objectnet', 'ObjectNet', 18_574, 'the folder objectnet-1.0, with images/ and mappings/',
-      r'objectnet.*', _object, classes='own', border=2,
+      'imagenet_real', 'ImageNet validation, ReaL', 50_000,
+      'a folder of imagenet2012_real of TensorFlow Datasets', '', _none,
+      several=True, prepared='imagenet2012_real',
+    ),
+    EvaluationSet(
+      'objectnet', 'ObjectNet', 18_574, 'the folder objectnet-1.0, with the objects in images/',
+      r'objectnet.*', _object, classes='objectnet', several=True, border=2,
+      packed='(wds[-_])?objectnet.*',
     ),
   )
 }  # fmt: skip
@@ -143,7 +177,9 @@ SETS = {
 
 @functools.cache
 def subset(name: str) -> tuple[int, ...]:
-  """The labels of the 200 classes of 'imagenet_a', 'imagenet_r' or 'imagenet_o', in order."""
+  """The labels of the classes of one of `SUBSETS`, in order."""
+  if name == 'objectnet':
+    return tuple(sorted({label for each in objects() for label in each.labels}))
   of_set = {
     line.split('\t')[0]
     for line in imagenet.read_data('imagenet_subsets.tsv').splitlines()
@@ -152,7 +188,26 @@ def subset(name: str) -> tuple[int, ...]:
   return tuple(label for label, wnid in enumerate(imagenet.synsets(), 1) if wnid in of_set)
 
 
-SUBSETS = 'imagenet_a', 'imagenet_r', 'imagenet_o'
+SUBSETS = 'imagenet_a', 'imagenet_r', 'imagenet_o', 'objectnet'
+
+
+class Object(NamedTuple):
+  """An object of ObjectNet that is a class of ImageNet, or several."""
+
+  folder: str
+  name: str
+  labels: tuple[int, ...]
+
+
+@functools.cache
+def objects() -> tuple[Object, ...]:
+  """113 of the 313 objects of ObjectNet; the others are no classes of ImageNet."""
+  by_synset = imagenet.labels_by_synset()
+  rows = [line.split('\t') for line in imagenet.read_data('objectnet.tsv').splitlines()]
+  return tuple(
+    Object(folder, name, tuple(by_synset[wnid] for wnid in wnids.split()))
+    for folder, name, wnids in rows
+  )
 
 
 # Recognizing
@@ -172,8 +227,32 @@ def recognize(name: str, paths: Sequence[Path]) -> str | None:
   return None
 
 
+def several(path: Path) -> dict[str, Path]:
+  """The folders and archives in a folder that are called like different sets, by name.
+
+  {} where there are fewer than two: one is a set that lies in a folder of its own.
+  """
+  entries = sorted(path.iterdir()) if path.is_dir() else []
+  named = {
+    kind.name: entry
+    for kind in SETS.values()
+    for entry in entries
+    if files.is_visible(entry.name) and _is_named(kind, stem(entry.name))
+  }
+  return named if len(set(named.values())) > 1 else {}
+
+
+def _is_named(kind: EvaluationSet, name: str) -> bool:
+  patterns = [kind.called or '', kind.packed, kind.prepared.partition('/')[0]]
+  return any(pattern and _is_called(name, pattern) for pattern in patterns)
+
+
 def _is_called(name: str, pattern: str) -> bool:
   return re.fullmatch(pattern, name.lower()) is not None
+
+
+def _are_called(kind: EvaluationSet, paths: Sequence[Path]) -> bool:
+  return kind.called is None or any(_is_called(stem(path.name), kind.called) for path in paths)
 
 
 def stem(name: str) -> str:
@@ -210,50 +289,77 @@ def _first_of_archive(path: Path) -> list[list[str]]:
 
 
 def make_plan(
-  name: str, source: str | None, options: conversion.Options, work_dir: Path
+  name: str, paths: Sequence[Path], source: str | None, options: conversion.Options, work_dir: Path
 ) -> conversion.Plan:
-  """Finds the images of a set and their classes, see `conversion.MakePlan`."""
+  """Finds the images of a set in folders and archives, and their classes.
+
+  Args:
+    name: a key of `SETS`.
+    paths: of `source`.
+    source, options, work_dir: see `conversion.MakePlan`.
+  """
   kind = SETS[name]
   conversion.refuse(options, f'the classes of {kind.title} are known', 'labels')
   conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
-  conversion.refuse(options, f'{kind.title} is not for training', 'validation_fraction')
-  paths = sources.expand(source, kind.layout)
+  refuse_training(kind, options)
+  # In a folder of more than the set, what lies elsewhere is not of it.
+  is_inside = not _are_called(kind, paths) and recognize(name, paths) is not None
   tree = trees.Archives(paths, work_dir)
-  labels_of = _labels_of_objects(tree, paths) if kind.class_of is _object else _label_of
   items: list[Item] = []
   ignored: dict[str, list[str]] = collections.defaultdict(list)
   for entry in tree.walk(tree.root, '', [], ()):
     *folders, last = entry.path.split('/')
     if not sources.IMAGE_SUFFIX.search(last):
       continue
+    if is_inside and not any(_is_called(folder, kind.called or '') for folder in folders):
+      ignored[f'images outside of {kind.title} are left out'].append('/'.join(folders))
+      continue
     class_name = kind.class_of(folders)
-    labels = None if class_name is None else labels_of(class_name)
+    labels = None if class_name is None else _labels_of(kind, class_name)
     if not labels:
       reason = 'no class of the set' if class_name is None else 'no class of ImageNet'
       ignored[f'images of folders that are {reason} are left out'].append('/'.join(folders))
       continue
     filename = '/'.join([*folders[-kind.depth :], last])
     content = WithoutBorder(entry.source, kind.border) if kind.border else entry.source
-    items.append(Item(filename, labels if kind.classes == 'own' else labels[0], content))
+    items.append(Item(filename, labels if kind.several else labels[0], content))
   if not items:
     what = ''.join(f'; {len(names):,} {reason}' for reason, names in ignored.items())
     raise ValueError(f'no images of {kind.title} in {source}{what}; expected {kind.layout}')
+  notes = [f'{len(n):,} {reason}: {files.some(sorted(set(n)))}' for reason, n in ignored.items()]
+  return plan_of(kind, items, paths, notes, tree.unusable)
+
+
+def refuse_training(kind: EvaluationSet, options: conversion.Options) -> None:
+  """Raises ValueError where images of a set are to be held out for validation."""
+  conversion.refuse(options, f'{kind.title} is not for training', 'validation_fraction')
+
+
+def plan_of(
+  kind: EvaluationSet,
+  items: Sequence[Item],
+  paths: Sequence[Path],
+  notes: Sequence[str],
+  unusable: Sequence[tuple[str, str]],
+) -> conversion.Plan:
+  """Of the images of a set, with ImageNet's labels.
+
+  Raises:
+    ValueError: an image is there twice.
+  """
   _check_names(items)
   return conversion.Plan(
-    name=name,
-    splits={SPLIT: items},
+    name=kind.name,
+    splits={SPLIT: [*items]},
     labels=imagenet.labels(),
     num_shards={SPLIT: conversion.num_shards(items, _IMAGES_PER_SHARD)},
     label_offset=1,
     synsets=('', *imagenet.synsets()),
     as_slim=not kind.border,  # JPEGs keep their bytes, as in everyone's published numbers
     folders=tuple(path for path in paths if path.is_dir()),
-    notes=(
-      *missing(kind, [item.filename for item in items]),
-      *(f'{len(n):,} {reason}: {files.some(sorted(set(n)))}' for reason, n in ignored.items()),
-    ),
-    multi_label=kind.classes == 'own',
-    unusable=tuple(tree.unusable),
+    notes=(*missing(kind, [item.filename for item in items]), *notes),
+    multi_label=kind.several,
+    unusable=tuple(unusable),
   )
 
 
@@ -290,6 +396,7 @@ class WithoutBorder(NamedTuple):
 
   image: sources.Source
   border: int  # pixels on each side
+  if_red: bool = False  # only where they are, as ObjectNet's are published
 
   @property
   def size(self) -> int:
@@ -298,6 +405,8 @@ class WithoutBorder(NamedTuple):
   def read(self) -> bytes:
     decoded = images.decode(self.image.read(), upright=False)
     width, height = decoded.size
+    if self.if_red and not _has_red_border(decoded, self.border):
+      return self.image.read()
     if min(width, height) <= 2 * self.border:
       raise images.BadImageError(f'{width} x {height} pixels are nothing but border')
     box = self.border, self.border, width - self.border, height - self.border
@@ -306,44 +415,24 @@ class WithoutBorder(NamedTuple):
     return file.getvalue()
 
 
+def _has_red_border(image: Image.Image, border: int) -> bool:
+  """Whether the outermost pixels are red; those within are another colour where it is thinner."""
+  pixels = np.asarray(image.convert('RGB'), np.int16)
+  edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+  red, green, blue = np.median(np.concatenate(edges), axis=0)
+  return min(pixels.shape[:2]) > 2 * border and red > 200 and max(green, blue) < 60
+
+
 def _check_names(items: Sequence[Item]) -> None:
   twice = [n for n, count in collections.Counter(i.filename for i in items).items() if count > 1]
   if twice:
     raise ValueError(f'{files.some(twice)} are there twice: give each image once')
 
 
-def _label_of(class_name: str) -> tuple[int, ...]:
-  """The label of a synset, or of a 0-based index."""
+def _labels_of(kind: EvaluationSet, class_name: str) -> tuple[int, ...]:
+  """The labels of a synset, of a 0-based index or of an object; () for an object of no class."""
+  if kind.class_of is _object:
+    return next((each.labels for each in objects() if each.folder == class_name), ())
   if _SYNSET.fullmatch(class_name):
     return (imagenet.labels_by_synset()[class_name],)
   return (int(class_name) + 1,)
-
-
-def _labels_of_objects(
-  tree: trees.Archives, paths: Sequence[Path]
-) -> Callable[[str], tuple[int, ...]]:
-  """The labels of a folder of ObjectNet: of several classes of ImageNet, or of none."""
-  name_of = _mapping(tree, paths, _FOLDERS)
-  classes_of = _mapping(tree, paths, _CLASSES)
-  by_text = {text: label for label, text in enumerate(imagenet.synsets().values(), 1)}
-  by_word = {text.split(',')[0]: label for text, label in by_text.items()}
-  labels = {}
-  for name, texts in classes_of.items():
-    known = [by_text.get(text) or by_word.get(text.split(',')[0]) for text in texts.split('; ')]
-    if None in known:
-      raise ValueError(f'{_CLASSES} maps {name!r} to {texts!r}, which are no classes of ImageNet')
-    labels[name] = tuple(sorted(label for label in known if label is not None))
-  return lambda folder: labels.get(name_of.get(folder, ''), ())
-
-
-def _mapping(tree: trees.Archives, paths: Sequence[Path], name: str) -> Mapping[str, str]:
-  """A file of the folder mappings/, in the source or beside it."""
-  entry = next((e for e in tree.walk(tree.root, '', [], ()) if e.path.endswith(f'/{name}')), None)
-  beside = paths[0].parent / _MAPPINGS / name
-  if entry is not None:
-    content = entry.source.read()
-  elif beside.exists():
-    content = beside.read_bytes()
-  else:
-    raise FileNotFoundError(f'{os.fspath(beside)} is missing: it says what the folders are')
-  return files.parse_json(content, name, dict[str, str])

@@ -30,12 +30,14 @@ from absl import logging
 from . import (
   conversion,
   evaluation_sets,
+  files,
   huggingface,
   image_folder,
   imagenet,
   listing,
   manifest,
   mds,
+  packed_sets,
   sources,
   tfds,
   webdataset,
@@ -76,12 +78,15 @@ def _listed(
 
 
 def _evaluation_set(kind: evaluation_sets.EvaluationSet) -> Format:
-  return Format(
-    kind.name,
-    f'{kind.title}: {kind.layout}',
-    functools.partial(evaluation_sets.recognize, kind.name),
-    functools.partial(evaluation_sets.make_plan, kind.name),
-  )
+  def recognize_set(paths: Sequence[Path]) -> str | None:
+    return packed_sets.recognize(kind.name, paths) or evaluation_sets.recognize(kind.name, paths)
+
+  def plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
+    paths = sources.expand(source, kind.layout)
+    of_layout = packed_sets if packed_sets.container(paths) else evaluation_sets
+    return of_layout.make_plan(kind.name, paths, source, options, work_dir)
+
+  return Format(kind.name, f'{kind.title}: {kind.layout}', recognize_set, plan)
 
 
 # The first that recognizes a source reads it: those that look for more come first.
@@ -111,6 +116,9 @@ def recognize(source: str | None) -> tuple[Format, str]:
     OSError: it does not exist.
   """
   paths = sources.expand(source, 'images with labels')
+  if of_several := evaluation_sets.several(paths[0]) if len(paths) == 1 else {}:
+    names = files.some([entry.name for entry in of_several.values()], 10)
+    raise ValueError(f'{source} holds several evaluation sets: give one of {names}')
   for candidate in FORMATS:
     if reason := candidate.recognize(paths):
       return candidate, reason

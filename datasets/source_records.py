@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import logging
 
-from . import conversion, dataset_factory, dataset_info, formats, joined, runners, shards
+from . import conversion, dataset_factory, dataset_info, formats, joined, runners, shards, tfds
 
 CACHE_FOLDER = '.slim_inception_records'
 _NOT_WRITABLE = frozenset([errno.EACCES, errno.EPERM, errno.EROFS])
@@ -64,10 +64,17 @@ def is_source(path: str | os.PathLike, dataset_name: str = '') -> bool:
 def has_records(folder: Path) -> bool:
   """Whether a folder holds records, or what a conversion says of them."""
   names = os.listdir(folder)
+  if tfds.FEATURES in names:  # of TensorFlow Datasets' sets, ImageNet alone is read as it is
+    known = tuple(f'{d.tfds_name}-' for d in dataset_factory.DATASETS.values() if d.tfds_name)
+    return any(name.startswith(known) for name in names)
   return dataset_info.INFO_FILE in names or any(map(shards.is_shard_name, names))
 
 
-def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> str:
+def make(
+  source: str | os.PathLike,
+  cache_dir: str | os.PathLike | None = None,
+  split: str | None = None,
+) -> str:
   """The folder of a source's records, which are made where they are not there yet.
 
   Another process that makes the same is waited for; an earlier one that was stopped is gone on
@@ -76,6 +83,7 @@ def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) 
   Args:
     source: a folder or a file of which `is_source` is true.
     cache_dir: the folders of records lie there; by default in `CACHE_FOLDER` beside the source.
+    split: of the source this one alone.
 
   Raises:
     ValueError: the source is not as its format expects.
@@ -83,7 +91,7 @@ def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) 
   """
   source = Path(os.path.abspath(source))
   cache = Path(cache_dir) if cache_dir else source.parent / CACHE_FOLDER
-  folder = cache / folder_name(source)
+  folder = cache / f'{folder_name(source)}{f"-{split}" if split else ""}'
   others = [path for path in cache.glob(f'{glob.escape(source.name)}-*') if path != folder]
   is_waiting = False
   while not (folder / dataset_info.INFO_FILE).exists():
@@ -91,7 +99,7 @@ def make(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) 
       if not is_waiting:
         changed = f'; of an earlier state of it are those in {others[0]}' if others else ''
         logging.info('%s', f'{source} is no folder of records: they are made in {folder}{changed}')
-      options = conversion.Options(num_processes=runners.num_cores())
+      options = conversion.Options(num_processes=runners.num_cores(), split=split)
       formats.convert(os.fspath(source), folder, options)
     except BlockingIOError:
       if not is_waiting:

@@ -30,7 +30,7 @@ from .listing import LabelledImage, Listing
 from .source import Slice, Source
 
 EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
-_FEATURES, _INFO = 'features.json', 'dataset_info.json'
+FEATURES, _INFO = 'features.json', 'dataset_info.json'
 _LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 _NAMES = ('file_name', 'filename', 'image/filename', 'tfds_id', 'id', 'image/id')
@@ -48,6 +48,7 @@ class _Split(_SplitFields):
 
 
 class _InfoFields(TypedDict, total=False):
+  configName: str
   fileFormat: str
   supervisedKeys: Any
 
@@ -94,7 +95,7 @@ class _Row(NamedTuple):
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why this is a folder of TensorFlow Datasets; None: it is not."""
   folders = _folders(paths[0]) if len(paths) == 1 else []
-  return f'{_FEATURES} and {_INFO} in {folders[0]}' if folders else None
+  return f'{FEATURES} and {_INFO} in {folders[0]}' if folders else None
 
 
 def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:
@@ -137,17 +138,36 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
 def _folders(path: Path) -> list[Path]:
   """The folders of prepared sets at or below a path, three levels deep."""
   for level in _LEVELS if path.is_dir() else ():
-    folders = [entry.parent for entry in sorted(path.glob(level + _FEATURES))]
+    folders = [entry.parent for entry in sorted(path.glob(level + FEATURES))]
     if prepared := [folder for folder in folders if (folder / _INFO).is_file()]:
       return prepared
   return []
+
+
+def prepared(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+  """The folder of each prepared set at or below a path, and NAME or NAME/CONFIG of it."""
+  sets = []
+  for folder in _folders(paths[0]) if len(paths) == 1 else ():
+    try:
+      info = files.read_json(folder / _INFO, _Info)
+    except ValueError:
+      continue
+    config = info.get('configName') or _config_above(folder, info['name'])
+    sets.append((folder, '/'.join([info['name'], *([config] if config else [])])))
+  return sets
+
+
+def _config_above(folder: Path, name: str) -> str:
+  """The configuration by NAME/CONFIG/VERSION; '' where the set has none."""
+  *_, above, config, _ = ('', '', *folder.resolve().parts)
+  return config if above == name else ''
 
 
 # What the set says of itself
 
 
 def _keys(folder: Path, info: _Info, options: conversion.Options) -> _Keys:
-  path = folder / _FEATURES
+  path = folder / FEATURES
   try:
     features = files.read_json(path)['featuresDict']['features']
     images = [name for name, feature in features.items() if 'image' in feature]
@@ -204,7 +224,7 @@ def _classes(folder: Path, label: str, feature: Mapping[str, Any]) -> tuple[str,
   if path.exists():
     names = files.read_text(path).splitlines()
     if count and len(names) != count:
-      raise ValueError(f'{path} names {len(names)} classes, {_FEATURES} has {count}')
+      raise ValueError(f'{path} names {len(names)} classes, {FEATURES} has {count}')
     return tuple(names)
   return tuple(map(str, range(count))) or None
 

@@ -24,7 +24,7 @@ NAME_FILES = ('classnames.txt', 'class_map.csv', 'classes.txt', 'labels.txt', 'c
 LABEL_KEYS = (
   'label', 'labels', 'class', 'classes', 'class_id', 'class_name', 'category', 'target', 'tags',
 )  # fmt: skip
-_SUFFIXES = (*sources.TAR, *sources.COMPRESSED_TAR)
+SUFFIXES = (*sources.TAR, *sources.COMPRESSED_TAR)
 _LOOKED_AT = 100  # members of a tar, to see what it is
 _SHARDS_LOOKED_AT = 5
 _WNID = re.compile(r'(n\d{8})_')
@@ -88,10 +88,10 @@ def _shards(paths: Sequence[Path]) -> Iterator[Path]:
   """The tars among the paths, and those in the folders among them, by name."""
   for path in paths:
     if not path.is_dir():
-      yield from [path] if path.name.lower().endswith(_SUFFIXES) else []
+      yield from [path] if path.name.lower().endswith(SUFFIXES) else []
       continue
     for entry in sources.walk_folder(path):
-      if isinstance(entry.source, sources.File) and entry.source.name.lower().endswith(_SUFFIXES):
+      if isinstance(entry.source, sources.File) and entry.source.name.lower().endswith(SUFFIXES):
         yield Path(entry.source.folder, entry.source.name)
 
 

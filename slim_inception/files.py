@@ -203,6 +203,12 @@ def csv_row(cells: Iterable[object]) -> list[object]:
   return [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Lines of Markdown; the first row is the header."""
+  head, *rest = ([printable(cell).replace('|', '\\|') for cell in row] for row in rows)
+  return ['| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rest)]
+
+
 def text_table(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:
   """Lines of text with the columns of `rows` under each other, two spaces between them.
 

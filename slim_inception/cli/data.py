@@ -24,6 +24,7 @@ from slim_inception.datasets import (
   conversion,
   dataset_factory,
   dataset_info,
+  evaluation_sets,
   formats,
   record_filter,
   runners,
@@ -275,9 +276,12 @@ def _report(result: conversion.Conversion, dataset_dir: str) -> None:
     changed += f', {len(result.excluded):,} left out by --exclude_list'
   if info.store_size:
     changed += f', {result.num_resized:,} resized to {info.store_size} pixels'
+  folder = shlex.quote(dataset_dir)
+  following = f'train --dataset_name={info.name} --dataset_dir={folder} --train_dir=...{loss}'
+  if info.name in evaluation_sets.SETS:
+    following = f'robustness --sets={folder} --checkpoint_path=...'
   console.say(
     f'{info.num_classes} classes{background}; {len(result.skipped)} files skipped{changed}',
     f'Written to {dataset_dir}. Next:',
-    f'  slim-inception train --dataset_name={info.name} '
-    f'--dataset_dir={shlex.quote(dataset_dir)} --train_dir=...{loss}',
+    f'  slim-inception {following}',
   )

@@ -58,12 +58,8 @@ def as_text() -> list[str]:
 
 def as_markdown() -> list[str]:
   """The two tables for a page."""
-  return [*_markdown(_net_rows()), '', *_markdown(_checkpoint_rows())]
-
-
-def _markdown(rows: list[tuple[str, ...]]) -> list[str]:
-  head, *rest = rows
-  return ['| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rest)]
+  nets, checkpoints = (files.markdown_table(rows) for rows in (_net_rows(), _checkpoint_rows()))
+  return [*nets, '', *checkpoints]
 
 
 def _net_rows() -> list[tuple[str, ...]]:

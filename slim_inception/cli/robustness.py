@@ -4,7 +4,8 @@
     --sets=records/imagenet,records/imagenet_v2,imagenet-a.tar --real_labels=real.json
 
 Prints one table of all sets that are there, with 95 % intervals and beside timm's figures of the
-same net, and writes it to OUTPUT.csv, OUTPUT.json and OUTPUT.html.
+same net, and writes it to OUTPUT.csv, .json, .html and .md (Markdown). A set that cannot be read to
+its end is left out and named, and the exit status is 1.
 """
 
 import sys
@@ -28,3 +29,6 @@ def main(_: list[str]) -> None:
   console.say(*robustness_table.notes(table.rows), file=sys.stderr)
   written = robustness_table.write(request.config.output.output, *table)
   console.say(f'written to {", ".join(written)}')
+  if failed := table.facts['failed']:
+    left_out = '; '.join(f'{name}: {reason}' for name, reason in failed.items())
+    raise ValueError(f'{len(failed)} of {len(table.facts["sets"])} sets are left out: {left_out}')

@@ -60,6 +60,11 @@ def calibrate(request: CalibrateRequest) -> tuple[Calibration, str]:
   prefix = formats.locate(member.checkpoint_path)
   files.try_file(stored_calibration.path_of(prefix))
   evaluation = Evaluation(request.evaluation)
+  if evaluation.dataset.multi_label:
+    raise ValueError(
+      f'images of {evaluation.dataset.name} may have several right labels: calibration is for '
+      'images of one'
+    )
   logging.info('%s', evaluation.describe())
   images, probabilities = evaluation.probabilities([prefix])
   labels = np.array([image.labels[0] for image in images], np.int32)

@@ -199,8 +199,8 @@ class ImagesConfig:
   valid_labels: str | None = field(
     None,
     'The net chooses among these classes alone, and images of others are left out: imagenet_a, '
-    'imagenet_r and imagenet_o are 200 each; a file has numbers from 0, synsets or names, one a '
-    'line.',
+    'imagenet_r and imagenet_o are 200 each, objectnet 125; a file has numbers from 0, synsets or '
+    'names, one a line.',
     form='FILE',
     place=flags.Place.INPUT,
   )

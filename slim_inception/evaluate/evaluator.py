@@ -11,7 +11,7 @@ from absl import logging
 
 from slim_inception import provenance
 from slim_inception.cluster import Cluster
-from slim_inception.datasets import exclude_list
+from slim_inception.datasets import evaluation_sets, exclude_list
 from slim_inception.datasets.progress_bar import ProgressBar
 from slim_inception.evaluate import collector, examples, ground_truth, label_spaces, metrics
 from slim_inception.evaluate.collector import Collected, Collector, Image
@@ -52,7 +52,8 @@ class Evaluation:
     # The offset that leaves the fewest labels, where one was given.
     self._labels_offset = max(member.labels_offset or 0 for member in request.ensemble.members)
     input_pipeline.check_labels(self.dataset, self._labels_offset)
-    input_pipeline.check_loss(self.dataset, config.records.loss)
+    if self.dataset.name not in evaluation_sets.SETS:  # of whose labels any is right
+      input_pipeline.check_loss(self.dataset, config.records.loss)
     self._is_checked = False
     self._exclude_list = self._real_labels = self._valid_labels = None
     if images.exclude_list:
@@ -201,7 +202,7 @@ class Evaluation:
       self.dataset,
       self._share,
       labels_offset=self._labels_offset,
-      multi_label=self._config.records.loss == 'sigmoid',
+      multi_label=self._config.records.loss == 'sigmoid' or self.dataset.multi_label,
       keep=keep if excluding else None,
     )
 

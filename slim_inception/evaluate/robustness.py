@@ -1,8 +1,8 @@
 """A net on ImageNet's validation images and on the sets beside them, in one table.
 
 Every set is read once, and the net is loaded and traced once. What a net chooses among other than
-all classes follows from the same outputs: the 200 classes of ImageNet-A, -R and -O and, of the
-validation images, their clean counterparts.
+all classes follows from the same outputs: the classes of ImageNet-A, -R, -O and ObjectNet and, of
+the validation images, their clean counterparts.
 """
 
 import dataclasses
@@ -95,9 +95,7 @@ def evaluate(request: RobustnessRequest) -> Table:
       first = next(iter(sets.values()))
       offset = scorer.loaded.labels_offset
       provenance.check_evaluated(known, first.dataset, first.folder, offset)
-  predicted = {
-    name: _predict(ensemble, each, config.sets.max_images) for name, each in sets.items()
-  }
+  predicted, failed = _predict_all(ensemble, sets, config.sets.max_images)
   names = [member.model_name for member in request.ensemble.members]
   spec = request.ensemble.members[0].spec
   facts = {
@@ -112,6 +110,7 @@ def evaluate(request: RobustnessRequest) -> Table:
     'real_labels': config.sets.real_labels,
     'max_images': config.sets.max_images,
     'sets': {name: each.folder for name, each in sets.items()},
+    'failed': failed,
   }
   corrupted = predicted.get('imagenet_c', {}).get(_ALL)
   return Table(
@@ -151,14 +150,18 @@ def _folders(path: Path, cache_dir: str | None) -> list[Path]:
   below = _below(path) if path.is_dir() else []
   if below:
     return below
+  if of_several := evaluation_sets.several(path):
+    entries = sorted(set(of_several.values()))
+    return [folder for entry in entries for folder in _folders(entry, cache_dir)]
   kind, _ = formats.recognize(os.fspath(path))
-  if kind.name not in SETS:
+  if kind.name not in (_IMAGENET, *SETS):
     valid = ', '.join([_IMAGENET, *SETS])
     raise ValueError(
       f'--sets: {path} is {kind.name}, not one of {valid}; slim-inception data --dataset_name=NAME '
       'makes records of it'
     )
-  return [Path(source_records.make(path, cache_dir))]
+  split = evaluation_sets.SPLIT if kind.name == _IMAGENET else None
+  return [Path(source_records.make(path, cache_dir, split))]
 
 
 def _below(folder: Path) -> list[Path]:
@@ -182,9 +185,6 @@ def _open_records(folder: Path) -> _Set:
   choices = {_ALL: np.arange(1, _NUM_CLASSES)}
   if name == _IMAGENET:
     choices |= {each: np.array(evaluation_sets.subset(each)) for each in SUBSETS}
-  elif SETS[name].classes == 'own' and info:
-    counts = info.splits[evaluation_sets.SPLIT].label_counts
-    choices = {_ALL: np.flatnonzero(counts)}
   elif SETS[name].classes:
     choices = {_ALL: np.array(evaluation_sets.subset(SETS[name].classes))}
   # Counted: what is not there would pass for images that were skipped.
@@ -200,6 +200,29 @@ def _real_labels(path: str | None, sets: Mapping[str, _Set]) -> RealLabels | Non
 
 
 # Predicting
+
+
+def _predict_all(
+  ensemble: Ensemble, sets: Mapping[str, _Set], max_images: int | None
+) -> tuple[dict[str, dict[str, Predictions]], dict[str, str]]:
+  """What `_predict` says of each set, and what is wrong with those that cannot be read.
+
+  Others' hours are not lost to a damaged one.
+
+  Raises:
+    ValueError, OSError: none can be read.
+  """
+  predicted: dict[str, dict[str, Predictions]] = {}
+  failed: dict[str, str] = {}
+  for name, each in sets.items():
+    try:
+      predicted[name] = _predict(ensemble, each, max_images)
+    except (ValueError, OSError) as error:
+      if len(failed) + 1 == len(sets):
+        raise
+      failed[name] = str(error)
+      logging.error('%s is left out: %s', each.title, error)
+  return predicted, failed
 
 
 def _predict(ensemble: Ensemble, each: _Set, max_images: int | None) -> dict[str, Predictions]:
@@ -252,12 +275,15 @@ def _rows(
     if name == _IMAGENET:
       continue
     kind, predictions = SETS[name], of_set[_ALL]
+    counted = predictions.labels[:, 0] >= 0  # ReaL has images of which nobody knew a label
+    size = kind.size - int(np.count_nonzero(~counted))
     if name == 'imagenet_c':
       rows += robustness_table.corruptions(name, kind.title, predictions, kind.size)
       for note in evaluation_sets.missing(kind, predictions.filenames):
         logging.warning('%s', note)
     elif kind.is_known:
-      rows.append(robustness_table.accuracy(name, kind.title, predictions, kind.size))
+      labelled = collector.only(predictions, counted)
+      rows.append(robustness_table.accuracy(name, kind.title, labelled, size))
     elif name in clean and len(clean[name].record_indices):
       rows += robustness_table.out_of_distribution(
         name, kind.title, predictions, clean[name], kind.size

@@ -42,7 +42,7 @@ class OutputConfig:
 
   output: str = field(
     'robustness',
-    'The table is written to this path with .csv, .json and .html.',
+    'The table is written to this path with .csv, .json, .html and .md.',
     place=flags.Place.OUTPUT_PREFIX,
   )
 

@@ -158,7 +158,7 @@ def write(
   facts: Mapping[str, Any],
   errors: Mapping[str, Mapping[int, float]],
 ) -> list[str]:
-  """Writes PREFIX.csv, PREFIX.json and PREFIX.html, each whole or not at all.
+  """Writes PREFIX.csv, .json, .html and .md, each whole or not at all.
 
   Args:
     prefix: of the paths.
@@ -174,8 +174,10 @@ def write(
     OSError: the disk is full or not writable.
   """
   files.make_folder_of(prefix)
-  paths = [f'{prefix}.{suffix}' for suffix in ('csv', 'json', 'html')]
+  paths = [f'{prefix}.{suffix}' for suffix in ('csv', 'json', 'html', 'md')]
   header, *lines = cells(rows, others)
+  failed = facts.get('failed', {})
+  said = [*notes(rows), *(f'{name} is left out: {reason}' for name, reason in failed.items())]
   files.write_csv(paths[0], header, lines)
   content = {
     **facts,
@@ -190,11 +192,13 @@ def write(
     title=f'{os.path.basename(prefix)}: {facts["nets"]}',
     header=header,
     lines=lines,
-    notes=notes(rows),
+    notes=said,
     facts=facts,
     source=PUBLISHED_SOURCE if others else '',
   )
   with files.atomic_text(paths[2]) as file:
     file.write(page)
+  with files.atomic_text(paths[3]) as file:
+    file.write('\n'.join([*files.markdown_table([header, *lines]), '']))
   files.write_json(paths[1], results.plain(content))
   return paths

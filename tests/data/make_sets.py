@@ -1,4 +1,4 @@
-"""Writes the small sets of tests/data/huggingface, tfds and mds by the libraries' writers.
+"""Writes the small sets of tests/data: huggingface, tfds, mds and sisters, by their writers.
 
   cd tests/data && python -m venv ../../../sets && ../../../sets/bin/pip install datasets==5.2.0 \
     tensorflow-datasets==4.9.10 mosaicml-streaming==0.13.0 tensorflow pillow && \
@@ -131,8 +131,57 @@ def opened(number: int) -> Image.Image:
   return Image.open(file.name)
 
 
+# ImageNet's sisters, by the library's own builders, of two images instead of what they download.
+WNIDS = 'n01498041', 'n01531178'  # stingray and goldfinch, 6 and 11 of 0 to 999, are in -A and -R
+NUMBERS = '6', '11'
+
+
+def write_folders(root: Path, classes: tuple[str, ...]) -> Path:
+  for number, name in enumerate(classes):
+    (root / name).mkdir(parents=True)
+    (root / name / f'{number}.jpg').write_bytes(image_of(number))
+  return root
+
+
+def write_sisters(folder: Path, work: Path) -> None:
+  by_synset, by_number = write_folders(work / 'a', WNIDS), write_folders(work / 'v2', NUMBERS)
+  archive = [(f'sketch/{wnid}/{i}.JPEG', image_of(i)) for i, wnid in enumerate(WNIDS)]
+  validation = [f'ILSVRC2012_val_{i:08d}.JPEG' for i in (1, 2, 3)]
+  examples = {
+    'imagenet_v2/matched-frequency': (by_number,),
+    'imagenet_a': (by_synset,),
+    'imagenet_r': (by_synset,),
+    'imagenet_sketch': ([(name, io.BytesIO(content)) for name, content in archive],),
+    'imagenet2012_real': (
+      [(name, io.BytesIO(image_of(i))) for i, name in enumerate(validation)],
+      dict(zip(validation, (*WNIDS, WNIDS[0]), strict=True)),
+      dict(zip(validation, ([6, 11], [], [11]), strict=True)),
+    ),
+  }
+  for name, arguments in examples.items():
+    builder = tfds.builder(name, data_dir=folder, file_format='tfrecord')
+    split = 'validation' if name == 'imagenet2012_real' else 'test'
+    made = {split: builder._generate_examples(*arguments)}
+    builder._split_generators = lambda _, made=made: made
+    builder.download_and_prepare()
+  for config in ('fog_1', 'snow_5'):  # the corruptions themselves need OpenCV
+    builder = tfds.builder(
+      f'imagenet2012_corrupted/{config}', data_dir=folder, file_format='tfrecord'
+    )
+    image = Image.open(io.BytesIO(image_of(0))).resize([224, 224])
+    rows = [
+      {'image': np.asarray(image), 'label': wnid, 'file_name': name}
+      for wnid, name in zip(WNIDS, validation, strict=False)
+    ]
+    made = {'validation': ((row['file_name'], row) for row in rows)}
+    builder._split_generators = lambda _, made=made: made
+    builder.download_and_prepare()
+
+
 if __name__ == '__main__':
   write_huggingface(HERE / 'huggingface')
   write_mds(HERE / 'mds')
   for builder in (Pets, Several):
     builder(data_dir=HERE / 'tfds', file_format='tfrecord').download_and_prepare()
+  with tempfile.TemporaryDirectory() as work:
+    write_sisters(HERE / 'sisters', Path(work))

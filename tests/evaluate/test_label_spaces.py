@@ -109,7 +109,7 @@ def test_valid_labels_of_a_set():
     ('a\nf\n', "line 2: 'f' is no class of flowers"),
     ('5', "line 1: '5' is no class of flowers"),
     ('\n', 'is empty; expected a text file of classes'),
-    (None, 'no such file; expected imagenet_a, imagenet_r, imagenet_o or a text file'),
+    (None, 'no such file; expected imagenet_a, imagenet_r, imagenet_o, objectnet or a text file'),
   ],
 )
 def test_valid_labels_that_are_none(tmp_path, text, message):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 import tensorflow as tf
 from slim_inception.datasets import dataset_factory, evaluation_sets, imagenet, source_records
 
-from slim_inception.evaluate import metrics, robustness, robustness_table
+from slim_inception.evaluate import calibrate, metrics, robustness, robustness_table
+from slim_inception.evaluate.calibrate_config import resolve as resolve_calibration
+from slim_inception.evaluate.config import resolve as resolve_evaluation
+from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.evaluate.robustness_config import resolve
 from tests import tiny, zygote
@@ -91,7 +95,7 @@ def sets(tmp_path_factory, net):
   }
   validation = [
     image
-    for i, name in enumerate(evaluation_sets.SUBSETS)
+    for i, name in enumerate(('imagenet_a', 'imagenet_r', 'imagenet_o'))
     for image in labelled(model, 9, CHOICES[name], 3000 + 50 * i)
   ]
   write(root / 'ilsvrc' / 'val', validation, by_synset)
@@ -267,6 +271,84 @@ def test_two_folders_of_one_set(sets, net):
   folder = sets[0] / 'imagenet_v2'
   with pytest.raises(ValueError, match='both hold imagenet_v2: give one'):
     robustness.evaluate(request(net[0], f'{folder},{folder}'))
+
+
+def framed(pixels):
+  """A PNG with ObjectNet's red border of two pixels."""
+  framed = np.pad(pixels, ((2, 2), (2, 2), (0, 0)))
+  framed[[0, 1, -2, -1]] = framed[:, [0, 1, -2, -1]] = (255, 0, 0)
+  return encode('PNG', pixels=framed)
+
+
+def test_any_class_of_an_object_is_right(net, tmp_path):
+  """In `robustness` among the classes of ObjectNet, and in `eval` among these or among all."""
+  path, model = net
+  objects, choices = evaluation_sets.objects(), np.array(evaluation_sets.subset('objectnet'))
+  several = [each for each in objects if len(each.labels) > 1]
+  right, right_of_all = {}, {}
+  for number in range(16):
+    colors = np.random.default_rng(number).integers(0, 256, (2, 3, 3))
+    pixels = np.kron(colors, np.ones([20, 16, 1])).astype(np.uint8)
+    view = tf.compat.v1.image.resize_bilinear(pixels[np.newaxis, 2:38, 3:45] / 255.0, [32] * 2)
+    logits = model((view - 0.5) * 2)[0].numpy()[0]
+    best = choices[logits[choices].argmax()]
+    own = next(each for each in objects if best in each.labels)
+    each = own if number % 2 else several[number % len(several)]
+    name = f'{each.folder}/{number}.png'
+    file = tmp_path / 'objectnet-1.0' / 'images' / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(framed(pixels))
+    right[name], right_of_all[name] = best in each.labels, logits.argmax() in each.labels
+  folder = tmp_path / 'records'
+  dataset_factory.DATASETS['objectnet'].convert(str(tmp_path / 'objectnet-1.0'), folder)
+  table = robustness.evaluate(request(path, str(folder)))
+  expected = np.mean(list(right.values()))
+  assert 0.5 <= expected < 1
+  assert (row(table, 'objectnet').value, row(table, 'objectnet').num_images) == (expected, 16)
+
+  flags = {'checkpoint_path': path, 'model_name': tiny.NAME, 'preprocessing_name': 'inception'}
+  flags |= {'dataset_name': 'objectnet', 'dataset_dir': str(folder)}
+  for labels, of_image in (('objectnet', right), (None, right_of_all)):
+    outcome = Evaluation(resolve_evaluation(flags | {'valid_labels': labels})).evaluate([path])
+    assert outcome.metrics['top_1'] == np.mean(list(of_image.values()))
+    names = outcome.predictions.filenames
+    assert outcome.predictions.right.tolist() == [of_image[name] for name in names]
+  with pytest.raises(ValueError, match='images of objectnet may have several right labels'):
+    calibrate.calibrate(resolve_calibration(flags))
+
+
+def test_a_folder_of_sources_and_one_that_is_damaged(net, tmp_path, caplog):
+  """The others are evaluated, and the table says which is missing.
+
+  Images that nobody knew a label of do not count; ImageNet's own need no folders of classes.
+  """
+  prepared = Path(__file__).parents[1] / 'data' / 'sisters'
+  shutil.copytree(prepared / 'imagenet_r', tmp_path / 'sets' / 'imagenet_r')
+  write(tmp_path / 'sets' / 'imagenet-a', [(picture(0), 7), (picture(1), 12)], by_synset)
+  for number in (1, 2):
+    name = f'ILSVRC2012_val_{number:08d}.JPEG'
+    write(tmp_path / 'ILSVRC2012_img_val', [(picture(number), 1)], lambda *_, name=name: name)
+  cache = tmp_path / 'cache'
+  others = prepared / 'imagenet_v2', prepared / 'imagenet2012_real', tmp_path / 'ILSVRC2012_img_val'
+  sets = ','.join(map(str, (tmp_path / 'sets', *others)))
+  table = robustness.evaluate(request(net[0], sets, cache_dir=str(cache)))
+  names = ['imagenet', 'imagenet_v2', 'imagenet_a', 'imagenet_r', 'imagenet_real']
+  assert [each.name for each in table.rows] == names and not table.facts['failed']
+  real = row(table, 'imagenet_real')
+  assert (real.num_images, real.size, row(table, 'imagenet').num_images) == (2, 49_999, 2)
+  (shard,) = cache.glob('imagenet_r-*/validation-*')
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 1
+  shard.write_bytes(content)
+  sets = f'{shard.parent},{prepared / "imagenet_v2"}'
+  table = robustness.evaluate(request(net[0], sets, cache_dir=str(cache)))
+  assert [each.name for each in table.rows] == ['imagenet_v2']
+  assert list(table.facts['failed']) == ['imagenet_r']
+  assert str(shard) in table.facts['failed']['imagenet_r']
+  paths = robustness_table.write(str(tmp_path / 'table'), *table)
+  page, lines = (Path(paths[i]).read_text() for i in (2, 3))
+  assert 'imagenet_r is left out' in page
+  assert lines.splitlines()[0].startswith('| set | measure | % | 95 % interval |')
 
 
 # Without a net
