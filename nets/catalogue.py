@@ -34,6 +34,11 @@ _TIMM = '[-1, 1], central crop {}, bicubic'
 _TIMM_PAGE = 'huggingface/pytorch-image-models, results/results-imagenet.csv; the configuration'
 _FACENET = '(x - 127.5) / 128 of 0..255, aligned faces'
 _FACENET_PAGE = 'davidsandberg/facenet, README.md, Pre-trained models'
+_FACENET_PYTORCH_PAGE = 'timesler/facenet-pytorch, README.md, Pretrained models'
+_WHITENED = 'less the mean of their image, over its deviation, aligned faces'
+_DEEPFACE_PAGE = 'serengil/deepface, models/facial_recognition/pytorch/Facenet.py, tf/Facenet.py'
+# Anybody trains their nets on anything: their checkpoints are known by name alone.
+_OF_FACES = 'facenet', 'facenet-pytorch', 'deepface', 'keras-facenet'
 
 
 _SLIM_VGG = "0..255 less ImageNet's mean, short side 256, centre, bilinear"
@@ -117,6 +122,19 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
              'VGGFace2; 99.65 % on LFW', _FACENET_PAGE, 'facenet'),
   Checkpoint('inception_resnet_v1', '20180408-102900', 'facenet', None, None, 512, 160, _FACENET,
              'CASIA-WebFace; 99.05 % on LFW', _FACENET_PAGE, 'facenet'),
+  Checkpoint('inception_resnet_v1', '20180402-114759-vggface2', 'facenet-pytorch', None, None, 512,
+             160, _FACENET, 'VGGFace2, 8,631 people; ported from facenet', _FACENET_PYTORCH_PAGE,
+             'facenet'),
+  Checkpoint('inception_resnet_v1', '20180408-102900-casia-webface', 'facenet-pytorch', None, None,
+             512, 160, _FACENET, 'CASIA-WebFace, 10,575 people; ported from facenet',
+             _FACENET_PYTORCH_PAGE, 'facenet'),
+  Checkpoint('inception_resnet_v1', 'facenet_keras', 'keras-facenet', None, None, 128, 160,
+             _WHITENED, 'MS-Celeb-1M; ported from facenet',
+             'nyoki-mtl/keras-facenet, README.md', 'facenet_whitened'),
+  Checkpoint('inception_resnet_v1', 'facenet_weights', 'deepface', None, None, 128, 160, _WHITENED,
+             '.h5 and .pth; ported from facenet', _DEEPFACE_PAGE, 'facenet_whitened'),
+  Checkpoint('inception_resnet_v1', 'facenet512_weights', 'deepface', None, None, 512, 160,
+             _FACENET, '.h5 and .pth; ported from facenet', _DEEPFACE_PAGE, 'facenet'),
   Checkpoint('inception_resnet_v2', 'inception_resnet_v2_2016_08_30', 'TF-Slim', 80.4, 95.3, 1001,
              299, _SLIM, '', _SLIMS_README),
   Checkpoint('inception_resnet_v2', 'InceptionResNetV2', 'Keras', 80.3, 95.3, 1000, 299, _KERAS,
@@ -161,10 +179,10 @@ def find(net: str, path: str, libraries: Collection[str]) -> Checkpoint | None:
   Args:
     net: its name.
     path: of the file or its folder; a name of a checkpoint in it counts, the longest first.
-    libraries: whose it can be; of unknown names it is taken for their first of the net. facenet's,
-      whose net anybody trains on anything, are known by name alone.
+    libraries: whose it can be; of unknown names it is taken for their first of the net. facenet's
+      and those made of them are known by name alone.
   """
-  candidates = [c for c in CHECKPOINTS if c.net == net and c.by in (*libraries, 'facenet')]
+  candidates = [c for c in CHECKPOINTS if c.net == net and c.by in (*libraries, *_OF_FACES)]
   where = path.replace('\\', '/').split('/')[-2:]
   named = [c for c in candidates if any(c.name in part for part in where)]
   if named:

@@ -101,9 +101,8 @@ def test_a_run_says_it_itself():
 def test_the_catalogue_agrees_with_the_nets(checkpoint):
   """`conversion.read` makes weights for the images of the net, facenet's excepted."""
   net = nets_factory.get_net(checkpoint.net)
-  assert checkpoint.preprocessing == (
-    'facenet' if checkpoint.by == 'facenet' else net.preprocessing
-  )
+  of_faces = {512: 'facenet', 128: 'facenet_whitened'}
+  assert checkpoint.preprocessing == of_faces.get(checkpoint.outputs, net.preprocessing)
   assert checkpoint.preprocessing in preprocessing_factory.PREPROCESSING
   by = (checkpoint.by,)
   assert catalogue.find(checkpoint.net, f'x/{checkpoint.name}.tar.gz', by) == checkpoint

@@ -152,7 +152,9 @@ def read(
     net_images = net_images or _OWN_IMAGES.get(
       get_net(net).preprocessing, Images((CENTER,), (CENTER,))
     )
-    images = stored.images or getattr(source.family, 'IMAGES', {}).get(net)
+    images = stored.images
+    if source.family is torch_family:
+      images = images or torch_family.images_of(net, stored.arrays)
     if mean is not None or std is not None:
       stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
       if stored.images and str(stated) != str(stored.images):
@@ -403,7 +405,7 @@ def differences(weights: Weights, for_torch: bool) -> list[str]:
       f'padding: outputs are those of the library with create_model(padding={weights.padding!r}), '
       'and differ a little with that of slim'
     )
-  theirs = torch_family.IMAGES.get(weights.net)
+  theirs = torch_family.images_of(weights.net)
   if for_torch and theirs and not weights.images:
     lines.append(
       f'taken to be for the images of {torch_family.LIBRARIES[weights.net]}, {theirs}: give '
@@ -468,7 +470,7 @@ def write_timm(path: str | os.PathLike, weights: Weights, dtype: str = 'float32'
     OSError: the file cannot be written.
   """
   _check_full_width(weights)
-  layers, theirs = weights.layers, torch_family.IMAGES.get(weights.net)
+  layers, theirs = weights.layers, torch_family.images_of(weights.net)
   if theirs and weights.images:
     layers = _for_images(layers, weights.net, weights.images, theirs)
   torch_family.write_safetensors(path, torch_family.tensors(layers, weights.net), dtype)

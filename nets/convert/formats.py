@@ -203,7 +203,10 @@ def views(path: str | os.PathLike, net: str) -> Views | None:
   family = SOURCES[kind := recognise(path)].family
   if family not in (torch_family, keras_applications):
     return None
-  is_older = kind == 'h5' and keras_applications.embedding_width(path) == _OLDER_FACENETS_WIDTH
+  width = None
+  if kind in ('h5', 'pytorch'):
+    width = family.embedding_width(path)
+  is_older = width == _OLDER_FACENETS_WIDTH
   return Views('facenet_whitened' if is_older else 'facenet', _FACENETS_SIDE)
 
 

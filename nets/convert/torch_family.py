@@ -1,4 +1,4 @@
-"""timm's nets, torchvision's, and facenet-pytorch's inception_resnet_v1.
+"""timm's nets, torchvision's, and facenet-pytorch's and deepface's inception_resnet_v1.
 
 timm took inception_v3 over from torchvision: both have the same names. Batch norm has gamma (1 in
 the weights that came from slim), kernels are [out, in, height, width].
@@ -124,7 +124,7 @@ LIBRARIES = dict.fromkeys(NAMES, 'timm') | {
   'inception_v1': 'torchvision',
   fid.NET: 'pytorch-fid',
 }
-IMAGES = {'inception_resnet_v1': Images((127.5,), (128.0,))}  # what nets are given there, if said
+_IMAGES = {'inception_resnet_v1': Images((127.5,), (128.0,))}  # what nets are given there, if said
 PADDINGS = {'inception_v1': 'torch'}  # nets that take the argument `padding`
 # {net: {what layers begin with: why slim's net does not have them}}
 _WITHOUT = {'inception_v1': {'aux': "auxiliary classifiers, which slim's net does not have"}}
@@ -138,8 +138,23 @@ DTYPES: dict[str, Any] = {
   'float16': np.float16,
   'bfloat16': tf.bfloat16.as_numpy_dtype,
 }
-# Other names of the same layers: Cadene's pretrained-models.
-_ALIASES = {'inception_resnet_v2': {'last_linear': 'classif'}}
+# Other names of the same layers: {net: [(in others' names, in those above)]}, one after the other.
+_ALIASES: dict[str, tuple[tuple[str, str], ...]] = {
+  'inception_resnet_v2': ((r'last_linear(?=\.)', 'classif'),),  # Cadene's pretrained-models
+}
+# deepface's (2026, for PyTorch), whose net is given what the user chooses.
+_DEEPFACES_FIRST = 'conv2d_1a_3x3.conv.weight'
+_ALIASES['inception_resnet_v1'] = (
+  (r'(conv2d_\d[ab])_\dx\d\.', r'\1.'),
+  (r'block35\.', 'repeat_1.'),
+  (r'block17\.', 'repeat_2.'),
+  (r'block8\.5\.', 'block8.'),
+  (r'block8\.(?=\d)', 'repeat_3.'),
+  (r'\bbranch_(?=\d)', 'branch'),
+  (r'\.up\.', '.conv2d.'),
+  (r'bottleneck\.', 'last_linear.'),
+  (r'bottleneck_bn\.', 'last_bn.'),
+)
 
 # What training scripts call the weights; timm's and torchvision's averages of them.
 _STATES = ('state_dict', 'model_state_dict', 'model', 'net')
@@ -175,6 +190,25 @@ def names_for(net: str) -> dict[str, str]:
     if row in theirs
     for scope, layer in zip(scopes, theirs[row], strict=True)
   }
+
+
+def images_of(net: str, names: Iterable[str] = ()) -> Images | None:
+  """What a library gives the net whose arrays have these names; None where it does not say."""
+  return None if any(map(_is_deepfaces, names)) else _IMAGES.get(net)
+
+
+def embedding_width(path: str) -> int | None:
+  """The width of the embedding that deepface's net in a file of PyTorch has; None of others."""
+  try:
+    arrays = read_pytorch(path).arrays
+  except ValueError:  # what is wrong with it will be told by who reads it
+    return None
+  widths = [len(array) for name, array in arrays.items() if name.endswith('bottleneck.weight')]
+  return widths[0] if widths and any(map(_is_deepfaces, arrays)) else None
+
+
+def _is_deepfaces(name: str) -> bool:
+  return f'.{name}'.endswith(f'.{_DEEPFACES_FIRST}')
 
 
 def layers(arrays: Mapping[str, np.ndarray], net: str) -> Sorted:
@@ -234,6 +268,8 @@ def _unwrapped(names: Iterable[str], net: str) -> tuple[str, dict[str, str]]:
   """The prefix of all names of the net, and {name without it: name}."""
   first = _keys(names_for(net)[get_net(net).body[0].scope], has_norm=True)['weights']
   clean = {name.replace('_orig_mod.', ''): name for name in names}  # torch.compile's, anywhere
+  for theirs, ours in _ALIASES.get(net, ()):
+    clean = {re.sub(theirs, ours, name): original for name, original in clean.items()}
   prefixes = {name.removesuffix(first) for name in clean if f'.{name}'.endswith(f'.{first}')}
   if len(prefixes) > 1 and '' not in prefixes:
     several = ', '.join(sorted(prefixes))
@@ -241,13 +277,11 @@ def _unwrapped(names: Iterable[str], net: str) -> tuple[str, dict[str, str]]:
       f'it holds several such nets, under {several}: --source_scope={min(prefixes)} takes one'
     )
   prefix = '' if '' in prefixes else next(iter(prefixes), '')
-  aliases = _ALIASES.get(net, {})
-  originals = {}
-  for name, original in clean.items():
-    if name.startswith(prefix):
-      layer, dot, leaf = name.removeprefix(prefix).rpartition('.')
-      originals[f'{aliases.get(layer, layer)}{dot}{leaf}'] = original
-  return prefix, originals
+  return prefix, {
+    name.removeprefix(prefix): original
+    for name, original in clean.items()
+    if name.startswith(prefix)
+  }
 
 
 def _looks_like(names: Collection[str], net: str) -> str:

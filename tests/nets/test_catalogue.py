@@ -21,11 +21,12 @@ def test_errors_are_those_of_the_page_on_evaluation():
 
 
 def test_checkpoints_are_whole():
-  assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 41
+  assert len({checkpoint.name for checkpoint in catalogue.CHECKPOINTS}) == 46
   for checkpoint in catalogue.CHECKPOINTS:
     assert checkpoint.net in nets_factory.NETS
-    assert checkpoint.source and checkpoint.images and checkpoint.outputs in (1000, 1001, 512)
-    is_without_figures = checkpoint.by == 'facenet' or 'adv_imagenet_models' in checkpoint.source
+    assert checkpoint.source and checkpoint.images and checkpoint.outputs in (128, 512, 1000, 1001)
+    is_of_faces = checkpoint.net == 'inception_resnet_v1'
+    is_without_figures = is_of_faces or 'adv_imagenet_models' in checkpoint.source
     assert (checkpoint.top_1 is None) == is_without_figures
     if checkpoint.top_1:
       assert 69 < checkpoint.top_1 < 83 and 89 < checkpoint.top_5 < 97

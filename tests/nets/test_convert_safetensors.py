@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import struct
 import zlib
 
@@ -73,6 +74,46 @@ def save(tmp_path):
     return tmp_path / name
 
   return write
+
+
+# deepface's net of 2026 for PyTorch: facenet-pytorch's names with other words.
+DEEPFACE = (
+  (r'^repeat_1\.', 'block35.'),
+  (r'^repeat_2\.', 'block17.'),
+  (r'^block8\.', 'block8.5.'),
+  (r'^repeat_3\.', 'block8.'),
+  (r'(?<=\.)branch(?=\d)', 'branch_'),
+  (r'(?<=\.)conv2d\.', 'up.'),
+  (r'^last_linear', 'bottleneck'),
+  (r'^last_bn', 'bottleneck_bn'),
+  (r'^(conv2d_3b)\.', r'\1_1x1.'),
+  (r'^(conv2d_[124][ab])\.', r'\1_3x3.'),
+)
+
+
+def test_names_of_deepface():
+  net = 'inception_resnet_v1'
+  rng = np.random.default_rng(0)
+  theirs = {
+    name: rng.random(array.shape).astype(np.float32) for name, array in small_state(net).items()
+  }
+  renamed = {}
+  for name, array in theirs.items():
+    for ours, deepfaces in DEEPFACE:
+      name = re.sub(ours, deepfaces, name)
+    renamed[name] = array
+  some = (
+    'conv2d_3b_1x1.bn.bias',
+    'block35.4.branch_2.1.conv.weight',
+    'block8.5.branch_1.2.conv.weight',
+  )
+  assert {*some, 'block8.4.branch_0.conv.weight', 'bottleneck_bn.running_var'} <= renamed.keys()
+  read, expected = (torch_family.layers(state, net) for state in (renamed, theirs))
+  assert not read.unknown and read.layers.keys() == expected.layers.keys()
+  for scope, layer in expected.layers.items():
+    for leaf, values in layer.leaves().items():
+      np.testing.assert_array_equal(read.layers[scope].leaves()[leaf], values)
+  assert torch_family.images_of(net, theirs) and not torch_family.images_of(net, renamed)
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.', 'model.', 'module._orig_mod.model.'])

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 import pytest
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion
+from slim_inception.nets.convert import conversion, formats
 from slim_inception.nets.convert.layers import EPSILON
 from slim_inception.nets.convert.stored import Images
 
@@ -414,3 +414,22 @@ def test_programs_are_named_as_such(tmp_path):
   for name in ('script.pt', 'export.pt2'):
     with pytest.raises(ValueError, match=rf'{name} is a program of PyTorch .* state_dict\(\)'):
       conversion.read(tmp_path / name, 'inception_v4')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('width', [128, 512])
+def test_deepfaces_own_net(tmp_path, width):
+  """0.0.103's for PyTorch; it is the same function of what it is given, whatever that is."""
+  module = pytest.importorskip(
+    'deepface.models.facial_recognition.pytorch.Facenet', reason='deepface is not installed'
+  )
+  theirs = randomize(module.InceptionResNetV1(width))
+  torch.save(theirs.state_dict(), tmp_path / 'facenet.pth')
+  weights = conversion.read(tmp_path / 'facenet.pth', 'inception_resnet_v1')
+  assert (weights.num_classes, weights.arguments) == (None, {'bottleneck_layer_size': width})
+  ours = nets_factory.create_model('inception_resnet_v1', None, image_size=160, **weights.arguments)
+  assert not conversion.fill(ours.variables_by_name, weights, ()).fresh
+  images = golden.images(2, 160, 160)
+  assert golden.relative_error(ours(images)[0], their_logits(theirs, images)) < 1e-4
+  views = formats.views(tmp_path / 'facenet.pth', 'inception_resnet_v1')
+  assert views == ('facenet_whitened' if width == 128 else 'facenet', 160)
