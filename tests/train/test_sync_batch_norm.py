@@ -239,3 +239,25 @@ def test_runs_of_two_replicas_and_two_workers_are_that_of_one(tmp_path):
     found = processes.weights(tmp_path / name)
     for variable, value in expected.items():
       np.testing.assert_allclose(found[variable], value, rtol=5e-3, atol=1e-3, err_msg=variable)
+
+
+@pytest.mark.slow
+def test_drawn_images_of_two_replicas_are_those_of_one(tmp_path):
+  """Of two sets and balanced classes: the same images, distorted in the same way, in each step."""
+  sets = [records.write_set(tmp_path / name, count=count) for name, count in (('a', 24), ('b', 9))]
+  flags = {'dropout_keep_prob': 1.0, 'max_number_of_steps': 4, 'optimizer': 'momentum'}
+  flags |= {'sampling': 'balanced', 'mixture': '0.6,0.4', 'deterministic': True}
+  data = ','.join(map(str, sets))
+  one = processes.start(tmp_path / 'one', data, **{**flags, 'batch_size': 8})
+  two = processes.start(tmp_path / 'two', data, num_clones=2, sync_batch_norm=True, **flags)
+  for status, output in processes.finish(one, two):
+    assert status == 0, output
+  losses = [
+    [entry['loss'] for entry in processes.metrics(tmp_path / name)] for name in ('one', 'two')
+  ]
+  assert len(losses[0]) == 4
+  assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+  assert np.ptp(losses[0]) > 0.05  # so other images would have shown
+  found, expected = (processes.weights(tmp_path / name) for name in ('two', 'one'))
+  for variable, value in expected.items():
+    np.testing.assert_allclose(found[variable], value, rtol=5e-3, atol=1e-3, err_msg=variable)
