@@ -99,7 +99,7 @@ def test_prepared_corruptions(tmp_path):
 
 def test_prepared_sets_of_other_names_are_what_they_were(tmp_path):
   assert formats.recognize(str(PREPARED.parent / 'tfds' / 'pets'))[0].name == 'tfds'
-  with pytest.raises(ValueError, match='several sets or versions'):  # all of a data_dir
+  with pytest.raises(ValueError, match='holds several evaluation sets: give one of '):
     planned(PREPARED, tmp_path)
 
 
