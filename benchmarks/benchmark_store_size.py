@@ -45,7 +45,7 @@ _ROUNDS, _BATCHES, _PASSED = 3, 24, 4  # batches of a round that count, and befo
 _DIGITS, _PHOTOGRAPHS = {'train': 1000, 'validation': 500}, 40
 _SEEDS, _STUDENT_95 = 3, 4.303  # the 97.5 % quantile of Student's t of 2 degrees of freedom
 _TRAINING = {
-  'model_name': 'inception_v1',
+  'model_name': 'inception_v2',
   'depth_multiplier': 0.25,
   'train_image_size': 64,
   'batch_size': 32,

@@ -211,14 +211,14 @@ def _label_function(
 def _question(
   kind: EvaluationSet, numbers: Sequence[int], class_names: Sequence[str] | None
 ) -> str:
-  given = f'the labels {numbers[0]} to {numbers[-1]}' if numbers else 'the labels'
+  labels = f'the labels {numbers[0]} to {numbers[-1]}' if numbers else 'the labels'
   if class_names is not None:
     count = len(class_names)
-    return f'{given} of {count:,} classes, {files.some(class_names)}, are not known in {kind.title}'
+    return f'{labels} of {count:,} classes, {files.some(class_names)}, are not known in {kind.title}'
   if kind.classes and kind.classes != _OBJECTNET:
     count = len(evaluation_sets.subset(kind.classes))
-    return f'{given} may be among the {count} classes of {kind.title} or among all 1,000'
-  return f'which classes of {kind.title} {given} are is not said'
+    return f'{labels} may be among the {count} classes of {kind.title} or among all 1,000'
+  return f'which classes of {kind.title} {labels} are is not said'
 
 
 def _values(image: LabelledImage) -> _Labels | tuple[str | int, ...]:
