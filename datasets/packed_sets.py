@@ -213,8 +213,8 @@ def _question(
 ) -> str:
   labels = f'the labels {numbers[0]} to {numbers[-1]}' if numbers else 'the labels'
   if class_names is not None:
-    count = len(class_names)
-    return f'{labels} of {count:,} classes, {files.some(class_names)}, are not known in {kind.title}'
+    names = f'{len(class_names):,} classes, {files.some(class_names)}'
+    return f'{labels} of {names}, are not known in {kind.title}'
   if kind.classes and kind.classes != _OBJECTNET:
     count = len(evaluation_sets.subset(kind.classes))
     return f'{labels} may be among the {count} classes of {kind.title} or among all 1,000'
