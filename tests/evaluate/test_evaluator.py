@@ -85,8 +85,13 @@ def assert_predicts(predictions, probabilities):
   assert predictions.labels.tolist() == [[label] for label in right]
 
 
-def test_one_net(data, nets):
-  found = evaluate(data, nets[0])
+@pytest.fixture(scope='module')
+def alone(data, nets):
+  return evaluate(data, nets[0])
+
+
+def test_one_net(data, nets, alone):
+  found = alone
   logits = logits_by_hand(data, nets[0])
   assert_predicts(found.predictions, {name: softmax(row) for name, row in logits.items()})
   assert found.predictions.record_indices.tolist() == list(range(COUNT))
@@ -129,7 +134,9 @@ def test_what_is_evaluated_is_said(data, nets, caplog):
   assert second == f'{nets[0]}: {tiny.NAME}, plain weights, 32 x 32 pixels'
 
 
-@pytest.mark.parametrize('average', ['probabilities', 'logits'])
+@pytest.mark.parametrize(
+  'average', ['probabilities', pytest.param('logits', marks=pytest.mark.slow)]
+)
 def test_an_ensemble_of_one_is_the_net(data, nets, average):
   one = evaluate(data, nets[0], average=average)
   twice = evaluate(data, nets[0], nets[0], average=average)
@@ -140,7 +147,12 @@ def test_an_ensemble_of_one_is_the_net(data, nets, average):
 
 
 @pytest.mark.parametrize(
-  ('sizes', 'average'), [('32', 'probabilities'), ('32', 'logits'), ('32,32,24', 'probabilities')]
+  ('sizes', 'average'),
+  [
+    pytest.param('32', 'probabilities', marks=pytest.mark.slow),
+    ('32', 'logits'),
+    ('32,32,24', 'probabilities'),
+  ],
 )
 def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes, average):
   """Of one size, which share a pass over the images, and of two."""
@@ -161,10 +173,9 @@ def test_an_ensemble_is_the_mean_of_its_members(data, nets, sizes, average):
   assert [member['share'] for member in found.metrics['members']] == [0.25, 0.5, 0.25]
 
 
-@pytest.mark.parametrize('replicas', [2, 3])
-def test_replicas_share_the_images(data, nets, replicas):
+@pytest.mark.parametrize('replicas', [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_replicas_share_the_images(data, nets, alone, replicas):
   strategy = tf.distribute.MirroredStrategy([f'cpu:{i}' for i in range(replicas)])
-  alone = evaluate(data, nets[0])
   shared = evaluate(data, nets[0], cluster=Cluster(strategy))
   assert shared.metrics['num_images'] == COUNT
   assert shared.predictions.filenames == alone.predictions.filenames
@@ -230,7 +241,9 @@ def dense_by_hand(model, image):
   return np.mean(found, axis=0)
 
 
-@pytest.mark.parametrize('crops', FLAGS)
+@pytest.mark.parametrize(
+  'crops', [pytest.param(c, marks=pytest.mark.slow if c == '12' else ()) for c in FLAGS]
+)
 def test_views_and_nets_equal_the_papers_by_hand(shapes, nets, crops):
   """Image by image, with Pillow's resizing and NumPy's means."""
   flags = {'crops': crops, 'eval_image_size': test_views.SIZE, 'batch_size': 7, **FLAGS[crops]}
@@ -266,12 +279,11 @@ def test_images_that_are_left_out(data, nets, tmp_path, caplog):
   assert '1 of 3 entries name no image: no_such.jpg' in caplog.text
 
 
-def test_the_first_images(data, nets):
-  everything = evaluate(data, nets[0]).predictions
+def test_the_first_images(data, nets, alone):
   found = evaluate(data, nets[0], max_images=7)
   assert found.metrics['num_images'] == 7
   assert found.metrics['skipped_images'] == 0
-  assert found.predictions.filenames == everything.filenames[:7]
+  assert found.predictions.filenames == alone.predictions.filenames[:7]
   assert evaluate(data, nets[0], max_num_batches=2).metrics['num_images'] == 10
   assert evaluate(data, nets[0], max_images=100).metrics['num_images'] == COUNT
 
