@@ -1,19 +1,14 @@
 """Measures what `--store_size` does: rate of the input of training, bytes, and pixels of the view.
 
-  python benchmarks/benchmark_store_size.py [--accuracy] [STORE_SIZE ...]
+  python benchmarks/benchmark_store_size.py [STORE_SIZE ...]
 
 Photographs of 1024 x 768 pixels are generated (`slim_inception/bench/photographs.py`) and converted
 as they are and with each size. The inputs of training run by turns; what counts is the processor
 time of all threads, which other programs do not change. Pixels are those of the 299 x
 299 view of evaluation, compared with the view of the images as they were: that of slim, bilinear
 without antialiasing, and one with antialiasing (`--resize=aspect`).
-
-With --accuracy a small net is trained instead, with three seeds on each, on handwritten digits
-(scikit-learn's) drawn large on photographs of 640 x 480 pixels. Errors are those on the same
-validation images as they were, and of smaller ones on theirs too.
 """
 
-import io
 import os
 import statistics
 import sys
@@ -24,7 +19,6 @@ from concurrent import futures
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, os.fspath(ROOT))
@@ -42,23 +36,6 @@ from slim_inception.bench import photographs, timing  # noqa: E402
 _IMAGES, _SIDES = 100, (1024, 768)
 _SIDE, _BATCH = 299, 32
 _ROUNDS, _BATCHES, _PASSED = 3, 24, 4  # batches of a round that count, and before them
-_DIGITS, _PHOTOGRAPHS = {'train': 1000, 'validation': 500}, 40
-_SEEDS, _STUDENT_95 = 3, 4.303  # the 97.5 % quantile of Student's t of 2 degrees of freedom
-_TRAINING = {
-  'model_name': 'inception_v2',
-  'depth_multiplier': 0.25,
-  'train_image_size': 64,
-  'batch_size': 32,
-  'max_number_of_steps': 240,
-  'optimizer': 'adam',
-  'opt_epsilon': 1e-3,
-  'learning_rate': 0.003,
-  'learning_rate_decay_type': 'cosine',
-  'batch_norm_decay': 0.9,
-  'random_flip': False,
-  'distort_color': False,
-  'save_interval_steps': 10_000,
-}  # fmt: skip
 
 
 def main(sizes: list[int]) -> None:
@@ -150,89 +127,5 @@ def _compare(
     )
 
 
-# Accuracy
-
-
-def compare_accuracy(sizes: list[int]) -> None:
-  stores = {'as they are': None, **{f'--store_size={size}': size for size in sizes}}
-  with tempfile.TemporaryDirectory() as folder:
-    root = Path(folder)
-    _write_digits(root / 'digits')
-    for name, size in stores.items():
-      image_folder.convert(str(root / 'digits'), root / name, conversion.Options(store_size=size))
-    errors: dict[tuple[str, str], list[float]] = {}
-    for seed in range(_SEEDS):
-      for name in stores:
-        train_dir = root / f'{name} {seed}'
-        _train(root / name, train_dir, seed)
-        for on in dict.fromkeys(['as they are', name]):
-          errors.setdefault((name, on), []).append(_error(train_dir, root / on))
-          print(
-            f'seed {seed}, trained {name}, images {on}: {errors[name, on][-1]:.2f} %', flush=True
-          )
-  whole = errors['as they are', 'as they are']
-  for (name, on), of_seeds in errors.items():
-    differences = np.subtract(of_seeds, whole)
-    half = _STUDENT_95 * np.std(differences, ddof=1) / _SEEDS**0.5
-    print(
-      f'trained {name}, images {on}: error {np.mean(of_seeds):.2f} % ({min(of_seeds):.2f} to '
-      f'{max(of_seeds):.2f}), {np.mean(differences):+.2f} points against the first '
-      f'({np.mean(differences) - half:+.2f} to {np.mean(differences) + half:+.2f})'
-    )
-
-
-def _write_digits(folder: Path) -> None:
-  """Class folders of photographs with a digit each, of a third to a half of their height."""
-  from sklearn.datasets import load_digits
-
-  digits = load_digits()
-  rng = np.random.default_rng(0)
-  backgrounds = [
-    np.asarray(Image.open(io.BytesIO(photographs.photograph(n, 640, 480))), np.float32)
-    for n in range(_PHOTOGRAPHS)
-  ]
-  order = iter(rng.permutation(len(digits.target)))
-  for split, count in _DIGITS.items():
-    for _ in range(count):
-      number = next(order)
-      side = int(rng.integers(160, 240))
-      ink = Image.fromarray((digits.images[number] * 15.9).astype(np.uint8))
-      alpha = np.asarray(ink.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
-      pixels = backgrounds[rng.integers(_PHOTOGRAPHS)].copy()
-      y, x = (int(rng.integers(size - side)) for size in pixels.shape[:2])
-      under = pixels[y : y + side, x : x + side]
-      color = rng.choice([0.0, 255.0]) + rng.uniform(-40, 40, 3)
-      under += alpha[..., np.newaxis] * (color - under)
-      path = folder / split / f'{digits.target[number]}' / f'{number:04}.jpg'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=92)
-
-
-def _train(records_dir: Path, train_dir: Path, seed: int) -> None:
-  from slim_inception.train import config, trainer
-
-  where = {'dataset_name': 'image_folder', 'dataset_dir': os.fspath(records_dir)}
-  trainer.train(
-    config.resolve({**_TRAINING, **where, 'train_dir': os.fspath(train_dir), 'seed': seed})
-  )
-
-
-def _error(train_dir: Path, records_dir: Path) -> float:
-  """Top-1 error in % of the validation images in a folder."""
-  from slim_inception.nets.convert import formats
-
-  from slim_inception.evaluate import config
-  from slim_inception.evaluate.evaluator import Evaluation
-
-  request = config.resolve(
-    {'checkpoint_path': os.fspath(train_dir), 'dataset_dir': os.fspath(records_dir)}
-  )
-  outcome = Evaluation(request).evaluate([formats.locate(train_dir)])
-  assert outcome is not None
-  return 100 * (1 - outcome.metrics['top_1'])
-
-
 if __name__ == '__main__':
-  arguments = sys.argv[1:]
-  measure = compare_accuracy if '--accuracy' in arguments else main
-  measure([int(size) for size in arguments if size != '--accuracy'] or [400])
+  main([int(size) for size in sys.argv[1:]] or [400])
