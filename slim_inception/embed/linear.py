@@ -5,6 +5,7 @@ features less their mean and divided by one number, the root mean square of thei
 same strengths suit features of any net. scikit-learn's C for these is 1 / (l2 * images).
 """
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,11 @@ STRENGTHS = tuple(10.0**power for power in range(-1, -8, -1))  # of the L2 loss,
 _MAX_STEPS = 200  # of L-BFGS
 _TOLERANCE = 1e-5  # of each number of the gradient
 _LEAST_PROBABILITY = 1e-15  # of a class that had no image to be fitted on
+# Multiplications of features with weights, up to which one thread fits. L-BFGS makes many small
+# calls of BLAS, whose threads wait for each other: of two, on an idle machine, a path of 2,000 x
+# 2,048 features and 5 classes takes 5.6 times as long as of one, of 16,000 and 100 classes 1.4
+# times; where others compute too, 15 times. Of more than this nothing is known.
+_MOST_OF_ONE_THREAD = 1e10
 
 
 class Head(NamedTuple):
@@ -71,7 +77,10 @@ def path(
   )
   for l2 in strengths:
     model.set_params(C=1 / (l2 * len(labels)))
-    with warnings.catch_warnings():  # in float32, rounding may end it above the tolerance
+    with (
+      _threads(features.size * num_classes),
+      warnings.catch_warnings(),  # in float32, rounding may end it above the tolerance
+    ):
       warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
       model.fit(centred, targets)
     weights, biases = np.zeros((features.shape[1], num_classes)), np.full(num_classes, -np.inf)
@@ -80,6 +89,15 @@ def path(
     weights[:, fitted] = model.coef_.T / scale
     biases[fitted] = model.intercept_ - mean @ weights[:, fitted]
     yield Head(weights, biases, l2)
+
+
+def _threads(multiplications: int) -> contextlib.AbstractContextManager:
+  """As many threads of BLAS as are fastest for products of so many multiplications."""
+  if multiplications > _MOST_OF_ONE_THREAD:
+    return contextlib.nullcontext()
+  import threadpoolctl  # scikit-learn depends on it
+
+  return threadpoolctl.threadpool_limits(1, user_api='blas')
 
 
 class Fitted(NamedTuple):
@@ -115,38 +133,6 @@ def fit_chosen(
   losses = {head.l2: cross_entropy(head.probabilities(apart[0]), apart[1]) for head in heads}
   best = min(losses, key=lambda l2: losses[l2])
   return Fitted(fit(features, labels, num_classes, best), losses)
-
-
-def out_of_fold(
-  features: np.ndarray,
-  labels: np.ndarray,
-  num_classes: int,
-  num_folds: int = 5,
-  seed: int = 0,
-  strengths: Sequence[float] = STRENGTHS,
-) -> tuple[np.ndarray, float]:
-  """What heads say of images that they were not fitted on: one head for each fold.
-
-  Args:
-    features: [N, width].
-    labels: [N].
-    num_classes: columns of the probabilities.
-    num_folds: see `folds_of`.
-    seed: see `folds_of`.
-    strengths: of which the one with the least cross entropy over all folds is taken.
-
-  Returns:
-    [N, num_classes] float64 probabilities, 0 of a class whose images are all in the same fold;
-    and the strength.
-  """
-  fold_of = folds_of(labels, num_folds, seed)
-  probabilities = np.zeros((len(strengths), len(labels), num_classes))
-  for fold in range(num_folds):
-    apart = fold_of == fold
-    for i, head in enumerate(path(features[~apart], labels[~apart], num_classes, strengths)):
-      probabilities[i, apart] = head.probabilities(features[apart])
-  best = int(np.argmin([cross_entropy(each, labels) for each in probabilities]))
-  return probabilities[best], strengths[best]
 
 
 def folds_of(labels: np.ndarray, num_folds: int, seed: int = 0) -> np.ndarray:

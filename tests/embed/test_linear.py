@@ -63,6 +63,24 @@ def test_a_path_ends_where_a_fresh_start_does():
     )
 
 
+@pytest.mark.parametrize('most', [1, 1e10])
+def test_small_heads_are_fitted_by_one_thread(most, monkeypatch):
+  sklearn, pools = (pytest.importorskip(name) for name in ('sklearn.linear_model', 'threadpoolctl'))
+  monkeypatch.setattr(linear, '_MOST_OF_ONE_THREAD', most)
+
+  def threads():
+    return {each['num_threads'] for each in pools.threadpool_info() if each['user_api'] == 'blas'}
+
+  with pools.threadpool_limits(2, user_api='blas'):
+    before, within = threads(), []
+    fit = sklearn.LogisticRegression.fit
+    monkeypatch.setattr(
+      sklearn.LogisticRegression, 'fit', lambda *some: within.append(threads()) or fit(*some)
+    )
+    linear.fit(*clouds(), CLASSES, 1e-2)
+    assert within == [{1} if most > 1 else before] and threads() == before
+
+
 def test_the_strength_is_that_of_the_least_held_out_loss():
   features, labels = clouds(spread=4.0)
   held_out = linear.folds_of(labels, 5) == 0
@@ -75,20 +93,6 @@ def test_the_strength_is_that_of_the_least_held_out_loss():
   assert fitted.head.l2 == min(losses, key=losses.get)
   assert fitted.losses[fitted.head.l2] == pytest.approx(losses[fitted.head.l2], rel=1e-3)
   assert fitted.head.l2 not in (linear.STRENGTHS[0], linear.STRENGTHS[-1])
-
-
-def test_out_of_fold_probabilities_are_of_heads_that_have_not_seen_the_image():
-  features, labels = clouds(spread=1.0)
-  labels = labels.copy()
-  wrong = np.arange(0, len(labels), 20)
-  labels[wrong] = (labels[wrong] + 1) % CLASSES
-  probabilities, l2 = linear.out_of_fold(features, labels, CLASSES, num_folds=4, seed=3)
-  folds = linear.folds_of(labels, 4, seed=3)
-  for fold in range(4):
-    head = linear.fit(features[folds != fold], labels[folds != fold], CLASSES, l2)
-    expected = head.probabilities(features[folds == fold])
-    np.testing.assert_allclose(probabilities[folds == fold], expected, atol=2e-3)
-  assert np.mean(probabilities[wrong, labels[wrong]] < 0.5) >= 0.75  # errors are told apart
 
 
 def test_folds_are_even_in_all_and_in_each_class():
