@@ -43,6 +43,7 @@ def read(
   """
   paths, before = _shards_of(dataset, indices)
 
+  @tf.autograph.experimental.do_not_convert
   def parse(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = records.parse_example(record, dataset.schema, multi_label)
     label = example['label']
@@ -55,6 +56,7 @@ def read(
       'label': label,
     }
 
+  @tf.autograph.experimental.do_not_convert
   def is_kept(example: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.numpy_function(
       lambda index, name: keep is None or keep(int(index), name.decode(errors='surrogateescape')),

@@ -182,10 +182,13 @@ def view_stream(
     of_image = tf.data.Dataset.from_tensor_slices((scales, np.tile(positions, len(spec.scales))))
     squares = decoded.flat_map(lambda element: of_image.map(lambda *square: (element, *square)))
 
+    @tf.autograph.experimental.do_not_convert
     def cut(element: dict[str, tf.Tensor], scale: tf.Tensor, position: tf.Tensor):
       views = square_views(element['image'], spec, scale, position)
       tags = {key: value for key, value in element.items() if key != 'image'}
-      tags = {key: tf.repeat(value[tf.newaxis], len(views), 0) for key, value in tags.items()}
+      tags = {
+        key: tf.repeat(value[tf.newaxis], tf.shape(views)[0], 0) for key, value in tags.items()
+      }
       return {**tags, 'image': views}
 
     views = squares.map(cut, num_threads or tf.data.AUTOTUNE, deterministic=True)

@@ -142,6 +142,20 @@ def test_images_are_read_as_they_are_needed(photos, runs):
   results.close()
 
 
+def test_a_net_is_traced_for_its_first_batches_alone(photos, runs, tmp_path, caplog):
+  """Batches of 4, the rest of a stream, streams of fewer images, and images of several sizes."""
+  caplog.set_level('INFO')
+  wide = tmp_path / 'wide.jpg'
+  wide.write_bytes(ODD['plain.jpg'][0])
+  classifier = Classifier(resolve({'checkpoint_path': runs[0], 'batch_size': 4}))
+  traces = []
+  for paths in ([*photos, str(wide)], photos[:1], photos[:2], photos[:3], photos):
+    results = list(classifier.classify(sources.expand(paths, None)))
+    assert len(results) == len(paths)
+    traces.append(caplog.text.count('Tracing and compiling'))
+  assert traces == [1, 2, 2, 2, 2]
+
+
 # Classes
 
 
