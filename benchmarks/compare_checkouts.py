@@ -4,8 +4,8 @@
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
 Each checkout runs in a process of its own. Flags are those of slim-inception benchmark with
---mode=train or infer. Prints the milliseconds of a step, and the ratio of the times, new to old,
-with its smallest and largest value in a round.
+--mode=train, infer or input. Prints the milliseconds of a step, or of a batch, and the ratio of the
+times, new to old, with its smallest and largest value in a round.
 """
 
 import contextlib
@@ -26,18 +26,19 @@ from absl import flags
 
 from slim_inception import flags as config_flags
 from slim_inception.bench import config as benchmark_config
-from slim_inception.bench import net_rate, timing
+from slim_inception.bench import input_rate, net_rate, timing
 from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import console
 
 _HERE = Path(__file__).resolve().parents[1]
+_MODES = {'train': net_rate.train, 'infer': net_rate.infer, 'input': input_rate.input_rate}
 _BEFORE = flags.DEFINE_string('before', None, 'The folder of the other checkout.', required=True)
 
 
 def main(_: list[str]) -> None:
   config = config_flags.parse(benchmark_config.Config, benchmark_config.resolve)
-  if config.mode not in ('train', 'infer'):
-    raise ValueError(f'--mode={config.mode}: choose train or infer')
+  if config.mode not in _MODES:
+    raise ValueError(f'--mode={config.mode}: choose {", ".join(_MODES)}')
   if 'COMPARED_CHECKOUT' in os.environ:
     return _serve(config)
   if not (Path(_BEFORE.value) / 'slim_inception').is_dir():
@@ -65,7 +66,7 @@ def _serve(config: benchmark_config.Config) -> None:
     sys.exit()
 
   timing.prepare = timing.measure = serve  # the second is how older checkouts time a net
-  {'train': net_rate.train, 'infer': net_rate.infer}[config.mode](config)
+  _MODES[config.mode](config)
 
 
 def define_flags() -> None:
