@@ -54,7 +54,7 @@ class Config:
   )
   num_preprocessing_threads: int | None = field(
     None,
-    'So many threads decode images; by default tf.data finds out how many help.',
+    'So many threads decode images; by default one for each core, at most 8.',
     at_least=1,
   )
 

@@ -242,7 +242,7 @@ class ComputeConfig:
   batch_size: int = field(100, 'Each replica takes so many views a step.', at_least=1)
   precision: str = field('float32', 'The net computes with this type.', choices=choices.PRECISIONS)
   num_preprocessing_threads: int | None = field(
-    None, 'So many threads decode images; by default as many as help.', at_least=1
+    None, 'So many threads decode images; by default one for each core, at most 8.', at_least=1
   )
 
 

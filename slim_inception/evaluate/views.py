@@ -166,7 +166,7 @@ def view_stream(
     spec: which views.
     batch_size: views a batch; the last is as small as it comes. 'dense' has images of all sizes,
       so there it is always 1.
-    num_threads: of decoding and of cutting views; None lets tf.data find out.
+    num_threads: of decoding and of cutting views; None: as many as there are cores.
     task_size: images that are decoded in one go, where an image is one view of a given size.
 
   Returns:
@@ -192,7 +192,7 @@ def view_stream(
       return {**tags, 'image': views}
 
     views = squares.map(cut, num_threads or tf.data.AUTOTUNE, deterministic=True)
-    return views.rebatch(batch_size).prefetch(_BATCHES_AHEAD)
+    return input_pipeline.without_tuner(views.rebatch(batch_size).prefetch(_BATCHES_AHEAD))
 
   dense = spec.crops == 'dense'
   view = dense_view if dense else single_view
@@ -203,7 +203,8 @@ def view_stream(
 
   task_size = 1 if dense else task_size
   views = input_pipeline.map_skipping_broken(records, decode_view, num_threads, task_size)
-  return views.batch(1 if dense else batch_size).prefetch(_BATCHES_AHEAD)
+  batches = views.batch(1 if dense else batch_size).prefetch(_BATCHES_AHEAD)
+  return input_pipeline.without_tuner(batches)
 
 
 def to_float(images: tf.Tensor, spec: ViewSpec, dtype: tf.DType = tf.float32) -> tf.Tensor:

@@ -50,7 +50,7 @@ class InputOptions:
     seed: of the order and of the distortions.
     shuffle_buffer: records shuffled together, see `record_order.shuffle_window`.
     num_readers: readers that go side by side, over all workers.
-    num_threads: of decoding; None lets tf.data find out.
+    num_threads: of decoding; None: as many as there are cores, at most 8.
     worker: which of `num_workers`, to which the records of a global batch go in turn.
     num_workers: that share the global batch.
     replicas: batches of a step that this worker takes; its records go to them in turn, so one
@@ -136,7 +136,21 @@ def _repeated(dataset: Dataset, options: InputOptions, first: int) -> tf.data.Da
 
 def endless(batches: tf.data.Dataset) -> tf.data.Dataset:
   """Says that there is always more: workers need not ask each other at every step."""
-  return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+  endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+  return without_tuner(batches.apply(endless))
+
+
+def without_tuner(elements: tf.data.Dataset) -> tf.data.Dataset:
+  """The same, whose iterators end at once.
+
+  tf.data's tuner of AUTOTUNE looks at a pipeline after 10 ms, 20 ms, ..., at last each 60 s. An
+  iterator that goes wakes it, but may do so before the tuner can know why (TensorFlow 2.21): it
+  sleeps on, and the iterator waits for it, as long again as it has run. Without the tuner AUTOTUNE
+  is as many threads as there are cores, which read as many images.
+  """
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  return elements.with_options(options)
 
 
 def decode_records(
@@ -319,7 +333,7 @@ def map_skipping_broken(
   Args:
     elements: what to decode.
     decode: called with the parts of an element.
-    num_threads: None lets tf.data find out.
+    num_threads: None: as many as there are cores, at most 8.
     task_size: elements that are decoded in one go. As many results for each thread wait to be
       taken, so large ones are better made one by one.
     check: called with the parts of `task_size` elements; the operation that it returns may fail,

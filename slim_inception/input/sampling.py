@@ -76,7 +76,7 @@ def records_from(
     first: index of the first record.
     worker: which of `num_workers`, who take turns in the indices.
     num_workers: that share the records; the order is the same whatever their number.
-    num_threads: that read; None lets tf.data find out.
+    num_threads: that read; None: as many as there are cores.
 
   Raises:
     ValueError, OSError: see `Draws`.

@@ -162,7 +162,7 @@ class DataConfig:
     4, 'So many readers go through the records side by side, over all workers.', at_least=1
   )
   num_preprocessing_threads: int | None = field(
-    None, 'So many threads decode images; by default tf.data chooses how many.', at_least=1
+    None, 'So many threads decode images; by default one for each core, at most 8.', at_least=1
   )
   data_service: str | None = field(
     None,

@@ -95,6 +95,12 @@ def stream(photos, spec, batch_size, **kwargs):
   return views.view_stream(records, decode, spec, batch_size, **kwargs)
 
 
+@pytest.mark.parametrize('crops', ['1', '12', 'dense'])
+def test_no_tuner_keeps_a_pass_from_ending(crops):
+  views_of = stream([b''], make_spec(INCEPTION, 24, crops), 4)
+  assert views_of.options().autotune.enabled is False
+
+
 def ordered(photos):
   return sorted(photo.tobytes() for photo in photos)
 

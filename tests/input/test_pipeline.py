@@ -47,6 +47,13 @@ def directory(tmp_path_factory):
   return records.write_set(tmp_path_factory.mktemp('records'))
 
 
+def test_no_tuner_keeps_an_iterator_from_going(directory):
+  """tf.data's sleeps for up to a minute; see `without_tuner`."""
+  of_training = batches_of(dataset(directory))
+  assert of_training.options().autotune.enabled is False
+  assert of_training.cardinality() == tf.data.INFINITE_CARDINALITY
+
+
 def test_an_epoch_has_every_record_once(directory):
   found = batches(directory, 12)
   indices = np.concatenate([batch['record_index'] for batch in found])
