@@ -117,7 +117,7 @@ def recognize(source: str | None) -> tuple[Format, str]:
   """
   paths = sources.expand(source, 'images with labels')
   if of_several := evaluation_sets.several(paths[0]) if len(paths) == 1 else {}:
-    names = files.some([entry.name for entry in of_several.values()], 10)
+    names = files.some(sorted({entry.name for entry in of_several.values()}), 10)
     raise ValueError(f'{source} holds several evaluation sets: give one of {names}')
   for candidate in FORMATS:
     if reason := candidate.recognize(paths):

@@ -118,7 +118,7 @@ def make_plan(
     if unlabelled:
       such_as = files.some(unlabelled)
       notes.append(f'{len(unlabelled):,} images without a label are left out, such as {such_as}')
-    notes += listed.notes
+    notes += [note for note in listed.notes if note != tfds.NUMBERED_FROM_ZERO]
     unusable += listed.unusable
   if not items:
     nothing = '; '.join([*notes, *(f'{file}: {why}' for file, why in unusable[:1])])

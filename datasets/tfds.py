@@ -30,6 +30,9 @@ from .listing import LabelledImage, Listing
 from .source import Slice, Source
 
 EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and dataset_info.json'
+NUMBERED_FROM_ZERO = (
+  "these are ImageNet's classes, with labels 0 to 999; slim's nets number them from 1"
+)
 FEATURES, _INFO = 'features.json', 'dataset_info.json'
 _LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
@@ -118,9 +121,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   keys = _keys(folder, info, options)
   listing = Listing((), keys.classes)
   if imagenet.is_own(keys.classes):
-    listing.notes.append(
-      "these are ImageNet's classes, with labels 0 to 999; slim's nets number them from 1"
-    )
+    listing.notes.append(NUMBERED_FROM_ZERO)
   file_format = info.get('fileFormat') or 'tfrecord'
   if file_format not in _READERS:
     valid = ' and '.join(_READERS)

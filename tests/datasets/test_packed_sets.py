@@ -79,6 +79,7 @@ def test_prepared_sets(tmp_path, folder, name, identity):
   plan = planned(PREPARED / folder, tmp_path)
   assert plan.name == name
   assert plan.recognized.endswith(f'as {name}: {identity} of TensorFlow Datasets')
+  assert len(plan.notes) == 1 and ' images, not ' in plan.notes[0]
   of_set = prepared(folder.partition('/')[0])
   assert len(of_set) >= 2
   assert {name.partition('/')[2].rpartition('/')[2]: own for name, own in plan.labels.items()} == {
@@ -99,7 +100,9 @@ def test_prepared_corruptions(tmp_path):
 
 def test_prepared_sets_of_other_names_are_what_they_were(tmp_path):
   assert formats.recognize(str(PREPARED.parent / 'tfds' / 'pets'))[0].name == 'tfds'
-  with pytest.raises(ValueError, match='holds several evaluation sets: give one of '):
+  with pytest.raises(
+    ValueError, match='sets: give one of imagenet2012_corrupted, .*, imagenet_v2$'
+  ):
     planned(PREPARED, tmp_path)
 
 
