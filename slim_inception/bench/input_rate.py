@@ -7,7 +7,7 @@ from slim_inception.bench.common import Result, facts, figures, records, trainin
 from slim_inception.bench.config import Config
 from slim_inception.datasets import dataset_factory
 from slim_inception.datasets.progress_bar import ProgressBar
-from slim_inception.input.pipeline import InputOptions, Source, record_batches
+from slim_inception.input.pipeline import InputOptions, Source, record_batches, without_tuner
 from slim_inception.train.augmentation import make_augmentation
 
 
@@ -54,7 +54,7 @@ def _decode_alone(dataset: dataset_factory.Dataset, batch_size: int) -> tf.data.
   def decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.shape(tf.io.decode_image(encoded, channels=3, expand_animations=False))
 
-  return (
+  return without_tuner(
     _encoded(dataset)
     .repeat()
     .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
