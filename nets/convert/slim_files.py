@@ -46,8 +46,10 @@ _LEAF_NAMES = ('weights', 'biases', '/beta', '/gamma', '/moving_mean', '/moving_
 _FACENET_LOGITS = {'Logits/weights', 'Logits/biases'}
 # Names of other programs' nets of the same papers, whose layers have other names and shapes.
 _OTHERS = {
-  'conv0/weights': 'the Inception-v3 of tensorflow/models/inception (2016)',
-  'conv/conv2d_params': 'an Inception graph with the names of December 2015',
+  'conv0/weights': 'the Inception-v3 of tensorflow/models/inception (2016), which is not read',
+  'conv/conv2d_params': (
+    f'an Inception graph with the names of December 2015: --model_name={fid.NET} reads it'
+  ),
 }
 _SLOT = '/.OPTIMIZER_SLOT/'
 _TRAINING, _NEVER_TRAINED = 'training', 'never trained: left fresh by a conversion'
@@ -159,7 +161,7 @@ def _other_program(names: Iterable[str]) -> str:
   """What names of other programs' nets are of; '' if they are not known either."""
   first = {'/'.join(name.removeprefix('import/').split('/')[:2]) for name in names}
   known = [text for marker, text in _OTHERS.items() if marker in first]
-  return f'of {known[0]}, which is not read' if known else ''
+  return f'of {known[0]}' if known else ''
 
 
 def _rule(name: str, names: Collection[str], net: str) -> str:

@@ -330,7 +330,7 @@ def test_what_frozen_graphs_may_declare(tmp_path):
   graph.node.add(op='Const', name='conv/conv2d_params')
   path.write_bytes(graph.SerializeToString())
   with pytest.raises(
-    ValueError, match='net.pb is of an Inception graph with the names of December 2015'
+    ValueError, match='the names of December 2015: --model_name=inception_v3_2015 reads it'
   ):
     conversion.read(path, 'inception_v3')
 
