@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
+from slim_inception.datasets import conversion, digits
+
 from experiments import page, runs
 from slim_inception import flags
 from slim_inception.cli import console, interrupts, quiet
@@ -56,6 +58,7 @@ def finish(
   write: Callable[[Any, Configs, str], None],
   command: str,
   evaluator_of: Callable[[Config], Any] | None = None,
+  make_plan: conversion.MakePlan = digits.make_plan,
 ) -> bool:
   """Trains, and writes page and tables once all runs are finished.
 
@@ -65,6 +68,7 @@ def finish(
     write: gets the flags, the runs and `command`.
     command: the command line, for the page.
     evaluator_of: as in `runs.finish`; by default as in training.
+    make_plan: as in `runs.finish`.
 
   Returns:
     Whether they are.
@@ -74,7 +78,8 @@ def finish(
   """
   from slim_inception.evaluate import during_training
 
-  if not runs.finish(config.experiment, configs, evaluator_of or during_training.evaluator_of):
+  evaluator_of = evaluator_of or during_training.evaluator_of
+  if not runs.finish(config.experiment, configs, evaluator_of, make_plan):
     return False
   write(config, configs, command)
   return True

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slim_inception.datasets import dataset_factory, dataset_info, digits
+from slim_inception.datasets import conversion, dataset_factory, dataset_info, digits
 
 from slim_inception import choices, flags
 from slim_inception.flags import field
@@ -105,11 +105,13 @@ def training_config(
   return config
 
 
-def make_digits(experiment: ExperimentConfig, config: Config) -> None:
-  """Makes the records of digits in the output folder, where a run needs those and they are not."""
+def make_records(
+  experiment: ExperimentConfig, config: Config, make_plan: conversion.MakePlan = digits.make_plan
+) -> None:
+  """Makes the records in the output folder, by default of digits, where a run needs those."""
   folder = own_records(experiment)
   if config.data.dataset_dir == folder and dataset_info.read_info(folder) is None:
-    digits.convert(None, folder)
+    conversion.convert(make_plan, None, folder)
 
 
 def own_records(experiment: ExperimentConfig) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slim_inception.datasets import conversion, dataset_info, digits
+from slim_inception.datasets import conversion, digits
 
 from experiments import command as command_lib
 from experiments import config as config_lib
@@ -93,9 +93,7 @@ def resolve(values: Mapping[str, Any]) -> ExperimentFlags:
 
 def run(config: ExperimentFlags, command: str) -> bool:
   """Trains, and writes page and tables once all runs are finished; see `command.finish`."""
-  configs = configs_of(config)
-  make_few_digits(config.experiment, next(iter(configs.values())))
-  return command_lib.finish(config, configs, write, command)
+  return command_lib.finish(config, configs_of(config), write, command, make_plan=digits_with_few)
 
 
 def configs_of(config: ExperimentFlags) -> dict[str, Config]:
@@ -142,16 +140,10 @@ def configs_of(config: ExperimentFlags) -> dict[str, Config]:
   return configs
 
 
-def make_few_digits(experiment: config_lib.ExperimentConfig, config: Config) -> None:
-  """Makes the digits of the small setting, with the split `few` beside those of `digits`."""
-  folder = config_lib.own_records(experiment)
-  if config.data.dataset_dir == folder and dataset_info.read_info(folder) is None:
-    conversion.convert(_plan, None, folder)
-
-
-def _plan(
+def digits_with_few(
   source: str | None, options: conversion.Options, work_dir: Path | None = None
 ) -> conversion.Plan:
+  """The digits of the small setting: beside the splits of `digits` the split `few`."""
   plan = digits.make_plan(source, options, work_dir)
   few = plan.splits['train'][::_EVERY]  # which are in the order of the classes
   return dataclasses.replace(

@@ -93,7 +93,7 @@ def run(config: ElasticConfig, command: str, worker: Sequence[str] = _WORKER) ->
   """
   configs = configs_of(config)
   with runs.timed(config.experiment.output_dir):
-    config_lib.make_digits(config.experiment, configs[UNBROKEN])
+    config_lib.make_records(config.experiment, configs[UNBROKEN])
     for name, each in configs.items():
       if runs.is_finished(each):
         last = (config_json.read(each.run.train_dir) or {}).get('num_clones')

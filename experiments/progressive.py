@@ -3,11 +3,12 @@
   python -m experiments.progressive --output_dir=DIR
   python -m experiments.progressive --output_dir=DIR --setting=full --dataset_dir=IMAGENET
 
-Trains a net with images of one size, that at which --image_size_schedule ends, and with the
-schedule, for each of --num_seeds seeds, by turns. DIR gets page.html, curves as .svg and .png,
-results.json and results.csv; DIR/runs has a train_dir for each run, which slim-inception compare
-takes too. Started again it goes on where it was stopped. In a checkout; needs matplotlib, and
-scikit-learn for the digits of the small setting: pip install "slim-inception[demo,plots]".
+Trains a net for each of --num_seeds seeds by --image_size_schedule and, by turns, with images of
+the last of its sizes alone; then with these for a share of the epochs (--short_share): the schedule
+saves nothing if fewer epochs do as well. DIR gets page.html, plots as .svg and .png, results.json
+and results.csv; DIR/runs has a train_dir for each run, which slim-inception compare takes too.
+Started again it goes on where it was stopped. In a checkout; needs matplotlib, and scikit-learn for
+the digits of the small setting: pip install "slim-inception[demo,plots]".
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 from experiments import command as command_lib
 from experiments import config as config_lib
 from experiments import page, runs
-from experiments.sampling import difference_width, guessing, has_learned
+from experiments.sampling import MOST_VALUES, guessing, has_learned, mean_width
 from slim_inception import files, flags
 from slim_inception.cli import console
 from slim_inception.evaluate import comparison
@@ -28,7 +29,8 @@ from slim_inception.evaluate.comparison import Run
 from slim_inception.train.config import Config
 
 NAME = 'progressive'
-FIXED, PROGRESSIVE = 'fixed', 'progressive'
+PROGRESSIVE, FIXED, SHORT = 'progressive', 'fixed', 'short'
+WAYS = {PROGRESSIVE: 'the schedule', FIXED: 'one size', SHORT: 'one size, fewer epochs'}
 AIM = 0.7  # of the time with one size
 
 
@@ -39,7 +41,10 @@ class ProgressiveConfig:
   experiment: config_lib.ExperimentConfig
   training: config_lib.TrainingConfig
   num_seeds: int = flags.field(
-    3, 'Both ways are trained with so many seeds, from --seed on.', at_least=1
+    3, 'Each way is trained with so many seeds, from --seed on.', at_least=2, at_most=MOST_VALUES
+  )
+  short_share: float = flags.field(
+    AIM, 'The third way has this share of the epochs, with images of one size.', above=0, at_most=1
   )
 
 
@@ -62,34 +67,39 @@ def run(config: ProgressiveConfig, command: str) -> bool:
 
 
 def configs_of(config: ProgressiveConfig) -> dict[str, Config]:
-  """The runs by name, in the order in which they take turns: a way is first every other time.
+  """The runs by name, in their order: two ways take turns, the short runs come after them.
 
   Raises:
     ValueError: flags do not go together, or there is no schedule.
   """
-  configs = {}
-  for number in range(config.num_seeds):
-    seed = config.experiment.seed + number
-    ways = (FIXED, PROGRESSIVE) if number % 2 == 0 else (PROGRESSIVE, FIXED)
-    for way in ways:
-      name = f'{way}_{seed}'
-      configs[name] = _config_of(config, name, seed, is_fixed=way == FIXED)
-  return configs
+  seeds = range(config.experiment.seed, config.experiment.seed + config.num_seeds)
+  turns = ((PROGRESSIVE, FIXED), (FIXED, PROGRESSIVE))
+  order = [(way, seed) for number, seed in enumerate(seeds) for way in turns[number % 2]]
+  order += [(SHORT, seed) for seed in seeds]
+  return {run_name(way, seed): _config_of(config, way, seed) for way, seed in order}
 
 
-def _config_of(config: ProgressiveConfig, name: str, seed: int, is_fixed: bool) -> Config:
+def run_name(way: str, seed: int) -> str:
+  """Of a run, and of its folder."""
+  return f'{way}_{seed}'
+
+
+def _config_of(config: ProgressiveConfig, way: str, seed: int) -> Config:
   experiment = dataclasses.replace(config.experiment, seed=seed)
-  train_dir = os.path.join(experiment.output_dir, 'runs', name)
+  train_dir = os.path.join(experiment.output_dir, 'runs', run_name(way, seed))
   chosen = config_lib.training_config(NAME, experiment, config.training, train_dir=train_dir)
   schedule = chosen.model.image_size_schedule
   if not schedule:
     raise ValueError('--image_size_schedule must be in the setting or in --config')
-  if not is_fixed:
+  if way == PROGRESSIVE:
     return chosen
   _, size, batch = schedule[-1]
   own: dict[str, Any] = {'image_size_schedule': (), 'image_size_ramp': 0, 'train_image_size': size}
   if batch:
     own['batch_size' if chosen.batch.global_batch_size is None else 'global_batch_size'] = batch
+  if way == SHORT:
+    assert chosen.schedule.num_epochs  # else `training_config` had raised
+    own['num_epochs'] = config.short_share * chosen.schedule.num_epochs
   return flags.replace(chosen, **own)
 
 
@@ -101,78 +111,78 @@ class Way(NamedTuple):
 
   Attributes:
     errors: top-1 errors of the last evaluations, in %.
-    hours: of training.
-    seconds: of everything: start, tracing, training, evaluation.
+    cpu_seconds: of everything: start, tracing, training, evaluation.
+    seconds: the same by the clock.
+    hours: of training alone, by the clock.
   """
 
   errors: tuple[float, ...]
-  hours: tuple[float, ...]
+  cpu_seconds: tuple[float, ...]
   seconds: tuple[float, ...]
-
-  @property
-  def error(self) -> float:
-    """The mean over the seeds."""
-    return statistics.mean(self.errors)
+  hours: tuple[float, ...]
 
 
 def read_way(all_runs: Sequence[Run]) -> Way:
   """The runs of one way, all of which have evaluations."""
+  starts = [runs.read_starts(run.folder) for run in all_runs]
   return Way(
     tuple(run.evaluations[-1].top_1 for run in all_runs),
+    tuple(sum(start['cpu_seconds'] for start in each) for each in starts),
+    tuple(sum(start['wall_seconds'] for start in each) for each in starts),
     tuple(run.hours or 0.0 for run in all_runs),
-    tuple(sum(start['wall_seconds'] for start in runs.read_starts(run.folder)) for run in all_runs),
   )
 
 
-def statements_of(fixed: Way, progressive: Way, num_images: int, num_classes: int) -> list[str]:
+def statements_of(ways: Mapping[str, Way], num_classes: int) -> list[str]:
   """Sentences, all of which follow from the numbers.
 
   Args:
-    fixed: one size.
-    progressive: the schedule, with the same seeds.
-    num_images: that were evaluated after each run.
+    ways: by name, all with the same seeds.
     num_classes: of the data set.
   """
-  for name, way in ((FIXED, fixed), (PROGRESSIVE, progressive)):
-    if not has_learned(way.error, num_classes):
+  for name in (PROGRESSIVE, FIXED):
+    error = statistics.mean(ways[name].errors)
+    if not has_learned(error, num_classes):
       return [
-        f'The {name} runs did not learn: their mean top-1 error is {way.error:.1f} %, and guessing '
+        f'The {name} runs did not learn: their mean top-1 error is {error:.1f} %, and guessing '
         f'gives {guessing(num_classes):.1f} %. Nothing can be said of their times.'
       ]
-  whole = [b / a for a, b in zip(fixed.seconds, progressive.seconds, strict=True)]
-  trained = [b / a for a, b in zip(fixed.hours, progressive.hours, strict=True)]
-  ratio = statistics.mean(whole)
-  return [_error_statement(fixed, progressive, num_images), (
-    f'With the schedule a run took {ratio:.2f} of the time of one size ({_range(whole)} by seed), '
-    f'start, tracing and evaluations included; training alone {statistics.mean(trained):.2f} '
-    f'({_range(trained)}). '
-    + (
-      f'That is at most {AIM}, as was hoped for.'
-      if ratio <= AIM
-      else f'That is more than the {AIM} that was hoped for.'
+  progressive, fixed, short = (ways[name] for name in WAYS)
+  ratios = _ratios(progressive.cpu_seconds, fixed.cpu_seconds)
+  is_reached = statistics.mean(ratios) <= AIM
+  return [
+    'The mean top-1 error at the end is '
+    + ', '.join(
+      f'{statistics.mean(ways[name].errors):.2f} % with {text} ({_range(ways[name].errors)})'
+      for name, text in WAYS.items()
     )
-  )]  # fmt: skip
+    + f', over {len(fixed.errors)} seeds.',
+    f'With the schedule it is {_difference(progressive, fixed)}, seed by seed, than with one size.',
+    f'With the schedule it is {_difference(progressive, short)}, than with one size and fewer '
+    'epochs.',
+    f'With one size it is {_difference(fixed, short)}, than with fewer epochs.',
+    f'With the schedule a run took {_said(ratios)} of the processor time of one size, start, '
+    'tracing and evaluations included, which is '
+    f'{"at most" if is_reached else "more than"} the {AIM} that were hoped for; by the clock '
+    f'{_said(_ratios(progressive.seconds, fixed.seconds))}, and training alone '
+    f'{_said(_ratios(progressive.hours, fixed.hours))}. One size with fewer epochs took '
+    f'{_said(_ratios(short.cpu_seconds, fixed.cpu_seconds))} of the processor time.',
+  ]
 
 
-def _error_statement(fixed: Way, progressive: Way, num_images: int) -> str:
-  count = len(fixed.errors)
-  width = difference_width(fixed.error, progressive.error, num_images * count)
-  difference = progressive.error - fixed.error
-  text = (
-    f'The mean top-1 error over {count} seeds is {progressive.error:.2f} % with the schedule '
-    f'({_range(progressive.errors)}) and {fixed.error:.2f} % with one size '
-    f'({_range(fixed.errors)}): '
-  )
-  if abs(difference) <= width:
-    return (
-      f'{text}{abs(difference):.2f} points apart, which {count} x {num_images:,} images cannot '
-      f'tell from none (± {width:.2f}).'
-    )
-  which = 'worse' if difference > 0 else 'better'
-  return (
-    f'{text}the schedule is {which} by {abs(difference):.2f} points, more than the sampling error '
-    f'of {count} x {num_images:,} images (± {width:.2f}).'
-  )
+def _difference(way: Way, other: Way) -> str:
+  differences = [a - b for a, b in zip(way.errors, other.errors, strict=True)]
+  mean, width = statistics.mean(differences), mean_width(differences)
+  text = f'{abs(mean):.2f} points {"higher" if mean > 0 else "lower"}, ± {width:.2f} (95 %)'
+  return text if abs(mean) > width else f'{text}, which so few seeds cannot tell from no difference'
+
+
+def _ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
+  return [a / b for a, b in zip(values, others, strict=True)]
+
+
+def _said(ratios: Sequence[float]) -> str:
+  return f'{statistics.mean(ratios):.2f} ({_range(ratios)} by seed)'
 
 
 def _range(values: Sequence[float]) -> str:
@@ -188,28 +198,26 @@ def write(config: ProgressiveConfig, configs: Mapping[str, Config], command: str
   Raises:
     ValueError: a run has no evaluations.
   """
-  from slim_inception.evaluate import comparison_plot
-
   output_dir = config.experiment.output_dir
   seeds = range(config.experiment.seed, config.experiment.seed + config.num_seeds)
-  names = [f'{way}_{seed}' for way in (FIXED, PROGRESSIVE) for seed in seeds]
+  names = [run_name(way, seed) for way in WAYS for seed in seeds]
   all_runs = comparison.read_runs([configs[name].run.train_dir for name in names], names)
+  evaluated = [run for run in all_runs if run.evaluations]
   lost = [run.name for run in all_runs if not run.evaluations]
-  ways = {}
+  ways: dict[str, Way] = {}
+  plots = []
   if lost:
     statements = [f'{", ".join(lost)} diverged: nothing can be said of the times.']
   else:
-    ways = {
-      FIXED: read_way(all_runs[: len(seeds)]), PROGRESSIVE: read_way(all_runs[len(seeds) :]),
-    }  # fmt: skip
-    last, num_classes = all_runs[0].evaluations[-1], all_runs[0].num_classes or 0
-    statements = statements_of(ways[FIXED], ways[PROGRESSIVE], last.num_images, num_classes)
-  evaluated = [run for run in all_runs if run.evaluations]
-  base = os.path.join(output_dir, 'curves')
-  comparison_plot.draw(evaluated, [run.name for run in evaluated], base)
+    by_name = {run.name: run for run in all_runs}
+    ways = {way: read_way([by_name[run_name(way, seed)] for seed in seeds]) for way in WAYS}
+    statements = statements_of(ways, all_runs[0].num_classes or 0)
+    base = os.path.join(output_dir, NAME)
+    _draw(ways, base)
+    plots.append(page.Plot('Errors', f'{base}.svg', _CAPTION))
   rows = comparison.table(evaluated)
   comparison.write_csv(os.path.join(output_dir, 'results.csv'), rows)
-  schedule = flags.as_text(configs[f'{PROGRESSIVE}_{seeds[0]}'].model.image_size_schedule)
+  schedule = flags.as_text(configs[run_name(PROGRESSIVE, seeds[0])].model.image_size_schedule)
   facts = {
     'net': next(iter(configs.values())).model.model_name,
     'schedule': f'--image_size_schedule={schedule}',
@@ -230,7 +238,7 @@ def write(config: ProgressiveConfig, configs: Mapping[str, Config], command: str
     title='Do small images first reach the same accuracy in less time?',
     about=f'{_ABOUT} Setting: {config.experiment.setting}; {len(seeds)} seeds from {seeds[0]} on.',
     statements=statements,
-    plots=[page.Plot('Errors', f'{base}.svg', _CAPTION)],
+    plots=plots,
     header=_HEADER,
     rows=[_row(run) for run in evaluated],
     facts=facts,
@@ -240,24 +248,46 @@ def write(config: ProgressiveConfig, configs: Mapping[str, Config], command: str
 
 def _row(run: Run) -> list[str]:
   last = run.evaluations[-1]
-  seconds = sum(start['wall_seconds'] for start in runs.read_starts(run.folder))
+  (cpu_seconds,), (seconds,) = read_way([run])[1:3]
+  minutes = (60 * (run.hours or 0.0), seconds / 60, cpu_seconds / 60)
   return [
-    run.name,
-    f'{last.epoch:.1f}',
-    f'{60 * (run.hours or 0.0):.2f}',
-    f'{seconds / 60:.2f}',
-    f'{last.top_1:.2f}',
+    run.name, f'{last.epoch:.1f}', *(f'{each:.2f}' for each in minutes), f'{last.top_1:.2f}'
+  ]  # fmt: skip
+
+
+def _draw(ways: Mapping[str, Way], base: str) -> None:
+  from slim_inception.evaluate import curves
+
+  numbers = range(1, len(ways[FIXED].errors) + 1)
+  by_seed = [curves.Curve(numbers, way.errors) for way in ways.values()]
+  by_time = [curves.Curve([s / 60 for s in way.cpu_seconds], way.errors) for way in ways.values()]
+  label = 'top-1 error (%) at the end'
+  panels = [
+    curves.Panel('seed', 'number of the seed', label, by_seed, has_lines=False),
+    curves.Panel('time', 'minutes of processor time', '', by_time, has_lines=False),
   ]
+  curves.draw([panels], [*WAYS.values()], base, share_y=True)
 
 
 _ABOUT = (
   'EfficientNetV2 (arXiv:2104.00298) was trained with small images first and large ones last, and '
   'was as accurate in less time. Here a net is trained with images of the last size alone, and '
   'with the schedule, the same number of epochs, by turns; the schedule ends with an estimate of '
-  "batch norm's statistics at the size of evaluation (arXiv:1906.06423)."
+  "batch norm's statistics at the size of evaluation (arXiv:1906.06423). Were the last size alone "
+  'as good in fewer epochs the schedule would save nothing: so that is trained too.'
 )
-_CAPTION = 'Errors on the evaluated split, against epochs and against hours of training.'
-_HEADER = ('run', 'epochs', 'minutes of training', 'minutes in all', 'last top-1 error %')
+_CAPTION = (
+  'The error of each run at the end on the evaluated split, by seed and against the processor time '
+  'of the whole run, start, tracing and evaluations included.'
+)
+_HEADER = (
+  'run',
+  'epochs',
+  'minutes of training',
+  'minutes in all',
+  'minutes of processor time',
+  'last top-1 error %',
+)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypedDict
 
+from slim_inception.datasets import conversion, digits
+
 from experiments import config as config_lib
 from slim_inception import constants, files, flags
 from slim_inception.cli import console
@@ -41,13 +43,15 @@ def finish(
   experiment: config_lib.ExperimentConfig,
   configs: Mapping[str, Config],
   evaluator_of: Callable[[Config], Any],
+  make_plan: conversion.MakePlan = digits.make_plan,
 ) -> bool:
-  """Makes the records of digits if need be, and trains; keeps the time that this start took.
+  """Makes the records if need be, and trains; keeps the time that this start took.
 
-  Arguments, result and errors as `train_all`, and `experiment` says where all lies.
+  Arguments, result and errors as `train_all`; `experiment` says where all lies, and `make_plan`
+  what the records are that the experiment makes itself.
   """
   with timed(experiment.output_dir):
-    config_lib.make_digits(experiment, next(iter(configs.values())))
+    config_lib.make_records(experiment, next(iter(configs.values())), make_plan)
     return train_all(configs, evaluator_of)
 
 

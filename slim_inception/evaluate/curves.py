@@ -52,6 +52,7 @@ class Panel(NamedTuple):
     curves: of each run in the order of the legend; None where a run has none.
     limits: lower and upper end of the vertical axis; None: what the curves need.
     is_logarithmic: whether the horizontal axis is, rather than one from 0 on.
+    has_lines: whether lines join the markers of a curve.
   """
 
   name: str
@@ -60,6 +61,7 @@ class Panel(NamedTuple):
   curves: Sequence[Curve | None]
   limits: tuple[float, float] | None = None
   is_logarithmic: bool = False
+  has_lines: bool = True
 
 
 def draw(
@@ -107,7 +109,8 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
     every = max(1, math.ceil(len(curve.x) / _MARKERS_A_CURVE))
     # Markers of runs that are evaluated at the same time stand apart.
     first = i * every // len(panel.curves)
-    axes.plot(curve.x, curve.y, markevery=(first, every), gid=f'{panel.name} {i}', **_look(i))
+    look = _look(i) if panel.has_lines else {**_look(i), 'linestyle': 'none'}
+    axes.plot(curve.x, curve.y, markevery=(first, every), gid=f'{panel.name} {i}', **look)
   if panel.y_label:
     axes.set_ylabel(panel.y_label)
   if panel.limits:

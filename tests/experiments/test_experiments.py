@@ -262,9 +262,8 @@ def test_runs_of_distillation(tmp_path):
   first, second = (made[f'{kind}_1'] for kind in ('alone', 'taught'))
   values = flags.flatten(first).items(), flags.flatten(second)
   assert {name for name, value in values[0] if values[1][name] != value} == {'train_dir', 'teacher'}
-  distillation.make_few_digits(
-    flags.build(distillation.ExperimentFlags, common).experiment, made['teacher']
-  )
+  experiment = flags.build(distillation.ExperimentFlags, common).experiment
+  config_lib.make_records(experiment, made['teacher'], distillation.digits_with_few)
   info = json_of(tmp_path / 'data', 'dataset.json')
   assert info['splits']['few']['num_images'] == 103
   assert min(info['splits']['few']['label_counts']) >= 9
@@ -519,17 +518,20 @@ def ways(output_dir, data, tmp_path, **values):
     'num_epochs': 2,
     'eval_interval_epochs': 1,
   }
-  return flags.build(progressive.ProgressiveConfig, {**shared, **values})
+  return flags.build(progressive.ProgressiveConfig, {'short_share': 0.5, **shared, **values})
 
 
-def test_both_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
+def test_the_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
   configs = progressive.configs_of(ways(tmp_path / 'out', data, tmp_path, num_seeds=2))
-  assert list(configs) == ['fixed_0', 'progressive_0', 'progressive_1', 'fixed_1']
+  turns = ['progressive_0', 'fixed_0', 'fixed_1', 'progressive_1']
+  assert list(configs) == [*turns, 'short_0', 'short_1']
   flat = {name: flags.flatten(config) for name, config in configs.items()}
-  fixed, schedule = flat['fixed_1'], flat['progressive_1']
+  schedule, fixed, short = (flat[f'{name}_1'] for name in progressive.WAYS)
   differing = {name for name in fixed if fixed[name] != schedule[name]}
   assert differing == {'train_dir', 'image_size_schedule', 'train_image_size', 'batch_size'}
   assert (fixed['train_image_size'], fixed['batch_size'], fixed['seed']) == (32, 6, 1)
+  assert {name for name in fixed if fixed[name] != short[name]} == {'train_dir', 'num_epochs'}
+  assert short['num_epochs'] == 0.5 * fixed['num_epochs'] == 1
   for setting in config_lib.SETTINGS:
     values = {'output_dir': str(tmp_path), 'setting': setting, 'dataset_dir': str(data)}
     configs = progressive.configs_of(flags.build(progressive.ProgressiveConfig, values))
@@ -539,32 +541,47 @@ def test_both_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
 
 @pytest.mark.integration
 def test_progressive_trains_by_turns_and_says_what_came_of_it(tmp_path, data):
-  config = ways(tmp_path / 'out', data, tmp_path, num_seeds=1)
+  config = ways(tmp_path / 'out', data, tmp_path, num_seeds=2)
   assert progressive.run(config, 'the command')
   results = json_of(tmp_path / 'out')
-  assert len(results['ways']['fixed']['errors']) == 1
-  for name in ('fixed_0', 'progressive_0'):
-    (start,) = runs.read_starts(str(tmp_path / 'out' / 'runs' / name))
-    way = results['ways'][name.partition('_')[0]]
-    assert way['seconds'] == [start['wall_seconds']]
-    assert 0 < 3600 * way['hours'][0] < way['seconds'][0]
+  for name in progressive.WAYS:
+    way = results['ways'][name]
+    for i in range(2):
+      (start,) = runs.read_starts(str(tmp_path / 'out' / 'runs' / f'{name}_{i}'))
+      assert way['seconds'][i] == start['wall_seconds']
+      assert way['cpu_seconds'][i] == start['cpu_seconds'] > 0
+      assert 0 < 3600 * way['hours'][i] < way['seconds'][i]
+  assert [row['epochs'] for row in results['runs']] == 4 * [2.0] + 2 * [1.0]
   text = (tmp_path / 'out' / 'page.html').read_text()
   assert all(statement in text.replace('&#34;', '"') for statement in results['statements'])
-  assert '0.0:24:8,1.0:32:6' in text
+  assert '0.0:24:8,1.0:32:6' in text and text.count('<svg') == 1
 
 
-def test_what_is_said_of_two_ways():
-  fixed = progressive.Way((1.0, 2.0), (0.01, 0.01), (100.0, 110.0))
-  faster = progressive.Way((1.5, 2.0), (0.005, 0.006), (60.0, 66.0))
-  error, time = progressive.statements_of(fixed, faster, 360, 10)
-  assert '1.75 % with the schedule (1.50 to 2.00) and 1.50 % with one size' in error
-  width = sampling.difference_width(1.5, 1.75, 720)
-  assert f'0.25 points apart, which 2 x 360 images cannot tell from none (± {width:.2f})' in error
-  assert 'took 0.60 of the time of one size (0.60 to 0.60 by seed)' in time
-  assert 'training alone 0.55 (0.50 to 0.60). That is at most 0.7, as was hoped for.' in time
-  slow = faster._replace(errors=(9.0, 9.0), seconds=(90.0, 99.0))
-  error, time = progressive.statements_of(fixed, slow, 360, 10)
-  assert 'the schedule is worse by 7.50 points, more than the sampling error' in error
-  assert 'That is more than the 0.7 that was hoped for.' in time
-  (lost,) = progressive.statements_of(fixed, slow._replace(errors=(90.0, 89.0)), 360, 10)
-  assert lost.startswith('The progressive runs did not learn')
+def test_what_is_said_of_the_ways():
+  fixed = progressive.Way((1.0, 2.0, 1.5), (100.0, 100.0, 100.0), (50.0, 60.0, 80.0), (0.01,) * 3)
+  faster = progressive.Way((1.5, 2.0, 1.3), (60.0, 66.0, 72.0), (25.0, 30.0, 40.0), (0.004,) * 3)
+  short = progressive.Way((4.0, 5.1, 4.5), (70.0, 70.0, 70.0), (35.0, 42.0, 56.0), (0.007,) * 3)
+  said = progressive.statements_of({'fixed': fixed, 'progressive': faster, 'short': short}, 10)
+  assert said[0].startswith(
+    'The mean top-1 error at the end is 1.60 % with the schedule (1.30 to 2.00), 1.50 % with one '
+    'size (1.00 to 2.00), 4.53 % with one size, fewer epochs (4.00 to 5.10)'
+  )
+  # The differences seed by seed are 0.5, 0 and -0.2: Student's t of two degrees is 4.303.
+  width = 4.303 * np.std([0.5, 0, -0.2], ddof=1) / 3**0.5
+  assert (
+    f'With the schedule it is 0.10 points higher, ± {width:.2f} (95 %), which so few' in said[1]
+  )
+  assert re.search(r'it is 2\.93 points lower, ± [0-9.]+ \(95 %\), than with one size and', said[2])
+  assert said[3] == 'With one size it is 3.03 points lower, ± 0.14 (95 %), than with fewer epochs.'
+  assert 'took 0.66 (0.60 to 0.72 by seed) of the processor time of one size' in said[4]
+  assert 'at most the 0.7' in said[4] and 'by the clock 0.50 (0.50 to 0.50 by seed)' in said[4]
+  assert (
+    'training alone 0.40 (0.40 to 0.40 by seed). One size with fewer epochs took 0.70' in said[4]
+  )
+  slow = faster._replace(errors=(9.0, 9.1, 9.2), cpu_seconds=(90.0, 99.0, 90.0))
+  said = progressive.statements_of({'fixed': fixed, 'progressive': slow, 'short': short}, 10)
+  assert re.search(r'it is 7\.60 points higher, ± 1\.\d+ \(95 %\), seed by seed', said[1])
+  assert 'which is more than the 0.7' in said[4]
+  lost = slow._replace(errors=(90.0, 89.0, 90.0))
+  (only,) = progressive.statements_of({'fixed': fixed, 'progressive': lost, 'short': short}, 10)
+  assert only.startswith('The progressive runs did not learn')
