@@ -240,7 +240,8 @@ def test_classification_gives_sets_and_abstains(run, calibrated, photos, tmp_pat
 
 
 @pytest.mark.parametrize(
-  'format_name', ['saved_model', 'onnx', pytest.param('tflite', marks=pytest.mark.slow)]
+  'format_name',
+  ['saved_model', *(pytest.param(name, marks=pytest.mark.slow) for name in ('onnx', 'tflite'))],
 )
 def test_exports_say_what_classification_says(run, calibrated, photos, tmp_path, format_name):
   for package in {'onnx': ['onnx', 'onnxruntime'], 'tflite': ['ai_edge_litert']}.get(

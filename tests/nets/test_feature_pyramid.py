@@ -116,7 +116,7 @@ def dense_and_sparse(name: str, output_stride: int, side: int, **kwargs):
   ('name', 'output_stride', 'kwargs'),
   [
     ('inception_v3', 8, THIN),
-    ('inception_v3', 16, THIN | {'count_padding': True}),
+    pytest.param('inception_v3', 16, THIN | {'count_padding': True}, marks=pytest.mark.slow),
     *(
       pytest.param(name, stride, {}, marks=pytest.mark.slow)
       for name, stride in (('inception_v4', 8), ('inception_resnet_v1', 8))
