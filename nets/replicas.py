@@ -1,4 +1,7 @@
-"""Replicas of a step: sums over them, and functions that are traced once for all of them."""
+"""Replicas of a step: sums over them, and functions that are traced once for all of them.
+
+"grappler" is TensorFlow's optimizer of graphs, which works before a function's first call.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +35,46 @@ def sum_over_replicas(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
   return summed(*tensors)
 
 
+# What grappler need not do with a step on processors: a second round, the pass that saves memory of
+# GPUs and the one that chooses their layouts. All three find nothing there, in half of its time.
+_OPTIMIZATION = tf.compat.v1.ConfigProto(allow_soft_placement=True)  # as eager calls have it
+_OPTIMIZATION.graph_options.rewrite_options.meta_optimizer_iterations = 1
+_OPTIMIZATION.graph_options.rewrite_options.memory_optimization = 1  # none
+_OPTIMIZATION.graph_options.rewrite_options.layout_optimizer = 2  # off
+
+
+def can_be_apart() -> bool:
+  """Whether TensorFlow may optimize a function by itself, not in what calls it: without GPUs.
+
+  A function that is called does not know the shapes of the variables that it is given; layouts for
+  GPUs are chosen by them.
+  """
+  return not tf.config.list_physical_devices('GPU')
+
+
+def call(concrete: Any, inputs: Sequence[tf.Tensor], apart: bool) -> Any:
+  """What a traced function gives.
+
+  Args:
+    concrete: the function.
+    inputs: its flat arguments, then what it captures.
+    apart: see `can_be_apart`. The results are the same to the last bit, unless it has a loop.
+
+  Returns:
+    As the function, in its structure.
+  """
+  outputs = tf.raw_ops.StatefulPartitionedCall(
+    args=inputs,
+    Tout=[x.dtype for x in concrete.outputs],
+    f=concrete,
+    config_proto=_OPTIMIZATION.SerializeToString() if apart else '',
+  )
+  if not tf.executing_eagerly():
+    for output, known in zip(outputs, concrete.outputs, strict=True):
+      output.set_shape(known.shape)
+  return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs)
+
+
 class SharedFunction:
   """A function of each replica that Python traces in the first one alone.
 
@@ -44,10 +87,13 @@ class SharedFunction:
       them, and gives tensors.
     variables: {name: variable} that it may read or change. Where it has others, or says itself on
       which device something is, it is traced in each replica after all.
+    apart: TensorFlow optimizes it by itself; see `can_be_apart`.
   """
 
-  def __init__(self, function: Callable[..., Any], variables: Mapping[str, tf.Variable]):
-    self._function, self._variables = function, variables
+  def __init__(
+    self, function: Callable[..., Any], variables: Mapping[str, tf.Variable], apart: bool = False
+  ):
+    self._function, self._variables, self._apart = function, variables, apart
     self._traced: dict[Any, _Traced | None] = {}  # by graph and types of the arguments
 
   def __call__(self, *arguments: Any) -> Any:
@@ -63,17 +109,14 @@ class SharedFunction:
     concrete, captures = traced
     # The handle of a mirrored variable is that of the replica that asks.
     handles = [self._variables[x].handle if isinstance(x, str) else x for x in captures]
-    outputs = tf.raw_ops.StatefulPartitionedCall(
-      args=[*flat, *handles], Tout=[x.dtype for x in concrete.outputs], f=concrete
-    )
-    for output, known in zip(outputs, concrete.outputs, strict=True):
-      output.set_shape(known.shape)
-    return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs)
+    return call(concrete, [*flat, *handles], self._apart)
 
   def _trace(self, arguments: Any) -> '_Traced | None':
     """The function, for any device; None: it is one replica's alone."""
     with tf.device(None):  # that of whoever calls it
-      function = tf.function(self._function, autograph=False)
+      # Grappler takes longer for one graph of all replicas than for theirs.
+      attributes = {'_noinline': True} if self._apart else None
+      function = tf.function(self._function, autograph=False, experimental_attributes=attributes)
       concrete = function.get_concrete_function(*arguments)
     names = {id(variable.handle): name for name, variable in self._variables.items()}
     captures = [names.get(id(x), x) for x in concrete.captured_inputs]

@@ -11,7 +11,12 @@ import tensorflow as tf
 
 from slim_inception.input.pipeline import Batch
 from slim_inception.nets.model import Model
-from slim_inception.nets.replicas import SharedFunction, sum_over_replicas
+from slim_inception.nets.replicas import (
+  SharedFunction,
+  call,
+  can_be_apart,
+  sum_over_replicas,
+)
 from slim_inception.preprocessing import mixing
 from slim_inception.train import distillation, losses
 from slim_inception.train.augmentation import Augmentation
@@ -83,6 +88,9 @@ class TrainStep:
       self._pass_metrics += (losses.DIVERGENCE,)
     self._compiled = tf.function(self._step, autograph=False)
     replicas = len(strategy.experimental_local_results(self._trained[0]))  # in this process
+    # A loop over passes stays in what calls it, where TensorFlow optimizes its inside too.
+    self._apart = self._num_passes == 1 and can_be_apart()
+    self._is_one_call = self._apart and replicas == strategy.num_replicas_in_sync
     # Batch norm of all replicas together sums over them in the midst of a pass.
     shares = replicas > 1 and not config.model.sync_batch_norm
     self._gradients = self._shared(self._accumulate) if shares else self._accumulate
@@ -101,7 +109,11 @@ class TrainStep:
       step: int64 scalar, from 0.
       learning_rate: float32 scalar.
     """
-    return self._compiled(batch, step, learning_rate)
+    if not self._is_one_call:
+      return self._compiled(batch, step, learning_rate)
+    concrete = self.trace(batch)
+    flat = tf.nest.flatten((batch, step, learning_rate), expand_composites=True)
+    return call(concrete, [*flat, *concrete.captured_inputs], self._apart)
 
   def trace(self, batch: Any) -> Any:
     """Traces the step for batches like `batch`, or of such types; returns the concrete function."""
@@ -135,7 +147,8 @@ class TrainStep:
 
   def _shared(self, function: Callable[..., Any]) -> Callable[..., Any]:
     of_teachers = self._teaching.variables if self._teaching else {}
-    return SharedFunction(function, {**self._state.named_variables(), **of_teachers})
+    variables = {**self._state.named_variables(), **of_teachers}
+    return SharedFunction(function, variables, self._apart)
 
   def _clip_and_apply(
     self,

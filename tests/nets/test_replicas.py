@@ -58,8 +58,8 @@ def test_graph_of_other_replicas_is_out_of_reach(mirrored):
   assert kinds == {'StopGradient'}
 
 
-@pytest.mark.parametrize('known', [True, False])
-def test_a_shared_function_changes_each_replicas_own_variables(mirrored, known):
+@pytest.mark.parametrize(('known', 'apart'), [(True, False), (True, True), (False, True)])
+def test_a_shared_function_changes_each_replicas_own_variables(mirrored, known, apart):
   """It is traced once, unless it has variables of which it was told nothing."""
   with mirrored.scope():
     weights = tf.Variable([1.0, 2.0])
@@ -78,7 +78,8 @@ def test_a_shared_function_changes_each_replicas_own_variables(mirrored, known):
     mean.assign_sub(-loss)
     return [tape.gradient(loss, weights)], {'loss': loss}
 
-  shared = SharedFunction(compute, {'mean': mean, **({'weights': weights} if known else {})})
+  variables = {'mean': mean, **({'weights': weights} if known else {})}
+  shared = SharedFunction(compute, variables, apart)
 
   def replica_step():
     batch = {'own': _own_values(), 'offset': tf.constant(5.0)}
@@ -91,3 +92,20 @@ def test_a_shared_function_changes_each_replicas_own_variables(mirrored, known):
   np.testing.assert_array_equal(losses, expected)
   assert [float(own) for own in mirrored.experimental_local_results(mean)] == expected.tolist()
   assert len(replicas) == (1 if known else 3)
+
+
+def test_calls_apart_stay_calls_of_one_function(mirrored):
+  """Inlined, they would be optimized as often as there are replicas, in one graph."""
+  with mirrored.scope():
+    weights = tf.Variable([1.0, 2.0])
+  shared = SharedFunction(lambda x: [x * weights], {'weights': weights}, apart=True)
+
+  @tf.function(autograph=False)
+  def step():
+    return mirrored.run(lambda: shared(_own_values()))
+
+  nodes = step.get_concrete_function().graph.as_graph_def().node
+  calls = [node.attr['f'].func.name for node in nodes if node.op == 'StatefulPartitionedCall']
+  (traced,) = shared._traced.values()
+  assert calls == [traced.concrete.function_def.signature.name] * 2
+  assert traced.concrete.function_def.attr['_noinline'].b
