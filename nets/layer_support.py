@@ -1,6 +1,8 @@
 """What every layer needs: arg scopes shared with slim's, variables, collections, sizes."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +15,33 @@ Collections = str | Sequence[str] | None
 
 ZEROS = tf.compat.v1.zeros_initializer()
 ONES = tf.compat.v1.ones_initializer()
+
+
+_shared_tensors: contextvars.ContextVar[dict | None] = contextvars.ContextVar(
+  '_shared_tensors', default=None
+)
+
+
+@contextlib.contextmanager
+def sharing_tensors() -> Iterator[None]:
+  """Layers that are traced within share tensors: constants that each of them would have."""
+  token = _shared_tensors.set({})
+  try:
+    yield
+  finally:
+    _shared_tensors.reset(token)
+
+
+def shared_tensor(key: Hashable, make: Callable[[], tf.Tensor]) -> tf.Tensor:
+  """What `make` returns, once for the layers of a graph; see `sharing_tensors`."""
+  tensors = _shared_tensors.get()
+  if tensors is None or tf.executing_eagerly():
+    return make()
+  of_graph = tf.compat.v1.get_default_graph(), key
+  if of_graph not in tensors:
+    with tf.control_dependencies(None):
+      tensors[of_graph] = make()
+  return tensors[of_graph]
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from . import checkpoints, convolution, folding, layers, model_inputs, slim
+from . import (
+  checkpoints,
+  convolution,
+  folding,
+  initial_values,
+  layer_support,
+  layers,
+  model_inputs,
+  slim,
+)
 from .config import ModelConfig
 from .geometry import spatial_size
 from .heads import AUX_LOGITS
@@ -152,6 +161,7 @@ class NetModule(tf.Module, abc.ABC):
     seeds = {} if dropout_seed is None else {'seed': dropout_seed}
     with (
       slim.exclusively(),
+      layer_support.sharing_tensors(),
       convolution.training(kwargs.get('is_training') is True),
       slim.arg_scope(self.config.arg_scope),
       slim.arg_scope([layers.dropout, layers.drop_path], **seeds),
@@ -265,8 +275,9 @@ class NetModule(tf.Module, abc.ABC):
     variable = self._variables_by_name.get(name)
     if variable is None and not self._is_built:
       with tf.init_scope():
-        variable = self._variables_by_name[name] = tf.Variable(
+        variable = self._variables_by_name[name] = initial_values.variable(
           lambda: initializer(shape, dtype=dtype),
+          shape,
           trainable=trainable,
           name=name,
           synchronization=synchronization,

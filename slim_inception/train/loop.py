@@ -17,6 +17,7 @@ from slim_inception.cluster import Cluster
 from slim_inception.datasets import progress_bar
 from slim_inception.files import FolderLock
 from slim_inception.input.pipeline import Batch
+from slim_inception.nets.initial_values import Drawing
 from slim_inception.train import events, schedules, stages
 from slim_inception.train.checkpoint_manager import CheckpointManager
 from slim_inception.train.config import Config
@@ -65,6 +66,7 @@ class Run:
     memory_limit: bytes that this process may take; None: any number.
     lock: of train_dir, in the chief.
     tracker: gets the figures too.
+    initial_values: of the variables, which may still be drawn; None: they are there.
   """
 
   config: Config
@@ -77,6 +79,7 @@ class Run:
   memory_limit: int | None = None
   lock: FolderLock | None = None
   tracker: Tracker | None = None
+  initial_values: Drawing | None = None
 
   @property
   def directory(self) -> str | None:
@@ -206,6 +209,8 @@ class _Loop:
     with progress_bar.waiting(_TRACING) if is_new else contextlib.nullcontext():
       if is_new:
         batch = _read_and_trace(train_step, self._batches)
+        if self._run.initial_values:
+          self._run.initial_values.wait()
       else:
         with self._progress.waiting_for_input():
           batch = next(self._batches)

@@ -26,7 +26,8 @@ from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate import batch_norm_statistics
 from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input.pipeline import Batch, Source
-from slim_inception.nets import checkpoint_files, inception_utils, nets_factory
+from slim_inception.nets import checkpoint_files, inception_utils, initial_values, nets_factory
+from slim_inception.nets.initial_values import Drawing
 from slim_inception.nets.model import Model
 from slim_inception.train import (
   config_json,
@@ -185,7 +186,10 @@ def make_run(
   description.describe_run(config, plan, dataset, cluster)
 
   augmentation = make_augmentation(config)
-  state, teaching = make_state(config, plan, dataset, cluster, augmentation)
+  drawing = Drawing()
+  state, teaching = make_state(config, plan, dataset, cluster, augmentation, drawing)
+  if latest or config.finetune.checkpoint_path:
+    drawing.wait()
   for line in description.describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
   name = augmentation.preprocessing.name
@@ -217,6 +221,7 @@ def make_run(
     evaluate,
     make_batch_norm_estimate(config, plan, source, state),
     passes.memory_limit(config, cluster),
+    initial_values=drawing,
   )
 
 
@@ -306,16 +311,29 @@ def make_batch_norm_estimate(
 
 
 def make_state(
-  config: Config, plan: Plan, dataset: Dataset, cluster: Cluster, augmentation: Augmentation
+  config: Config,
+  plan: Plan,
+  dataset: Dataset,
+  cluster: Cluster,
+  augmentation: Augmentation,
+  drawing: Drawing | None = None,
 ) -> tuple[TrainState, Distillation | None]:
-  """The variables of a run with their first values, and what --teacher asks for.
+  """The variables of a run, and what --teacher asks for.
+
+  Args:
+    config: the flags.
+    plan: of the run.
+    dataset: its records.
+    cluster: the workers.
+    augmentation: of the images.
+    drawing: gives the variables their first values; None: they have them.
 
   Raises:
     ValueError, OSError: see `make_distillation`.
   """
   teaching = make_distillation(config, plan, dataset, cluster, augmentation)
   tf.random.set_seed(config.run.seed)  # after the teachers: weights begin as without them
-  with cluster.strategy.scope():
+  with cluster.strategy.scope(), initial_values.drawn_by(drawing):
     model = make_model(config, plan)
     projections = teaching.make_projections(config.run.seed) if teaching else {}
     return TrainState(config, model, projections), teaching
