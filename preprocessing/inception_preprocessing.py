@@ -251,22 +251,23 @@ def _distort_color(planes: Planes, seeds: tf.Tensor, fast_mode: bool) -> Planes:
   Grey becomes what each colour of three equal ones becomes: saturation and hue leave it as it is.
   """
 
+  @functools.cache  # what no step asks for is not sampled
   def sample(number: int, low: float, high: float) -> tf.Tensor:
     return tf.squeeze(uniform(seeds, number, low, high), axis=-1)
 
   adjust = {
-    'brightness': (adjust_brightness, sample(_BRIGHTNESS, -32 / 255, 32 / 255)),
-    'saturation': (adjust_saturation, sample(_SATURATION, 0.5, 1.5)),
-    'hue': (adjust_hue, sample(_HUE, -0.2, 0.2)),
-    'contrast': (adjust_contrast, sample(_CONTRAST, 0.5, 1.5)),
+    'brightness': (adjust_brightness, (_BRIGHTNESS, -32 / 255, 32 / 255)),
+    'saturation': (adjust_saturation, (_SATURATION, 0.5, 1.5)),
+    'hue': (adjust_hue, (_HUE, -0.2, 0.2)),
+    'contrast': (adjust_contrast, (_CONTRAST, 0.5, 1.5)),
   }
-  ordering = tf.floor(sample(_ORDERING, 0.0, 4.0))
   for name, orderings in _FAST_STEPS if fast_mode else _STEPS:
     if len(planes) == 1 and name in _OF_COLORS:
       continue
     step, amount = adjust[name]
-    adjusted = step(planes, amount)
+    adjusted = step(planes, sample(*amount))
     if orderings != _ALL:
+      ordering = tf.floor(sample(_ORDERING, 0.0, 4.0))
       taken = tf.reduce_any(tf.equal(ordering, orderings), axis=-1)
       adjusted = [_choose(taken, *pair) for pair in zip(adjusted, planes, strict=True)]
     planes = adjusted

@@ -31,6 +31,8 @@ def uniform(seeds: tf.Tensor, number: int, low: float = 0.0, high: float = 1.0) 
   mask = 0xFFFFFFFF
 
   def xor_shift(x, bits):
+    if isinstance(x, int):
+      return x ^ x >> bits
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(bits, x.dtype)))
 
   def mix(x):
@@ -39,7 +41,7 @@ def uniform(seeds: tf.Tensor, number: int, low: float = 0.0, high: float = 1.0) 
     return xor_shift(x, 15)
 
   words = tf.cast(seeds, tf.int64) & mask
-  bits = tf.constant(number + 1, tf.int64)
+  bits = number + 1  # the first of all calls of `mix` is Python's, one node of a graph
   for word in (words[:, 0], words[:, 1]):
     bits = mix((mix(bits) + word) & mask)
   unit = tf.cast(bits // 256, tf.float32) * 2.0**-24  # 24 bits: exact in float32, never 1

@@ -52,6 +52,35 @@ def test_two_replicas_on_the_same_images_are_one(single, mirrored):
       np.testing.assert_array_equal(copies[0], copies[1])
 
 
+@pytest.mark.usefixtures('seed')
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_a_step_has_the_bits_that_the_whole_of_grappler_gives(precision):
+  """A step leaves out passes that change nothing; TensorFlow's own call of it has them all."""
+  settings = config(optimizer='rmsprop', moving_average_decay=0.9, precision=precision)
+  results = []
+  for own in (True, False):
+    state, train_step = make(tf.distribute.get_strategy(), settings)
+    take = train_step if own else train_step.trace(batch())
+    for number in range(2):
+      result = take(batch(), tf.constant(number, tf.int64), tf.constant(0.01))
+    metrics = {name: value.numpy() for name, value in result.metrics.items()}
+    results.append({**steps.arrays(state.named_variables()), **metrics})
+  for name, value in results[0].items():
+    np.testing.assert_array_equal(value, results[1][name], err_msg=name)
+
+
+@pytest.mark.usefixtures('seed')
+def test_layers_share_constants():
+  """Each of a hundred layers would have three of its own to trace and to optimize."""
+  _, train_step = make(tf.distribute.get_strategy(), config())
+  operations = train_step.trace(batch()).graph.get_operations()
+  norms = [x for x in operations if x.type == 'FusedBatchNormV3']
+  assert len(norms) == 9
+  assert len({x.inputs[3].op.name for x in norms}) == 1  # no mean: that of the batch
+  gammas = {x.inputs[1].op.name: x.inputs[1].shape[0] for x in norms}
+  assert len(gammas) == len(set(gammas.values())) < len(norms)
+
+
 def test_loss_has_all_its_terms(single):
   _, _, _, results = single
   auxiliary = results['loss'] - results['cross_entropy'] - results['regularization_loss']
