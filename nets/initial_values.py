@@ -61,18 +61,22 @@ def drawn_by(drawing: Drawing | None) -> Iterator[None]:
 
 
 def variable(
-  value: Callable[[], tf.Tensor], shape: Sequence[int] | tf.TensorShape, **kwargs: Any
+  value: Callable[[], tf.Tensor],
+  shape: Sequence[int] | tf.TensorShape,
+  dtype: tf.DType = tf.float32,
+  **kwargs: Any,
 ) -> tf.Variable:
-  """A float32 variable with the initial value that `value` returns, which it may have to wait for.
+  """A variable with the initial value that `value` returns, which it may have to wait for.
 
   Args:
     value: is called once.
     shape: of the value.
+    dtype: of the value.
     **kwargs: of tf.Variable.
   """
   drawing = _drawing.get()
   if drawing is None:
     return tf.Variable(value, **kwargs)
-  made = tf.Variable(lambda: tf.raw_ops.Empty(shape=shape, dtype=tf.float32), **kwargs)
+  made = tf.Variable(lambda: tf.raw_ops.Empty(shape=shape, dtype=dtype), **kwargs)
   drawing.assign(made, value)
   return made

@@ -278,6 +278,7 @@ class NetModule(tf.Module, abc.ABC):
         variable = self._variables_by_name[name] = initial_values.variable(
           lambda: initializer(shape, dtype=dtype),
           shape,
+          dtype,
           trainable=trainable,
           name=name,
           synchronization=synchronization,
