@@ -125,7 +125,7 @@ def _train(
   """
   pass_pixels = passes.known_pass_pixels(config, cluster)
   while True:
-    run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels)
+    run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels, Drawing())
     if run is None:
       return 0
     try:
@@ -161,6 +161,7 @@ def make_run(
   cluster: Cluster,
   evaluate: loop.Evaluate | None,
   pass_pixels: int | None = None,
+  drawing: Drawing | None = None,
 ) -> loop.Run | None:
   """What is there before the first step; None where no step is left.
 
@@ -171,6 +172,7 @@ def make_run(
     cluster: the workers.
     evaluate: see `loop.Run`.
     pass_pixels: see `make_plan`.
+    drawing: gives variables their first values; `loop.train` waits for it. None: they have them.
   """
   strategy = cluster.strategy
   replicas = strategy.num_replicas_in_sync
@@ -186,9 +188,8 @@ def make_run(
   description.describe_run(config, plan, dataset, cluster)
 
   augmentation = make_augmentation(config)
-  drawing = Drawing()
   state, teaching = make_state(config, plan, dataset, cluster, augmentation, drawing)
-  if latest or config.finetune.checkpoint_path:
+  if drawing and (latest or config.finetune.checkpoint_path):
     drawing.wait()
   for line in description.describe_layer_decay(config.optimizer, state):
     logging.info('%s', line)
