@@ -4,6 +4,7 @@ Copies on both sides of a split let a net remember what it is evaluated on; copi
 are labels that contradict each other.
 """
 
+import array
 import collections
 import hashlib
 import itertools
@@ -18,7 +19,7 @@ _BLOCK_BYTES = 1 << 20
 _END_BYTES = 4096  # of a file; in most formats they differ where anything does
 _THREADS, _TASK = 8, 256  # threads that wait for the disk, and files that each takes in one go
 
-_Groups = Iterable[Sequence[Item]]
+_Groups = Sequence[Sequence[Item]]
 
 
 def find(items: Iterable[Item]) -> list[list[Item]]:
@@ -37,16 +38,19 @@ def _divide(
   groups: _Groups, key: Callable[[Item], Hashable], pool: futures.ThreadPoolExecutor
 ) -> list[list[Item]]:
   """Parts groups by a key, without the items of which it is None and those that remain alone."""
-  numbered = [(number, item) for number, group in enumerate(groups) for item in group]
-  tasks = (numbered[start : start + _TASK] for start in range(0, len(numbered), _TASK))
-  values = pool.map(lambda task: [key(item) for _, item in task], tasks)
-  keys = list(itertools.chain.from_iterable(values))
-  # Most of a million are alone: they need no list each.
-  counts = collections.Counter(hash((n, k)) for (n, _), k in zip(numbered, keys, strict=True))
+  items = [item for group in groups for item in group]
+  tasks = (items[start : start + _TASK] for start in range(0, len(items), _TASK))
+  results = pool.map(lambda task: [key(item) for item in task], tasks)
+  values = list(itertools.chain.from_iterable(results))
+  # Most of a million are alone: they need no list each, and no place in a dictionary.
+  numbers = array.array('q', (number for number, group in enumerate(groups) for _ in group))
+  ordered = sorted(map(hash, zip(numbers, values, strict=True)))
+  repeated = {one for one, other in itertools.pairwise(ordered) if one == other}
+  del ordered
   parts: dict[Hashable, list[Item]] = collections.defaultdict(list)
-  for (number, item), value in zip(numbered, keys, strict=True):
-    if value is not None and counts[hash((number, value))] > 1:
-      parts[number, value].append(item)
+  for of_item, item in zip(zip(numbers, values, strict=True), items, strict=True):
+    if of_item[1] is not None and hash(of_item) in repeated:
+      parts[of_item].append(item)
   return [part for part in parts.values() if len(part) > 1]
 
 

@@ -27,16 +27,33 @@ class SnappySlice(NamedTuple):
 
   Attributes:
     path: of the file.
-    offset, packed_size: the elements from a border on, up to that in which the bytes end.
-    skipped: bytes of others that these begin with.
+    place: `offset`, `packed_size` and `skipped` in one number, since there may be millions.
     size: of the bytes, without compression.
   """
 
   path: str
-  offset: int
-  packed_size: int
-  skipped: int
+  place: int
   size: int
+
+  @classmethod
+  def at(cls, path: str, offset: int, packed_size: int, skipped: int, size: int) -> 'SnappySlice':
+    """By the elements from a border on, and the bytes of others that these begin with."""
+    return cls(path, offset << 48 | packed_size << 16 | skipped, size)
+
+  @property
+  def offset(self) -> int:
+    """Where the elements from the border on begin."""
+    return self.place >> 48
+
+  @property
+  def packed_size(self) -> int:
+    """Bytes of elements, up to that in which the bytes end."""
+    return self.place >> 16 & 0xFFFFFFFF
+
+  @property
+  def skipped(self) -> int:
+    """Bytes of others that these elements begin with."""
+    return self.place & 0xFFFF
 
   def read(self) -> bytes:
     packed = files.read_at(self.path, self.offset, self.packed_size)
@@ -94,14 +111,14 @@ class Index:
   def place(self, start: int, size: int) -> SnappySlice:
     """Bytes by where they lie without compression."""
     if not size:
-      return SnappySlice(self._path, 0, 0, 0, 0)
+      return SnappySlice(self._path, 0, 0)
     last = self._element_of(start + size - 1)
     end = self._ins[last]
     if self._literals[last]:
       end += start + size - self._outs[last]
     border = start // BLOCK
     first = self._borders[border]
-    return SnappySlice(self._path, first, end - first, start - border * BLOCK, size)
+    return SnappySlice.at(self._path, first, end - first, start - border * BLOCK, size)
 
   def read(self, start: int, end: int) -> bytes:
     """Some bytes themselves."""
@@ -109,9 +126,9 @@ class Index:
     if self._literals[first] and end <= self._outs[first + 1]:
       offset = self._ins[first] - self._outs[first]
       return bytes(self._data[offset + start : offset + end])
-    _, offset, packed_size, skipped, size = self.place(start, end - start)
-    packed = self._data[offset : offset + packed_size]
-    return bytes(memoryview(decode(packed, skipped + size))[skipped:])
+    part = self.place(start, end - start)
+    packed = self._data[part.offset : part.offset + part.packed_size]
+    return bytes(memoryview(decode(packed, part.skipped + part.size))[part.skipped :])
 
   def _element_of(self, out: int) -> int:
     if not 0 <= out < self._size:

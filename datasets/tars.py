@@ -31,6 +31,8 @@ _MOST_EXTENDED = 1 << 20  # bytes of a name or of pax records
 _OPENERS = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
 _ZEROS = bytes(BLOCK)
 _BLOCK = 1 << 17  # bytes that are unpacked in one go; where they are damaged, all are lost
+_WRITTEN = 4 << 20  # bytes that are written in one go
+_DAMAGE = EOFError, OSError, zlib.error, lzma.LZMAError  # of compressed data, and of the disk
 _GZIP = 16 + zlib.MAX_WBITS  # with gzip's header and checksum, see zlib.decompressobj
 
 
@@ -221,12 +223,27 @@ def _decompress(path: Path, target: Path) -> str | None:
   with files.atomic_path(target) as temporary, open(temporary, 'wb') as tar:
     try:
       # Meanwhile a thread writes: that is a fifth of the time.
-      collections.deque(tables.ahead(tar.write, blocks, 1), maxlen=0)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+      collections.deque(tables.ahead(tar.writelines, _gathered(blocks), 1), maxlen=0)
+    except _DAMAGE as error:
       if isinstance(error, OSError) and error.errno:  # of the disk; bzip2's has none
         raise
       return f'compressed data are cut short or damaged: {error}'
   return None
+
+
+def _gathered(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+  """Some blocks at a time, for handing each to a thread takes as long as writing it."""
+  gathered: list[bytes] = []
+  try:
+    for block in blocks:
+      gathered.append(block)
+      if sum(map(len, gathered)) >= _WRITTEN:
+        yield gathered
+        gathered = []
+  except _DAMAGE:
+    yield gathered  # what comes before it is whole
+    raise
+  yield gathered
 
 
 def _blocks(path: Path, opener: Callable[[Path], Any]) -> Iterator[bytes]:
