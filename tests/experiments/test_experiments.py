@@ -541,7 +541,7 @@ def test_the_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
 
 @pytest.mark.integration
 def test_progressive_trains_by_turns_and_says_what_came_of_it(tmp_path, data):
-  config = ways(tmp_path / 'out', data, tmp_path, num_seeds=2)
+  config = ways(tmp_path / 'out', data, tmp_path, num_seeds=2, eval_interval_epochs=2)
   assert progressive.run(config, 'the command')
   results = json_of(tmp_path / 'out')
   for name in progressive.WAYS:
