@@ -219,13 +219,30 @@ class TrainStep:
       if self._teaching and taught:
         projections = self._state.projections
         metrics = self._teaching.add(metrics, logits, end_points, taught, projections)
+      scaled_loss = self._scaled(metrics['loss'], loss_scale)
+    gradients = tape.gradient(scaled_loss, self._trained)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(self._trained)
       metrics['regularization_loss'] = regularization_loss(config.optimizer, model)
-      metrics['loss'] += metrics['regularization_loss']
-      # Of the mean over the replicas and passes, whose gradients are summed.
-      scaled_loss = metrics['loss'] / (self._strategy.num_replicas_in_sync * self._num_passes)
-      if loss_scale is not None:
-        scaled_loss *= loss_scale
-    return tape.gradient(scaled_loss, self._trained), metrics
+      scaled_loss = self._scaled(metrics['regularization_loss'], loss_scale)
+    metrics['loss'] += metrics['regularization_loss']
+    # They need the weights alone. TensorFlow would compute them at once, and keep as much as the
+    # weights take until the net's gradients are there.
+    with tf.control_dependencies([x for x in gradients if x is not None]):
+      of_decay = tape.gradient(scaled_loss, self._trained)
+    return [_sum(*pair) for pair in zip(gradients, of_decay, strict=True)], metrics
+
+  def _scaled(self, loss: tf.Tensor, loss_scale: tf.Tensor | None) -> tf.Tensor:
+    """Of the mean over the replicas and passes, whose gradients are summed."""
+    loss /= self._strategy.num_replicas_in_sync * self._num_passes
+    return loss if loss_scale is None else loss * loss_scale
+
+
+def _sum(one: tf.Tensor | None, other: tf.Tensor | None) -> tf.Tensor | None:
+  """Of gradients; None is that of a loss that does not depend on the variable."""
+  if one is None or other is None:
+    return other if one is None else one
+  return one + other
 
 
 def regularization_loss(config: OptimizerConfig, model: Model) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """The synchronous step, alone and over two logical processors."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,6 +194,30 @@ def test_weight_decay_is_for_weights_alone(optimizer):
   for name, variable in state.trained.items():
     expected = kept if name.endswith('/weights') else 1.0
     np.testing.assert_allclose(variable, np.full(variable.shape, expected), rtol=1e-5, err_msg=name)
+
+
+def test_gradients_of_weight_decay_come_last():
+  """Computed at once, they would lie in memory beside all that is kept for the net's gradients."""
+  state, train_step = steps.make(config(optimizer='momentum', weight_decay=0.1))
+  operations = train_step.trace(batch()).graph.get_operations()
+  of_decay = [x for x in operations if re.match(r'gradient_tape/l2_regularizer\w*/mul', x.name)]
+  weights = {tuple(variable.shape) for variable in state.trained.values()}
+  of_decay = [x for x in of_decay if tuple(x.outputs[0].shape) in weights]
+  of_filters = [x for x in operations if x.type == 'Conv2DBackpropFilter']
+  assert of_decay and of_filters
+  for operation in of_decay:
+    assert _all_before(operation).issuperset(of_filters), operation.name
+
+
+def _all_before(operation) -> set:
+  """The operations that must have run."""
+  before, left = set(), [operation]
+  while left:
+    one = left.pop()
+    more = {tensor.op for tensor in one.inputs} | set(one.control_inputs)
+    left += more - before
+    before |= more
+  return before
 
 
 def test_layer_decay_and_what_is_said_of_it():
