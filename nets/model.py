@@ -369,8 +369,8 @@ class Model(NetModule):
     values = folding.fold(self.variables_by_name, folding.epsilon_of(self.config.arg_scope))
     if into is None:
       into = self.clone(arg_scope=folding.without_batch_norm(self.config.arg_scope))
-    for name, variable in into.variables_by_name.items():
-      variable.assign(values[name])
+    for name, value in values:
+      into.variables_by_name[name].assign(value)
     return into
 
   def end_points(self, images: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -76,6 +76,7 @@ def infer(config: Config, beside: Sequence[timing.Program] = ()) -> Measured:
   with strategy.scope():
     net = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.side)
     model = net.fold_batch_norm()  # as evaluation and exported models do
+    del net  # its weights are a copy
   build_seconds = time.perf_counter() - begin
 
   def logits(images: tf.Tensor) -> tf.Tensor:
