@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from . import slim
+from . import recompute, slim
 from .layer_support import (
   ONES,
   ZEROS,
@@ -49,7 +49,6 @@ def batch_norm(
   adjustment: None = None,
   frozen: bool = False,
   synchronized: bool = False,
-  move_averages: bool = True,
 ) -> tf.Tensor:
   """Batch normalization (arXiv:1502.03167), moving averages included.
 
@@ -68,7 +67,6 @@ def batch_norm(
       neither `beta` nor `gamma`. (slim's `trainable=False` lets the averages move.)
     synchronized: training takes the statistics of the batches of all replicas together: R of N
       images are as one of R * N. For layers of a `Model`, in the replica context of a strategy.
-    move_averages: False leaves the averages where they are, in training too.
     scope: the variable scope of `beta`, `gamma`, `moving_mean`, `moving_variance`, each [C].
 
   Returns:
@@ -124,7 +122,7 @@ def batch_norm(
       decay = tf.where(is_training, decay, 1.0)
     else:
       outputs, mean, variance = normalize(bool(is_training))
-    if move_averages and (tf.is_tensor(is_training) or is_training):
+    if tf.is_tensor(is_training) or is_training:
       updates = [
         _move(moving, batch, decay)
         for moving, batch in ((own.moving_mean, mean), (own.moving_variance, variance))
@@ -134,7 +132,7 @@ def batch_norm(
     outputs = outputs if rank == 4 else tf.squeeze(outputs, (1, 2))
     outputs.set_shape(inputs.shape)
     if activation_fn is not None:
-      outputs = activation_fn(outputs)
+      outputs = recompute.run_activation(activation_fn, outputs)
     return collect(outputs, outputs_collections, sc.name)
 
 
@@ -201,32 +199,45 @@ def _batch_norm_fused(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """Output, mean and variance; `moving` statistics None means those of the batch."""
   none = functools.partial(shared_tensor, 'none', lambda: tf.constant([]))
-  mean, variance = moving or (none(), none())
-  return tf.compat.v1.nn.fused_batch_norm(
-    images, own.gamma, own.beta, mean, variance, epsilon, data_format, is_training=moving is None
-  )
+
+  def normalize(images: tf.Tensor, beta: tf.Tensor, gamma: tf.Tensor, *moving: tf.Tensor):
+    mean, variance = moving or (none(), none())
+    return tf.compat.v1.nn.fused_batch_norm(
+      images, gamma, beta, mean, variance, epsilon, data_format, is_training=not moving
+    )
+
+  return recompute.run(normalize, [images], [own.beta, own.gamma, *(moving or ())])
 
 
 def _batch_norm_by_moments(
   images: tf.Tensor, own: Variables, moving: Statistics, epsilon: float, data_format: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """As `_batch_norm_fused`, with the biased variance of the batch."""
-  images_f32 = _to_nhwc_f32(images, data_format)
-  mean, variance = moving or tf.nn.moments(images_f32, (0, 1, 2))
-  outputs = tf.nn.batch_normalization(images_f32, mean, variance, own.beta, own.gamma, epsilon)
-  return _like(outputs, images, data_format), tf.identity(mean), tf.identity(variance)
+
+  def normalize(images: tf.Tensor, beta: tf.Tensor, gamma: tf.Tensor, *moving: tf.Tensor):
+    images_f32 = _to_nhwc_f32(images, data_format)
+    mean, variance = moving or tf.nn.moments(images_f32, (0, 1, 2))
+    outputs = tf.nn.batch_normalization(images_f32, mean, variance, beta, gamma, epsilon)
+    return _like(outputs, images, data_format), tf.identity(mean), tf.identity(variance)
+
+  return recompute.run(normalize, [images], [own.beta, own.gamma, *(moving or ())])
 
 
 def _batch_norm_synchronized(
   images: tf.Tensor, own: Variables, moving: None, epsilon: float, data_format: str, unbiased: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """As `_batch_norm_fused` in training, with the batches of all replicas as one."""
-  images_f32 = _to_nhwc_f32(images, data_format)
-  mean, variance, number = _moments_of_all_replicas(images_f32)
-  outputs = tf.nn.batch_normalization(images_f32, mean, variance, own.beta, own.gamma, epsilon)
+
+  def normalize(images: tf.Tensor, *statistics_and_own: tf.Tensor) -> tf.Tensor:
+    images_f32 = _to_nhwc_f32(images, data_format)
+    outputs = tf.nn.batch_normalization(images_f32, *statistics_and_own, epsilon)
+    return _like(outputs, images, data_format)
+
+  mean, variance, number = _moments_of_all_replicas(_to_nhwc_f32(images, data_format))
+  outputs = recompute.run(normalize, [images], [mean, variance, own.beta, own.gamma])
   if unbiased:
     variance *= number / tf.maximum(number - 1.0, 1.0)
-  return _like(outputs, images, data_format), mean, variance
+  return outputs, mean, variance
 
 
 def _moments_of_all_replicas(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from . import layers, slim
+from . import convolution, layers, recompute, slim
 from .blocks import (
   AVG_POOL,
   BATCH_NORM,
@@ -147,52 +146,21 @@ def run_body(
 
 @slim.layer
 def run_unit(
-  net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints, recompute: bool = False
+  net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints, forget: bool = False
 ) -> tf.Tensor:
   """Builds one row; adds what is kept of its cells to `end_points`.
 
-  With `recompute` nothing else of what lies within is kept for the gradient, which computes it
-  anew.
+  With `forget` the gradient computes again what `recompute` says, in the training of a `Model`.
   """
-  run = functools.partial(_run_unit, unit=unit, variant=variant)
-  net, kept = (_recomputed(run) if recompute else run)(net)
-  end_points |= kept
-  return net
+  with recompute.forgetting(forget and convolution.is_training()):
+    return _run_unit(net, unit, variant, end_points)
 
 
-Run = Callable[[tf.Tensor], tuple[tf.Tensor, EndPoints]]
-
-
-def _recomputed(function: Run) -> Run:
-  """`tf.recompute_grad`, in whose second run scopes are as in the first, and no averages move."""
-  arg_scope, variable_scope = slim.current_arg_scope(), tf.compat.v1.get_variable_scope()
-  runs = itertools.count()
-  names: list[str] = []
-
-  def run(net: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    with (
-      slim.exclusively(),
-      slim.arg_scope(arg_scope),
-      slim.arg_scope([layers.batch_norm], move_averages=next(runs) == 0),
-      tf.compat.v1.variable_scope(variable_scope, auxiliary_name_scope=False),
-    ):
-      net, kept = function(net)
-    names[:] = kept
-    return net, *kept.values()
-
-  def recomputed(net: tf.Tensor) -> tuple[tf.Tensor, EndPoints]:
-    net, *kept = tf.recompute_grad(run)(net)
-    return net, dict(zip(names, kept, strict=True))
-
-  return recomputed
-
-
-def _run_unit(net: tf.Tensor, unit: Unit, variant: Variant) -> tuple[tf.Tensor, EndPoints]:
-  end_points: EndPoints = {}
+def _run_unit(net: tf.Tensor, unit: Unit, variant: Variant, end_points: EndPoints) -> tf.Tensor:
   if unit.join == 'none':
-    return _run_branch(net, unit.branches[0], variant, end_points), end_points
+    return _run_branch(net, unit.branches[0], variant, end_points)
   with tf.compat.v1.variable_scope(unit.scope):
-    return run_branches(net, unit, variant, end_points), end_points
+    return run_branches(net, unit, variant, end_points)
 
 
 def run_branches(
@@ -215,7 +183,9 @@ def run_branches(
 
 
 def _concat(outputs: list[tf.Tensor]) -> tf.Tensor:
-  return outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=3)
+  if len(outputs) == 1:
+    return outputs[0]
+  return recompute.run(lambda *outputs: tf.concat(outputs, axis=3), outputs)
 
 
 def _run_branch(
@@ -352,7 +322,8 @@ def _pad(net: tf.Tensor, cell: Cell, variant: Variant) -> tuple[tf.Tensor, str]:
   else:
     around = [((kernel - 1) // 2, kernel // 2) for kernel in cell.kernel]
   outside = net.dtype.min if cell.op == MAX_POOL and cell.padding != ZEROS else 0
-  return tf.pad(net, ((0, 0), *around, (0, 0)), constant_values=outside), 'VALID'
+  pad = functools.partial(tf.pad, paddings=((0, 0), *around, (0, 0)), constant_values=outside)
+  return recompute.run(pad, [net]), 'VALID'
 
 
 def _lack(side: int | tf.Tensor, kernel: int, stride: int) -> int | tf.Tensor:

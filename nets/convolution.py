@@ -82,6 +82,11 @@ def training(is_training: bool) -> Iterator[None]:
     _in_training.reset(token)
 
 
+def is_training() -> bool:
+  """Whether `training` is around."""
+  return _in_training.get()
+
+
 _on_this_machine = contextvars.ContextVar('_on_this_machine', default=True)
 
 

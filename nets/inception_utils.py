@@ -74,13 +74,13 @@ def with_counted_padding(arg_scope: ArgScope) -> ArgScope:
 
 
 def with_recomputed_gradients(arg_scope: ArgScope) -> ArgScope:
-  """An arg scope in which training keeps the outputs of rows alone, and takes less memory.
+  """An arg scope in which training keeps the outputs of most convolutions, and little else.
 
-  What lies within a row is computed again for its gradient (gradient checkpointing,
-  arXiv:1604.06174), a third more time. Gradients are the same, and batch norm moves its averages
-  once. For models (`create_model`).
+  Batch norm, ReLU, pools, concatenations and convolutions of few products a value are computed
+  again for the gradients (gradient checkpointing, arXiv:1604.06174): see `nets.recompute`.
+  Gradients are the same, and batch norm moves its averages once. For models (`create_model`).
   """
-  return _with(arg_scope, build.run_unit, recompute=True)
+  return _with(arg_scope, build.run_unit, forget=True)
 
 
 def with_stochastic_depth(arg_scope: ArgScope, rate: float) -> ArgScope:

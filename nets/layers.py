@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import slim
+from . import recompute, slim
 from .batch_norm import batch_norm
 from .convolution import add_biases, convolve
 from .layer_support import (
@@ -38,6 +38,11 @@ __all__ = [
   'avg_pool2d', 'batch_norm', 'conv2d', 'drop_path', 'dropout', 'flatten', 'fully_connected',
   'max_pool2d', 'separable_conv2d', 'softmax',
 ]  # fmt: skip
+
+# Where `recompute` is on, convolutions of more products a value are kept. As many or fewer have the
+# first ones of a net, and 1 x 1 ones of the first blocks: large maps, few of all products. With 320
+# the whole stem of Inception-v3 is computed again at once, which takes more memory, not less.
+_MOST_PRODUCTS_AGAIN = 256
 
 _XAVIER: Initializer = slim.xavier_initializer()
 _DROP_PATH = 1000  # folded into a seed from there on; smaller numbers are of others with that seed
@@ -116,7 +121,14 @@ def conv2d(
     shape: tuple[int, ...] = (*kernel, channels_of(inputs, data_format), num_outputs)
     weights = variable('weights', shape, weights_initializer, regularizer=weights_regularizer)
     weights = tf.cast(_scaled(weights, scale), inputs.dtype)
-    outputs = convolve(inputs, weights, stride, padding, rate, data_format)
+    outputs = recompute.run(
+      functools.partial(
+        convolve, stride=stride, padding=padding, rate=rate, data_format=data_format
+      ),
+      [inputs],
+      [weights],
+      keep=pool_fn is not None or weights.shape[:3].num_elements() > _MOST_PRODUCTS_AGAIN,
+    )
     if pool_fn is not None:
       outputs = pool_fn(outputs)
     if normalizer_fn is not None:
@@ -126,7 +138,7 @@ def conv2d(
       biases = variable('biases', shape, biases_initializer, regularizer=biases_regularizer)
       outputs = add_biases(outputs, tf.cast(_scaled(biases, scale), inputs.dtype), data_format)
     if activation_fn is not None:
-      outputs = activation_fn(outputs)
+      outputs = recompute.run_activation(activation_fn, outputs)
     return collect(outputs, outputs_collections, sc.name)
 
 
@@ -291,7 +303,12 @@ def _pool(
   name = f'{kind}Pool'  # deployed graphs fetch InceptionV3/Logits/AvgPool_1a_8x8/AvgPool
   pool = tf.nn.max_pool2d if kind == 'Max' else tf.nn.avg_pool2d
   with tf.name_scope(scope or f'{name}2D') as alias:
-    outputs = pool(inputs, kernel, stride, padding, data_format=data_format, name=name)
+    outputs = recompute.run(
+      functools.partial(
+        pool, ksize=kernel, strides=stride, padding=padding, data_format=data_format, name=name
+      ),
+      [inputs],
+    )
     return collect(outputs, outputs_collections, alias)
 
 

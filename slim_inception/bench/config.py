@@ -36,7 +36,9 @@ class Config:
   clone_on_cpu: bool = field(False, 'Replicas run on logical processors rather than on GPUs.')
   jit_compile: bool = field(False, 'XLA compiles the net.')
   recompute: bool = field(
-    False, 'The training keeps the outputs of rows of the net alone and computes the rest again.'
+    False,
+    'The training keeps the outputs of most convolutions and little else and computes the rest '
+    'again.',
   )
   recipe: str = field(
     'paper',

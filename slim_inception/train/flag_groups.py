@@ -308,8 +308,8 @@ class DevicesConfig:
   jit_compile: bool = field(False, 'XLA compiles the forward and the backward pass.')
   recompute: bool = field(
     False,
-    'The forward pass keeps the outputs of rows of the net alone, and the backward pass computes '
-    'the rest again: less memory, more time, the same gradients.',
+    'The forward pass keeps the outputs of most convolutions and little else, and the backward '
+    'pass computes the rest again: less memory, a little more time, the same gradients.',
   )
 
 

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.nets import inception, inception_utils, nets_factory, slim
+from slim_inception.nets import inception, nets_factory, slim
 
 from tests import golden, tiny, zygote
 
@@ -228,70 +228,6 @@ def test_a_model_is_gone_with_its_last_reference():
     assert reference() is None
   finally:
     gc.enable()
-
-
-def convolutions(function) -> int:
-  graph = function.get_concrete_function().graph.as_graph_def()
-  return sum(node.op == 'Conv2D' for node in graph.node)
-
-
-def test_recomputed_gradients_are_the_same_and_move_the_averages_once():
-  images = golden.images(4, 32, 32).astype(np.float32)
-  scope = inception.inception_v3_arg_scope(batch_norm_decay=0.9)
-  plain = tiny_model(arg_scope=scope)
-  recomputed = plain.clone(arg_scope=inception_utils.with_recomputed_gradients(scope))
-
-  def step_of(model):
-    def step():
-      with tf.GradientTape() as tape:
-        logits, end_points = model(images, training=True, dropout_seed=tf.constant([0, 1]))
-        loss = tf.reduce_sum(logits**2) + tf.reduce_sum(end_points['AuxLogits'] ** 2)
-      return tape.gradient(loss, model.trainable_variables)
-
-    return step
-
-  traced = [tf.function(step_of(model), autograph=False) for model in (plain, recomputed)]
-  assert convolutions(traced[1]) > 1.5 * convolutions(traced[0])  # it does compute them anew
-  for steps in ([step_of(plain), step_of(recomputed)], traced):
-    for name, variable in plain.variables_by_name.items():
-      recomputed.variables_by_name[name].assign(variable)
-    gradients = [step() for step in steps]
-    for gradient, right in zip(*gradients, strict=True):
-      np.testing.assert_allclose(gradient, right, rtol=1e-4, atol=1e-4)
-    for variable, right in zip(recomputed.variables, plain.variables, strict=True):
-      np.testing.assert_allclose(variable, right, rtol=1e-5, atol=1e-6)
-    moved = plain.variables_by_name['InceptionTiny/Conv2d_1a_3x3/BatchNorm/moving_mean']
-    assert np.abs(moved).max() > 0.001
-
-
-@pytest.mark.parametrize('synchronized', [False, True])
-def test_recomputed_gradients_of_replicas(mirrored, synchronized):
-  images = golden.images(4, 40, 40).astype(np.float32)
-  scope = inception.inception_v3_arg_scope(batch_norm_decay=0.9)
-  if synchronized:
-    scope = inception_utils.with_synchronized_batch_norm(scope)
-  with mirrored.scope():
-    plain = tiny_model(arg_scope=scope, create_aux_logits=False)
-  recomputed = plain.clone(arg_scope=inception_utils.with_recomputed_gradients(scope))
-  for name, variable in plain.variables_by_name.items():
-    recomputed.variables_by_name[name].assign(variable)
-
-  def run(model):
-    def step():
-      replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-      with tf.GradientTape() as tape:
-        own = tf.gather(images, tf.range(2) + 2 * replica)
-        loss = tf.reduce_sum(model(own, training=True, dropout_seed=tf.constant([0, 1]))[0] ** 2)
-      return tape.gradient(loss, model.trainable_variables)
-
-    gradients = tf.function(lambda: mirrored.run(step), autograph=False)()
-    return [mirrored.experimental_local_results(gradient) for gradient in gradients]
-
-  for gradient, right in zip(run(recomputed), run(plain), strict=True):
-    for of_replica, expected in zip(gradient, right, strict=True):
-      np.testing.assert_allclose(of_replica, expected, rtol=1e-4, atol=1e-4)
-  for variable, expected in zip(recomputed.variables, plain.variables, strict=True):
-    np.testing.assert_allclose(variable.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('side', [16, 48])  # no auxiliary head, and one of another size
