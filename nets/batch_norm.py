@@ -142,8 +142,7 @@ def _move(moving: tf.Variable, batch: tf.Tensor, decay: float | tf.Tensor) -> An
   if tf.is_tensor(decay) or not tf.compat.v1.executing_eagerly_outside_functions():
     return moving.assign_sub((1.0 - decay) * delta, read_value=False)
   share = shared_tensor(('share', decay), lambda: tf.constant(1.0 - decay))
-  # As assign_sub, with one operation less to trace in each of a hundred layers.
-  return tf.raw_ops.ResourceApplyGradientDescent(var=moving.handle, alpha=share, delta=delta)
+  return moving.assign_sub(share * delta, read_value=False)
 
 
 class Variables(NamedTuple):
