@@ -203,7 +203,8 @@ def _pages(data: _Bytes, group: Any, has_levels: bool) -> Iterator[_Page | None]
     raise ValueError('a column lies outside the file')
   while position < end:
     page = _read_page(data, position, has_levels)
-    if page and (page.end > end or not 0 <= page.size <= group.total_uncompressed_size):
+    is_within = page is None or page.start <= page.end <= end
+    if not is_within or (page and not 0 <= page.size <= group.total_uncompressed_size):
       raise ValueError(f'the page at byte {position} runs past its column')
     yield page
     position = page.end if page else end

@@ -129,11 +129,11 @@ def read(
   stored = _read(source, path, net, use_ema)
   if use_ema and not stored.averages:
     raise ValueError(
-      f'{path} has no moving averages of the weights: use_ema=False takes the others'
+      f'{path} has no moving averages of the weights: --use_ema=false takes the others'
     )
   if use_ema is False and stored.averages:
     raise ValueError(
-      f'{path} has the moving averages of the weights alone: use_ema=True takes them'
+      f'{path} has the moving averages of the weights alone: --use_ema=true takes them'
     )
   try:
     originals = _in_source_scope(stored.arrays, source_scope, source.family, net)

@@ -38,6 +38,7 @@ from slim_inception.input import pipeline as input_pipeline
 from slim_inception.input import record_order
 
 _IMAGENET = 'imagenet'
+_REAL = 'imagenet_real'
 _VALIDATION_TITLE = 'ImageNet validation'
 _ALL = ''  # the key of the predictions among all classes
 _IMAGES_A_CLASS = 50  # of the validation images
@@ -196,6 +197,10 @@ def _real_labels(path: str | None, sets: Mapping[str, _Set]) -> RealLabels | Non
     return None
   if _IMAGENET not in sets:
     raise ValueError('--real_labels needs the validation images of ImageNet among --sets')
+  if _REAL in sets:
+    raise ValueError(
+      f'--real_labels and {sets[_REAL].folder} of --sets both have the labels of ReaL: give one'
+    )
   return ground_truth.read_real_labels(path, _NUM_CLASSES, label_offset=1)
 
 
@@ -282,8 +287,11 @@ def _rows(
       for note in evaluation_sets.missing(kind, predictions.filenames):
         logging.warning('%s', note)
     elif kind.is_known:
-      labelled = collector.only(predictions, counted)
-      rows.append(robustness_table.accuracy(name, kind.title, labelled, size))
+      if counted.any():
+        labelled = collector.only(predictions, counted)
+        rows.append(robustness_table.accuracy(name, kind.title, labelled, size))
+      else:
+        logging.warning('%s is left out: no image has a label', kind.title)
     elif name in clean and len(clean[name].record_indices):
       rows += robustness_table.out_of_distribution(
         name, kind.title, predictions, clean[name], kind.size
@@ -305,4 +313,4 @@ def _real(predictions: Predictions, real_labels: RealLabels) -> Row:
   counted = collector.only(dataclasses.replace(predictions, labels=truth.labels), truth.counted)
   if not len(counted.record_indices):
     raise ValueError(f'{real_labels.flag}: no image has a label')
-  return robustness_table.accuracy('imagenet_real', f'{_VALIDATION_TITLE}, ReaL', counted, None)
+  return robustness_table.accuracy(_REAL, f'{_VALIDATION_TITLE}, ReaL', counted, None)

@@ -217,6 +217,7 @@ class _Loop:
       result = _take(train_step, batch, step, rate, self._stage)
     is_first = is_new or step == self._first_step
     self._step, self._traced = step + 1, train_step
+    self._progress.done = self._step
     if is_first:
       self._progress.start_clock(self._step)
       self._trace_ahead(batch)

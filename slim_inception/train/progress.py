@@ -24,6 +24,9 @@ class Progress:
   `hours` are those of training, over all starts of a run: start-up, tracing and evaluation are not
   among them.
 
+  Attributes:
+    done: steps so far, which whoever takes them counts.
+
   Args:
     directory: of the run; None: nothing is written, by workers that are not the chief.
     step: where the run begins; what an interrupted run wrote beyond it is dropped.
@@ -73,6 +76,7 @@ class Progress:
 
   def rewind(self, step: int) -> None:
     """Forgets what came after a step at which the run goes on."""
+    self.done = step
     self._hours = max(
       (entry.get('hours', 0.0) for entry in keep_until(self._path, step)), default=0.0
     )
@@ -199,7 +203,7 @@ class Progress:
       status: one of `events`.
       reason: a line; '' where there is none but the last step.
     """
-    events.add(self._directory, 'end', self._step, status=status, reason=reason)
+    events.add(self._directory, 'end', self.done, status=status, reason=reason)
     self._tracker.finish(status)
 
   def close(self) -> None:

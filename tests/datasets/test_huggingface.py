@@ -183,6 +183,20 @@ def test_compressed_pages_are_unpacked_as_pyarrow_does(tmp_path, codec, version)
     assert [image.read() for image in read.images] == contents
 
 
+def test_a_page_that_ends_before_it_begins_is_damage(tmp_path):
+  """Its end is the beginning of its header: read on from there, it would come again for ever."""
+  path = tmp_path / 'table.parquet'
+  table = pyarrow.table({'image': [b'a' * 9]})
+  pq.write_table(table, path, compression='none', use_dictionary=False)
+  metadata, content = pq.read_metadata(path), bytearray(path.read_bytes())
+  assert content[4:10:2] == b'\x15' * 3  # numbers of 32 bits: kind, size, size when compressed
+  header = metadata.row_group(0).column(0).total_compressed_size - content[9] // 2
+  content[9] = 2 * header - 1  # -header
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match='the page at byte 4 runs past its column'):
+    parquet_pages.find(str(path), metadata, 0)
+
+
 def test_a_page_of_another_size_than_it_says_is_damage(tmp_path):
   path = tmp_path / 'table.parquet'
   cells = [{'bytes': b'a' * 2000, 'path': None}]

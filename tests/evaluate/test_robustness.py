@@ -267,6 +267,16 @@ def test_what_is_no_such_set(sets, net, tmp_path, folder, values, message):
     robustness.evaluate(request(net[0], str(where / folder), **values))
 
 
+def test_labels_of_real_are_given_once(sets, net, tmp_path):
+  info = json.loads((sets[0] / 'imagenet' / 'dataset.json').read_text())
+  real = tmp_path / 'imagenet_real'
+  shutil.copytree(sets[0] / 'imagenet', real)
+  (real / 'dataset.json').write_text(json.dumps({**info, 'name': 'imagenet_real'}))
+  both = f'{sets[0] / "imagenet"},{real}'
+  with pytest.raises(ValueError, match=f'--real_labels and {real} of --sets .* give one'):
+    robustness.evaluate(request(net[0], both, real_labels='x'))
+
+
 def test_two_folders_of_one_set(sets, net):
   folder = sets[0] / 'imagenet_v2'
   with pytest.raises(ValueError, match='both hold imagenet_v2: give one'):

@@ -185,7 +185,7 @@ def test_averages_alone(save):
     weights = conversion.read(path, 'inception_v4', use_ema=use_ema)
     assert weights.averages
     assert ', moving averages of the weights; left out: ' in conversion.about(weights)
-  with pytest.raises(ValueError, match='has the moving averages of the weights alone'):
+  with pytest.raises(ValueError, match='averages of the weights alone: --use_ema=true takes'):
     conversion.read(path, 'inception_v4', use_ema=False)
   with pytest.raises(ValueError, match='has no moving averages of the weights'):
     conversion.read(save(small_state('inception_v4')), 'inception_v4', use_ema=True)

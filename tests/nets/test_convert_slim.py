@@ -247,7 +247,7 @@ def test_averages_must_be_there_or_not_be_alone(net, tmp_path):
   name = 'InceptionTiny/Conv2d_1a_3x3/weights'
   tensors = dict(net.variables_by_name)
   checkpoints.save(tmp_path / 'plain.ckpt', tensors)
-  with pytest.raises(ValueError, match='plain.ckpt has no moving averages of the weights'):
+  with pytest.raises(ValueError, match='plain.ckpt has no moving .* --use_ema=false takes'):
     conversion.read(tmp_path / 'plain.ckpt', tiny.NAME, use_ema=True)
   tensors[name + checkpoints.EMA_SUFFIX] = tensors[name] + 1
   checkpoints.save(tmp_path / 'both.ckpt', tensors)

@@ -28,6 +28,20 @@ def test_line(tmp_path, caplog):
   assert 'images/s' not in second
 
 
+def test_the_end_says_the_last_step_and_not_the_last_in_the_log(tmp_path):
+  written = progress.Progress(str(tmp_path), 0, None, lambda step: 8 * step, summary_secs=60)
+  for step in range(1, 15):
+    written.done = step
+    if step % 10 == 0:
+      written.log(step, 2.5, {'loss': 1.5, 'top_1': 0.25, 'learning_rate': 0.045})
+  written.end('interrupted', 'SIGTERM after step 14')
+  written.rewind(12)
+  written.end('failed')
+  written.close()
+  lines = (tmp_path / 'history.jsonl').read_text().splitlines()
+  assert [json.loads(line)['step'] for line in lines] == [14, 12]
+
+
 def test_hours_are_of_training_alone_and_go_on_after_a_restart(tmp_path, monkeypatch):
   clock = [0.0]
   monkeypatch.setattr(progress.time, 'monotonic', lambda: clock[0])

@@ -1,5 +1,6 @@
 """Signals and clocks between two steps."""
 
+import json
 import signal
 import time
 
@@ -115,7 +116,7 @@ def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
   assert first == str(tmp_path / f'model.ckpt-{last}')
   assert f'interrupted; started again it goes on from {first}' in output
 
-  run = processes.start(tmp_path, data, **ENDLESS)
+  run = processes.start(tmp_path, data, **{**ENDLESS, 'log_every_n_steps': 5})
   processes.wait_for_step(tmp_path, last + 5, run)
   run.send_signal(signal.SIGINT)
   ((status, output),) = processes.finish(run)
@@ -123,6 +124,9 @@ def test_sigterm_and_ctrl_c_save_before_they_end(data, tmp_path):
   assert f'Going on from {first}' in output
   second = checkpoint_files.latest(tmp_path)
   assert second != first
+  end = json.loads((tmp_path / 'history.jsonl').read_text().splitlines()[-1])
+  done = checkpoint_files.step_of(second)  # also between the steps of the log
+  assert (end['event'], end['step'], end['reason']) == ('end', done, f'SIGINT after step {done}')
   assert output.endswith(
     f'slim-inception train: interrupted; started again it goes on from {second}\n'
   )
