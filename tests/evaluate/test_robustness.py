@@ -14,6 +14,7 @@ from slim_inception.evaluate import calibrate, metrics, robustness, robustness_t
 from slim_inception.evaluate.calibrate_config import resolve as resolve_calibration
 from slim_inception.evaluate.config import resolve as resolve_evaluation
 from slim_inception.evaluate.evaluator import Evaluation
+from slim_inception.evaluate.ground_truth import padded
 from slim_inception.evaluate.metrics import Predictions
 from slim_inception.evaluate.robustness_config import resolve
 from tests import tiny, zygote
@@ -275,6 +276,17 @@ def test_labels_of_real_are_given_once(sets, net, tmp_path):
   both = f'{sets[0] / "imagenet"},{real}'
   with pytest.raises(ValueError, match=f'--real_labels and {real} of --sets .* give one'):
     robustness.evaluate(request(net[0], both, real_labels='x'))
+
+
+def test_a_set_of_which_nobody_knew_a_label_is_left_out(caplog):
+  """As the first images of ReaL may be, with --max_images."""
+  top = np.arange(10, dtype=np.int32).reshape(2, 5)
+  unlabelled = Predictions(np.arange(2), ['a', 'b'], padded([(), ()]), top, top / np.float32(45))
+  one = Predictions(np.arange(2), ['a', 'b'], padded([(), (5,)]), top, top / np.float32(45))
+  both = {'imagenet_v2': {'': one}, 'imagenet_real': {'': unlabelled}}
+  (only,) = robustness._rows(both, None)
+  assert (only.name, only.num_images, only.value, only.size) == ('imagenet_v2', 1, 1.0, 9_999)
+  assert 'ImageNet validation, ReaL is left out: no image has a label' in caplog.text
 
 
 def test_two_folders_of_one_set(sets, net):
