@@ -125,7 +125,9 @@ def _train(
   """
   pass_pixels = passes.known_pass_pixels(config, cluster)
   while True:
-    run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels, Drawing())
+    # Workers send each other the first values, and must do so in the same order.
+    drawing = Drawing() if cluster.count == 1 else None
+    run = make_run(config, dataset, num_classes, cluster, evaluate, pass_pixels, drawing)
     if run is None:
       return 0
     try:
