@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from . import conversion, files, imagenet, images, sources, trees
@@ -417,6 +416,8 @@ class WithoutBorder(NamedTuple):
 
 def _has_red_border(image: Image.Image, border: int) -> bool:
   """Whether the outermost pixels are red; those within are another colour where it is thinner."""
+  import numpy as np  # not in every process of a pool
+
   pixels = np.asarray(image.convert('RGB'), np.int16)
   edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
   red, green, blue = np.median(np.concatenate(edges), axis=0)
