@@ -182,7 +182,7 @@ def test_a_copy_of_records_that_was_stopped_is_gone_on_with(tmp_path, monkeypatc
   with pytest.raises(FileExistsError, match='holds an unfinished conversion of another source'):
     record_filter.leave_out(tmp_path / 'records', tmp_path / 'copy', str(path))
   path.write_text('b/3.jpg\na/2.jpg\n')
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', 'absl'):
     record_filter.leave_out(tmp_path / 'records', tmp_path / 'copy', str(path))
   assert 'Going on: 2 of 5 shards are finished' in caplog.text
   assert {name: (tmp_path / 'copy' / name).stat().st_ino for name in written} == inodes
