@@ -144,7 +144,7 @@ def test_images_are_read_as_they_are_needed(photos, runs):
 
 def test_a_net_is_traced_for_its_first_batches_alone(photos, runs, tmp_path, caplog):
   """Batches of 4, the rest of a stream, streams of fewer images, and images of several sizes."""
-  caplog.set_level('INFO')
+  caplog.set_level('INFO', 'absl')
   wide = tmp_path / 'wide.jpg'
   wide.write_bytes(ODD['plain.jpg'][0])
   classifier = Classifier(resolve({'checkpoint_path': runs[0], 'batch_size': 4}))

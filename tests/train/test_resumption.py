@@ -50,7 +50,7 @@ def finished(data, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _log(caplog):
-  caplog.set_level('INFO')
+  caplog.set_level('INFO', 'absl')
 
 
 def resumed(source, train_dir, **flags):
