@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from . import snappy
+from . import snappy, varints
 from .source import Slice, Source
 
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
@@ -265,7 +265,7 @@ def _numbers(packed: bytes | memoryview, count: int) -> list[int]:
   width, position = packed[0], 1
   numbers: list[int] = []
   while len(numbers) < count:
-    header, position = _unsigned(packed, position)
+    header, position = varints.read(packed, position)
     is_grouped, length = header & 1, header >> 1
     for _ in range(length if is_grouped else min(length, 1)):
       end = position + (width if is_grouped else -(-width // 8))
@@ -310,13 +310,13 @@ def _value(data: _Bytes, position: int, kind: int) -> tuple[Any, int]:
   if kind == _STRUCT:
     return _struct(data, position)
   if kind == _BINARY:
-    length, position = _unsigned(data, position)
+    length, position = varints.read(data, position)
     return None, position + length
   if kind in (_LIST, _SET):
     count, of_list = data[position] >> 4, data[position] & 0xF
     position += 1
     if count == 15:
-      count, position = _unsigned(data, position)
+      count, position = varints.read(data, position)
     for _ in range(count):
       _, position = _value(data, position, of_list)
     return None, position
@@ -324,16 +324,6 @@ def _value(data: _Bytes, position: int, kind: int) -> tuple[Any, int]:
   return None, position + sizes[kind]
 
 
-def _unsigned(data: _Bytes | bytes, position: int) -> tuple[int, int]:
-  value = shift = 0
-  while True:
-    byte = data[position]
-    value |= (byte & 0x7F) << shift
-    position, shift = position + 1, shift + 7
-    if byte < 0x80:
-      return value, position
-
-
 def _signed(data: _Bytes, position: int) -> tuple[int, int]:
-  value, position = _unsigned(data, position)
+  value, position = varints.read(data, position)
   return value >> 1 ^ -(value & 1), position

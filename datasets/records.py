@@ -12,6 +12,8 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import varints
+
 if TYPE_CHECKING:
   import tensorflow as tf
 
@@ -267,7 +269,7 @@ def _values(feature: memoryview) -> list[Any]:
       else:
         position = 0
         while position < len(value):
-          number, position = _read_varint(value, position)
+          number, position = varints.read(value, position)
           values.append(_signed(number))
   return values
 
@@ -277,14 +279,14 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any, int]]:
   message = memoryview(message)
   position = 0
   while position < len(message):
-    tag, position = _read_varint(message, position)
+    tag, position = varints.read(message, position)
     number, kind = tag >> 3, tag & 7
     if kind == _VARINT:
-      value, position = _read_varint(message, position)
+      value, position = varints.read(message, position)
       yield number, value, position
       continue
     if kind == _LENGTH_DELIMITED:
-      length, position = _read_varint(message, position)
+      length, position = varints.read(message, position)
     elif kind == _FIXED32:
       length = 4
     else:
@@ -293,16 +295,6 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any, int]]:
       raise IndexError('cut short')
     yield number, message[position : position + length], position
     position += length
-
-
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-  value = shift = 0
-  while True:
-    byte = message[position]
-    value |= (byte & 0x7F) << shift
-    position, shift = position + 1, shift + 7
-    if byte < 0x80:
-      return value, position
 
 
 def _signed(value: int) -> int:

@@ -11,7 +11,7 @@ import bisect
 import mmap
 from typing import NamedTuple
 
-from . import files
+from . import files, varints
 from .images import BadImageError
 
 BLOCK = 1 << 16  # bytes without compression
@@ -85,7 +85,7 @@ class Index:
     self._ins: list[int] = []  # where they lie in `data`; for copies, where the element ends
     self._literals: list[bool] = []
     self._borders: list[int] = []  # where the element after each border begins in `data`
-    stated, position = _size(data, start)
+    stated, position = varints.read(data, start)
     if stated != size:
       raise ValueError(f'{stated} bytes are compressed, not {size}')
     most = size // _PER_ELEMENT + BLOCK // _PER_ELEMENT
@@ -179,14 +179,3 @@ def _element(data: Bytes, position: int) -> tuple[bool, int, int, int]:
     return False, 4 + (tag >> 2 & 7), tag >> 5 << 8 | data[position], position + 1
   end = position + _COPY_BYTES[kind]
   return False, length, int.from_bytes(data[position:end], 'little'), end
-
-
-def _size(data: Bytes, position: int) -> tuple[int, int]:
-  """The number at the beginning, and where it ends."""
-  value = shift = 0
-  while True:
-    byte = data[position]
-    value |= (byte & 0x7F) << shift
-    position, shift = position + 1, shift + 7
-    if byte < 0x80:
-      return value, position

@@ -265,8 +265,7 @@ class _Loop:
     self._stage = self._run.plan.stage(self._step)
     if self._step > self._first_step:
       logging.info('%s', stages.describe(self._stage, self._epoch))
-    before, self._batches = [self._batches], None
-    stages.discard(before)
+    self._batches = None  # the old ones end before the new ones begin
     return self._run.at(self._stage).batches.start_at(self._index)
 
   def _learning_rate(self) -> float:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -74,11 +74,3 @@ def trace_ahead(step: TrainStep, batch: Batch, stage: Stage, cluster: Cluster) -
   thread = threading.Thread(target=trace, name=f'tracing {side} x {side}')
   thread.start()
   return thread
-
-
-def discard(batches: list[Iterator[Batch] | None]) -> None:
-  """Empties a list of iterators in a thread; the caller has no other reference to them.
-
-  With TensorFlow 2.21 the end of one took 45 to 55 s on a busy machine, in which nothing computed.
-  """
-  threading.Thread(target=batches.clear, name='ending the input').start()

@@ -96,11 +96,6 @@ class TrainStep:
     self._gradients = self._shared(self._accumulate) if shares else self._accumulate
     self._update = self._shared(self._clip_and_apply) if shares else self._clip_and_apply
 
-  @property
-  def is_traced(self) -> bool:
-    """Whether it can run at once, on batches of the shape that it has seen."""
-    return self._compiled.experimental_get_tracing_count() > 0
-
   def __call__(self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor) -> StepResult:
     """Takes a step.
 

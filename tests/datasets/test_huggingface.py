@@ -22,6 +22,7 @@ from slim_inception.datasets import (
 from tests.datasets import imagenet_layouts
 from tests.datasets.archives import left_in
 from tests.datasets.odd_images import JPEG, commented
+from tests.datasets.written import report, rows_of
 
 pyarrow = pytest.importorskip('pyarrow', reason='extra parquet')
 pq = pytest.importorskip('pyarrow.parquet', reason='extra parquet')
@@ -36,17 +37,9 @@ def convert(source, out, **options):
   return formats.convert(str(source), out, conversion.Options(**options))
 
 
-def report(out):
-  return json.loads((out / conversion.REPORT_FILE).read_text())
-
-
 def written(out, split, name='huggingface'):
-  """{image: label or labels} of the records, by TensorFlow."""
-  paths = dataset_factory.get_dataset(name, split, out).paths
-  parsed = tf.data.TFRecordDataset(list(paths)).map(
-    lambda record: records.parse_example(record, multi_label=True)
-  )
-  return {r['encoded'].numpy(): tuple(r['label'].numpy().tolist()) for r in parsed}
+  """{image: labels} of the records."""
+  return {image: labels for _, image, labels in rows_of(out, split, name)}
 
 
 def rows(*names):

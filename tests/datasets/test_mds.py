@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from slim_inception.datasets import conversion, dataset_factory, formats, mds, records
+from slim_inception.datasets import conversion, formats, mds
+
+from tests.datasets.written import report, rows_of
 
 DATA = Path(__file__).parents[1] / 'data' / 'mds'
 # The same images, as TensorFlow Datasets wrote them.
@@ -19,17 +21,9 @@ def convert(source, out, **options):
   return formats.convert(str(source), out, conversion.Options(**{'train_shards': 2} | options))
 
 
-def report(out):
-  return json.loads((out / conversion.REPORT_FILE).read_text())
-
-
 def written(out, split):
-  """{image: labels} of the records, by TensorFlow."""
-  paths = dataset_factory.get_dataset('mds', split, out).paths
-  parsed = tf.data.TFRecordDataset(list(paths)).map(
-    lambda record: records.parse_example(record, multi_label=True)
-  )
-  return {r['encoded'].numpy(): tuple(r['label'].numpy().tolist()) for r in parsed}
+  """{image: labels} of the records."""
+  return {image: labels for _, image, labels in rows_of(out, split, 'mds')}
 
 
 def pets(split):

@@ -10,15 +10,14 @@ import pytest
 import tensorflow as tf
 from slim_inception.datasets import (
   conversion,
-  dataset_factory,
   formats,
   imagenet,
   images,
-  records,
   tfds,
 )
 
 from tests.datasets.odd_images import JPEG
+from tests.datasets.written import report, rows_of
 
 DATA = Path(__file__).parents[1] / 'data' / 'tfds'
 CLASSES = ('cat', 'dog', 'fish')
@@ -29,22 +28,10 @@ def convert(source, out, **options):
   return formats.convert(str(source), out, conversion.Options(**options))
 
 
-def report(out):
-  return json.loads((out / conversion.REPORT_FILE).read_text())
-
-
 def written(out, split):
-  """{name: (image, labels)} of the records, by TensorFlow."""
-  paths = dataset_factory.get_dataset('tfds', split, out).paths
-  parsed = tf.data.TFRecordDataset(list(paths)).map(
-    lambda record: records.parse_example(record, multi_label=True)
-  )
+  """{name: (image, labels)} of the records."""
   return {
-    r['filename'].numpy().decode().rpartition('/')[2]: (
-      r['encoded'].numpy(),
-      tuple(r['label'].numpy().tolist()),
-    )
-    for r in parsed
+    name.rpartition('/')[2]: (image, labels) for name, image, labels in rows_of(out, split, 'tfds')
   }
 
 
