@@ -4,8 +4,9 @@
     --sets=records/imagenet,records/imagenet_v2,imagenet-a.tar --real_labels=real.json
 
 Prints one table of all sets that are there, with 95 % intervals and beside timm's figures of the
-same net, and writes it to OUTPUT.csv, .json, .html and .md (Markdown). A set that cannot be read to
-its end is left out and named, and the exit status is 1.
+same net, and writes it to OUTPUT.csv, .json, .html and .md (Markdown). What is wrong with a set
+before the net has seen an image ends the command at once; a set that then cannot be read to its end
+is left out and named, and the exit status is 1.
 """
 
 import sys
