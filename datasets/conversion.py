@@ -491,7 +491,8 @@ def _without_empty_splits(conversion: Conversion, dataset_dir: Path) -> Conversi
     if name in splits:
       continue
     if name == 'train' or not splits:
-      raise ValueError(f'no usable image for {name!r}; see {dataset_dir / REPORT_FILE}')
+      such_as = next((f', such as {e["file"]}: {e["reason"]}' for e in conversion.skipped), '')
+      raise ValueError(f'no usable image for {name!r}{such_as}; see {dataset_dir / REPORT_FILE}')
     logging.warning('%s', f'no usable image for {name!r}: the split is left out')
     for shard in split.shards:
       (dataset_dir / shard.name).unlink()

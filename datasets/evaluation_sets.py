@@ -6,8 +6,8 @@ background, whatever the folders are called and however many there are, and one 
 
 Folders are synsets, but for two: those of ImageNet-V2 are 0-based indices into the list of synsets,
 not padded with zeros, so that who sorts them as text (0, 1, 10, 100, ...) has wrong labels for 988
-of 1000 classes; those of ObjectNet are objects, of which `data/objectnet.tsv` says the classes of
-ImageNet, one or more.
+of 1000 classes (see `numberings`); those of ObjectNet are objects, of which `data/objectnet.tsv`
+says the classes of ImageNet, one or more.
 """
 
 import collections
@@ -22,14 +22,14 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from . import conversion, files, imagenet, images, sources, trees
+from . import conversion, files, imagenet, images, listing, sources, trees
 from .conversion import Item
 
 SPLIT = 'validation'
 _LOOKED_AT = 1000  # files of a source, to recognize it
 _IMAGES_PER_SHARD = 1000
 _SYNSET = re.compile(r'n\d{8}')
-_INDEX = re.compile(r'0|[1-9]\d{0,2}')
+_INDEX = re.compile(r'0|[1-9]\d{0,2}|1000')  # by those who count from 1
 _SEVERITY = re.compile(r'[1-5]')
 
 # Corruptions of ImageNet-C and the errors of AlexNet over their five severities, by which mean
@@ -55,6 +55,14 @@ def _synset(folders: Sequence[str]) -> str | None:
 
 def _index(folders: Sequence[str]) -> str | None:
   return folders[-1] if folders and _INDEX.fullmatch(folders[-1]) else None
+
+
+def numberings(labels: Sequence[int]) -> tuple[dict[int, int], ...]:
+  """{number: label}, for classes of ImageNet that are numbered from 0 and from 1.
+
+  Of all 1,000 only the first has a 0, only the second a 1000: with neither there is no telling.
+  """
+  return tuple({label - first: label for label in labels} for first in (1, 0))
 
 
 def _corrupted(folders: Sequence[str]) -> str | None:
@@ -298,7 +306,8 @@ def make_plan(
     source, options, work_dir: see `conversion.MakePlan`.
   """
   kind = SETS[name]
-  conversion.refuse(options, f'the classes of {kind.title} are known', 'labels')
+  if kind.class_of is not _index:
+    conversion.refuse(options, f'the classes of {kind.title} are known', 'labels')
   conversion.refuse(options, 'this is no list of images', *conversion.OF_LISTS)
   refuse_training(kind, options)
   # In a folder of more than the set, what lies elsewhere is not of it.
@@ -326,7 +335,58 @@ def make_plan(
     what = ''.join(f'; {len(names):,} {reason}' for reason, names in ignored.items())
     raise ValueError(f'no images of {kind.title} in {source}{what}; expected {kind.layout}')
   notes = [f'{len(n):,} {reason}: {files.some(sorted(set(n)))}' for reason, n in ignored.items()]
+  if kind.class_of is _index:
+    items = _of_numbers(kind, items, options.labels, source, notes)
   return plan_of(kind, items, paths, notes, tree.unusable)
+
+
+def _of_numbers(
+  kind: EvaluationSet,
+  items: Sequence[Item],
+  labels: str | None,
+  source: str | None,
+  notes: list[str],
+) -> list[Item]:
+  """Images in folders that are numbers, with their labels.
+
+  Args:
+    kind: of the set.
+    items: whose labels are those of folders that are numbered from 0.
+    labels: the file of --labels, which says the synset of each number; None: the numbers tell.
+    source: as the user wrote it, for messages.
+    notes: gets what the numbers were taken for, unless it is what was published.
+
+  Raises:
+    ValueError: they do not tell, or the file has no synset of ImageNet for one of them.
+  """
+  numbers = sorted({item.label - 1 for item in items if isinstance(item.label, int)})
+  if labels:
+    names, by_synset = listing.names_in(labels), imagenet.labels_by_synset()
+    label_of = {number: by_synset[name] for number, name in enumerate(names) if name in by_synset}
+    if missing_ones := [str(number) for number in numbers if number not in label_of]:
+      raise ValueError(f'{labels} has no synset of ImageNet for {files.some(missing_ones)}')
+  else:
+    fitting = [each for each in numberings(range(1, 1001)) if each.keys() >= set(numbers)]
+    if len(fitting) != 1:
+      raise ValueError(f'{source}: {question_of_numbers(kind, numbers, "folders")}')
+    (label_of,) = fitting
+    if 0 not in label_of:
+      notes.append(f'the folders are taken as numbered from 1, since there is a {numbers[-1]}')
+  return [item._replace(label=label_of[item.label - 1]) for item in items]  # type: ignore[operator]
+
+
+LABELS_FLAG = '--labels=FILE, with a synset for each of them, one a line, says it'
+
+
+def question_of_numbers(kind: EvaluationSet, numbers: Sequence[int], what: str) -> str:
+  """Why numbers of all 1,000 classes do not tell these, and what does."""
+  span = f'the {what} {numbers[0]} to {numbers[-1]} of {kind.title}'
+  if {0, 1000} & set(numbers):
+    return f'{span} are more than the 1,000 classes: {LABELS_FLAG}'
+  return (
+    f'{span} may count from 0 or from 1 (a 0 would tell the first, a 1000 the second): '
+    f'{LABELS_FLAG}; one that begins with n01440764 counts from 0'
+  )
 
 
 def refuse_training(kind: EvaluationSet, options: conversion.Options) -> None:

@@ -22,6 +22,7 @@ What is expected of a format:
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from . import (
   conversion,
   evaluation_sets,
   files,
+  folder_layout,
   huggingface,
   image_folder,
   imagenet,
@@ -108,6 +110,39 @@ _OF_FILES = 'webdataset', 'tfds', 'mds', 'huggingface'
 _BY_NAME = {'manifest': manifest.recognize_name, 'image_folder': image_folder.recognize_name}
 
 
+# What people have that is no format of labelled images: {end of a name: what to do}.
+_OTHERS = {
+  **dict.fromkeys(('.7z', '.rar', '.zst', '.lz4'), 'an archive that is to be unpacked first'),
+  **dict.fromkeys(
+    ('.npz', '.npy', '.mat', '.h5', '.hdf5', '.pkl', '.pickle', '.pt', '.pth'),
+    'arrays or objects of a program, which can save them as images in class folders',
+  ),
+  **dict.fromkeys(
+    ('.lmdb', '.mdb', '.rec', '.beton', '.db'),
+    "another library's file, which its own reader can save as images in class folders",
+  ),
+  **dict.fromkeys(('.xlsx', '.xls', '.ods'), 'a table that is to be saved as .csv'),
+}
+_RECORDS = re.compile(r'.*(\.tfrecords?|-\d{5}-of-\d{5})(\.gz)?')
+
+
+def _hint(path: Path) -> str:
+  """What a source of no format seems to be; '' where nothing tells."""
+  names = sorted(filter(files.is_visible, os.listdir(path))) if path.is_dir() else [path.name]
+  if not names:
+    return 'it is empty'
+  if records := [name for name in names if _RECORDS.fullmatch(name.lower())]:
+    return (
+      f'{files.printable(records[0])} has the name of TFRecords: slim needs no conversion of those '
+      'with image/encoded and image/class/label'
+    )
+  if path.is_dir():
+    image = next((name for name in names if sources.IMAGE_SUFFIX.search(name)), None)
+    return f'{files.printable(image)} is in no class folder and on no list' if image else ''
+  other = next((what for end, what in _OTHERS.items() if path.name.lower().endswith(end)), None)
+  return f'it seems to be {other}' if other else ''
+
+
 def recognize(source: str | None) -> tuple[Format, str]:
   """The format of a source, and why.
 
@@ -126,7 +161,8 @@ def recognize(source: str | None) -> tuple[Format, str]:
     if reason := recognize_name(paths):
       return next(candidate for candidate in FORMATS if candidate.name == name), reason
   valid = '; '.join(f'{candidate.name}: {candidate.what}' for candidate in FORMATS)
-  raise ValueError(f'{source} is of no known format; valid are {valid}')
+  hint = _hint(paths[0])
+  raise ValueError(f'{source} is of no known format{hint and f" ({hint})"}; valid are {valid}')
 
 
 def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -> conversion.Plan:
@@ -134,7 +170,13 @@ def make_plan(source: str | None, options: conversion.Options, work_dir: Path) -
   candidate, reason = recognize(source)
   line = f'{source} is recognized as {candidate.name}: {reason}'
   logging.info('%s', line)
-  plan = candidate.plan(source, options, work_dir)
+  try:
+    plan = candidate.plan(source, options, work_dir)
+  except ValueError as error:
+    if lists := _lists_beside(candidate, source):
+      flags = '--source=LIST reads one, --label_column names the column of labels'
+      raise ValueError(f'{error}; there are lists too, {files.some(lists)}: {flags}') from error
+    raise
   notes = (*plan.notes, *_notes_of_others(candidate, source))
   return dataclasses.replace(plan, recognized=line, notes=notes)
 
@@ -148,6 +190,16 @@ def _notes_of_others(candidate: Format, source: str | None) -> Iterator[str]:
       f'{source} has folders of images too, such as {image}, which are not read: '
       '--dataset_name=image_folder reads them alone'
     )
+
+
+def _lists_beside(candidate: Format, source: str | None) -> list[str]:
+  """Lists in a folder that was taken for one of class folders, and in those of its splits."""
+  if candidate.name != 'image_folder' or not source or not os.path.isdir(source):
+    return []
+  folder = Path(source)
+  splits = [each for each in files.subfolders(folder) if folder_layout.split_of(each.name)]
+  lists = manifest.find_lists([folder, *splits])
+  return [files.readable(path.relative_to(folder).as_posix()) for path in lists]
 
 
 convert = functools.partial(conversion.convert, make_plan)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from . import conversion
+from . import conversion, images, sources
 from .conversion import Item
 
 DEFAULT_FRACTION = 0.1
@@ -16,7 +16,8 @@ def hold_out(
 ) -> tuple[dict[Group, list[Item]], dict[Group, list[Item]]]:
   """Holds a share of each class out: at least one image where it has two or more different ones.
 
-  Copies go to one side together, those in another class too.
+  Copies go to one side together, those in another class too. What is known to be no image, or
+  cannot be read, is not held out, and does not count.
 
   Args:
     items: class -> its images.
@@ -32,11 +33,16 @@ def hold_out(
   train, validation = {}, {}
   for name, of_class in items.items():
     groups: dict[str, list[Item]] = {}
+    skipped: list[Item] = []
     for item in conversion.shuffled(of_class, seed, 'split'):
-      groups.setdefault(first.get(item.filename, item.filename), []).append(item)
-    count = round(len(of_class) * fraction)
+      if may_be_image(item):
+        groups.setdefault(first.get(item.filename, item.filename), []).append(item)
+      else:
+        skipped.append(item)
+    num_images = len(of_class) - len(skipped)
+    count = round(num_images * fraction)
     if fraction and len(groups) > 1:
-      count = min(max(count, 1), len(of_class) - 1)
+      count = min(max(count, 1), num_images - 1)
       count = max(count, min(map(len, groups.values())))
     num_held = sum(len(groups[key]) for key in groups if is_held.get(key))
     sides: tuple[list[Item], list[Item]] = [], []
@@ -48,8 +54,15 @@ def hold_out(
         if key in first:
           is_held[key] = side
       sides[side].extend(group)
-    train[name], validation[name] = sides
+    train[name], validation[name] = [*sides[0], *skipped], sides[1]
   return train, validation
+
+
+def may_be_image(item: Item) -> bool:
+  """Whether nothing that is known without reading it says that it will be skipped."""
+  is_readable = not isinstance(item.source, sources.Unreadable)
+  has_size = 0 < item.source.size <= images.MAX_BYTES
+  return is_readable and has_size and not item.filename.lower().endswith(sources.NO_IMAGES)
 
 
 def notes_of_copies(

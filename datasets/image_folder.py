@@ -13,6 +13,7 @@ import functools
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,13 +21,6 @@ from . import conversion, duplicates, files, folder_layout, holdout, listing, so
 from .conversion import Item
 from .folder_layout import LAYOUT, Layout
 from .trees import Tree
-
-# Files alone of which make no class: what lies in labels/ and annotations/.
-_NO_IMAGES = (
-  '.txt', '.csv', '.tsv', '.json', '.jsonl', '.xml', '.yaml', '.yml', '.toml', '.md', '.html',
-  '.mat', '.npy', '.npz', '.pkl', '.h5', '.pdf', '.py', '.ipynb', '.sh', '.ini', '.db', '.log',
-  *sources.ARCHIVES,
-)  # fmt: skip
 
 _SYNSET = re.compile(r'n\d{8}')
 _MOST_LOOKED_AT = 1000  # entries of a folder, until the first image
@@ -241,7 +235,7 @@ def _nonempty(images: _ByClass) -> set[str]:
   return {
     name
     for name, items in images.items()
-    if any(not item.filename.lower().endswith(_NO_IMAGES) for item in items)
+    if any(not item.filename.lower().endswith(sources.NO_IMAGES) for item in items)
   }
 
 
@@ -322,6 +316,8 @@ def _is_used(
     differences.insert(0, f'only in {layout.names["train"]}/: {files.some(missing)}')
   if split == 'validation' and differences:
     both = f'{layout.names["train"]}/ and {name}/'
+    if _composed(surplus) == _composed(missing):
+      differences.append('they are the same, spelled with other characters of Unicode: rename them')
     raise ValueError(f'{both} differ in their classes; {"; ".join(differences)}')
   if surplus:
     notes.append(f'not used: {name}/, whose classes are others ({differences[-1]})')
@@ -329,6 +325,11 @@ def _is_used(
   if missing := sorted(set(classes) - nonempty):
     notes.append(f'no images of {len(missing):,} classes in {name}/: {files.some(missing)}')
   return True
+
+
+def _composed(names: Sequence[str]) -> set[str]:
+  """With accents as macOS and others both may write them: NFC."""
+  return {unicodedata.normalize('NFC', name) for name in names}
 
 
 convert = functools.partial(conversion.convert, make_plan)

@@ -75,6 +75,7 @@ EXIF = b'Exif\0\0'
 EMPTY = 'empty file'
 TOO_LARGE = f'larger than {MAX_BYTES >> 20} MB'
 UNKNOWN = 'not an image in any known format'
+LFS_POINTER = 'a pointer of Git LFS: git lfs pull fetches it'
 JPEG_WITHOUT_SCAN = 'JPEG is truncated: it ends before its scan'
 JPEG_WITHOUT_IMAGE = 'JPEG without an image in it'
 JPEG_WITHOUT_END = 'JPEG is truncated: it has no end of image'
@@ -86,6 +87,11 @@ _large_one = threading.Lock()
 
 class BadImageError(ValueError):
   """The file is no image that can be read; the message says why."""
+
+
+def is_lfs_pointer(content: bytes) -> bool:
+  """Whether Git LFS has the file that begins so elsewhere."""
+  return content.startswith(b'version https://git-lfs')
 
 
 class CheckedImage(NamedTuple):
@@ -428,7 +434,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
   except Image.UnidentifiedImageError:
     if content.startswith(_TIFF_MAGICS):
       raise BadImageError('a TIFF of a kind that Pillow does not read') from None
-    raise BadImageError(UNKNOWN) from None
+    raise BadImageError(LFS_POINTER if is_lfs_pointer(content) else UNKNOWN) from None
   except MemoryError:
     raise BadImageError('does not decode: there is not enough memory') from None
   except Exception as error:  # Pillow's decoders raise nearly anything on broken input

@@ -17,6 +17,7 @@ Label = str | int
 
 IMAGES_PER_SHARD = 1000
 _UNLABELLED = -1  # what Hugging Face and timm write for test images
+_BLANK = 'nan', 'none', 'null', 'na', 'n/a'  # as programs write what they do not have
 _SHOWN = 3  # of what there may be a million of
 _MOST_CLASSES = 10_000_000  # a larger number is no class's
 _MANY_CLASSES, _MOST_UNUSED = 100_000, 100  # above it, so many for each class that has images
@@ -97,6 +98,8 @@ def make_plan(
     has = 'no images for training' if 'train' not in splits else 'validation images'
     reason = '--split holds nothing out' if options.split else f'{source} has {has}'
     conversion.refuse(options, reason, 'validation_fraction')
+  if blank := sorted({name for name in labels if name.lower() in _BLANK}):
+    listing.notes.append(f'a class is called {files.some(blank)}: is it the lack of a label?')
   notes = [*listing.notes, *holdout.notes_of_copies(copies, splits)]
   return conversion.Plan(
     name=name,

@@ -1,4 +1,4 @@
-"""Lists of images with their labels: CSV, TSV, JSON and lines of JSON.
+"""Lists of images with their labels: CSV, TSV, JSON, lines of JSON, and of paths with numbers.
 
 JSON is a list of objects, or an object of paths and labels. `train.csv` of Kaggle (`id,label`,
 beside `train_images/`), `metadata.csv` or `.jsonl` of Hugging Face's image folders (`file_name`),
@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from . import conversion, files, folder_layout, json_entries, sources, trees, webdataset
 from .listing import Label, LabelledImage, Listing
 
-EXPECTED = 'a list: .csv, .tsv, .json or .jsonl with a path and a label of each image'
+EXPECTED = 'a list: .csv, .tsv, .json, .jsonl or .txt with a path and a label of each image'
 LINES, TABLES, WHOLE = ('.jsonl', '.ndjson'), ('.csv', '.tsv'), ('.json',)
+TEXTS = ('.txt',)  # as Caffe has them; in a folder they may be anything, and are not looked for
 _SUFFIXES = LINES + TABLES + WHOLE
 PATH_COLUMNS = (
   'path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'image_path', 'img',
@@ -52,11 +53,11 @@ class _Columns(NamedTuple):
 
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why these are lists: columns that name images and labels; see `formats`."""
-  for path in _manifests(paths):
+  for path in find_lists(paths):
     try:
       columns = _columns(path, conversion.Options())
       rows = _first_rows(path)
-      _Images(path, rows, columns.path, None, Path('.')).root()
+      _Images(path, rows, columns.path, None, Path('.'), path.parent).root()
     except ValueError:
       if path in paths:
         return f'{files.printable(path.name)} is a list by its name'
@@ -68,11 +69,11 @@ def recognize(paths: Sequence[Path]) -> str | None:
 
 def recognize_name(paths: Sequence[Path]) -> str | None:
   """Which file is a list by its name, whatever is in it."""
-  first = next(iter(_manifests(paths)), None)
+  first = next(iter(find_lists(paths)), None)
   return None if first is None else f'{files.printable(first.name)} is a list by its name'
 
 
-def _manifests(paths: Sequence[Path]) -> list[Path]:
+def find_lists(paths: Sequence[Path]) -> list[Path]:
   """Lists among the paths, and those in a folder that have a usual name."""
   manifests = []
   for path in paths:
@@ -84,7 +85,7 @@ def _manifests(paths: Sequence[Path]) -> list[Path]:
         for name in names
         if stems[name] in _NAMES or folder_layout.split_of(stems[name])
       ]
-    elif path.name.lower().endswith(_SUFFIXES):
+    elif path.name.lower().endswith((*_SUFFIXES, *TEXTS)):
       manifests.append(path)
   return manifests
 
@@ -95,7 +96,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   Raises:
     ValueError: a list lacks a column, or names images that are not there.
   """
-  manifests = _manifests(paths)
+  manifests = find_lists(paths)
   if not manifests:
     raise ValueError(f'no list in {", ".join(map(str, paths))}; expected {EXPECTED}')
   listing = Listing((), folders=tuple(path for path in paths if path.is_dir()))
@@ -110,6 +111,7 @@ def _all_images(
   work_dir: Path,
   listing: Listing,
 ) -> Iterator[LabelledImage]:
+  base = Path(os.path.commonpath([path.parent for path in manifests]))
   for path in manifests:
     try:
       columns = _columns(path, options)
@@ -118,14 +120,23 @@ def _all_images(
         raise
       listing.notes.append(f'not used: {error}')
       continue
-    yield from _images(path, columns, options, work_dir, listing)
+    split = folder_layout.split_in(path.name.rpartition('.')[0]) or ''
+    if not split and path.parent != base:  # train/_classes.csv, valid/_classes.csv
+      split = folder_layout.split_of(path.parent.name) or ''
+    yield from _images(path, base, columns, split, options, work_dir, listing)
 
 
 def _images(
-  path: Path, columns: _Columns, options: conversion.Options, work_dir: Path, listing: Listing
+  path: Path,
+  base: Path,
+  columns: _Columns,
+  of_list: str,
+  options: conversion.Options,
+  work_dir: Path,
+  listing: Listing,
 ) -> Iterator[LabelledImage]:
   rows = _first_rows(path)
-  images = _Images(path, rows, columns.path, options.image_root, work_dir)
+  images = _Images(path, rows, columns.path, options.image_root, work_dir, base)
   listing.notes.append(f'{path}: images lie in {images.root()}')
   if isinstance(images.archive, trees.Archives):
     listing.unusable += images.archive.unusable
@@ -133,7 +144,6 @@ def _images(
   if separator and not options.label_separator:
     listing.notes.append(f'{path}: {separator!r} separates the labels of an image')
   label_of = _label_reader(columns, separator)
-  of_list = folder_layout.split_in(path.name.rpartition('.')[0]) or ''
   for row in _rows(path, listing.unusable):
     name, where = _path_in(row, columns.path), f'{path}, line {row.line}'
     if not name:
@@ -167,8 +177,9 @@ def _rows(path: Path, unusable: list[tuple[str, str]] | None = None) -> Iterator
   try:
     with _open(path) as file:
       name = path.name.lower()
-      rows = _table_rows if name.endswith(TABLES) else _json_rows
-      yield from (_rows_of_json if name.endswith(WHOLE) else rows)(path, file, unusable)
+      readers = {TABLES: _table_rows, WHOLE: _rows_of_json, TEXTS: _text_rows, LINES: _json_rows}
+      (rows,) = (reader for suffixes, reader in readers.items() if name.endswith(suffixes))
+      yield from rows(path, file, unusable)
   except UnicodeDecodeError as error:
     raise ValueError(f'{path} is no UTF-8 text') from error
 
@@ -213,6 +224,16 @@ def _json_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterat
       yield _Row(number, values)
     else:
       unusable.append((f'{path}, line {number}', 'no JSON object'))
+
+
+def _text_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
+  """Lines of a path, which may have spaces, and a label without any."""
+  for number, line in enumerate(file, start=1):
+    cells = line.rsplit(maxsplit=1)
+    if len(cells) == 2:
+      yield _Row(number, dict(zip(('0', '1'), cells, strict=True)))
+    elif cells:
+      unusable.append((f'{path}, line {number}', 'no path and label with a space between'))
 
 
 def _table_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
@@ -365,9 +386,16 @@ class _Images:
   """Where the images of a list lie."""
 
   def __init__(
-    self, path: Path, rows: Sequence[_Row], column: str, root: str | None, work_dir: Path
+    self,
+    path: Path,
+    rows: Sequence[_Row],
+    column: str,
+    root: str | None,
+    work_dir: Path,
+    base: Path,
   ) -> None:
     self._manifest, self._folders = path, dict[str, str]()
+    self._base = f'{base}{os.sep}'  # what names of images do without
     self._root = Path(os.path.abspath(root)) if root else None
     self.archive: trees.Archives | None = None
     if self._root and not self._root.is_dir():
@@ -375,16 +403,19 @@ class _Images:
         raise FileNotFoundError(f'--image_root={root} does not exist')
       self.archive = trees.Archives([self._root], work_dir)
     names = [name for row in rows if (name := _path_in(row, column))] or ['nothing']
-    base, stem = path.parent, path.name.rpartition('.')[0]
-    usual = [base, base / f'{stem}_images', base / stem, base / 'images', base / 'train_images']
+    stem = path.name.rpartition('.')[0]
+    folders = '', f'{stem}_images', stem, 'images', 'train_images', 'train'
+    usual = [path.parent / folder for folder in folders]
     candidates = [self._root] if self._root else [each for each in usual if each.is_dir()]
     for candidate in candidates:
       self._root = candidate
       if any(not isinstance(self.find(name)[1], sources.Unreadable) for name in names):
         return
+    if '://' in names[0]:
+      raise ValueError(f'{path} names images that are elsewhere, {names[0]}: download them first')
     raise ValueError(
-      f'{path} names images that are not in {root or base}, such as {names[0]}: --image_root says '
-      'where they are'
+      f'{path} names images that are not in {root or path.parent}, such as {names[0]}: '
+      '--image_root says where they are'
     )
 
   def root(self) -> Path:
@@ -392,6 +423,13 @@ class _Images:
 
   def find(self, name: str) -> tuple[str, sources.Source]:
     """What an image is called in records, and its bytes."""
+    found = self._find(name)
+    if isinstance(found[1], sources.Unreadable) and '\\' in name and os.sep == '/':
+      of_windows = self._find(name.replace('\\', '/'))
+      return found if isinstance(of_windows[1], sources.Unreadable) else of_windows
+    return found
+
+  def _find(self, name: str) -> tuple[str, sources.Source]:
     endings = _ENDINGS[:1] if sources.IMAGE_SUFFIX.search(name) else _ENDINGS
     root = self.root()
     for ending in endings:
@@ -413,6 +451,5 @@ class _Images:
     return shown, sources.Unreadable(_NOT_THERE)
 
   def _shown(self, full: str) -> str:
-    """A path from the folder of the list on, or a whole one of what lies elsewhere."""
-    full, base = os.path.normpath(full), f'{self._manifest.parent}{os.sep}'
-    return full.removeprefix(base)
+    """A path from the folder of the lists on, or a whole one of what lies elsewhere."""
+    return os.path.normpath(full).removeprefix(self._base)

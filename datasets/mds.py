@@ -25,6 +25,7 @@ from .source import Slice
 EXPECTED = 'MDS of MosaicML streaming: index.json and shards, in a folder or in one for each split'
 _INDEX = 'index.json'
 _LEVELS = ('', '*/', '*/*/')
+_FIRST_SHARD = 'shard.00000.mds'  # what the library calls it
 _FORMAT = 'mds'
 _IMAGES = ('jpeg', 'png')  # encodings: the bytes of a file
 _BYTES = 'bytes'
@@ -38,6 +39,7 @@ _LABEL_NAMES = (*columns.LABEL_NAMES, *webdataset.LABEL_KEYS, 'y')
 _NAMES = ('file_name', 'filename', 'path', 'name', 'key', 'id')
 # To pyarrow's names; what stands behind a colon is a level.
 _CODECS = {'br': 'brotli', 'gz': 'gzip', 'snappy': 'snappy', 'zstd': 'zstd'}
+_SUFFIXES = ('', *(f'.{suffix}' for suffix in _CODECS))
 _LARGEST = 1 << 32  # bytes of a shard, whose offsets have 32 bits
 
 
@@ -86,7 +88,9 @@ class _Row(NamedTuple):
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why this is a folder of MDS; None: it is not."""
   for folder in _folders(paths[0]) if len(paths) == 1 else []:
-    return f'{folder / _INDEX} lists shards of MDS'
+    if _lists_shards(folder / _INDEX):
+      return f'{folder / _INDEX} lists shards of MDS'
+    return f'{folder} holds shards of MDS by their names'
   return None
 
 
@@ -94,7 +98,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
   """Lists the images of shards, see `formats`.
 
   Raises:
-    ValueError: there is no index, or it has no columns of images and labels.
+    ValueError: there is no index, it is damaged, or it has no columns of images and labels.
     OSError: a file cannot be read.
   """
   conversion.refuse_list_options(options)
@@ -103,26 +107,37 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
     raise ValueError(f'{paths[0]} has no {_INDEX} of MDS; expected {EXPECTED}')
   listing = Listing(())
   used = list(_used_folders(folders, listing))
-  shards = [
-    (folder, split, shard) for folder, split in used for shard in _index(folder / _INDEX)['shards']
-  ]
-  if not shards:
-    raise ValueError(f'{used[0][0] / _INDEX} lists no shards')
+  shards = []
+  for folder, split in used:
+    of_folder = _index(folder / _INDEX)['shards']
+    if not of_folder:
+      raise ValueError(f'{folder / _INDEX} lists no shards of MDS')
+    shards += [(folder, split, shard) for shard in of_folder]
   keys = _keys(used[0][0] / _INDEX, shards[0][2], options)
   listing.images = _images(shards, keys, options, work_dir, listing)
   return listing
 
 
 def _folders(path: Path) -> list[Path]:
-  """The folders with an index at a path, or at most two levels below."""
-  for level in _LEVELS if path.is_dir() else ():
-    folders = [entry.parent for entry in sorted(path.glob(level + _INDEX)) if _is_of_mds(entry)]
-    if folders:
-      return folders
-  return []
+  """The folders of shards at a path, or at most two levels below, and those beside them.
+
+  They are known by their index; by the name of the first shard where that is missing or damaged.
+  """
+  if not path.is_dir():
+    return []
+  for level in _LEVELS:
+    indexed = [entry.parent for entry in path.glob(level + _INDEX)]
+    if folders := {each for each in indexed if _lists_shards(each / _INDEX) or _has_first(each)}:
+      beside = [each for above in {f.parent for f in folders} for each in files.subfolders(above)]
+      return sorted(folders.union(filter(_has_first, beside)) if level else folders)
+  return sorted(filter(_has_first, (path, *files.subfolders(path))))
 
 
-def _is_of_mds(path: Path) -> bool:
+def _has_first(folder: Path) -> bool:
+  return any((folder / f'{_FIRST_SHARD}{suffix}').exists() for suffix in _SUFFIXES)
+
+
+def _lists_shards(path: Path) -> bool:
   try:
     return any(shard['format'] == _FORMAT for shard in _index(path)['shards'])
   except ValueError:
@@ -131,7 +146,9 @@ def _is_of_mds(path: Path) -> bool:
 
 def _index(path: Path) -> _Index:
   index: _Index | None = files.read_json(path, _Index)
-  return index or _Index(shards=[])
+  if index is None:
+    raise ValueError(f'{path} is missing: it says what the shards of MDS beside it hold')
+  return index
 
 
 def _used_folders(folders: Sequence[Path], listing: Listing) -> Iterator[tuple[Path, str]]:

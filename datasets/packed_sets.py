@@ -44,8 +44,6 @@ _DEPTH = 4  # folders: data_dir, set, configuration, version
 _OWNER = re.compile(r'.*--')  # datasets--axiong--imagenet-r in a cache of the Hub
 _AGREEMENT = 0.25  # of names that are ImageNet's; others' lists have changed up to a half of them
 _OBJECTNET = 'objectnet'
-_LABELS_FLAG = '--labels=FILE, with a synset for each of them, one a line, says it'
-
 _Labels = tuple[int, ...]
 
 
@@ -107,13 +105,14 @@ def make_plan(
   notes: list[str] = []
   unusable: list[tuple[str, str]] = []
   items: list[Item] = []
+  from_zero = container(paths) is tfds
   for prefix, listed in _listings(kind, paths, options, work_dir):
     images = [*listed.images]  # of all splits, which have other names in every copy
     class_names = listing.names_in(options.labels) if options.labels else listed.class_names
     unlabelled = [image.filename for image in images if image.label in (None, -1)]
     images = [image for image in images if image.label not in (None, -1)]
     if images:
-      labels_of = _label_function(kind, images, class_names, source)
+      labels_of = _label_function(kind, images, class_names, source, from_zero)
       items += _items(kind, images, labels_of, prefix, notes)
     if unlabelled:
       such_as = files.some(unlabelled)
@@ -175,8 +174,16 @@ def _label_function(
   images: Sequence[LabelledImage],
   class_names: Sequence[str] | None,
   source: str | None,
+  from_zero: bool,
 ) -> Callable[[LabelledImage], _Labels]:
   """What gives an image its labels.
+
+  Args:
+    kind: of the set.
+    images: all with a label.
+    class_names: of the numbers, where the source or --labels say them.
+    source: as the user wrote it, for messages.
+    from_zero: whether numbers without names are known to be ImageNet's, from 0 on.
 
   Raises:
     ValueError: that cannot be told, or there are several labels where the set has one.
@@ -199,12 +206,12 @@ def _label_function(
     return _joined({name: labels or () for name, labels in by_name.items()})
   numbers = sorted(int(value) for value in values)
   if class_names is None:
-    of_numbers = _labels_of_numbers(kind, numbers)
+    of_numbers = _labels_of_numbers(kind, numbers, from_zero)
   else:
     of_names = _labels_of_names(kind, class_names)
     of_numbers = None if of_names is None else dict(enumerate(of_names))
   if of_numbers is None or (numbers and not set(numbers) <= of_numbers.keys()):
-    raise ValueError(f'{source}: {_question(kind, numbers, class_names)}: {_LABELS_FLAG}')
+    raise ValueError(f'{source}: {_question(kind, numbers, class_names)}')
   return _joined(of_numbers)
 
 
@@ -214,11 +221,18 @@ def _question(
   labels = f'the labels {numbers[0]} to {numbers[-1]}' if numbers else 'the labels'
   if class_names is not None:
     names = f'{len(class_names):,} classes, {files.some(class_names)}'
-    return f'{labels} of {names}, are not known in {kind.title}'
-  if kind.classes and kind.classes != _OBJECTNET:
+    text = f'{labels} of {names}, are not known in {kind.title}'
+  elif not numbers or kind.classes == _OBJECTNET:
+    text = f'which classes of {kind.title} {labels} are is not said'
+  elif kind.classes:
     count = len(evaluation_sets.subset(kind.classes))
-    return f'{labels} may be among the {count} classes of {kind.title} or among all 1,000'
-  return f'which classes of {kind.title} {labels} are is not said'
+    text = (
+      f'{labels} may be among the {count} classes of {kind.title} or among all 1,000, from 0 or '
+      'from 1 on'
+    )
+  else:
+    return evaluation_sets.question_of_numbers(kind, numbers, 'labels')
+  return f'{text}: {evaluation_sets.LABELS_FLAG}'
 
 
 def _values(image: LabelledImage) -> _Labels | tuple[str | int, ...]:
@@ -237,21 +251,25 @@ def _joined(labels_of: Mapping[str | int, _Labels] | Mapping[int, _Labels]) -> C
   return of
 
 
-def _labels_of_numbers(kind: EvaluationSet, numbers: Sequence[int]) -> dict[int, _Labels] | None:
-  """{number: labels} of numbers without names; None where it cannot be told."""
-  of_imagenet: dict[int, _Labels] = {label - 1: (label,) for label in range(1, 1001)}
-  if not numbers or numbers[-1] > 1000 or kind.classes == _OBJECTNET:
+def _labels_of_numbers(
+  kind: EvaluationSet, numbers: Sequence[int], from_zero: bool
+) -> dict[int, _Labels] | None:
+  """{number: labels} of numbers without names; None where it cannot be told.
+
+  They may be ImageNet's, from 0 on or, as slim counts, from 1 on, or those of the set's classes.
+  """
+  if not numbers or kind.classes == _OBJECTNET:
     return None
-  if numbers[-1] == 1000:  # counted from 1, as slim does
-    return {label: (label,) for label in range(1, 1001)} if numbers[0] > 0 else None
-  if not kind.classes:
-    return of_imagenet
-  subset = evaluation_sets.subset(kind.classes)
-  are_of_imagenet = {number + 1 for number in numbers} <= set(subset)
-  are_of_subset = numbers[-1] < len(subset)
-  if are_of_imagenet == are_of_subset:
+  labels = evaluation_sets.subset(kind.classes) if kind.classes else range(1, 1001)
+  readings = list(evaluation_sets.numberings(labels))
+  if from_zero:
+    readings = readings[:1]
+  elif kind.classes:
+    readings.append(dict(enumerate(labels)))
+  fitting = [reading for reading in readings if reading.keys() >= set(numbers)]
+  if len(fitting) != 1:
     return None
-  return of_imagenet if are_of_imagenet else {i: (label,) for i, label in enumerate(subset)}
+  return {number: (label,) for number, label in fitting[0].items()}
 
 
 def _labels_of_names(kind: EvaluationSet, names: Sequence[str]) -> list[_Labels] | None:

@@ -37,6 +37,12 @@ IMAGE_SUFFIX = re.compile(
   re.IGNORECASE,
 )
 ARCHIVES = TAR + COMPRESSED_TAR + ZIP + parquet.SUFFIXES + arrow.SUFFIXES
+# Files alone of which make no class: what lies in labels/ and annotations/.
+NO_IMAGES = (
+  '.txt', '.csv', '.tsv', '.json', '.jsonl', '.xml', '.yaml', '.yml', '.toml', '.md', '.html',
+  '.mat', '.npy', '.npz', '.pkl', '.h5', '.pdf', '.py', '.ipynb', '.sh', '.ini', '.db', '.log',
+  *ARCHIVES,
+)  # fmt: skip
 # {00..11} or {a,b} of a source: webdataset's and the shell's.
 _BRACES = re.compile(r'\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|[^{},]*(?:,[^{},]*)+)\}')
 _MOST_PATHS = 100_000

@@ -14,11 +14,10 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict
 
 from absl import logging
 
-from . import files
+from . import files, images
 from .columns import Columns
 from .source import Slice, Source
 
-_LFS = b'version https://git-lfs'
 _NAME = re.compile(r'(?P<split>[a-z]+)-\d{5}-of-\d{5}.*\.\w+')  # train-00000-of-00294.parquet
 
 
@@ -91,9 +90,9 @@ def naming_damage(path: Path, kind: str) -> Iterator[None]:
     if isinstance(error, OSError) and error.errno:  # pyarrow raises OSError for damage too
       raise
     with open(path, 'rb') as file:
-      is_pointer = file.read(len(_LFS)) == _LFS
+      is_pointer = images.is_lfs_pointer(file.read(100))
     if is_pointer:
-      error = ValueError('it is a pointer of Git LFS; git lfs pull fetches the file')
+      error = ValueError(f'it is {images.LFS_POINTER}')
     raise ValueError(f'{path} is no {kind} of labelled images: {error}') from error
 
 
@@ -128,7 +127,7 @@ def bounds(array: Any) -> memoryview:
 def only_paths(names: Sequence[str | None]) -> ValueError:
   """What is wrong with a file without bytes of images."""
   of_first = next(filter(None, names), None)
-  such_as = f', such as {of_first}' if of_first else ''
+  such_as = f', such as {files.printable(of_first):.60}' if of_first else ''
   return ValueError(f'it holds paths of images{such_as}, not the images themselves')
 
 

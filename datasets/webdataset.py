@@ -44,7 +44,10 @@ class _Info(TypedDict, total=False):
 
 
 def recognize(paths: Sequence[Path]) -> str | None:
-  """Why these are WebDataset: the first tar has an image with its label; see `formats`."""
+  """Why these are WebDataset: the first tar has an image with its label; see `formats`.
+
+  Or it has labels in .cls, as nothing else has: what is wrong with the rest, `read` says.
+  """
   shards = list(_shards(paths))
   for shard in shards[:_SHARDS_LOOKED_AT]:  # the first may be damaged
     for sample in samples.grouped(_first_members(shard)):
@@ -53,6 +56,9 @@ def recognize(paths: Sequence[Path]) -> str | None:
         with_labels = f'images with {" and ".join(labels)} beside them'
         which = 'the first' if shard == shards[0] else 'one'
         return f'{len(shards):,} tars, {which} ({files.printable(shard.name)}) of {with_labels}'
+  for member in _first_members(shards[0]) if shards else ():
+    if member.name.endswith('.cls'):
+      return f'{files.printable(shards[0].name)} has the label {files.readable(member.name)}'
   return None
 
 
@@ -104,7 +110,7 @@ def _images(
   prefixes = _prefixes(shards)
   labels = _Labels(options.label_column)
   counts: dict[str, int] = {}
-  without_image = 0
+  without_image, unpaired = 0, ''
   for shard in shards:
     split = split_of.get(shard.name) or _split_by_name(shard)
     path, damage = (
@@ -118,6 +124,7 @@ def _images(
           member = samples.image_in(sample)
           if member is None:
             without_image += any(extension in sample for extension in samples.LABELS)
+            unpaired = unpaired or files.some(each.name for each in sample.values())
             continue
           if not files.is_visible(os.path.basename(member.name)):
             continue
@@ -135,6 +142,12 @@ def _images(
   labels.refuse_captions()
   if without_image:
     listing.notes.append(f'{without_image:,} samples have a label but no image')
+  if not counts and unpaired:
+    listing.notes.append(
+      'there is no image: what belongs together is called alike up to the first dot (KEY.jpg, '
+      f'KEY.cls), but the first sample has {files.readable(unpaired)}'
+    )
+  listing.notes += labels.note_of_keys()
   for split, said in info.items():
     number = counts.get(folder_layout.split_of(split) or split, 0)
     if said.get('num_samples', number) != number:
@@ -199,6 +212,7 @@ class _Labels:
 
   def __init__(self, key: str | None) -> None:
     self._key = key  # in .json
+    self._other_keys: list[str] = []  # of the first .json that has none of the usual ones
     self._synset_of: dict[int, str | None] = {}  # a number -> the synset in keys; None: several
     self._texts: set[str] = set()
     self._num_texts = 0
@@ -238,6 +252,14 @@ class _Labels:
 
   def _key_of_all(self, content: dict[str, Any]) -> None:
     self._key = next((key for key in LABEL_KEYS if key in content), None)
+    self._other_keys = self._other_keys or list(content)
+
+  def note_of_keys(self) -> list[str]:
+    """What to say where .json has no usual key."""
+    if self._key is not None or not self._other_keys:
+      return []
+    keys = files.some(self._other_keys, 20)
+    return [f'the .json have no label under a usual key: --label_column names one of {keys}']
 
   def learn(self, label: object, name: str) -> None:
     """Takes note of the synset in the key of an image that has a number."""

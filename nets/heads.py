@@ -147,7 +147,10 @@ class Head(abc.ABC):
 
   @property
   def optional(self) -> dict[str, str]:
-    """{path of a layer: the argument of the net function that wants it, and says how wide}."""
+    """{path of a layer: the argument of the net function that wants it, and says how wide}.
+
+    Of a classifier what such a layer gives is an end point of that path.
+    """
     return {}
 
   @property
@@ -346,6 +349,7 @@ class DenseHead(Head):
       net = layers.fully_connected(net, bottleneck_size, activation_fn=None, scope=self.bottleneck)
       if not num_classes:
         return net, end_points
+      end_points[self.bottleneck] = net
     with tf.compat.v1.variable_scope(LOGITS):  # the arg scope's normalizer is for the bottleneck
       return _classify(net, ends, end_points, normalizer_fn=None)
 

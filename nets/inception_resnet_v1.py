@@ -120,7 +120,8 @@ def inception_resnet_v1(
   Returns:
     Logits [N, num_classes], or the embedding [N, bottleneck_layer_size], or features
     [N, 1, 1, 1792]; and the end points: those of the base, 'PrePool', 'global_pool' (without
-    bottleneck: facenet does not have it), 'PreLogitsFlatten', 'Logits', 'Predictions'.
+    bottleneck: facenet does not have it), 'PreLogitsFlatten', 'Bottleneck' (the embedding, where
+    logits are made of it), 'Logits', 'Predictions'.
 
   Raises:
     ValueError: images too small.

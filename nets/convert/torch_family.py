@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -198,13 +199,18 @@ def images_of(net: str, names: Iterable[str] = ()) -> Images | None:
 
 
 def embedding_width(path: str) -> int | None:
-  """The width of the embedding that deepface's net in a file of PyTorch has; None of others."""
+  """The width of the embedding that deepface's net in a file of PyTorch has; None of others.
+
+  The numbers are not read, except of files older than PyTorch 1.6.
+  """
   try:
-    arrays = read_pytorch(path).arrays
+    _, tensors = _tensors(path, is_mapped=zipfile.is_zipfile(path))
   except ValueError:  # what is wrong with it will be told by who reads it
     return None
-  widths = [len(array) for name, array in arrays.items() if name.endswith('bottleneck.weight')]
-  return widths[0] if widths and any(map(_is_deepfaces, arrays)) else None
+  weights = [tensor for name, tensor in tensors.items() if name.endswith('bottleneck.weight')]
+  if not weights or not weights[0].ndim or not any(map(_is_deepfaces, tensors)):
+    return None
+  return len(weights[0])
 
 
 def _is_deepfaces(name: str) -> bool:
@@ -462,6 +468,24 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
   Raises:
     ValueError: it holds something else than tensors, is damaged, or PyTorch is not installed.
   """
+  key, tensors = _tensors(path, use_ema)
+  try:
+    arrays = {name: _as_array(name, tensor) for name, tensor in tensors.items()}
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  averages = key in _AVERAGES or _N_AVERAGED in arrays
+  return Stored(arrays, averages=averages, images=_images_beside(path))
+
+
+def _tensors(
+  path: str, use_ema: bool | None = None, is_mapped: bool = False
+) -> tuple[str, dict[str, Any]]:
+  """The key of the state dict in a file, '' at the top, and its tensors by name.
+
+  Args:
+    path, use_ema: as of `read_pytorch`, which raises the same.
+    is_mapped: the file is mapped into memory: what is not looked at is not read.
+  """
   try:
     import torch
   except ImportError as error:
@@ -472,7 +496,7 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
     # A Namespace of flags is a bag of values; what there is of NumPy is replaced, so not called.
     harmless = [argparse.Namespace, *((_PassedOver, name) for name in _NUMPYS)]
     with torch.serialization.safe_globals(harmless):
-      content = torch.load(path, map_location='cpu', weights_only=True)
+      content = torch.load(path, map_location='cpu', weights_only=True, mmap=is_mapped)
   except pickle.UnpicklingError as error:
     unsafe = re.search(r'GLOBAL ([\w.]+)', str(error))
     if unsafe is None:
@@ -492,16 +516,7 @@ def read_pytorch(path: str, use_ema: bool | None = None) -> Stored:
     other = others.of_names([str(name) for name in state])
     kind = f'is {other}' if other else f'holds no state dict, but {type(content).__name__}'
     raise ValueError(f'{path} {kind}{"" if other else _some_keys(content)}')
-  try:
-    arrays = {
-      str(name): _as_array(str(name), value)
-      for name, value in state.items()
-      if torch.is_tensor(value)
-    }
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
-  averages = key in _AVERAGES or _N_AVERAGED in arrays
-  return Stored(arrays, averages=averages, images=_images_beside(path))
+  return key, {str(name): value for name, value in state.items() if torch.is_tensor(value)}
 
 
 def _state_in(content: Any, use_ema: bool | None) -> tuple[str, Mapping[str, Any]]:

@@ -170,10 +170,10 @@ def convert(config: ConvertConfig) -> list[str]:
       lines = [conversion.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
-  run = _run_of(weights) or (None if suffix else _needs_as_run(weights))
+  needed = _needs(weights)
+  run = _run_of(weights) or (None if suffix else _needs_as_run(needed, weights.net))
   _write_run(output + CONFIG_SUFFIX, run)
   differences = conversion.differences(weights, suffix == _SAFETENSORS)
-  needed = _needs(weights)
   if needed.released:
     differences.append(needed.describe())
   if scale is not None:
@@ -219,16 +219,16 @@ def _needs(weights: 'Weights') -> 'Needs':
   return needs.of_weights(weights.path, weights.net, (_beside(weights) or ('', {}))[1])
 
 
-def _needs_as_run(weights: 'Weights') -> dict[str, Any] | None:
+def _needs_as_run(needed: 'Needs', model_name: str) -> dict[str, Any] | None:
   """What a checkpoint of weights that are of no run must say; None where nets' own values do."""
   from slim_inception.nets import nets_factory
 
-  net, needed = nets_factory.get_net(weights.net), _needs(weights)
+  net = nets_factory.get_net(model_name)
   own = net.preprocessing, net.default_image_size, None
   if not needed.released or own == needed[2:5]:
     return None
   return {
-    'model_name': weights.net,
+    'model_name': model_name,
     'preprocessing_name': needed.preprocessing_name,
     'padding': needed.padding,
     'run': {'image_size': needed.image_size},

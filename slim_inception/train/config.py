@@ -244,6 +244,7 @@ def _check_together(config: Config) -> None:
   _check_distillation(config.distillation)
   _check_augmentation(config)
   _check_views(config)
+  _check_embedding_norm(config)
   _ = config.model.net_arguments
   _check_residuals(config.model)
   _check_image_sizes(config)
@@ -308,6 +309,23 @@ def _check_views(config: Config) -> None:
   for name, value in others.items():
     if value:
       raise ValueError(f'--jsd_weight does not go with --{name}: choose one')
+
+
+def _check_embedding_norm(config: Config) -> None:
+  """Raises ValueError where the net cannot have an embedding; whether it has: `start`."""
+  loss, default = config.loss, flags.fields(LossConfig)['embedding_norm_p'].default
+  if not loss.embedding_norm_weight:
+    if loss.embedding_norm_p != default:
+      raise ValueError('--embedding_norm_p needs --embedding_norm_weight, which is 0')
+    return
+  from slim_inception.nets import nets_factory  # as in `choices.net_names`
+
+  having = nets_factory.nets_with('bottleneck_layer_size')
+  if config.model.model_name not in having:
+    raise ValueError(
+      f'--embedding_norm_weight={loss.embedding_norm_weight:g} is for nets with an embedding, '
+      f'{", ".join(having)}; {config.model.model_name} has none'
+    )
 
 
 def _check_distillation(config: DistillationConfig) -> None:

@@ -505,6 +505,18 @@ class LossConfig:
     'the Jensen-Shannon divergence of the three joins the loss, e.g. 12 with augmix; 0 is without.',
     at_least=0,
   )
+  embedding_norm_weight: float = field(
+    0.0,
+    'So many times the mean norm of the embeddings joins the loss, e.g. 0.0005, in nets that have '
+    'them; 0 is without.',
+    at_least=0,
+  )
+  embedding_norm_p: float = field(
+    1.0,
+    'The norm of --embedding_norm_weight is this one: 1 is the sum of the absolute values, 2 the '
+    'length.',
+    at_least=1,
+  )
   aux_loss_weight: float = field(
     0.4, 'The loss of the auxiliary head has this weight; 0 leaves the head out.', at_least=0
   )

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from slim_inception import files
 from slim_inception.datasets import dataset_factory, dataset_info
+from slim_inception.nets.net import Net
 from slim_inception.train.flag_groups import BALANCED, DataConfig, LossConfig
 
 
@@ -123,6 +124,29 @@ def jensen_shannon(views: Sequence[tf.Tensor]) -> tf.Tensor:
   logs = tf.stack([tf.nn.log_softmax(view) for view in views])
   mixture = tf.reduce_logsumexp(logs, 0) - math.log(len(views))
   return tf.reduce_mean(tf.reduce_sum(tf.exp(logs) * (logs - mixture), -1))
+
+
+EMBEDDING_NORM = 'embedding_norm'  # the metric of --embedding_norm_weight
+_LEAST_PART = 1e-4  # of an embedding's absolute values: the norm has a gradient everywhere
+
+
+def embedding_norm(embedding: tf.Tensor, p: float = 1.0) -> tf.Tensor:
+  """Mean over images of the p-norm of |x| + 0.0001, the "prelogits norm" of facenet's training.
+
+  Args:
+    embedding: [N, D] float32, not normalized.
+    p: 1 is the sum of the absolute values, 2 the length.
+
+  Returns:
+    float32 scalar.
+  """
+  return tf.reduce_mean(tf.norm(tf.abs(embedding) + _LEAST_PART, ord=p, axis=1))
+
+
+def embedding_of(net: Net, end_points: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  """[N, D] that the logits are made of, of a net that has an embedding."""
+  (name,) = net.head.optional
+  return end_points[name]
 
 
 LOSSES: dict[str, Callable[..., tf.Tensor]] = {

@@ -34,7 +34,7 @@ _OF_THE_HOST = (
   'num_preprocessing_threads',
 )
 # Values of flags that older runs do not say.
-_OF_OLDER_RUNS = {'input_channels': 3, 'learning_rate_per': None}
+_OF_OLDER_RUNS = {'input_channels': 3, 'learning_rate_per': None, 'embedding_norm_weight': 0.0}
 # What a run cannot change when it goes on.
 _OF_THE_NET = (
   'model_name', 'depth_multiplier', 'activation_scale', 'padding', 'bottleneck_layer_size',
@@ -224,8 +224,19 @@ def with_embedding(config: Config, latest: str | None) -> Config:
   """With the width of the embedding of `latest` or `checkpoint_path`, where no flag says one.
 
   Raises:
-    ValueError, OSError: a checkpoint cannot be read.
+    ValueError, OSError: a checkpoint cannot be read, or there is no embedding to have a loss.
   """
+  config = _with_width(config, latest)
+  if config.loss.embedding_norm_weight and not config.model.bottleneck_layer_size:
+    raise ValueError(
+      f'--embedding_norm_weight={config.loss.embedding_norm_weight:g} needs an embedding: give '
+      '--bottleneck_layer_size, e.g. 512, or a --checkpoint_path that has one; '
+      '--embedding_norm_weight=0 trains without'
+    )
+  return config
+
+
+def _with_width(config: Config, latest: str | None) -> Config:
   model_name, finetune = config.model.model_name, config.finetune
   net = nets_factory.get_net(model_name)
   excluded = finetune.checkpoint_exclude_scopes

@@ -86,6 +86,8 @@ class TrainStep:
     self._pass_metrics = (*_METRICS, *(distillation.METRICS if teaching else ()))
     if config.loss.jsd_weight:
       self._pass_metrics += (losses.DIVERGENCE,)
+    if config.loss.embedding_norm_weight:
+      self._pass_metrics += (losses.EMBEDDING_NORM,)
     self._compiled = tf.function(self._step, autograph=False)
     replicas = len(strategy.experimental_local_results(self._trained[0]))  # in this process
     # A loop over passes stays in what calls it, where TensorFlow optimizes its inside too.
@@ -214,6 +216,10 @@ class TrainStep:
       if self._teaching and taught:
         projections = self._state.projections
         metrics = self._teaching.add(metrics, logits, end_points, taught, projections)
+      if weight := config.loss.embedding_norm_weight:
+        embedding = losses.embedding_of(model.config.net, end_points)
+        norm = losses.embedding_norm(embedding, config.loss.embedding_norm_p)
+        metrics = {**metrics, losses.EMBEDDING_NORM: norm, 'loss': metrics['loss'] + weight * norm}
       scaled_loss = self._scaled(metrics['loss'], loss_scale)
     gradients = tape.gradient(scaled_loss, self._trained)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

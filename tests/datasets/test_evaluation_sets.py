@@ -81,6 +81,35 @@ def test_folders_of_v2_are_indices_into_the_synsets(tmp_path, stem, name):
 
 
 @pytest.mark.parametrize(
+  ('numbers', 'names', 'labels'),
+  [
+    ((0, 1, 998), None, (1, 2, 999)),
+    ((1, 2, 1000), None, (1, 2, 1000)),
+    ((1, 999), None, 'the folders 1 to 999 of .* may count from 0 or from 1 .*: --labels=FILE'),
+    ((1, 999), tuple(imagenet.synsets()), (2, 1000)),
+    ((1, 999), ('', *imagenet.synsets()), (1, 999)),
+    ((0, 999, 1000), None, 'the folders 0 to 1000 of .* are more than the 1,000 classes: --lab'),
+    ((1, 999), ('n01440764', 'n01443537'), 'order.json has no synset of ImageNet for 999'),
+  ],
+)
+def test_folders_of_v2_that_others_have_numbered(tmp_path, numbers, names, labels):
+  """Also those of a part of the classes."""
+  root = write(tmp_path / 'imagenetv2-top-images', *(f'{number}/0.jpeg' for number in numbers))
+  options = {}
+  if names:
+    options['labels'] = str(tmp_path / 'order.json')
+    (tmp_path / 'order.json').write_text(json.dumps([name or 'background' for name in names]))
+  if isinstance(labels, str):
+    with pytest.raises(ValueError, match=labels):
+      convert(root, tmp_path / 'out', **options)
+    return
+  _, of_folder = convert(root, tmp_path / 'out', **options)
+  assert of_folder == {f'{n}/0.jpeg': label for n, label in zip(numbers, labels, strict=True)}
+  report = (tmp_path / 'out' / 'conversion_report.json').read_text()
+  assert ('taken as numbered from 1, since there is a 1000' in report) == (numbers[-1] == 1000)
+
+
+@pytest.mark.parametrize(
   ('folder', 'name'),
   [
     ('imagenet-a', 'imagenet_a'),

@@ -1,6 +1,7 @@
 """What a source is recognized as, and what is made of it without a name."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -79,6 +80,55 @@ def test_what_is_of_no_format_is_answered_with_all_of_them(tmp_path):
     formats.recognize(None)
   with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
     formats.recognize(str(tmp_path / 'nowhere'))
+
+
+@pytest.mark.parametrize(
+  ('name', 'hint'),
+  [
+    ('empty/', 'it is empty'),
+    ('photos.7z', 'it seems to be an archive that is to be unpacked first'),
+    ('photos.tar.zst', 'it seems to be an archive'),
+    ('train.npz', 'it seems to be arrays or objects of a program'),
+    ('train/data.mdb', None),  # of a folder its images or records alone tell
+    ('data.mdb', "it seems to be another library's file"),
+    ('table.xlsx', 'it seems to be a table that is to be saved as .csv'),
+    ('records/flowers_train_00000-of-00005.tfrecord', 'flowers_train_.* has the name of TFRecords'),
+    ('records/train-00000-of-00001', 'train-00000-of-00001 has the name of TFRecords: slim needs'),
+    ('train/cat.0.jpg', 'cat.0.jpg is in no class folder and on no list'),
+  ],
+)
+def test_what_has_no_format_is_named_where_something_tells(tmp_path, name, hint):
+  path = tmp_path / 'in' / name
+  (path if name.endswith('/') else path.parent).mkdir(parents=True)
+  if not name.endswith('/'):
+    path.write_bytes(b'x')
+  source = path if path.is_dir() or path.parent == tmp_path / 'in' else path.parent
+  match = re.escape(f'{source} is of no known format') + (rf' \({hint}' if hint else '; valid')
+  with pytest.raises(ValueError, match=match):
+    formats.recognize(str(source))
+
+
+def test_lists_beside_what_is_no_folder_of_classes_are_named(tmp_path):
+  """Kaggle's and Roboflow's: the label is in a column of an unusual name, or in several."""
+  for split in ('train', 'valid'):
+    tree(tmp_path / split, [''], count=4)
+    (tmp_path / split / '_classes.csv').write_text(
+      'filename, cat, dog\n' + ''.join(f'{i}.jpg, {i % 2}, {1 - i % 2}\n' for i in range(4))
+    )
+  (tmp_path / 'labels.csv').write_text('id,breed\n' + ''.join(f'{i},{i % 2}\n' for i in range(4)))
+  options = conversion.Options(label_column='breed')
+  with pytest.raises(ValueError, match='there are lists too, labels.csv, train/_classes.csv, val'):
+    formats.make_plan(str(tmp_path), options, tmp_path / 'work')
+  plan = formats.make_plan(str(tmp_path / 'labels.csv'), options, tmp_path / 'work')
+  assert all(item.filename.startswith('train/') for item in plan.splits['train'])
+  several = f'{tmp_path}/{{train,valid}}/_classes.csv'
+  options = conversion.Options(label_column='cat,dog')
+  plan = formats.make_plan(several, options, tmp_path / 'work')
+  assert plan.multi_label and plan.labels == ('cat', 'dog')
+  assert {split: len(items) for split, items in plan.splits.items()} == {
+    'train': 4,
+    'validation': 4,
+  }
 
 
 def test_a_source_without_a_name_says_what_it_was_recognized_as(tmp_path, caplog):

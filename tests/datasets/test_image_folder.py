@@ -2,10 +2,18 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
-from slim_inception.datasets import conversion, dataset_factory, image_folder, images, sources
+from slim_inception.datasets import (
+  conversion,
+  dataset_factory,
+  formats,
+  image_folder,
+  images,
+  sources,
+)
 
 from tests.datasets.odd_images import JPEG, ODD, commented, digest, read_records, tree
 
@@ -339,6 +347,41 @@ def test_copies_are_on_one_side_and_said(tmp_path):
   assert len(notes) == 2
 
 
+@pytest.mark.parametrize('as_list', [False, True])
+def test_what_will_be_skipped_is_not_held_out(tmp_path, as_list):
+  """Of two images in the midst of what is none, or is not there, one is held out."""
+  root = tree(tmp_path / 'root', 'ab', count=2)
+  for folder in (root / 'a', root / 'b'):
+    for i in range(5):
+      (folder / f'gone{i}.jpg').symlink_to('nowhere')
+      (folder / f'empty{i}.jpg').write_bytes(b'')
+      (folder / f'notes{i}.txt').write_text('of no image')
+  rows = [f'{path.relative_to(root)},{path.parent.name}' for path in sorted(root.glob('*/*'))]
+  (root / 'list.csv').write_text('\n'.join(['file,label', *rows]))
+  for seed in range(5):
+    options = conversion.Options(seed=seed)
+    source = str(root / 'list.csv' if as_list else root)
+    plan = formats.make_plan(source, options, tmp_path / 'work')
+    held = [item.filename for item in plan.splits['validation']]
+    assert [name.partition('/')[0] for name in held] == ['a', 'b']
+    assert all(name.endswith(('/0.jpg', '/1.jpg')) for name in held)
+    assert not {item.filename for item in plan.splits['train']} & {*held}
+  assert len(plan.splits['train']) + len(plan.unusable) == 2 * 17 - 2
+
+
+def test_classes_that_are_spelled_otherwise(tmp_path):
+  for split, form in (('train', 'NFC'), ('val', 'NFD')):
+    tree(tmp_path / split, [unicodedata.normalize(form, name) for name in ('café', 'thé')], count=2)
+  with pytest.raises(
+    ValueError, match='the same, spelled with other characters of Unicode: rename'
+  ):
+    plan_of(tmp_path)
+  tree(tmp_path / 'val', ['other'], count=1)
+  with pytest.raises(ValueError, match='differ in their classes') as error:
+    plan_of(tmp_path)
+  assert 'Unicode' not in str(error.value)
+
+
 def test_images_that_nothing_can_be_held_out_of_are_said(tmp_path):
   root = tree(tmp_path / 'root', 'ab', count=1)
   note = 'nothing is held out for validation: no class has two different images'
@@ -444,9 +487,20 @@ def test_sources_that_are_no_image_folder(tmp_path, source, message):
   assert not (tmp_path / 'out').exists()
 
 
-def test_no_usable_image_at_all(tmp_path):
-  root = tree(tmp_path / 'root', 'ab', content=b'no image')
-  with pytest.raises(ValueError, match=r"no usable image for 'train'; see .*conversion_report"):
+@pytest.mark.parametrize(
+  ('content', 'reason'),
+  [
+    (b'no image', 'not an image in any known format'),
+    (
+      b'version https://git-lfs.github.com/spec/v1',
+      'a pointer of Git LFS: git lfs pull fetches it',
+    ),
+  ],
+)
+def test_no_usable_image_at_all(tmp_path, content, reason):
+  root = tree(tmp_path / 'root', 'ab', content=content)
+  message = rf"no usable image for 'train', such as a/\d.jpg: {reason}; see .*conversion_report"
+  with pytest.raises(ValueError, match=message):
     image_folder.convert(str(root), tmp_path / 'out')
   assert not (tmp_path / 'out' / 'dataset.json').exists()
 

@@ -298,6 +298,39 @@ def test_lists_that_cannot_be_used(tmp_path, name, text, message):
   assert not (tmp_path / 'out').exists()
 
 
+def test_paths_of_windows(tmp_path):
+  names = [f'{kind}/{name}' for name, kind in ROWS]
+  images_in(tmp_path, names)
+  (tmp_path / 'a\\b.jpg').write_bytes(commented('a'))  # a name that has one
+  rows = [(name.replace('/', '\\'), kind) for name, (_, kind) in zip(names, ROWS, strict=True)]
+  path = csv_of(tmp_path / 'list.csv', [*rows, ('a\\b.jpg', 'cat')])
+  plan = plan_of(path, tmp_path)
+  assert labels_of(plan) == {name: name[:3] for name in names} | {'a\\b.jpg': 'cat'}
+  assert not plan.unusable
+
+
+def test_lines_of_paths_and_numbers(tmp_path):
+  """As Caffe has them, and others since. In a folder of classes they may be anything."""
+  images_in(tmp_path, [f'{kind}/a photo.{name}' for name, kind in ROWS])
+  path = tmp_path / 'val.txt'
+  lines = [f'{kind}/a photo.{name} {kind == "dog":d}' for name, kind in ROWS]
+  path.write_text('\n'.join([*lines, '', 'cat/alone.jpg']))
+  plan = plan_of(path, tmp_path)
+  assert (plan.name, plan.labels, list(plan.splits)) == ('manifest', ('0', '1'), ['validation'])
+  assert labels_of(plan) == {f'{kind}/a photo.{n}': '01'[kind == 'dog'] for n, kind in ROWS}
+  assert plan.unusable == ((f'{path}, line 10', 'no path and label with a space between'),)
+  assert plan_of(tmp_path, tmp_path).name == 'image_folder'
+
+
+def test_addresses_and_labels_that_are_none(tmp_path):
+  path = csv_of(tmp_path / 'a.csv', [('https://example.org/0.jpg', 'cat')])
+  with pytest.raises(ValueError, match='are elsewhere, https://example.org/0.jpg: download them f'):
+    plan_of(path, tmp_path)
+  images_in(tmp_path)
+  path = csv_of(tmp_path / 'a.csv', [*ROWS[1:], ('0.jpg', 'NaN')])
+  assert 'a class is called NaN: is it the lack of a label?' in plan_of(path, tmp_path).notes
+
+
 def test_no_text(tmp_path):
   (tmp_path / 'a.csv').write_bytes(b'path,label\n\xff\xf0,\n')
   with pytest.raises(ValueError, match='a.csv is no UTF-8 text'):

@@ -156,6 +156,33 @@ def test_compressed_shards_that_are_of_no_use(tmp_path):
   assert reasons[1] == 'is compressed as bz2; br, gz, snappy, zstd are read'
 
 
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (lambda index: index.unlink(), 'index.json is missing: it says what the shards of MDS besi'),
+    (lambda index: index.write_text('{"shards": ['), 'index.json is no valid JSON: '),
+    (lambda index: index.write_text('{}'), 'index.json: shards is missing'),
+    (
+      lambda index: edited(index, lambda s: s[1].pop('samples')),
+      r': shards\[1\].samples is missing',
+    ),
+    (lambda index: edited(index, lambda s: s.clear()), 'index.json lists no shards of MDS'),
+    (lambda index: edited(index, lambda s: s[0].update(raw_data=1)), 'raw_data must be an object'),
+  ],
+  ids=['missing', 'cut', 'empty', 'field', 'none', 'type'],
+)
+@pytest.mark.parametrize('of_split', [True, False])
+def test_a_broken_index_is_named(tmp_path, damage, message, of_split):
+  """Also of one split of several, which is not left out without a word."""
+  folder = copied(tmp_path)
+  damage(folder / 'train' / 'index.json')
+  source = folder if of_split else folder / 'train'
+  assert formats.recognize(str(source))[0].name == 'mds'
+  with pytest.raises(ValueError, match=message) as error:
+    convert(source, tmp_path / 'out')
+  assert str(folder / 'train' / 'index.json') in str(error.value) and '\n' not in str(error.value)
+
+
 def test_an_index_without_shards(tmp_path):
   (tmp_path / 'index.json').write_text('{"shards": []}')
   with pytest.raises(ValueError, match='is of no known format; valid are .*; mds: MDS of Mosaic'):

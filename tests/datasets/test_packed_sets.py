@@ -151,6 +151,29 @@ def test_numbers_among_1000_classes(tmp_path, folder, name):
   assert (plan.name, sorted(plan.labels.values())) == (name, [(1,), (3,), (11,), (1000,)])
 
 
+@pytest.mark.parametrize('folder', ['wds_imagenetv2', 'wds_imagenet_sketch'])
+def test_numbers_of_1000_classes_without_names(tmp_path, folder):
+  """A 0 tells those from 0, a 1000 those from 1; --labels where neither is there."""
+  for numbers, labels in (((0, 5, 999), (1, 6, 1000)), ((1, 5, 1000), (1, 5, 1000))):
+    plan = planned(webdataset(tmp_path / folder, numbers), tmp_path)
+    assert sorted(plan.labels.values()) == [(label,) for label in labels]
+  source = webdataset(tmp_path / folder, (1, 999))
+  with pytest.raises(
+    ValueError, match='the labels 1 to 999 of .* may count from 0 or from 1 .* --la'
+  ):
+    planned(source, tmp_path)
+  order = tmp_path / 'order.txt'
+  for names, labels in ((SYNSETS, (2, 1000)), (('0', *SYNSETS), (1, 999))):
+    order.write_text('\n'.join(names))
+    plan = planned(source, tmp_path, labels=str(order))
+    assert sorted(plan.labels.values()) == [(label,) for label in labels]
+  source = webdataset(tmp_path / folder, (0, 1000))
+  with pytest.raises(
+    ValueError, match='the labels 0 to 1000 of .* are more than the 1,000 classes'
+  ):
+    planned(source, tmp_path)
+
+
 @pytest.mark.parametrize(
   ('numbers', 'labels'),
   [

@@ -148,6 +148,29 @@ def test_what_has_no_label_or_no_image(tmp_path):
   assert sum(map(len, plan.splits.values())) == 4
 
 
+@pytest.mark.parametrize(
+  ('ends', 'message'),
+  [
+    (('part.jpg', 'part.cls'), 'alike up to the first dot .* has 0000000.part.cls, 0000000.part.j'),
+    (('image.jpg', 'label.cls'), 'there is no image: what belongs together is called alike'),
+    (('npy', 'cls'), '4 samples have a label but no image; there is no image: '),
+  ],
+)
+def test_keys_with_dots_and_samples_without_images(tmp_path, ends, message):
+  path = write_tar(tmp_path / 'a.tar', numbered(4, ends=ends))
+  with pytest.raises(ValueError, match=f'no labelled images in .*{message}'):
+    plan_of(path, tmp_path)
+
+
+def test_json_without_a_usual_key(tmp_path):
+  members = {}
+  for i in range(4):
+    members |= {f'{i}.jpg': commented(str(i)), f'{i}.json': b'{"width": 9, "species": "ab"}'}
+  path = write_tar(tmp_path / 'a.tar', members)
+  with pytest.raises(ValueError, match='--label_column names one of width, species; 4 images with'):
+    plan_of(path, tmp_path)
+
+
 def test_class_map(tmp_path):
   """As mlx-vision's imagenet-1k has it beside its shards."""
   write_tar(tmp_path / 'train-0.tar', numbered(6))

@@ -7,12 +7,13 @@ it ends the process (both bring LLVM).
 
 import argparse
 import functools
+import os
 import pathlib
 
 import numpy as np
 import pytest
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, formats
+from slim_inception.nets.convert import conversion, formats, torch_family
 from slim_inception.nets.convert.layers import EPSILON
 from slim_inception.nets.convert.stored import Images
 
@@ -414,6 +415,27 @@ def test_programs_are_named_as_such(tmp_path):
   for name in ('script.pt', 'export.pt2'):
     with pytest.raises(ValueError, match=rf'{name} is a program of PyTorch .* state_dict\(\)'):
       conversion.read(tmp_path / name, 'inception_v4')
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/io'), reason='the system counts no bytes')
+@pytest.mark.parametrize('is_of_today', [True, False])
+def test_the_width_of_deepfaces_embedding_is_told_without_its_numbers(tmp_path, is_of_today):
+  """As the system counts bytes that are read."""
+  first = {'conv2d_1a_3x3.conv.weight': torch.ones(1 << 20)}
+  state = {'bottleneck.weight': torch.ones(128, 8), **first}
+  path = tmp_path / 'facenet.pth'
+  torch.save({'state_dict': state}, path, _use_new_zipfile_serialization=is_of_today)
+
+  def bytes_read():
+    with open('/proc/self/io') as file:
+      return int(file.readline().removeprefix('rchar: '))
+
+  torch_family.embedding_width(str(path))  # imports what it needs
+  before = bytes_read()
+  assert torch_family.embedding_width(str(path)) == 128
+  assert (bytes_read() - before > 1 << 22) == (not is_of_today)
+  torch.save({'bottleneck.weight': torch.ones(()), **first}, path)
+  assert torch_family.embedding_width(str(path)) is None
 
 
 @pytest.mark.slow

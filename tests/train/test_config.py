@@ -139,7 +139,8 @@ def test_recipe_slim_is_slims_defaults():
       'adam step float32',
       {'model_name': 'inception_resnet_v1', 'preprocessing_name': 'facenet', 'opt_epsilon': 0.1}
       | {'bottleneck_layer_size': 512, 'train_image_size': 160, 'batch_norm_decay': 0.995}
-      | {'learning_rate': 0.05, 'learning_rate_steps': (12.0, 16.0), 'num_epochs': 18.0}
+      | {'learning_rate': 0.05, 'learning_rate_steps': (11.7, 15.7), 'num_epochs': 17.9}
+      | {'embedding_norm_weight': 0.0005, 'embedding_norm_p': 1.0, 'dropout_keep_prob': 0.8}
       | {'weight_decay': 0.0005, 'batch_size': 90, 'moving_average_decay': 0.9999},
     ),
     (
@@ -313,6 +314,11 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ({**VIEWS, 'loss': 'bce'}, '--jsd_weight is for --loss=softmax, not for bce'),
     ({**VIEWS, 'mixup_alpha': 0.2}, '--jsd_weight does not go with --mixup_alpha: choose one'),
     ({**VIEWS, 'teacher': 'a'}, '--jsd_weight does not go with --teacher: choose one'),
+    (
+      {'embedding_norm_weight': 1},
+      '=1 is for nets with an embedding, inception_resnet_v1; incepti',
+    ),
+    ({'embedding_norm_p': 2}, '--embedding_norm_p needs --embedding_norm_weight, which is 0'),
     ({'bce_target_threshold': 0.2}, '--bce_target_threshold is for --loss=bce, not for softmax'),
     (
       {'repeated_augmentation': 3, 'data_service': 'host:1'},

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.nets import checkpoints, nets_factory
 from slim_inception.nets.build import net_scope, residual_variant, run_body
 from slim_inception.nets.convert import conversion, torch_family
@@ -17,8 +19,9 @@ from slim_inception.evaluate.config import resolve as resolve_eval
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.stored_weights import images_for
 from slim_inception.train import start, trainer
+from slim_inception.train.augmentation import make_augmentation
 from tests import golden, records, tiny
-from tests.train import processes
+from tests.train import processes, steps
 
 pytestmark = pytest.mark.integration
 
@@ -117,6 +120,97 @@ def test_a_run_goes_on_with_it(run, data, caplog):
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(run, data))
   assert any(line.startswith('Nothing to do: ') for line in caplog.messages)
+
+
+# The loss of its norm
+
+NORM = {'embedding_norm_weight': 0.1, 'bottleneck_layer_size': WIDTH, 'dropout_keep_prob': 1.0}
+
+
+def norm_config(**flags):
+  return tiny.config(**{'model_name': NAME, 'optimizer': 'sgd', **NORM, **flags})
+
+
+def norm_of(embedding, p=1):
+  return np.linalg.norm(np.abs(embedding) + 1e-4, ord=p, axis=1).mean()
+
+
+def test_a_step_goes_down_the_norm():
+  """What the weight adds to a step is that many times the gradient of the norm."""
+  state, step = steps.make(norm_config())
+  _, without = steps.make(norm_config(embedding_norm_weight=0))
+  before = steps.arrays(state.named_variables())
+  images, _ = make_augmentation(norm_config()).apply(steps.batch(), None)
+  weights = state.model.variables_by_name[f'{SCOPE}/Bottleneck/weights']
+  with tf.GradientTape() as tape:
+    _, end_points = state.model(images, training=True)
+    norm = tf.reduce_mean(tf.reduce_sum(tf.abs(end_points['Bottleneck']), 1))
+  gradient = tape.gradient(norm, weights)
+  assert end_points['Bottleneck'].shape == (4, WIDTH)
+  after = []
+  for each in (step, without):
+    for name, variable in each._state.named_variables().items():
+      variable.assign(before[name])
+    results = steps.run(each, steps.batch(), rate=1.0)
+    after.append(each._state.model.variables_by_name[weights.name[:-2]].numpy())
+    terms = results['cross_entropy'] + results['regularization_loss']
+    terms += 0.1 * results.get('embedding_norm', 0)
+    assert results['loss'] == pytest.approx(terms, rel=1e-5)
+    assert ('embedding_norm' in results) == (each is step)
+  assert results['cross_entropy'] > 0 and np.abs(gradient).max() > 0.01
+  np.testing.assert_allclose(after[0] - after[1], -0.1 * gradient, rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'flags',
+  [
+    {'accumulate_steps': 2, 'recompute': True},
+    {'embedding_norm_p': 2, 'precision': 'bfloat16'},
+    pytest.param({'precision': 'float16'}, marks=pytest.mark.slow),
+    pytest.param({'jit_compile': True}, marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
+def test_the_norm_is_the_mean_over_all_images(mirrored, flags):
+  """Of replicas and passes, which all have the same four images: batch norm is theirs."""
+  settings = norm_config(**flags)
+  strategy = None if 'jit_compile' in flags else mirrored
+  state, step = steps.make(settings, strategy)
+  repeats = flags.get('accumulate_steps', 1)
+  value = {name: tf.concat([part] * repeats, 0) for name, part in steps.batch().items()}
+  images, _ = make_augmentation(settings).apply(steps.batch(), None)
+  model = nets_factory.create_model(NAME, 3, bottleneck_layer_size=WIDTH)
+  for name, variable in model.variables_by_name.items():
+    variable.assign(state.model.variables_by_name[name].read_value())
+  _, end_points = model(images, training=True)
+  assert end_points['Bottleneck'].dtype == tf.float32
+  expected = norm_of(end_points['Bottleneck'].numpy(), settings.loss.embedding_norm_p)
+  results = steps.run(step, steps.mirror(mirrored, value) if strategy else value)
+  tolerance = 1e-4 if images.dtype == tf.float32 else 0.02
+  assert results['embedding_norm'] == pytest.approx(expected, rel=tolerance)
+
+
+def test_teachers_do_not_take_of_the_norm(tmp_path):
+  tiny.random_net(3, seed=0).save(tmp_path / 'teacher.ckpt')
+  own = {'teacher': str(tmp_path / 'teacher.ckpt'), 'teacher_model_name': tiny.NAME}
+  own |= {'teacher_preprocessing_name': 'inception', 'teacher_image_size': 32}
+  labels = Dataset('x', 'train', (), 100, 3, {}, (0, 2))
+  _, step = steps.make(norm_config(**own, distill_weight=0.75), dataset=labels)
+  found = steps.run(step, steps.batch(), rate=0.0)
+  expected = 0.25 * found['cross_entropy'] + 0.75 * found['distillation_loss']
+  expected += 0.1 * found['embedding_norm'] + found['regularization_loss']
+  assert found['loss'] == pytest.approx(expected, rel=1e-5) and found['embedding_norm'] > 0
+
+
+def test_a_run_says_it(data, tmp_path):
+  for flags in ({}, {'bottleneck_layer_size': 0}):
+    with pytest.raises(ValueError, match='--embedding_norm_weight=0.1 needs an embedding: give'):
+      trainer.train(config(tmp_path, data, embedding_norm_weight=0.1, **flags))
+  flags = {'embedding_norm_weight': 0.1, 'bottleneck_layer_size': WIDTH, 'log_every_n_steps': 1}
+  trainer.train(config(tmp_path, data, **flags))
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines] == [1, 2]
+  assert all(line['embedding_norm'] > 0 for line in lines)
 
 
 def test_the_flag_and_excluded_scopes_win(weights, data, tmp_path):

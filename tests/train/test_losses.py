@@ -139,6 +139,21 @@ def test_class_weights_multiply_the_binary_loss_of_each_class():
   assert float(losses.sigmoid_cross_entropy(*args)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize('p', [1, 2, 3])
+def test_the_norm_of_embeddings_is_numpys(p):
+  """Its gradient too, where an image has nothing but zeros besides."""
+  embedding = np.concatenate([LOGITS, np.zeros((1, 4), np.float32)])
+  raised = np.abs(embedding.astype(np.float64)) + 1e-4
+  norms = np.linalg.norm(raised, ord=p, axis=1, keepdims=True)
+  gradient = np.sign(embedding) * (raised / norms) ** (p - 1) / len(embedding)
+  variable = tf.constant(embedding)
+  with tf.GradientTape() as tape:
+    tape.watch(variable)
+    loss = losses.embedding_norm(variable, p)
+  assert float(loss) == pytest.approx(norms.mean(), rel=1e-5)
+  np.testing.assert_allclose(tape.gradient(loss, variable), gradient, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
   ('target', 'largest', 'right'),
   [
