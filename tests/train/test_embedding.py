@@ -179,7 +179,7 @@ def test_the_norm_is_the_mean_over_all_images(mirrored, flags):
   repeats = flags.get('accumulate_steps', 1)
   value = {name: tf.concat([part] * repeats, 0) for name, part in steps.batch().items()}
   images, _ = make_augmentation(settings).apply(steps.batch(), None)
-  model = nets_factory.create_model(NAME, 3, bottleneck_layer_size=WIDTH)
+  model = nets_factory.create_model(NAME, 3, bottleneck_layer_size=WIDTH, dropout_keep_prob=1.0)
   for name, variable in model.variables_by_name.items():
     variable.assign(state.model.variables_by_name[name].read_value())
   _, end_points = model(images, training=True)
