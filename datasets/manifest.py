@@ -22,7 +22,7 @@ from .listing import Label, LabelledImage, Listing
 
 EXPECTED = 'a list: .csv, .tsv, .json, .jsonl or .txt with a path and a label of each image'
 LINES, TABLES, WHOLE = ('.jsonl', '.ndjson'), ('.csv', '.tsv'), ('.json',)
-TEXTS = ('.txt',)  # as Caffe has them; in a folder they may be anything, and are not looked for
+TEXTS = ('.txt',)  # as Caffe has them; they may be anything else, and are not looked for in folders
 _SUFFIXES = LINES + TABLES + WHOLE
 PATH_COLUMNS = (
   'path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'image_path', 'img',
@@ -85,9 +85,20 @@ def find_lists(paths: Sequence[Path]) -> list[Path]:
         for name in names
         if stems[name] in _NAMES or folder_layout.split_of(stems[name])
       ]
-    elif path.name.lower().endswith((*_SUFFIXES, *TEXTS)):
+    elif path.name.lower().endswith(_SUFFIXES) or _is_list_of_lines(path):
       manifests.append(path)
   return manifests
+
+
+def _is_list_of_lines(path: Path) -> bool:
+  """Whether a text has an image and something else in its first line of two."""
+  if not path.name.lower().endswith(TEXTS):
+    return False
+  try:
+    first = next(_rows(path), None)
+  except ValueError:
+    return False
+  return first is not None and bool(sources.IMAGE_SUFFIX.search(first.values['0']))
 
 
 def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:
@@ -423,11 +434,11 @@ class _Images:
 
   def find(self, name: str) -> tuple[str, sources.Source]:
     """What an image is called in records, and its bytes."""
-    found = self._find(name)
-    if isinstance(found[1], sources.Unreadable) and '\\' in name and os.sep == '/':
+    own = self._find(name)
+    if isinstance(own[1], sources.Unreadable) and '\\' in name and os.sep == '/':
       of_windows = self._find(name.replace('\\', '/'))
-      return found if isinstance(of_windows[1], sources.Unreadable) else of_windows
-    return found
+      return own if isinstance(of_windows[1], sources.Unreadable) else of_windows
+    return own
 
   def _find(self, name: str) -> tuple[str, sources.Source]:
     endings = _ENDINGS[:1] if sources.IMAGE_SUFFIX.search(name) else _ENDINGS
