@@ -2,6 +2,10 @@
 
 import json
 import math
+import pathlib
+import re
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -256,7 +260,12 @@ def test_full_memory_is_told_from_a_full_disk(data, tmp_path, monkeypatch):
 
 def test_profile(data, tmp_path):
   train(config(data, tmp_path, profile_steps='2,3', max_number_of_steps=4))
-  assert list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
+  script = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'profile_step.py'
+  shown = subprocess.run(
+    [sys.executable, script, f'--profile={tmp_path}'], check=True, capture_output=True, text=True
+  ).stdout
+  for kind in ('convolutions', 'filter gradients', 'batch norm', 'optimizer'):
+    assert re.search(rf'^{kind} .* [1-9]\d* operations$', shown, re.MULTILINE), shown
 
 
 def test_tensorboard_shows_images_as_the_net_sees_them(data, tmp_path):
