@@ -7,7 +7,7 @@ the nets' files; what follows from their tables is in `nets.summary`.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from . import nets_factory
+from . import registry
 
 
 class Checkpoint(NamedTuple):
@@ -192,5 +192,5 @@ def find(net: str, path: str, libraries: Collection[str]) -> Checkpoint | None:
 
 def title(name: str) -> str:
   """A net's name for people; its own where it is in no paper."""
-  paper = nets_factory.get_net(name).paper
+  paper = registry.get_net(name).paper
   return paper.title if paper else name

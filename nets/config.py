@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from . import geometry, layers, slim
 from .net import SHARED_ARGUMENTS, ArgScope, Net
+from .registry import get_net
 
 PYRAMID_ARGUMENTS = ('strides', 'output_stride', 'align_feature_maps')
 
@@ -109,7 +110,7 @@ class ModelConfig:
     return cls(
       **{
         **values,
-        'net': _registered(values['net']),
+        'net': get_net(values['net']),
         'arg_scope': slim.by_key(_decode(values['arg_scope'])),
         'arguments': _decode(values['arguments']),
       }
@@ -139,14 +140,8 @@ class ModelConfig:
     return ', '.join([repr(self.net.name), *texts])
 
 
-def _registered(name: str) -> Net:
-  from . import nets_factory  # which imports this module
-
-  return nets_factory.get_net(name)
-
-
 def _unpickle(values: dict[str, Any]) -> ModelConfig:
-  net, arg_scope = _registered(values['net']), slim.by_key(values['arg_scope'])
+  net, arg_scope = get_net(values['net']), slim.by_key(values['arg_scope'])
   return ModelConfig(**{**values, 'net': net, 'arg_scope': arg_scope})
 
 

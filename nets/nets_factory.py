@@ -1,77 +1,24 @@
-"""The registry of nets, and models of them."""
+"""Models of nets by name, for TF2 and for TF1 graphs; the names are those of `nets.registry`."""
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal, overload
 
 import tensorflow as tf
 from absl import logging
 
-from . import (
-  inception_resnet_v1,
-  inception_resnet_v2,
-  inception_utils,
-  inception_v1,
-  inception_v2,
-  inception_v3,
-  inception_v3_2015,
-  inception_v4,
-  resnet_v1,
-  resnet_v1_5,
-  resnet_v2,
-  slim,
-)
+from . import inception_utils, slim
 from .config import ModelConfig
 from .feature_pyramid import FeaturePyramid
 from .model import Model
-from .net import ArgScope, Net, NetworkFn
+from .net import ArgScope, NetworkFn
+from .registry import NETS, arg_scopes_map, get_net, nets_with, networks_map, register
 
-NETS: dict[str, Net] = {}  # by `register`
-
-# slim's two dictionaries, for code that goes through them.
-networks_map: dict[str, NetworkFn] = {}
-arg_scopes_map: dict[str, Callable[..., ArgScope]] = {}
-
-
-def register(net: Net) -> Net:
-  """Makes a net known to `create_model`, the commands' flags, summaries, drawings and conversions.
-
-  Raises:
-    ValueError: there is another net of that name.
-  """
-  if NETS.setdefault(net.name, net) != net:
-    raise ValueError(f'There is a net {net.name!r} already: choose another name')
-  networks_map[net.name] = net.network_fn
-  arg_scopes_map[net.name] = net.arg_scope
-  return net
-
-
-register(inception_v1.NET)
-register(inception_v2.NET)
-register(inception_v3.NET)
-register(inception_v3_2015.NET)
-register(inception_v4.NET)
-register(inception_resnet_v1.NET)
-register(inception_resnet_v2.NET)
-for _net in (*resnet_v1.NETS, *resnet_v1_5.NETS, *resnet_v2.NETS):
-  register(_net)
-
-
-def get_net(name: str) -> Net:
-  """The registry's entry.
-
-  Raises:
-    ValueError: unknown name.
-  """
-  if name not in NETS:
-    raise ValueError(f'Unknown net {name!r}; choose one of {", ".join(NETS)}')
-  return NETS[name]
-
-
-def nets_with(argument: str) -> list[str]:
-  """The names of the nets whose function takes an argument, e.g. 'depth_multiplier'."""
-  return [name for name, net in NETS.items() if argument in net.arguments]
+__all__ = [
+  'NETS', 'arg_scopes_map', 'create_model', 'get_net', 'get_network_fn', 'nets_with',
+  'networks_map', 'register',
+]  # fmt: skip
 
 
 def get_network_fn(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from . import nets_factory
+from . import registry
 from .blocks import (
   AVG_POOL,
   BATCH_NORM,
@@ -140,7 +140,7 @@ def summarize(
   """Describes a net block by block.
 
   Args:
-    name: of the net, see `nets_factory.NETS`.
+    name: of the net, see `registry.NETS`.
     image_size: pixels a side of the square RGB image; the net's own by default.
     num_classes: the number of logits, at least 1; the net's own by default.
     depth_multiplier: factor of the filters of every convolution, of nets that have it.
@@ -149,11 +149,11 @@ def summarize(
     ValueError: unknown name, a size that the net does not take, no classes, or a
       `depth_multiplier` that is not above 0 or that the net does not have.
   """
-  net = nets_factory.get_net(name)
+  net = registry.get_net(name)
   image_size = net.default_image_size if image_size is None else image_size
   num_classes = net.num_classes if num_classes is None else num_classes
   if depth_multiplier != 1 and 'depth_multiplier' not in net.arguments:
-    having = ', '.join(nets_factory.nets_with('depth_multiplier'))
+    having = ', '.join(registry.nets_with('depth_multiplier'))
     raise ValueError(f'{name} has no depth_multiplier; these nets have: {having}')
   rows, variant = net.vary(**net.select(depth_multiplier=depth_multiplier))
   depth = variant.depth

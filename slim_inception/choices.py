@@ -19,8 +19,8 @@ USE_EMA = {'auto': None, 'true': True, 'false': False}
 def net_names() -> tuple[str, ...]:
   """Names of the registered nets."""
   # Others than the package's own are there only where a program has registered them.
-  factory = sys.modules.get('slim_inception.nets.nets_factory')
-  return tuple(factory.NETS) if factory else names.NAMES
+  registry = sys.modules.get('slim_inception.nets.registry')
+  return tuple(registry.NETS) if registry else names.NAMES
 
 
 def dataset_names() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from .. import checkpoints
 from ..blocks import CONV
 from ..heads import AUX_LOGITS
-from ..nets_factory import get_net
+from ..registry import get_net
 from . import facenet_names, formats, keras_applications, slim_files, torch_family
 from .layers import CENTER, Layer, fold_gamma, fold_normalization, has_gamma
 from .stored import Images, Stored
@@ -148,23 +148,10 @@ def read(
     else:
       layers = _without_heads(layers, net)
       left_out = {**left_out, **dict.fromkeys(unknown, 'no layer of the net below its head')}
-    notes = list(stored.notes)
     net_images = net_images or _OWN_IMAGES.get(
       get_net(net).preprocessing, Images((CENTER,), (CENTER,))
     )
-    images = stored.images
-    if source.family is torch_family:
-      images = images or torch_family.images_of(net, stored.arrays)
-    if mean is not None or std is not None:
-      stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
-      if stored.images and str(stated) != str(stored.images):
-        notes.append(f'taken as trained on {stated}, although the file says {stored.images}')
-      images = stated
-    elif stored.images_fault:
-      raise ValueError(f'{stored.images_fault}: give mean and std of the images')
-    elif images:
-      says_so = 'the file says' if stored.images else "this library's net"
-      notes.append(f'trained on {images}, as {says_so}')
+    images, notes = _images_of(stored, source.family, net, mean, std)
     if bgr is None:
       bgr = net in getattr(source.family, 'BGR', ())
     if bgr:
@@ -174,6 +161,7 @@ def read(
     raise ValueError(f'{path} is {source.text}, but not of {net}: {error}') from error
   left_out = {**stored.left_out, **left_out}
   known = net_images if images else None
+  notes = [*stored.notes, *notes]
   return Weights(path, kind, net, layers, left_out, stored.averages, tuple(notes), known)
 
 
@@ -225,6 +213,40 @@ def _in_source_scope(
   return inside
 
 
+def _images_of(
+  stored: Stored,
+  family: ModuleType,
+  net: str,
+  mean: Sequence[float] | None,
+  std: Sequence[float] | None,
+) -> tuple[Images | None, list[str]]:
+  """The images that weights were trained on, if anyone knows, and notes on who says so.
+
+  Args:
+    stored: what was read.
+    family: of the library.
+    net: whose weights they are.
+    mean: what the caller says, which takes precedence; see `read`.
+    std: likewise.
+
+  Raises:
+    ValueError: what the file says of them is not understood, and the caller says nothing.
+  """
+  if mean is not None or std is not None:
+    stated = Images(*((CENTER,) if x is None else tuple(x) for x in (mean, std)))
+    if stored.images and str(stated) != str(stored.images):
+      return stated, [f'taken as trained on {stated}, although the file says {stored.images}']
+    return stated, []
+  if stored.images_fault:
+    raise ValueError(f'{stored.images_fault}: give mean and std of the images')
+  if stored.images:
+    return stored.images, [f'trained on {stored.images}, as the file says']
+  by_library = torch_family.images_of(net, stored.arrays) if family is torch_family else None
+  if by_library:
+    return by_library, [f"trained on {by_library}, as this library's net"]
+  return None, []
+
+
 def _check_shapes(layers: Mapping[str, Layer]) -> None:
   """Raises ValueError for a layer whose arrays do not go together."""
   for scope, layer in layers.items():
@@ -264,7 +286,7 @@ def _for_images(
   """The layers for the images `net_images`, red first, of those that were trained on `images`."""
   first = get_net(net).body[0]
   layer = layers[first.scope]
-  if layer.weights is None or layer.weights.ndim != 4:
+  if layer.weights.ndim != 4:
     raise ValueError(f'{first.scope} is no convolution: its weights are a matrix')
   if bgr:
     layer = layer._replace(weights=layer.weights[:, :, ::-1])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ..blocks import CONV, Unit
-from ..nets_factory import get_net
+from ..registry import get_net
 
 NET = 'inception_resnet_v1'
 EMBEDDING = 'Bottleneck'

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..inception_v3_2015 import NAME as NET
 from ..inception_v3_2015 import OUTPUTS
-from ..nets_factory import get_net
+from ..registry import get_net
 
 WHERE = (
   'https://github.com/mseitzer/pytorch-fid/releases has pt_inception-2015-12-05-6726825d.pth, and '

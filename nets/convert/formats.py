@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from .. import checkpoint_files
-from ..nets_factory import get_net
+from ..registry import get_net
 from . import facenet_names, keras_applications, object_names, others, slim_files, torch_family
 from .stored import Stored
 

@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import checkpoints
-from ..nets_factory import get_net
+from ..registry import get_net
 from . import facenet_names, object_names, resnet_names
 from .layers import NO_WEIGHTS, Layer, Norm, add_to_variance, fold_biases
 from .stored import Arrays, Images, Sorted, Stored, check_size

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from .. import checkpoint_files, checkpoints
 from ..heads import AUX_LOGITS
-from ..nets_factory import NETS, get_net
+from ..registry import NETS, get_net
 from . import fid, object_names, others
 from .layers import Layer
 from .stored import Arrays, Sorted, Stored, check_size

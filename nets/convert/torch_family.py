@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..nets_factory import get_net
+from ..registry import get_net
 from . import fid, others, resnet_names
 from .layers import Layer
 from .stored import Arrays, Images, Sorted, Stored, check_size

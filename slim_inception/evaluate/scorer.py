@@ -15,7 +15,7 @@ from slim_inception.evaluate.stored_weights import StoredWeights, open_weights
 from slim_inception.evaluate.views import to_float
 from slim_inception.nets import nets_factory
 from slim_inception.nets.model import Model
-from slim_inception.nets.nets_factory import Net
+from slim_inception.nets.net import Net
 
 # How a net makes logits: (net, its entry in the registry, images as the net is given them) ->
 # (logits [n, outputs], {name: [n, ...], anything more to know of a view}).
