@@ -102,26 +102,11 @@ def batch_norm(
       variables_collections,
       trainable,
     )
-    kernel = _batch_norm_by_moments if fused is False else _batch_norm_fused
-    replica = tf.distribute.get_replica_context()
-    if synchronized and is_training and replica and replica.num_replicas_in_sync > 1:
-      kernel = functools.partial(_batch_norm_synchronized, unbiased=fused is not False)
+    kernel = _choose_kernel(fused, synchronized and bool(is_training))
     images = inputs if rank == 4 else inputs[:, tf.newaxis, tf.newaxis, :]
-
-    def normalize(training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-      if training:
-        return kernel(images, own, None, epsilon, data_format)
-      # Not the kernel's own statistics: at inference cuDNN leaves them unwritten.
-      moving = tf.convert_to_tensor(own.moving_mean), tf.convert_to_tensor(own.moving_variance)
-      return kernel(images, own, moving, epsilon, data_format)[0], *moving
-
+    outputs, mean, variance = _normalize(kernel, images, own, is_training, epsilon, data_format)
     if tf.is_tensor(is_training):
-      outputs, mean, variance = tf.cond(
-        is_training, lambda: normalize(True), lambda: normalize(False)
-      )
       decay = tf.where(is_training, decay, 1.0)
-    else:
-      outputs, mean, variance = normalize(bool(is_training))
     if tf.is_tensor(is_training) or is_training:
       updates = [
         _move(moving, batch, decay)
@@ -191,6 +176,41 @@ def _make_variables(
 
 
 Statistics = tuple[tf.Tensor, tf.Tensor] | None
+# Images, variables, statistics (None: those of the batch), epsilon and data format -> output, mean
+# and variance.
+Kernel = Callable[
+  [tf.Tensor, Variables, Statistics, float, str], tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+]
+
+
+def _choose_kernel(fused: bool | None, synchronized: bool) -> Kernel:
+  replica = tf.distribute.get_replica_context()
+  if synchronized and replica and replica.num_replicas_in_sync > 1:
+    return functools.partial(_batch_norm_synchronized, unbiased=fused is not False)
+  return _batch_norm_by_moments if fused is False else _batch_norm_fused
+
+
+def _normalize(
+  kernel: Kernel,
+  images: tf.Tensor,
+  own: Variables,
+  is_training: bool | tf.Tensor,
+  epsilon: float,
+  data_format: str,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Output, mean and variance: in training those of the batch, else the moving averages."""
+
+  def by_batch() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return kernel(images, own, None, epsilon, data_format)
+
+  def by_averages() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    # Not the kernel's own statistics: at inference cuDNN leaves them unwritten.
+    moving = tf.convert_to_tensor(own.moving_mean), tf.convert_to_tensor(own.moving_variance)
+    return kernel(images, own, moving, epsilon, data_format)[0], *moving
+
+  if tf.is_tensor(is_training):
+    return tf.cond(is_training, by_batch, by_averages)
+  return by_batch() if is_training else by_averages()
 
 
 def _batch_norm_fused(

@@ -132,7 +132,7 @@ def run_body(
   for unit in rows:
     dilate = max_stride is not None and stride * unit.reduction > max_stride
     of_row = variant._replace(strided=not dilate)
-    if unit.join == 'add':  # sampled here, so that a second run of the row has the same samples
+    if unit.join == 'add':
       number = residuals.index(unit.scope)
       of_row = of_row._replace(kept=layers.drop_path(net, number, len(residuals)))
     net = run_unit(net, unit, of_row, end_points)
