@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-EPSILON = 0.001  # of batch norm in Inception nets: slim's, facenet's, Keras' and PyTorch's agree
 NO_WEIGHTS = np.empty(0, np.float32)
 CENTER = 127.5  # our nets get (pixel - CENTER) / CENTER of pixels in 0..255
 
@@ -13,7 +12,8 @@ CENTER = 127.5  # our nets get (pixel - CENTER) / CENTER of pixels in 0..255
 class Norm(NamedTuple):
   """Batch norm: gamma * (x - mean) / sqrt(variance + epsilon) + beta; each [C] float32.
 
-  Epsilon is the net's: EPSILON, or 1e-5 in ResNets, but 1.001e-5 in Keras' (`add_to_variance`).
+  Epsilon is the net's: 0.001 in Inception nets, slim's, facenet's, Keras' and PyTorch's; 1e-5 in
+  ResNets, but 1.001e-5 in those of Keras (`add_to_variance`).
   """
 
   beta: np.ndarray

@@ -39,14 +39,6 @@ class Manifolds(NamedTuple):
   recall: float
 
 
-def statistics_of(features: np.ndarray) -> Statistics:
-  """Mean and covariance of features, of two images or more."""
-  features = np.asarray(features, np.float64)
-  mean = features.mean(0)
-  centered = features - mean
-  return Statistics(mean, centered.T @ centered / (len(features) - 1))
-
-
 def frechet_distance(real: Statistics, generated: Statistics) -> float:
   """FID (arXiv:1706.08500, equation 6): the distance of two normal distributions.
 

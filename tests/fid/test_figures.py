@@ -17,6 +17,11 @@ def features(count, seed=0, width=WIDTH, shift=0.0):
   return (rng.standard_normal((count, width)) @ mixing + shift).astype(np.float32)
 
 
+def statistics_of(features):
+  features = features.astype(np.float64)
+  return figures.Statistics(features.mean(0), np.cov(features, rowvar=False))
+
+
 REAL, FAKE = features(40, 1), features(31, 2, shift=0.3)
 
 
@@ -37,7 +42,7 @@ def test_frechet_distance_beside_scipy(count):
   covariances = [np.cov(each, rowvar=False) for each in sets]
   root = linalg.sqrtm(covariances[0] @ covariances[1]).real
   expected = ((means[0] - means[1]) ** 2).sum() + np.trace(sum(covariances) - 2 * root)
-  ours = figures.frechet_distance(*map(figures.statistics_of, sets))
+  ours = figures.frechet_distance(*map(statistics_of, sets))
   assert ours == pytest.approx(expected, abs=1e-3)
   assert figures.frechet_distance_of_features(*sets) == pytest.approx(ours, abs=1e-6)
 
@@ -53,7 +58,7 @@ def test_frechet_distance_of_pytorch_fid():
 
 def test_frechet_distance_of_two_images_is_a_real_number():
   sets = features(2, 1, 64), features(2, 2, 64)
-  distance = figures.frechet_distance(*map(figures.statistics_of, sets))
+  distance = figures.frechet_distance(*map(statistics_of, sets))
   assert isinstance(distance, float) and math.isfinite(distance)
   assert distance == pytest.approx(figures.frechet_distance_of_features(*sets), rel=1e-6)
 
@@ -175,12 +180,12 @@ def test_moments_are_those_of_all_at_once():
 def test_statistics_are_exchanged_with_pytorch_fid_and_clean_fid(tmp_path, monkeypatch):
   for name, size in (('FEATURES', WIDTH), ('SPATIAL_FEATURES', 5)):
     monkeypatch.setattr(statistics, name, size)
-  pooled = figures.statistics_of(REAL)
+  pooled = statistics_of(REAL)
   np.savez_compressed(tmp_path / 'theirs.npz', mu=pooled.mean, sigma=pooled.covariance)
   stored = statistics.read(str(tmp_path / 'theirs.npz'))
   assert stored.spatial is None
   np.testing.assert_array_equal(stored.pooled.covariance, pooled.covariance)
-  spatial = figures.statistics_of(REAL[:, :5])
+  spatial = statistics_of(REAL[:, :5])
   path = tmp_path / 'new' / 'ours.npz'
   statistics.write(str(path), pooled, spatial)
   with np.load(path) as file:  # as they read it

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 from slim_inception.nets import layers
 from slim_inception.nets.convert import formats
-from slim_inception.nets.convert.layers import EPSILON, Layer, Norm, fold_gamma, fold_normalization
+from slim_inception.nets.convert.layers import Layer, Norm, fold_gamma, fold_normalization
+
+EPSILON = 0.001  # of the nets' batch norm
 
 
 def random_layer():

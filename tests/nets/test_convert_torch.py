@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from slim_inception.nets import nets_factory
 from slim_inception.nets.convert import conversion, formats, torch_family
-from slim_inception.nets.convert.layers import EPSILON
 from slim_inception.nets.convert.stored import Images
 
 from tests import golden
@@ -182,7 +181,7 @@ def test_their_names_shapes_and_epsilon():
   ]
   for name, model in models:
     assert digest({key: value.shape for key, value in model.state_dict().items()}) == DIGESTS[name]
-    assert {m.eps for m in model.modules() if hasattr(m, 'running_var')} == {EPSILON}
+    assert {m.eps for m in model.modules() if hasattr(m, 'running_var')} == {0.001}
   for name in ('resnet50', 'resnet101', 'resnet152'):
     for model in (TIMM.create_model(name), getattr(TORCHVISION.models, name)()):
       ours = name.replace('resnet', 'resnet_v1_5_')
