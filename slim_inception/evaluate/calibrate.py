@@ -8,7 +8,9 @@ from absl import logging
 
 from slim_inception import files
 from slim_inception.evaluate import calibration, conformal, stored_calibration
-from slim_inception.evaluate.calibrate_config import CalibrateRequest
+from slim_inception.evaluate.calibrate_config import CalibrateRequest, CalibrationConfig
+from slim_inception.evaluate.calibration import Abstention
+from slim_inception.evaluate.conformal import Sets
 from slim_inception.evaluate.evaluator import Evaluation
 from slim_inception.evaluate.metrics import name_of
 from slim_inception.evaluate.stored_calibration import Calibration, Figure
@@ -55,15 +57,14 @@ def calibrate(request: CalibrateRequest) -> tuple[Calibration, str]:
     ValueError, OSError: a flag, the data or the checkpoint is not as it should be, or there are too
       few images for what is asked for.
   """
-  options = request.config.calibration
   (member,) = request.evaluation.ensemble.members
   prefix = formats.locate(member.checkpoint_path)
   files.try_file(stored_calibration.path_of(prefix))
   evaluation = Evaluation(request.evaluation)
-  if evaluation.dataset.multi_label:
+  dataset = evaluation.dataset
+  if dataset.multi_label:
     raise ValueError(
-      f'images of {evaluation.dataset.name} may have several right labels: calibration is for '
-      'images of one'
+      f'images of {dataset.name} may have several right labels: calibration is for images of one'
     )
   logging.info('%s', evaluation.describe())
   images, probabilities = evaluation.probabilities([prefix])
@@ -72,50 +73,66 @@ def calibrate(request: CalibrateRequest) -> tuple[Calibration, str]:
   if not len(fitted):
     raise ValueError(f'{len(images)} images are too few: half of them give the temperature')
   temperature = calibration.fit_temperature(*scores.take(fitted))
-  rest = scores.take(measured)
-  scaled = rest._replace(probabilities=calibration.scaled(rest.probabilities, temperature))
-  dataset, loaded = evaluation.dataset, evaluation.loaded
-  sets = abstention = None
+  before = scores.take(measured)
+  after = before._replace(probabilities=calibration.scaled(before.probabilities, temperature))
   try:
-    if options.coverage is not None:
-      sets = conformal.fit(
-        options.sets or 'plain',
-        options.coverage,
-        *scaled,
-        lambda label: name_of(dataset.labels_to_names, label),
-        range(max(loaded.labels_offset, dataset.label_range[0]), dataset.num_classes),
-      )
-    if options.max_error is not None:
-      abstention = calibration.abstention(
-        scaled.probabilities.max(-1), scaled.right, options.max_error
-      )
+    sets, abstention = _thresholds(request.config.calibration, evaluation, after)
   except ValueError as error:
     raise ValueError(
       f'{error} (the thresholds are of {len(measured)} images, the temperature of {len(fitted)} '
       f'others of the {len(images)} of {dataset.split_name})'
     ) from error
-  records = request.evaluation.config.records
   stored = Calibration(
-    os.path.basename(prefix),
-    checkpoint_files.identity(prefix),
-    loaded.weights,
-    stored_calibration.describe_views(member.spec, request.evaluation.ensemble.average),
-    dataset.name,
-    dataset.split_name,
-    os.path.realpath(records.dataset_dir),
-    dataset.info_hash,
-    dataset.num_classes,
-    len(fitted),
-    len(measured),
-    temperature,
-    _errors(rest, scaled),
-    Figure(
-      calibration.negative_log_likelihood(*rest), calibration.negative_log_likelihood(*scaled)
+    checkpoint=os.path.basename(prefix),
+    checkpoint_id=checkpoint_files.identity(prefix),
+    weights=evaluation.loaded.weights,
+    views=stored_calibration.describe_views(member.spec, request.evaluation.ensemble.average),
+    dataset_name=dataset.name,
+    dataset_split_name=dataset.split_name,
+    dataset_dir=os.path.realpath(request.evaluation.config.records.dataset_dir),
+    dataset_hash=dataset.info_hash,
+    num_classes=dataset.num_classes,
+    fitted_images=len(fitted),
+    measured_images=len(measured),
+    temperature=temperature,
+    expected_calibration_error=_errors(before, after),
+    negative_log_likelihood=Figure(
+      calibration.negative_log_likelihood(*before), calibration.negative_log_likelihood(*after)
     ),
-    sets,
-    abstention,
+    sets=sets,
+    abstention=abstention,
   )
   return stored, stored_calibration.write(prefix, stored)
+
+
+def _thresholds(
+  options: CalibrationConfig, evaluation: Evaluation, scores: Scores
+) -> tuple[Sets | None, Abstention | None]:
+  """The thresholds of sets of classes and of abstention, each None where it is not asked for.
+
+  Args:
+    options: what is asked for.
+    evaluation: with the checkpoint loaded.
+    scores: of the images that the temperature was not fitted on, scaled by it.
+
+  Raises:
+    ValueError: there are too few images.
+  """
+  dataset, sets, abstention = evaluation.dataset, None, None
+  if options.coverage is not None:
+    first = max(evaluation.loaded.labels_offset, dataset.label_range[0])
+    sets = conformal.fit(
+      options.sets or 'plain',
+      options.coverage,
+      *scores,
+      lambda label: name_of(dataset.labels_to_names, label),
+      range(first, dataset.num_classes),
+    )
+  if options.max_error is not None:
+    abstention = calibration.abstention(
+      scores.probabilities.max(-1), scores.right, options.max_error
+    )
+  return sets, abstention
 
 
 def _errors(before: Scores, after: Scores) -> Figure:

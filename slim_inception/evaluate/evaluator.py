@@ -207,25 +207,14 @@ class Evaluation:
     )
 
   def _outcome(self, collected: Collected, seconds: float) -> Outcome:
-    config, dataset, spec = self._config, self.dataset, self._ensemble.scorers[0].member.spec
-    predictions = collected.predictions
+    """The figures of what all workers collected in so many seconds."""
+    dataset, predictions = self.dataset, collected.predictions
     num_predicted = len(predictions[-1].record_indices)
-    if self._exclude_list:
-      note = self._exclude_list.check_used(
-        [*predictions[-1].filenames, *collected.excluded], dataset.split_name
-      )
-      if note:
-        logging.warning('%s', note)
+    self._check_exclude_list(collected)
     if not num_predicted:
       raise self._none_decoded()
     if self._real_labels:
-      truth = self._real_labels.ground_truth(predictions[-1].filenames)
-      if truth.note:
-        logging.warning('%s', truth.note)
-      predictions = [
-        collector.only(dataclasses.replace(of_net, labels=truth.labels), truth.counted)
-        for of_net in predictions
-      ]
+      predictions = self._with_real_labels(predictions, self._real_labels)
     rankings = [
       None if of_net.scores is None else metrics.ranking(of_net, dataset.num_classes)
       for of_net in predictions
@@ -236,42 +225,68 @@ class Evaluation:
     if self._valid_labels is not None:
       predictions = [collector.of_labels(each, self._valid_labels) for each in predictions]
       if not len(predictions[-1].record_indices):
-        raise ValueError(f'No image is of a class in --valid_labels={config.images.valid_labels}')
+        valid_labels = self._config.images.valid_labels
+        raise ValueError(f'No image is of a class in --valid_labels={valid_labels}')
+    num_evaluated = len(predictions[-1].record_indices)
     names = dataset.labels_to_names
     summaries = [
       metrics.summary(of_net, dataset.num_classes, names) | (ranking.summary() if ranking else {})
       for of_net, ranking in zip(predictions, rankings, strict=True)
     ]
-    return Outcome(
-      {
-        **summaries[-1],
-        'excluded_images': len(collected.excluded),
-        'unlabelled_images': num_predicted - num_labelled,
-        'other_images': num_labelled - len(predictions[-1].record_indices),
-        'skipped_images': self._num_records - len(collected.excluded) - num_predicted,
-        'images_per_second': float(f'{num_predicted / seconds:.6g}'),
-        'dataset_name': dataset.name,
-        'dataset_split_name': dataset.split_name,
-        'exclude_list': config.images.exclude_list,
-        'real_labels': config.images.real_labels,
-        'valid_labels': config.images.valid_labels,
-        'max_images': config.images.max_images,
-        'crops': spec.crops,
-        'crop_scales': list(spec.scales) if spec.resize == 'aspect' else [],
-        'resize': spec.resize,
-        'interpolation': spec.interpolation,
-        'average': config.views.average,
-        'batch_norm_batches': config.records.batch_norm_batches,
-        **self._calibration(summaries[0], predictions[-1]),
-        **self._nets(summaries),
-      },
-      predictions[-1],
-      rankings[-1],
-    )
+    figures = {
+      **summaries[-1],
+      'excluded_images': len(collected.excluded),
+      'unlabelled_images': num_predicted - num_labelled,
+      'other_images': num_labelled - num_evaluated,
+      'skipped_images': self._num_records - len(collected.excluded) - num_predicted,
+      'images_per_second': float(f'{num_predicted / seconds:.6g}'),
+      **self._settings(),
+      **self._calibration(summaries[0], predictions[-1]),
+      **self._nets(summaries),
+    }
+    return Outcome(figures, predictions[-1], rankings[-1])
+
+  def _check_exclude_list(self, collected: Collected) -> None:
+    """Says so where names of the exclude list are of other images."""
+    if self._exclude_list:
+      filenames = [*collected.predictions[-1].filenames, *collected.excluded]
+      note = self._exclude_list.check_used(filenames, self.dataset.split_name)
+      if note:
+        logging.warning('%s', note)
+
+  def _with_real_labels(
+    self, predictions: list[Predictions], real_labels: ground_truth.RealLabels
+  ) -> list[Predictions]:
+    """The images that have such labels, with these; says so where names do not match."""
+    truth = real_labels.ground_truth(predictions[-1].filenames)
+    if truth.note:
+      logging.warning('%s', truth.note)
+    return [
+      collector.only(dataclasses.replace(of_net, labels=truth.labels), truth.counted)
+      for of_net in predictions
+    ]
 
   def _none_decoded(self) -> ValueError:
     dataset = self.dataset
     return ValueError(f'No image of {dataset.name} {dataset.split_name} could be decoded')
+
+  def _settings(self) -> dict[str, Any]:
+    """What `metrics.json` says of the images and how they were looked at."""
+    config, spec = self._config, self._ensemble.scorers[0].member.spec
+    return {
+      'dataset_name': self.dataset.name,
+      'dataset_split_name': self.dataset.split_name,
+      'exclude_list': config.images.exclude_list,
+      'real_labels': config.images.real_labels,
+      'valid_labels': config.images.valid_labels,
+      'max_images': config.images.max_images,
+      'crops': spec.crops,
+      'crop_scales': list(spec.scales) if spec.resize == 'aspect' else [],
+      'resize': spec.resize,
+      'interpolation': spec.interpolation,
+      'average': config.views.average,
+      'batch_norm_batches': config.records.batch_norm_batches,
+    }
 
   def _calibration(
     self, uncalibrated: Mapping[str, Any], predictions: Predictions
