@@ -103,16 +103,7 @@ def _plan_of(
   notes = list(layout.notes)
   if tree is trees.DISK and (archives := sorted(filter(_is_archive, tree.names(root)))):
     notes.append(f'not read, since folders of images lie beside them: {files.some(archives)}')
-  folders = {
-    split: _class_folders(path, root, tree, notes) for split, path in layout.splits.items()
-  }
-  everywhere = [os.path.realpath(path) for of_split in folders.values() for path in of_split]
-  links: list[str] = []
-  images = {
-    split: _images(of_split, root, tree, everywhere, links) for split, of_split in folders.items()
-  }
-  if links:
-    notes.append(f'{len(links):,} {sources.NOT_FOLLOWED}: {files.some(links)}')
+  images = _images_of_splits(layout, root, tree, notes)
   classes = _classes(images, layout, root, tree, notes)
   labels = listing.names_in(options.labels, classes) if options.labels else classes
   _check_folders_in_classes(images['train'], classes, layout.splits['train'], root, notes)
@@ -132,12 +123,7 @@ def _plan_of(
     if not layout.names['train']:
       items = {options.split: items['train']}
   elif 'validation' not in items:
-    fraction = options.validation_fraction
-    fraction = holdout.DEFAULT_FRACTION if fraction is None else fraction
-    train, held_out = holdout.hold_out(items['train'], fraction, options.seed, copies)
-    items |= {'train': train, 'validation': held_out}
-    if fraction and not any(held_out.values()):
-      notes.append('nothing is held out for validation: no class has two different images')
+    items |= _hold_out(items['train'], options, copies, notes)
   elif options.validation_fraction is not None:
     name = layout.names['validation']
     raise ValueError(f'{source} has its own {name}/ folder: leave out --validation_fraction')
@@ -162,6 +148,35 @@ def _plan_of(
     notes=tuple(notes),
     unusable=tuple(tree.unusable) if isinstance(tree, trees.Archives) else (),
   )
+
+
+def _images_of_splits(
+  layout: folder_layout.Layout, root: Path, tree: Tree, notes: list[str]
+) -> dict[str, _ByClass]:
+  """What lies in the class folders of each split; its items have no label yet."""
+  folders = {
+    split: _class_folders(path, root, tree, notes) for split, path in layout.splits.items()
+  }
+  everywhere = [os.path.realpath(path) for of_split in folders.values() for path in of_split]
+  links: list[str] = []
+  images = {
+    split: _images(of_split, root, tree, everywhere, links) for split, of_split in folders.items()
+  }
+  if links:
+    notes.append(f'{len(links):,} {sources.NOT_FOLLOWED}: {files.some(links)}')
+  return images
+
+
+def _hold_out(
+  items: _ByClass, options: conversion.Options, copies: Sequence[Sequence[Item]], notes: list[str]
+) -> dict[str, _ByClass]:
+  """The images of the only split as 'train' and 'validation'."""
+  fraction = options.validation_fraction
+  fraction = holdout.DEFAULT_FRACTION if fraction is None else fraction
+  train, validation = holdout.hold_out(items, fraction, options.seed, copies)
+  if fraction and not any(validation.values()):
+    notes.append('nothing is held out for validation: no class has two different images')
+  return {'train': train, 'validation': validation}
 
 
 def _is_archive(name: str) -> bool:

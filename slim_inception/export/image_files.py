@@ -7,6 +7,7 @@ what it would see of its record, bit for bit. What is not read rightly is refuse
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -85,8 +86,19 @@ _Check = Callable[[_Reasons], tf.Tensor]
 # Formats
 
 
-def _jpeg(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
-  """As `images.read_jpeg_header` reads it."""
+class _Segments(NamedTuple):
+  """Where in a JPEG its segments are; int32 scalars, 0 for what is not there."""
+
+  after: tf.Tensor  # where the reading ended
+  frame: tf.Tensor  # the content of the frame header
+  other_frame: tf.Tensor  # the marker of a frame that is not decoded
+  exif: tf.Tensor
+  adobe: tf.Tensor  # 1: there is Adobe's segment
+  end: tf.Tensor  # the marker that ended the reading
+
+
+def _jpeg_segments(data: tf.Tensor, size: tf.Tensor) -> _Segments:
+  """Reads on from segment to segment up to the scan, as `images.read_jpeg_header`."""
   kinds = tf.constant(_KINDS)
 
   def goes_on(position, frame, other, exif, adobe, end):
@@ -109,24 +121,29 @@ def _jpeg(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
       tf.where(is_marker & (kind == _END), marker, end),
     )
 
-  position, frame, other, exif, adobe, end = tf.while_loop(
-    goes_on, step, (tf.constant(2), *[tf.constant(0)] * 5), maximum_iterations=_MAX_SEGMENTS
-  )
+  start = (tf.constant(2), *[tf.constant(0)] * 5)
+  return _Segments(*tf.while_loop(goes_on, step, start, maximum_iterations=_MAX_SEGMENTS))
+
+
+def _jpeg(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
+  """As `images.read_jpeg_header` reads it."""
+  segments = _jpeg_segments(data, size)
   has_end = tf.cond(
     _is_at(data, size - 2, b'\xff\xd9'),
     lambda: tf.constant(True),
-    lambda: _find(data[tf.minimum(position, size) :], b'\xff\xd9') >= 0,
+    lambda: _find(data[tf.minimum(segments.after, size) :], b'\xff\xd9') >= 0,
   )
+  frame, end = segments.frame, segments.end
   bits, channels = _number(data, frame, 1), _number(data, frame + 5, 1)
   height, width = (_number(data, frame + at, 2) for at in (1, 3))
   says = _text(width, ' x ', height, ', ', channels, ' channels of ', bits, ' bits')
   is_unusual = (bits != 8) | ((channels != 1) & (channels != 3) & (channels != 4))
-  marker = tf.gather(_HEX, other)
+  marker = tf.gather(_HEX, segments.other_frame)
   longest = f': a side of more than {images.MAX_JPEG_SIDE:,} pixels)'
   pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
   file = checked(
     [
-      (other > 0, _text(images.UNUSUAL_JPEG, ' (frame marker ', marker, ')')),
+      (segments.other_frame > 0, _text(images.UNUSUAL_JPEG, ' (frame marker ', marker, ')')),
       (end == 0, images.JPEG_WITHOUT_SCAN),
       ((end != images.SCAN) | (frame == 0), images.JPEG_WITHOUT_IMAGE),
       (~has_end, images.JPEG_WITHOUT_END),
@@ -138,12 +155,12 @@ def _jpeg(data: tf.Tensor, size: tf.Tensor, checked: _Check) -> tf.Tensor:
       ),
     ]
   )
-  turn = tf.where(exif > 0, _orientation(data, exif), 1)
+  turn = tf.where(segments.exif > 0, _orientation(data, segments.exif), 1)
   halvings = _halvings(width, height)
 
   def changed() -> tf.Tensor:
     parts = [tf.strings.substr(file, 0, 2), _ADOBE_SEGMENT, tf.strings.substr(file, 2, -1)]
-    is_unmarked = (channels == 4) & (adobe == 0)
+    is_unmarked = (channels == 4) & (segments.adobe == 0)
     cmyk = tf.cond(is_unmarked, lambda: tf.strings.join(parts), lambda: file)
     image = tf.switch_case(halvings, [_jpeg_decoder(cmyk, 1 << count) for count in range(4)])
     return tf.io.encode_jpeg(
