@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from slim_inception import kernels
-from slim_inception.bench import photographs, timing
+from slim_inception.bench import peers, photographs, timing
 from slim_inception.bench.config import Config
 from slim_inception.datasets import runners
 from slim_inception.nets import processor
@@ -50,6 +51,21 @@ def figures(times: timing.Times, images: int) -> Result:
     'steps_per_round': times.steps_per_round,
     'stolen_share': statistics.mean(times.stolen),
   }
+
+
+def peer_command(config: Config, name: str, num_classes: int = NUM_CLASSES) -> list[str]:
+  """What starts a peer for a measurement of a net with so many classes."""
+  request = {
+    'mode': config.mode,
+    'num_classes': num_classes,
+    'image_size': config.side,
+    'batch_size': config.batch_size,
+    'precision': config.precision,
+    'on_cpu': config.clone_on_cpu,
+    'warmup_steps': config.warmup_steps,
+  }
+  python = config.timm_python or sys.executable
+  return peers.command_of(name, config.model_name, request, python)
 
 
 def training_flags(config: Config) -> dict[str, Any]:

@@ -10,12 +10,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from slim_inception.bench import timing
-
-if TYPE_CHECKING:
-  from slim_inception.bench.config import Config  # lists the names below
 
 
 class Peer(NamedTuple):
@@ -67,20 +64,6 @@ def check_timm(python: str) -> None:
 def last_line(text: str) -> str:
   """The last words of a program that failed."""
   return next((line for line in reversed(text.splitlines()) if line.strip()), 'it said nothing')
-
-
-def command(name: str, config: Config, num_classes: int) -> list[str]:
-  """What starts a peer."""
-  request = {
-    'mode': config.mode,
-    'num_classes': num_classes,
-    'image_size': config.side,
-    'batch_size': config.batch_size,
-    'precision': config.precision,
-    'on_cpu': config.clone_on_cpu,
-    'warmup_steps': config.warmup_steps,
-  }
-  return command_of(name, config.model_name, request, config.timm_python or sys.executable)
 
 
 def command_of(

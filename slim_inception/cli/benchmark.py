@@ -55,7 +55,7 @@ def benchmark(config: Config) -> 'list[Result]':
   if names:  # all of them are in memory at once
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   with contextlib.ExitStack() as stack:
-    commands = {name: peers.command(name, config, common.NUM_CLASSES) for name in names}
+    commands = {name: common.peer_command(config, name) for name in names}
     running = []
     for name, command in commands.items():
       with waiting(f'{name} starts and warms up'):

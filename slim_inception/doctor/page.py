@@ -3,7 +3,7 @@
 import collections
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +12,9 @@ from slim_inception.datasets import images as images_lib
 from slim_inception.doctor import odd, problems
 from slim_inception.doctor.facts import Facts
 from slim_inception.doctor.listing import Listing
-from slim_inception.doctor.problems import Problem
+from slim_inception.doctor.problems import Diagnosis, Problem
 from slim_inception.evaluate import pages
 from slim_inception.evaluate.metrics import name_of
-
-if TYPE_CHECKING:
-  from slim_inception.doctor.run import Diagnosis
 
 _SIDE = 160  # pixels of a thumbnail, the longer side
 _GROUPS, _LABELS, _ODD = 40, 80, 20  # that are shown of each kind; the table has all
@@ -34,7 +31,7 @@ _TITLES = {
 }
 
 
-def write(path: str | os.PathLike, listing: Listing, facts: Facts, diagnosis: 'Diagnosis') -> None:
+def write(path: str | os.PathLike, listing: Listing, facts: Facts, diagnosis: Diagnosis) -> None:
   """Writes the page, whole or not at all; arguments as `run.diagnose`.
 
   Raises:
@@ -69,7 +66,7 @@ def write(path: str | os.PathLike, listing: Listing, facts: Facts, diagnosis: 'D
     file.write(text)
 
 
-def _figures(listing: Listing, facts: Facts, diagnosis: 'Diagnosis') -> Mapping[str, int]:
+def _figures(listing: Listing, facts: Facts, diagnosis: Diagnosis) -> Mapping[str, int]:
   return {
     'images': len(listing.images),
     'groups that show the same': len(diagnosis.alike.groups),
@@ -83,7 +80,7 @@ def _groups(
   kind: str,
   listing: Listing,
   facts: Facts,
-  diagnosis: 'Diagnosis',
+  diagnosis: Diagnosis,
   of_kind: Sequence[Problem],
 ) -> Iterator[list[dict[str, Any]]]:
   """The images of a section: groups that show the same, or all in one."""
@@ -119,7 +116,7 @@ def _shown(listing: Listing, facts: Facts, problem: Problem) -> dict[str, Any]:
   }
 
 
-def _classes(listing: Listing, diagnosis: 'Diagnosis') -> Iterator[list[object]]:
+def _classes(listing: Listing, diagnosis: Diagnosis) -> Iterator[list[object]]:
   """Name and number of images in each split, the classes of most images first."""
   balance = diagnosis.balance
   total = np.sum([*balance.counts.values()], axis=0)

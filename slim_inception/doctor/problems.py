@@ -185,6 +185,27 @@ def balance(listing: Listing) -> Balance:
   return Balance(counts, np.arange(listing.first_label, most + 1))
 
 
+class Diagnosis(NamedTuple):
+  """What was told of a set.
+
+  Attributes:
+    problems: in the order of the table.
+    alike: groups of images that show the same.
+    balance: images of each class.
+    notes: sentences.
+  """
+
+  problems: list[Problem]
+  alike: Alike
+  balance: Balance
+  notes: list[str]
+
+  @property
+  def excluded(self) -> int:
+    """How many images training should leave out."""
+    return len({problem.image for problem in self.problems if problem.excludes})
+
+
 def table_names(listing: Listing) -> dict[str, str]:
   """{name of a table: the set that it is of}; names of images are those of one set alone."""
   if len(listing.places) == 1:

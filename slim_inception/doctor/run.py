@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -19,7 +18,7 @@ from slim_inception.doctor import label_errors, listing, page, pairs, problems
 from slim_inception.doctor.config import DoctorRequest
 from slim_inception.doctor.facts import Facts
 from slim_inception.doctor.listing import Listing
-from slim_inception.doctor.problems import Alike, Problem
+from slim_inception.doctor.problems import Alike, Diagnosis, Problem
 from slim_inception.evaluate.metrics import name_of
 
 PAGE_FILE = 'doctor.html'
@@ -29,27 +28,6 @@ _WITHOUT_NET = (
   'labels were not looked at: --checkpoint_path=FILE, best of a net that was trained on other '
   'images, does that, and compares images that look alike to it whatever their hashes are'
 )
-
-
-class Diagnosis(NamedTuple):
-  """What was told of a set.
-
-  Attributes:
-    problems: in the order of the table.
-    alike: groups of images that show the same.
-    balance: images of each class.
-    notes: sentences.
-  """
-
-  problems: list[Problem]
-  alike: Alike
-  balance: problems.Balance
-  notes: list[str]
-
-  @property
-  def excluded(self) -> int:
-    """How many images training should leave out."""
-    return len({problem.image for problem in self.problems if problem.excludes})
 
 
 def examine(request: DoctorRequest) -> Iterator[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from slim_inception.datasets import dataset_factory
 
 from slim_inception import files
-from slim_inception.bench import net_rate, peers, photographs, report, roofline, timing
+from slim_inception.bench import common, net_rate, peers, photographs, report, roofline, timing
 from slim_inception.bench.config import resolve
 from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import benchmark as script
@@ -227,7 +227,7 @@ def test_a_peer_that_fails(small_roofline, fake_peer, before):
 def test_keras_as_a_peer(mode):
   flags = {'image_size': 75, 'precision': 'bfloat16', 'clone_on_cpu': True, 'warmup_steps': 2}
   config = tiny_config(mode, model_name='inception_v3', peers='keras', **flags)
-  with PeerProcess('keras', peers.command('keras', config, num_classes=1000)) as peer:
+  with PeerProcess('keras', common.peer_command(config, 'keras', num_classes=1000)) as peer:
     (times,) = timing.take_turns([peer.program], 2)
     facts = peer.end()
   assert facts['num_parameters'] == 23817352  # trainable ones of Keras' own summary
