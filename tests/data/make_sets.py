@@ -9,6 +9,7 @@ same images and labels are in each: `image_of(i)`, of class i modulo 3.
 """
 
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -176,6 +177,15 @@ def write_sisters(folder: Path, work: Path) -> None:
     made = {'validation': ((row['file_name'], row) for row in rows)}
     builder._split_generators = lambda _, made=made: made
     builder.download_and_prepare()
+  share_labels(folder)
+
+
+def share_labels(folder: Path) -> None:
+  """ImageNet's synsets, which each set has in files of its own, become one file and links to it."""
+  shared = HERE / 'imagenet.labels.txt'
+  for path in folder.rglob('*.labels.txt'):
+    path.replace(shared)
+    path.symlink_to(os.path.relpath(shared, path.parent))
 
 
 if __name__ == '__main__':
