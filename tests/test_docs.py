@@ -11,12 +11,11 @@ from absl import flags
 
 from slim_inception.cli import COMMANDS
 from tests import zygote
+from tests.commands import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 EVERYWHERE = {'help', 'debug'}
-# python -m experiments.NAME
-EXPERIMENTS = ('activation_scaling', 'distillation', 'elastic', 'progressive', 'residual_speed')
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
   'all', 'before', 'folder', 'format', 'formats', 'gpus-per-node', 'images', 'index', 'logdir',
@@ -29,9 +28,7 @@ OF_OTHERS = {
 def command_flags() -> dict[str, set[str]]:
   """{command: its flags}."""
   defined = {}
-  modules = {name: f'slim_inception.cli.{command.module}' for name, command in COMMANDS.items()}
-  modules |= {f'experiments.{name}': f'experiments.{name}' for name in EXPERIMENTS}
-  for name, path in modules.items():
+  for name, path in MODULES.items():
     module = importlib.import_module(path)
     before = set(flags.FLAGS)
     module.define_flags()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from slim_inception import cli, flags
 from slim_inception.flags import PerMember, field
 from slim_inception.train.config import Config
+from tests.commands import MODULES
 
 REGISTRY = ['sgd']
 
@@ -183,15 +184,10 @@ def test_configurations_import_no_tensorflow():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
-EXPERIMENTS = ('activation_scaling', 'distillation', 'elastic', 'residual_speed')
-
-
 def configurations() -> dict[str, type]:
   """The configuration of each command."""
   classes: dict[str, type] = {}
-  modules = {name: f'slim_inception.cli.{each.module}' for name, each in cli.COMMANDS.items()}
-  modules |= {n: f'experiments.{n}' for n in EXPERIMENTS}
-  for name, path in modules.items():
+  for name, path in MODULES.items():
     module = importlib.import_module(path)
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(flags, 'define', lambda kind, *_, name=name: classes.update({name: kind}))
@@ -307,7 +303,6 @@ def test_each_of_several_sources_knows_home(monkeypatch):
 def test_outputs_of_the_commands():
   """What `parse` tries before the work begins; the data command locks its folder at once."""
   assert {each.id for each in ALL if 'OUTPUT' in str(each.values[0].place)} == {
-    'activation_scaling output_dir',
     'average cache_dir',
     'average output',
     'benchmark output_csv',
@@ -318,12 +313,15 @@ def test_outputs_of_the_commands():
     'classify json',
     'compare output',
     'convert output',
-    'distillation output_dir',
     'doctor output_dir',
-    'elastic output_dir',
     'embed output',
     'eval cache_dir',
     'eval eval_dir',
+    'experiments.activation_scaling output_dir',
+    'experiments.distillation output_dir',
+    'experiments.elastic output_dir',
+    'experiments.progressive output_dir',
+    'experiments.residual_speed output_dir',
     'export cache_dir',
     'export output',
     'fid json',
@@ -332,7 +330,6 @@ def test_outputs_of_the_commands():
     'probe features_dir',
     'probe output',
     'report output',
-    'residual_speed output_dir',
     'robustness cache_dir',
     'robustness output',
     'show output',

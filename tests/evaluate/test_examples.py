@@ -59,8 +59,11 @@ def test_some_are_left_out(dataset):
 
 
 def test_labels(dataset):
-  for example in examples.read(dataset, range(23)).as_numpy_iterator():
-    assert example['label'] == int(example['filename'].decode().removesuffix('.jpg')) % 3
-  for example in examples.read(dataset, range(23), multi_label=True).as_numpy_iterator():
+  one = list(examples.read(dataset, range(23)).as_numpy_iterator())
+  several = list(examples.read(dataset, range(23), multi_label=True).as_numpy_iterator())
+  assert len(one) == len(several) == 23
+  for example, of_several in zip(one, several, strict=True):
     number = int(example['filename'].decode().removesuffix('.jpg'))
-    np.testing.assert_array_equal(example['label'], np.eye(3)[number % 3])
+    assert example['label'] == number % 3
+    assert of_several['filename'] == example['filename']
+    np.testing.assert_array_equal(of_several['label'], np.eye(3)[number % 3])
