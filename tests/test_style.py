@@ -2,7 +2,10 @@
 
 import ast
 import pathlib
+import re
 from collections.abc import Iterator
+
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALONE = ('datasets', 'nets', 'preprocessing')  # each works in another project, so it imports itself
@@ -53,3 +56,12 @@ def modules(node: ast.AST) -> list[str]:
 def test_names_and_imports():
   assert FILES
   assert [problem for path in FILES for problem in problems(path)] == []
+
+
+@pytest.mark.parametrize(
+  'room', ['datasets', 'nets', 'slim_inception/evaluate', 'slim_inception/train']
+)
+def test_the_docstring_of_a_large_room_names_its_modules(room):
+  text = ast.get_docstring(ast.parse((ROOT / room / '__init__.py').read_text()))
+  modules = {path.name for path in (ROOT / room).glob('*.py')} - {'__init__.py'}
+  assert set(re.findall(r'\w+\.py', text)) == modules
