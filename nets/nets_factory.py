@@ -152,7 +152,7 @@ def create_model(
     raise ValueError(f'features_only is {features_only!r}; choose True or False')
   source = None
   if weights is not None:
-    from .convert import conversion  # most programs never need it
+    from .convert import conversion, description  # most programs never need them
 
     _check_weights(weights)
     has_classifier = not features_only and num_classes not in (None, 0)
@@ -180,6 +180,6 @@ def create_model(
   if source:
     filled = conversion.fill(model.variables_by_name, source, net.head_scopes)
     model.mark_untrained(filled.fresh)
-    for line in conversion.report(source, filled):
+    for line in description.report(source, filled):
       logging.info('%s', line)
   return model

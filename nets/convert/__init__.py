@@ -12,6 +12,7 @@
     others.py              what is no weights of a net: what it is and what to do
     fid.py                 the network of FID, in its graph of 2015 and in PyTorch's file
     conversion.py          reads any of them, fills a model, writes
+    description.py         says what was read and what became of it
 
 The way is always the same: file -> {the library's name: array} -> {our scope: Layer} -> variables.
 No array is dropped in silence: it is used, left out by a rule that is named, or an error.

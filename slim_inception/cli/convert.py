@@ -129,7 +129,7 @@ def convert(config: ConvertConfig) -> list[str]:
     OSError, ValueError: as `conversion.read`; or the output exists, or cannot be written. Then it
       is as it was.
   """
-  from slim_inception.nets.convert import conversion
+  from slim_inception.nets.convert import conversion, description
   from slim_inception.preprocessing import normalization
 
   writers = _writers(config.model_name)
@@ -167,13 +167,13 @@ def convert(config: ConvertConfig) -> list[str]:
       with files.atomic_path(output) as temporary:
         left_out = getattr(conversion, writers[suffix])(temporary, weights, **of_format)
       not_there = f'layers that the output has no place for: {", ".join(left_out) or "none"}'
-      lines = [conversion.about(weights), *weights.notes, not_there]
+      lines = [description.about(weights), *weights.notes, not_there]
     else:
       lines = _write_checkpoint(weights, config)
   needed = _needs(weights)
   run = _run_of(weights) or (None if suffix else _needs_as_run(needed, weights.net))
   _write_run(output + CONFIG_SUFFIX, run)
-  differences = conversion.differences(weights, suffix == _SAFETENSORS)
+  differences = description.differences(weights, suffix == _SAFETENSORS)
   if needed.released:
     differences.append(needed.describe())
   if scale is not None:
@@ -183,7 +183,7 @@ def convert(config: ConvertConfig) -> list[str]:
 
 def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
   from slim_inception.nets import nets_factory
-  from slim_inception.nets.convert import conversion
+  from slim_inception.nets.convert import conversion, description
 
   net = nets_factory.get_net(weights.net)
   model = nets_factory.create_model(
@@ -196,7 +196,7 @@ def _write_checkpoint(weights: 'Weights', config: ConvertConfig) -> list[str]:
   filled = conversion.fill(model.variables_by_name, weights, net.head_scopes)
   model.mark_untrained(filled.fresh)
   model.save(config.output)
-  return conversion.report(weights, filled)
+  return description.report(weights, filled)
 
 
 def _beside(weights: 'Weights') -> tuple[str, dict[str, Any]] | None:

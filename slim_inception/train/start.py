@@ -13,7 +13,7 @@ from slim_inception.cluster import Cluster, check_same
 from slim_inception.datasets.dataset_factory import Dataset
 from slim_inception.evaluate.stored_weights import images_for
 from slim_inception.nets import checkpoint_files, checkpoints, nets_factory
-from slim_inception.nets.convert import conversion, formats
+from slim_inception.nets.convert import conversion, description, formats
 from slim_inception.train import config_json, optimizers, resumption
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import Config
@@ -339,7 +339,7 @@ def _init_from_checkpoint(
     logging.info('  fresh: %s %s (checkpoint: %s)', name, variables[name].shape.as_list(), reason)
   logits = f'{net.logits_scope}/biases'
   if logits in unfit and logits in stored:
-    for line in conversion.background(stored[logits][-1], variables[logits].shape[-1]):
+    for line in description.background(stored[logits][-1], variables[logits].shape[-1]):
       logging.info('  %s (--labels_offset)', line)
   names = f': {files.some(unknown)}' if unknown else ''
   logging.info('  ignored: %d that the net does not have%s', len(unknown), names)
@@ -371,7 +371,7 @@ def _init_from_converted(
   )
   filled = conversion.fill(taken, weights, net.head_scopes)
   logging.info('Starting from %s', path)
-  notes = conversion.report(weights, filled)
+  notes = description.report(weights, filled)
   for line in notes:
     logging.info('  %s', line)
   if len(taken) < len(variables):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion
+from slim_inception.nets.convert import conversion, description
 
 from tests import golden
 
@@ -121,7 +121,7 @@ def test_checkpoints_and_saved_models_of_keras(optimizer, keras_model, tmp_path)
     assert_same(weights, expected)
     assert weights.num_classes == 7
     assert set(weights.left_out.values()) == {'no weights of a layer'}
-    assert f': {kind}, inception_v3, 7 classes' in conversion.about(weights)
+    assert f': {kind}, inception_v3, 7 classes' in description.about(weights)
   with pytest.raises(ValueError, match='InceptionResNetV2 of Keras Applications has 203 unnamed'):
     conversion.read(paths[0], 'inception_resnet_v2')
 
@@ -178,7 +178,7 @@ def test_a_plain_head_and_what_training_leaves_in_a_file(ending, save_head):
   weights = conversion.read(path, 'inception_v3')
   assert weights.num_classes == 5
   assert not set(weights.left_out.values()) - {'training', 'states of random numbers'}
-  assert 'mine' not in conversion.about(weights)
+  assert 'mine' not in description.about(weights)
   assert not weights.notes
 
 
@@ -208,7 +208,7 @@ def test_weights_in_several_files(shards):
     assert weights.path == str(index)
     assert_same(weights, expected)
   assert 'model.weights.json: weights of Keras in several files, inception_v3, 5 classes' in (
-    conversion.about(weights)
+    description.about(weights)
   )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, fid, slim_files, torch_family
+from slim_inception.nets.convert import conversion, description, fid, slim_files, torch_family
 from slim_inception.nets.convert.layers import Layer, Norm, fold_normalization
 
 from tests import golden
@@ -148,7 +148,7 @@ def test_layers_that_are_not_known_are_an_error_or_left_out_with_the_head(save):
     conversion.read(save(state), 'inception_v4')
   weights = conversion.read(save(state), 'inception_v4', with_classifier=False)
   assert weights.num_classes is None
-  text = conversion.about(weights)
+  text = description.about(weights)
   assert "149 x num_batches_tracked (PyTorch's counters), 2 x weight (no layer of the net" in text
 
 
@@ -184,7 +184,7 @@ def test_averages_alone(save):
   for use_ema in (None, True):
     weights = conversion.read(path, 'inception_v4', use_ema=use_ema)
     assert weights.averages
-    assert ', moving averages of the weights; left out: ' in conversion.about(weights)
+    assert ', moving averages of the weights; left out: ' in description.about(weights)
   with pytest.raises(ValueError, match='averages of the weights alone: --use_ema=true takes'):
     conversion.read(path, 'inception_v4', use_ema=False)
   with pytest.raises(ValueError, match='has no moving averages of the weights'):
@@ -304,7 +304,7 @@ def test_files_and_what_is_wrong_with_them(tmp_path):
   weights = conversion.read(path, 'inception_v4')
   assert weights.num_classes == 1001
   assert weights.layers['Conv2d_1a_3x3'].weights.dtype == np.float32
-  assert conversion.summarise(weights.left_out) == '149 x num_batches_tracked'
+  assert description.summarise(weights.left_out) == '149 x num_batches_tracked'
   with pytest.raises(ValueError, match='but not of inception_v3: .* those of inception_v4'):
     conversion.read(path, 'inception_v3')
 

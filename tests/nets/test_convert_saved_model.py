@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints, nets_factory, slim
-from slim_inception.nets.convert import conversion, formats
+from slim_inception.nets.convert import conversion, description, formats
 
 from tests import golden, tiny
 from tests.nets.test_convert_slim import assert_net
@@ -79,7 +79,7 @@ def test_saved_models(kind, net, hubs):
     assert weights.format == 'SavedModel'
     assert_net(weights, net)
   assert 'variables: a SavedModel, of which the variables are read, inception_tiny, 5 classes' in (
-    conversion.about(weights)
+    description.about(weights)
   )
   assert formats.needs_conversion(formats.locate(folder), tiny.NAME)
   images = golden.images(2, SIDE, SIDE)  # [-1, 1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from slim_inception.nets import checkpoints, inception, nets_factory, slim
-from slim_inception.nets.convert import conversion, formats, slim_files
+from slim_inception.nets.convert import conversion, description, formats, slim_files
 
 from tests import golden, tiny
 
@@ -182,7 +182,7 @@ def test_a_scope_within_another(prefix, net, tmp_path):
     f'{first}/Momentum': 'training',
     'BoxPredictor_0/weights': 'not in InceptionTiny',
   }
-  assert '; left out: BoxPredictor_0/weights (not in InceptionTiny), ' in conversion.about(weights)
+  assert '; left out: BoxPredictor_0/weights (not in InceptionTiny), ' in description.about(weights)
   assert formats.needs_conversion(str(tmp_path / 'a.ckpt'), tiny.NAME)
 
   checkpoints.save(tmp_path / 'b.ckpt', {**tensors, f'other/{first}': tf.ones(3)})

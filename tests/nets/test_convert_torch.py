@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 import pytest
 from slim_inception.nets import nets_factory
-from slim_inception.nets.convert import conversion, formats, torch_family
+from slim_inception.nets.convert import conversion, description, formats, torch_family
 from slim_inception.nets.convert.stored import Images
 
 from tests import golden
@@ -103,7 +103,7 @@ def test_torchvision_with_auxiliary_head_and_imagenet_images(tmp_path):
   assert golden.relative_error(logits, their_logits(theirs, theirs_images)) < 1e-4
   assert golden.relative_error(end_points['AuxLogits'], aux) < 1e-4
   assert not filled.fresh
-  assert conversion.summarise(weights.left_out) == '96 x num_batches_tracked'
+  assert description.summarise(weights.left_out) == '96 x num_batches_tracked'
 
   # transform_input takes images of ImageNet's statistics to [-1, 1]: nothing to fold.
   theirs.transform_input = True
@@ -280,7 +280,7 @@ def test_checkpoints_that_timm_itself_writes(tmp_path):
       weights = conversion.read(tmp_path, 'inception_v4', use_ema=use_ema)  # the folder
       assert weights.path == str(tmp_path / 'model_best.pth.tar')
       assert weights.averages is (use_ema is None)
-      assert (', moving averages of the weights' in conversion.about(weights)) is weights.averages
+      assert (', moving averages of the weights' in description.about(weights)) is weights.averages
       first = expected.features[0].conv.weight.detach().numpy().transpose(2, 3, 1, 0)
       np.testing.assert_array_equal(weights.layers['Conv2d_1a_3x3'].weights, first)
 
