@@ -175,24 +175,31 @@ def convert(
     lost = [*_lost_classes(plan, conversion)]
     for note in lost:
       logging.warning('%s', note)
-    notes = [*plan.notes, *lost]
-    facts: dict[str, Any] = {'dataset': plan.name, 'source': source}
-    facts |= {'recognized': plan.recognized} if plan.recognized else {}
-    facts |= {'seed': options.seed, 'notes': notes}
-    counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
-    counts |= {'num_resized': conversion.num_resized} if options.stored else {}
-    lists: dict[str, Any] = {'skipped': conversion.skipped, 'changed': conversion.changed}
-    if options.drop_duplicates:
-      counts |= {'num_dropped': len(dropped)}
-      lists |= {'dropped': dropped}
-    if options.exclude_list:
-      facts |= {'exclude_list': options.exclude_list}
-      counts |= {'num_excluded': len(excluded)}
-      lists |= {'excluded': excluded}
-    files.write_json(dataset_dir / REPORT_FILE, {**facts, **counts, **lists})
+    report = _report(plan, source, options, conversion, [*plan.notes, *lost])
+    files.write_json(dataset_dir / REPORT_FILE, report)
     conversion = _without_empty_splits(conversion, dataset_dir)
     finish(conversion.info, dataset_dir)
   return conversion
+
+
+def _report(
+  plan: Plan, source: str | None, options: Options, conversion: Conversion, notes: Sequence[str]
+) -> dict[str, Any]:
+  """The content of `conversion_report.json`: facts, then counts, then lists."""
+  facts: dict[str, Any] = {'dataset': plan.name, 'source': source}
+  facts |= {'recognized': plan.recognized} if plan.recognized else {}
+  facts |= {'seed': options.seed, 'notes': notes}
+  counts = {'num_skipped': len(conversion.skipped), 'num_changed': len(conversion.changed)}
+  counts |= {'num_resized': conversion.num_resized} if options.stored else {}
+  lists: dict[str, Any] = {'skipped': conversion.skipped, 'changed': conversion.changed}
+  if options.drop_duplicates:
+    counts |= {'num_dropped': len(conversion.dropped)}
+    lists |= {'dropped': conversion.dropped}
+  if options.exclude_list:
+    facts |= {'exclude_list': options.exclude_list}
+    counts |= {'num_excluded': len(conversion.excluded)}
+    lists |= {'excluded': conversion.excluded}
+  return {**facts, **counts, **lists}
 
 
 def _only_split(plan: Plan, split: str | None, source: str | None) -> Plan:
