@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypedDict
 
-from slim_inception.datasets import conversion, digits
+from slim_inception.datasets import conversion, digits, runners
+from slim_inception.nets import processor
 
 from experiments import config as config_lib
 from slim_inception import constants, files, flags
@@ -175,7 +176,7 @@ def facts(output_dir: str, configs: Mapping[str, Config]) -> dict[str, str]:
   return {
     'flags of training': ' '.join(sorted(set.intersection(*shared))),
     'time': f'{wall:.1f} minutes in {len(starts)} start(s), {cpu:.1f} minutes of processor time',
-    'hardware': f'{processor()}, {len(os.sched_getaffinity(0))} cores'
+    'hardware': f'{processor.read_name() or "unknown processor"}, {runners.num_cores()} cores'
     + (f'; {", ".join(gpus)}' if gpus else '; no GPU'),
     'TensorFlow': tf.__version__,
   }
@@ -185,16 +186,6 @@ def _texts(config: Config) -> Iterator[str]:
   for name, value in config_lib.differences(config).items():
     if name not in ('train_dir', 'dataset_dir'):
       yield f'--{name}={flags.as_text(value)}'
-
-
-def processor() -> str:
-  """The name of the processor, as Linux has it."""
-  with contextlib.suppress(OSError), open('/proc/cpuinfo', encoding='utf-8') as file:
-    for line in file:
-      key, _, value = line.partition(':')
-      if key.strip() == 'model name':
-        return value.strip()
-  return 'unknown processor'
 
 
 def log_of(train_dir: str, key: str) -> list[tuple[int, float]]:
