@@ -40,7 +40,7 @@ def leave_out(
   source, dataset_dir = Path(source), Path(dataset_dir)
   info = dataset_info.read_info(source)
   if info is None:
-    raise ValueError(f'{source} has no {dataset_info.INFO_FILE}: records are told by it')
+    raise ValueError(f'{source} has no {dataset_info.INFO_FILE}, which folders of records have')
   if dataset_dir.resolve() == source.resolve():
     raise ValueError(f'{dataset_dir} is the source itself: choose another --dataset_dir')
   for name in info.splits:

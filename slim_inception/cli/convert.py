@@ -4,11 +4,11 @@
   --model_name=inception_v3 --source=inception_v3_2016_08_28.tar.gz --output=v3.weights.h5
   --model_name=inception_resnet_v2 --source=TRAIN_DIR --output=resnet.safetensors
 
-The source's format is told by its content: slim's and facenet's checkpoints, archives and frozen
+The content of the source says what it is: slim's and facenet's checkpoints, archives and frozen
 graphs, a train_dir, Keras Applications' .h5, .weights.h5 and .keras, deepface's and keras-facenet's
-.h5, timm's, torchvision's and facenet-pytorch's .safetensors and .pth. The output's format is told
-by its name: .weights.h5 for Keras Applications, .h5 for deepface and keras-facenet, .safetensors
-for PyTorch, else a TensorFlow checkpoint with slim's names.
+.h5, timm's, torchvision's and facenet-pytorch's .safetensors and .pth. The name of the output says
+what is written: .weights.h5 for Keras Applications, .h5 for deepface and keras-facenet,
+.safetensors for PyTorch, else a TensorFlow checkpoint with slim's names.
 """
 
 import contextlib

@@ -70,8 +70,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
   right = logits[np.arange(len(labels)), labels]
   if not right.any():
     raise ValueError(
-      f'all {len(labels)} images are right: a temperature is told by images that are wrong; take '
-      'more images'
+      f'all {len(labels)} images are classified rightly: only wrong answers determine a '
+      'temperature; take more images'
     )
 
   def slope(inverse: float) -> float:
@@ -185,7 +185,7 @@ def abstention(confidence: np.ndarray, right: np.ndarray, max_error: float) -> A
   least = math.ceil(math.log(level) / math.log1p(-max_error))
   if len(right) < least:
     raise ValueError(
-      f'an error rate of at most {max_error:g} cannot be told from {len(right)} images: at least '
+      f'an error rate of at most {max_error:g} cannot be shown with {len(right)} images: at least '
       f'{least} are needed, even if all are right'
     )
   curve = risk_coverage(confidence, right)

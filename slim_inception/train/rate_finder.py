@@ -96,7 +96,7 @@ def find(config: Config) -> RateCurve:
   if finite.sum() < WINDOW:
     raise ValueError(
       f'The loss is {losses[-1]:.4g} after {len(losses)} steps, at a learning rate of '
-      f'{rates[len(losses) - 1]:.3g}: nothing can be told of rates'
+      f'{rates[len(losses) - 1]:.3g}: that says nothing of rates'
     )
   return RateCurve(rates[: len(losses)][finite], np.array(losses)[finite])
 

@@ -322,7 +322,7 @@ def test_sets_in_a_graph_are_those_of_classification(kind):
       {'coverage': '0.95', 'sets': 'class_conditional'},
       'needs at least 19 images of each, and .* of 3 classes have fewer, color',
     ),
-    ({'max_error': '0.01'}, 'cannot be told from 40 images: at least 597 are needed'),
+    ({'max_error': '0.01'}, 'cannot be shown with 40 images: at least 597 are needed'),
   ],
 )
 def test_refused(run, calibrated, flags, message):

@@ -66,7 +66,7 @@ def test_the_error_is_that_of_the_report_and_falls():
 def test_what_has_no_temperature_is_said():
   probabilities = simulated(200)[0]
   labels = probabilities.argmax(-1)
-  with pytest.raises(ValueError, match='all 200 images are right: a temperature is told by images'):
+  with pytest.raises(ValueError, match='all 200 images are classified rightly: only wrong answers'):
     calibration.fit_temperature(probabilities, labels)
   with pytest.raises(ValueError, match='say nothing of the labels'):
     calibration.fit_temperature(probabilities, probabilities.argmin(-1))
@@ -109,7 +109,7 @@ def _confident(count, seed):
 
 
 def test_an_error_rate_that_cannot_be_had_is_refused():
-  with pytest.raises(ValueError, match='cannot be told from 50 images: at least 117 are needed'):
+  with pytest.raises(ValueError, match='cannot be shown with 50 images: at least 117 are needed'):
     calibration.abstention(*_confident(50, 0), max_error=0.05)
   confidence = np.linspace(0, 1, 1000)
   with pytest.raises(ValueError, match='no threshold has an error rate of at most 0.05 for sure'):
