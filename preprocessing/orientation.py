@@ -3,6 +3,7 @@
 Both run on the device and are functions of the seed of each image.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from .sampling import uniform
@@ -24,6 +25,10 @@ def rotate_by_quarters(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
   if images.shape[1] != images.shape[2]:
     raise ValueError(f'images are {images.shape[1]} x {images.shape[2]}; expected squares')
   quarters = tf.cast(4.0 * uniform(seeds, _QUARTERS), tf.int32)
-  half = tf.where(quarters >= 2, tf.reverse(images, [1, 2]), images)
-  quarter = tf.reverse(tf.transpose(half, [0, 2, 1, 3]), [1])  # against the clock
-  return tf.where(quarters % 2 == 1, quarter, half)
+  side, channels = images.shape[1], images.shape[3]
+  places = np.arange(side * side).reshape(side, side)
+  # A transposition of uint8 would have TensorFlow complain of oneDNN on stderr.
+  turned = np.stack([np.rot90(places, count).ravel() for count in range(4)])
+  indices = tf.gather(tf.constant(turned, tf.int32), tf.reshape(quarters, (-1,)))
+  pixels = tf.gather(tf.reshape(images, (-1, side * side, channels)), indices, batch_dims=1)
+  return tf.reshape(pixels, (-1, side, side, channels))

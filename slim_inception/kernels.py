@@ -62,12 +62,23 @@ def precision(clone_on_cpu: bool) -> str:
   """
   import tensorflow as tf  # this module comes before it
 
-  gpus = [] if clone_on_cpu else tf.config.list_physical_devices('GPU')
+  gpus = physical_gpus(clone_on_cpu)
   if not gpus:
     return 'bfloat16' if processor.has_bfloat16(processor.read_flags()) else 'float32'
   # Of CUDA; from Ampere on, which is 8.0, GPUs have them.
   capability = tf.config.experimental.get_device_details(gpus[0]).get('compute_capability')
   return 'float32' if capability and capability < (8, 0) else 'bfloat16'
+
+
+def physical_gpus(clone_on_cpu: bool) -> list:
+  """The GPUs that a run can have, of which it may take some; to ask takes none of their memory.
+
+  Args:
+    clone_on_cpu: whether GPUs are left alone.
+  """
+  import tensorflow as tf  # this module comes before it
+
+  return [] if clone_on_cpu else tf.config.list_physical_devices('GPU')
 
 
 def warn_of_precision(chosen: str, on_gpu: bool) -> None:

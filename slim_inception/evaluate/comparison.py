@@ -3,7 +3,6 @@
 Nothing here needs TensorFlow: `slim-inception compare` starts at once, also beside a run.
 """
 
-import json
 import math
 import os
 import statistics
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from slim_inception import constants, files
+from slim_inception import constants, files, flags
 from slim_inception.datasets.progress_bar import digits
 from slim_inception.evaluate.metrics import accuracies
 
@@ -327,15 +326,15 @@ def differing_flags(folders: Sequence[str]) -> list[tuple[str, ...]]:
     name for name in configs[0] if name not in _OF_ONE_RUN and all(name in each for each in configs)
   ]
   return [
-    (f'--{name}', *(_flag_text(each[name]) for each in configs))
+    (f'--{name}', *(elided(files.printable(flag_text(each[name])), 40) for each in configs))
     for name in shared
     if any(each[name] != configs[0][name] for each in configs)
   ]
 
 
-def _flag_text(value: object) -> str:
-  text = 'not set' if value is None else value if isinstance(value, str) else json.dumps(value)
-  return elided(files.printable(text), 40)
+def flag_text(value: object) -> str:
+  """The value of a flag in config.json, as it is written on the command line."""
+  return 'not set' if value in (None, (), []) else flags.as_text(value)
 
 
 def elided(name: str, most: int) -> str:

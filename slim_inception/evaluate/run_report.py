@@ -5,6 +5,7 @@ It needs neither TensorFlow nor network: see `pages`.
 
 import collections
 import dataclasses
+import itertools
 import math
 import os
 import statistics
@@ -126,6 +127,10 @@ def headline(run: RunFiles) -> list[tuple[str, str, str]]:
   _, losses = run.series('loss')
   if losses:
     result.append(('Last loss', f'{losses[-1]:.4g}', 'of a step, with regularization'))
+  if skipped := _skipped_images(run):
+    result.append(('Skipped images', f'{skipped:,}', 'could not be decoded'))
+  if overflows := int(max(run.series('overflow_steps')[1], default=0)):
+    result.append(('Skipped updates', f'{overflows:,}', 'whose gradients overflowed float16'))
   if rows := list(evaluations(run)):
     best = max(rows, key=lambda row: row['top_1'])
     low, high = best['interval']
@@ -137,6 +142,13 @@ def headline(run: RunFiles) -> list[tuple[str, str, str]]:
       )
     )
   return result
+
+
+def _skipped_images(run: RunFiles) -> int:
+  """Over all starts, each of which counts its own."""
+  _, counts = run.series('skipped_images')
+  ends = [a for a, b in itertools.pairwise(counts) if b < a] + counts[-1:]
+  return int(sum(ends))
 
 
 def plots(run: RunFiles) -> list[dict[str, Any] | None]:
@@ -334,14 +346,10 @@ def differences(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   except OSError:  # of another version
     recipe = {}
   return [
-    (f'--{name}', _flag_text(then), _flag_text(config[name]))
+    (f'--{name}', comparison.flag_text(then), comparison.flag_text(config[name]))
     for name, then in {**defaults, **recipe}.items()
     if name in config and config[name] != then and name not in _OF_ONE_RUN
   ]
-
-
-def _flag_text(value: object) -> str:
-  return 'not set' if value in (None, (), []) else flags.as_text(value)
 
 
 def _text(value: object) -> str:

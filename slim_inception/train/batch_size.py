@@ -6,6 +6,7 @@ the run's evaluations, has `MARGIN` of the memory, and what shuffling holds is t
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from absl import logging
 
-from slim_inception import flags, memory
+from slim_inception import flags, kernels, memory
+from slim_inception.cluster import find_cluster
 from slim_inception.datasets import progress_bar
 from slim_inception.nets import checkpoint_files
 from slim_inception.train import config_json
@@ -56,7 +58,8 @@ class Fit(NamedTuple):
 def resolve(config: Config) -> Config:
   """The configuration with a number for --batch_size=auto: that of the run if it has begun.
 
-  Nothing of TensorFlow runs in this process before the trials: it would take the GPUs' memory.
+  Nothing of TensorFlow is computed in this process before the trials: it would take the GPUs'
+  memory.
 
   Raises:
     ValueError: not even one image fits, a trial went wrong, or there are several workers; on
@@ -71,19 +74,29 @@ def resolve(config: Config) -> Config:
   if config.batch.global_batch_size or (sizes and all(sizes)):
     other = 'global_batch_size' if config.batch.global_batch_size else 'image_size_schedule'
     raise ValueError(f'--batch_size=auto has nothing to find: --{other} says the batch')
+  if find_cluster(os.environ)[0] is not None:
+    raise ValueError(
+      "--batch_size=auto is for one process: unset TF_CONFIG, or leave Slurm's job step, to find "
+      'a number, and give that to all workers'
+    )
   limit = config.devices.memory_limit
+  if limit is None and not kernels.physical_gpus(config.devices.clone_on_cpu):
+    raise ValueError('--batch_size=auto needs --memory_limit on processors, e.g. 8GB')
   first = try_batch(config, _FIRST)
   if 'num_samples' not in first:
     raise ValueError(
       f'--batch_size=auto: the trial of {_FIRST} images was killed, as the system does where its '
       'memory runs out: use a smaller net or --train_image_size'
     )
-  if not first['gpus'] and limit is None:
-    raise ValueError('--batch_size=auto needs --memory_limit on processors, e.g. 8GB')
   budget = None
   if limit is not None:
     held = 0 if first['gpus'] else first['shuffle_bytes']
     budget = int((1 - MARGIN) * memory.num_bytes(limit)) - held
+    if budget <= 0:
+      raise ValueError(
+        f'--batch_size=auto: shuffling alone holds {memory.as_text(held)} of '
+        f'--memory_limit={limit}: choose a smaller --shuffle_buffer_mb, or a larger limit'
+      )
 
   def trial(size: int) -> int | None:
     result = first if size == _FIRST else try_batch(config, size)
@@ -133,8 +146,10 @@ def find(trial: Callable[[int], int | None], budget: int | None, largest: int) -
     if not good < guess < bad:
       break
   if not good:
-    what = 'there is' if budget is None else memory.as_text(budget)
-    raise ValueError(f'--batch_size=auto: not even one image fits into the memory of {what}')
+    peak = peaks[1]
+    of = '' if budget is None else f' of {memory.as_text(budget)}'
+    needs = '' if peak is None else f': it takes {memory.as_text(peak)}'
+    raise ValueError(f'--batch_size=auto: not even one image fits into the memory{of}{needs}')
   return Fit(good, peaks)
 
 
@@ -162,7 +177,8 @@ def try_batch(config: Config, size: int) -> Trial:
     ValueError: it went wrong by anything but memory; has its last line.
   """
   values = {**flags.flatten(config), 'batch_size': size}
-  with progress_bar.waiting(f'Trying how much memory {size} images take'):
+  images = f'{size} images take' if size > 1 else 'one image takes'
+  with progress_bar.waiting(f'Trying how much memory {images}'):
     done = subprocess.run(
       [sys.executable, '-m', _MODULE],
       input=json.dumps(values),

@@ -89,6 +89,7 @@ def resolve(flag_values: Mapping[str, Any]) -> Config:
   recipe = flags.convert(Config, {'recipe': values.get('recipe', RunConfig.recipe)})['recipe']
   config = flags.build(Config, {**read_recipe(recipe), **values})
   _check_together(config)
+  _warn_of_idle(flag_values, config)
   return flags.replace(config, **_absolute_paths(config), **_precision(config))
 
 
@@ -141,6 +142,10 @@ def _resumed(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
   if values.get('checkpoint_path'):
     raise ValueError(
       '--resume_from goes on with a run, and --checkpoint_path starts one from weights: choose one'
+    )
+  if not (os.path.exists(path) or os.path.exists(f'{path}.index')):
+    raise FileNotFoundError(
+      f'--resume_from={path} does not exist; expected the train_dir of a run, or a checkpoint in it'
     )
   folder = path if os.path.isdir(path) else os.path.dirname(path)
   places = [os.path.join(folder, CONFIG_FILE), path + CONFIG_SUFFIX]
@@ -227,9 +232,14 @@ def _check_together(config: Config) -> None:
     raise ValueError('--source_scope is of names in --checkpoint_path, which must be given too')
   if data.data_service and config.run.deterministic:
     raise ValueError('--deterministic: the order of --data_service depends on its workers')
-  if bool(schedule.learning_rate_steps) != (schedule.learning_rate_decay_type == 'step'):
+  if schedule.learning_rate_decay_type == 'step' and not schedule.learning_rate_steps:
     raise ValueError(
-      '--learning_rate_decay_type=step and --learning_rate_steps=30,60,80 (epochs) need each other'
+      '--learning_rate_decay_type=step needs --learning_rate_steps=30,60,80 (epochs)'
+    )
+  if schedule.learning_rate_steps and schedule.learning_rate_decay_type != 'step':
+    raise ValueError(
+      f'{_as_given(config, "learning_rate_steps")} is for --learning_rate_decay_type=step, not for '
+      f'{schedule.learning_rate_decay_type}: --learning_rate_steps= unsets it'
     )
   if schedule.learning_rate_decay_type == 'cosine' and not (
     schedule.num_epochs or schedule.max_number_of_steps
@@ -241,15 +251,18 @@ def _check_together(config: Config) -> None:
     for name, value in vars(evaluation).items():
       if name in ('stop_at_top_1', 'patience') and value is not None:
         raise ValueError(f'--{name} needs --eval_interval_epochs: evaluations to look at')
-  _check_distillation(config.distillation)
+  _check_distillation(config)
   _check_augmentation(config)
   _check_views(config)
   _check_embedding_norm(config)
   _ = config.model.net_arguments
-  _check_residuals(config.model)
+  _check_residuals(config)
   _check_image_sizes(config)
   if evaluation.batch_norm_batches and config.model.freeze_batch_norm:
-    raise ValueError('--batch_norm_batches changes what --freeze_batch_norm keeps: choose one')
+    raise ValueError(
+      f'{_as_given(config, "batch_norm_batches")} changes what --freeze_batch_norm keeps: choose '
+      'one (--batch_norm_batches=0 leaves the averages)'
+    )
   if config.model.sync_batch_norm:
     reasons = {
       'jit_compile': 'XLA compiles for one device, with no sum over the replicas in it',
@@ -260,6 +273,33 @@ def _check_together(config: Config) -> None:
     for name, reason in reasons.items():
       if values[name] != defaults[name].default:
         raise ValueError(f'--sync_batch_norm does not go with --{name}: {reason}')
+
+
+def _as_given(config: Config, name: str) -> str:
+  """A flag and its value, for messages, and the recipe where that has set it."""
+  value, recipe = flags.flatten(config)[name], config.run.recipe
+  of_recipe = flags.convert(Config, read_recipe(recipe)).get(name)
+  whose = f' (of --recipe={recipe})' if of_recipe == value else ''
+  return f'--{name}={flags.as_text(value)}{whose}'
+
+
+# What a flag changes only where another is given.
+_NEEDS = {
+  'find_learning_rate_steps': 'find_learning_rate',
+  'randaugment_magnitude': 'randaugment_layers',
+  'randaugment_std': 'randaugment_layers',
+  'randaugment_probability': 'randaugment_layers',
+  'checkpoint_exclude_scopes': 'checkpoint_path',
+  'ignore_missing_vars': 'checkpoint_path',
+}
+
+
+def _warn_of_idle(flag_values: Mapping[str, Any], config: Config) -> None:
+  """Says it of flags that were given and change nothing; a recipe or a file may have others."""
+  values, known = flags.flatten(config), flags.fields(Config)
+  for name, needed in _NEEDS.items():
+    if name in flag_values and values[name] != known[name].default and not values[needed]:
+      logging.warning('--%s changes nothing without --%s', name, needed)
 
 
 def _check_sampling(data: DataConfig, loss: LossConfig) -> None:
@@ -284,11 +324,20 @@ def _check_augmentation(config: Config) -> None:
   """Raises ValueError where distortions or targets do not go together."""
   augment = config.augment
   if augment.augment_policy and augment.randaugment_layers:
-    raise ValueError('--augment_policy and --randaugment_layers exclude each other: choose one')
+    raise ValueError(
+      f'--augment_policy and {_as_given(config, "randaugment_layers")} exclude each other: choose '
+      'one (--randaugment_layers=0 leaves RandAugment out)'
+    )
   if augment.repeated_augmentation > 1 and config.data.data_service:
-    raise ValueError('--repeated_augmentation: the workers of --data_service give an image once')
+    raise ValueError(
+      f'{_as_given(config, "repeated_augmentation")}: the workers of --data_service give an image '
+      'once: --repeated_augmentation=1'
+    )
   if config.loss.bce_target_threshold is not None and config.loss.loss != 'bce':
-    raise ValueError(f'--bce_target_threshold is for --loss=bce, not for {config.loss.loss}')
+    raise ValueError(
+      f'{_as_given(config, "bce_target_threshold")} is for --loss=bce, not for {config.loss.loss}: '
+      '--bce_target_threshold= unsets it'
+    )
 
 
 def _check_views(config: Config) -> None:
@@ -300,7 +349,7 @@ def _check_views(config: Config) -> None:
       '--jsd_weight compares versions of an image that --augment_policy makes: give e.g. augmix'
     )
   if config.loss.loss != 'softmax':
-    raise ValueError(f'--jsd_weight is for --loss=softmax, not for {config.loss.loss}')
+    raise ValueError(f'--jsd_weight is for --loss=softmax, not for {_as_given(config, "loss")}')
   others = {
     'mixup_alpha': config.augment.mixup_alpha,
     'cutmix_alpha': config.augment.cutmix_alpha,
@@ -308,7 +357,7 @@ def _check_views(config: Config) -> None:
   }
   for name, value in others.items():
     if value:
-      raise ValueError(f'--jsd_weight does not go with --{name}: choose one')
+      raise ValueError(f'--jsd_weight does not go with {_as_given(config, name)}: choose one')
 
 
 def _check_embedding_norm(config: Config) -> None:
@@ -328,25 +377,27 @@ def _check_embedding_norm(config: Config) -> None:
     )
 
 
-def _check_distillation(config: DistillationConfig) -> None:
+def _check_distillation(config: Config) -> None:
   """Raises ValueError where flags of distillation do not go together."""
-  values, known = flags.flatten(config), flags.fields(DistillationConfig)
-  if not config.teacher:
+  chosen = config.distillation
+  values, known = flags.flatten(chosen), flags.fields(DistillationConfig)
+  if not chosen.teacher:
     for name, value in values.items():
       if value != known[name].default:
-        raise ValueError(f'--{name} needs --teacher: {known["teacher"].help}')
+        raise ValueError(f'{_as_given(config, name)} needs --teacher: {known["teacher"].help}')
     return
-  flags.of_members(config, len(config.teacher))
-  if not config.distill_feature_weight:
+  flags.of_members(chosen, len(chosen.teacher))
+  if not chosen.distill_feature_weight:
     for name in ('distill_feature_loss', 'distill_end_points'):
       if values[name] != known[name].default:
         raise ValueError(f'--{name} needs --distill_feature_weight, which is 0')
-  elif len(config.teacher) > 1:
+  elif len(chosen.teacher) > 1:
     raise ValueError('--distill_feature_weight is for one teacher: features have no average')
 
 
-def _check_residuals(model: ModelConfig) -> None:
+def _check_residuals(config: Config) -> None:
   """Raises ValueError where stochastic depth has nothing to drop."""
+  model = config.model
   if not model.drop_path_rate:
     return
   from slim_inception.nets import nets_factory  # as in `choices.net_names`
@@ -354,7 +405,7 @@ def _check_residuals(model: ModelConfig) -> None:
   having = [name for name, net in nets_factory.NETS.items() if net.has_residuals]
   if model.model_name not in having:
     raise ValueError(
-      f'--drop_path_rate={model.drop_path_rate:g} is for nets with residuals, '
+      f'{_as_given(config, "drop_path_rate")} is for nets with residuals, '
       f'{", ".join(having)}; {model.model_name} has none: --drop_path_rate=0 trains it'
     )
 
@@ -367,8 +418,9 @@ def _check_image_sizes(config: Config) -> None:
     return
   if model.train_image_size is not None:
     raise ValueError(
-      f'--train_image_size={model.train_image_size} and --image_size_schedule: the schedule has '
-      'the sizes; leave out the other'
+      f'--train_image_size={model.train_image_size} and '
+      f'{_as_given(config, "image_size_schedule")}: the schedule has the sizes; leave out the '
+      'other, or unset the schedule with --image_size_schedule='
     )
   if schedule.learning_rate_decay_type == 'cosine' and schedule.max_number_of_steps:
     raise ValueError(

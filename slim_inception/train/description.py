@@ -25,10 +25,12 @@ def describe_run(config: Config, plan: Plan, dataset: Dataset, cluster: Cluster)
   """Logs net, data, batch and devices, and what may surprise."""
   data, size = config.data, plan.stages[0].image_size
   end = f'{plan.total_steps} steps' if plan.total_steps else 'until stopped'
+  count = plan.stages[0].accumulate_steps
+  passes = f' x {count} passes' if count > 1 else ''
   message = (
     f'{config.model.model_name} on {data.dataset_name} {data.dataset_split_name}: '
     f'{dataset.num_samples} images, {plan.num_classes} classes, {size} x {size} pixels; '
-    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images on '
+    f'{plan.num_replicas} replica(s) x {plan.per_replica_batch} images{passes} on '
     f'{describe_devices(cluster.strategy)}, '
     f'{plan.steps_per_epoch:.1f} steps an epoch, {end}; '
     f'recipe {config.run.recipe}, {config.optimizer.optimizer}, {config.devices.precision}'

@@ -110,7 +110,10 @@ def _load(
 
 def _members(config: DistillationConfig) -> tuple[Member, ...]:
   """The teachers as evaluation knows nets, each with what its run or its library says."""
-  runs = eval_config.read_runs({'checkpoint_path': config.teacher})
+  try:
+    runs = eval_config.read_runs({'checkpoint_path': config.teacher})
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'--teacher: {error}') from error
   names, preprocessings, sizes = [], [], []
   each = flags.of_members(config, len(config.teacher))
   for prefix, folder, run, values in zip(

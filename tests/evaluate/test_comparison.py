@@ -144,14 +144,18 @@ def test_table_and_csv(plain, residual, tmp_path):
 
 def test_flags_that_differ(plain, residual):
   for folder, values in (
-    (plain, {'batch_size': 32, 'config': 'a', 'seed': 1}),
-    (residual, {'batch_size': 64, 'config': None, 'mixup_alpha': 0.2}),
+    (plain, {'batch_size': 32, 'config': 'a', 'seed': 1, 'image_size_schedule': []}),
+    (
+      residual,
+      {'batch_size': 64, 'config': None, 'mixup_alpha': 0.2, 'image_size_schedule': [[0, 96, 8]]},
+    ),
   ):
     path = Path(folder) / 'config.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
   nets = ('--model_name', 'inception_v4', 'inception_resnet_v2')
   rows = comparison.differing_flags([plain, residual])
-  assert rows == [nets, ('--batch_size', '32', '64')]
+  sizes = ('--image_size_schedule', 'not set', '0:96:8')
+  assert rows == [nets, ('--batch_size', '32', '64'), sizes]
   assert comparison.differing_flags([plain, plain]) == []
 
 

@@ -140,6 +140,9 @@ def test_the_page_says_what_the_files_say(run, tmp_path):
   page = (tmp_path / 'page.html').read_text()
   assert "default-src 'none'" in page and '<script' not in page
   assert not re.search(r'(src|href)="(?!data:)', page)
+  # Dots have the colour of their line: those of evaluations that of the second and third.
+  dots = re.findall(r'class="dot (series-\d)".*?<title>(top-\d) of', page)
+  assert dots == [('series-2', 'top-1')] * 2
 
 
 @pytest.mark.integration
@@ -213,6 +216,22 @@ def test_sizes_of_images_and_batch_norm(tmp_path):
   assert f'image size {sizes}' in text
   assert 'batch norm averages estimated anew on 20 batches before evaluations' in text
   assert '--image_size_schedule not set 0.0:96:0,1.5:160:16,3.0:224:16' in text
+
+
+def test_what_was_skipped(tmp_path):
+  """Images of all starts, each of which counts its own; updates are counted in checkpoints."""
+  counts = [(0, 0), (2, 1), (0, 1), (1, 4), (1, 4)]
+  lines = [
+    {'step': i, 'epoch': 0.1 * i, 'loss': 1.0, 'skipped_images': images, 'overflow_steps': updates}
+    for i, (images, updates) in enumerate(counts, start=1)
+  ]
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  figures = {name: value for name, value, _ in run_report.headline(run_report.read(str(tmp_path)))}
+  assert (figures['Skipped images'], figures['Skipped updates']) == ('3', '4')
+  path.write_text(json.dumps(lines[0]) + '\n')
+  names = [name for name, *_ in run_report.headline(run_report.read(str(tmp_path)))]
+  assert not {'Skipped images', 'Skipped updates'} & set(names)
 
 
 @pytest.mark.integration

@@ -136,6 +136,32 @@ def test_replicas(mirrored, flags, model):
     np.testing.assert_array_equal(copies[0], copies[1])
 
 
+def test_replicas_drop_what_passes_of_their_images_drop(mirrored):
+  """Dropout and stochastic depth are a function of the seeds of the images of each replica."""
+  flags = {'drop_path_rate': 0.5, 'dropout_keep_prob': 0.5}
+  passes, step_of_passes = make(config(accumulate_steps=2, **flags))
+  both, step_of_both = make(config(**flags), None, mirrored)
+  for name, variable in both.named_variables().items():
+    variable.assign(passes.named_variables()[name].read_value())
+  whole = batch(8)
+
+  def half(value):
+    return lambda context: tf.split(value, 2)[context.replica_id_in_sync_group]
+
+  halves = {
+    name: mirrored.experimental_distribute_values_from_function(half(value))
+    for name, value in whole.items()
+  }
+  results, expected = run(step_of_both, halves), run(step_of_passes, whole)
+  assert results == pytest.approx(expected, rel=1e-4)
+  for name, variable in passes.trained.items():
+    np.testing.assert_allclose(
+      both.trained[name].read_value(), variable, rtol=1e-3, atol=1e-5, err_msg=name
+    )
+  _, step_of_whole = make(config(accumulate_steps=2, dropout_keep_prob=0.5))
+  assert run(step_of_whole, whole)['loss'] != pytest.approx(expected['loss'], rel=1e-3)
+
+
 def test_float16_is_float32_within_rounding():
   half, half_step = make(config(precision='float16', dropout_keep_prob=1.0))
   full, full_step = make(config(dropout_keep_prob=1.0))

@@ -274,7 +274,7 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ),
     (
       {'recipe': 'distill'},
-      '--distill_weight needs --teacher: The net also learns from these nets',
+      '--distill_weight=1.0 \\(of --recipe=distill\\) needs --teacher: The net also learns from',
     ),
     ({'dataset_dir': None}, '--dataset_dir must be given'),
     ({'input_channels': 4}, '--input_channels=4: choose one of 1, 3'),
@@ -289,7 +289,10 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ),
     ({'model_name': 'inception_v1', 'depth_multiplier': 0.5}, 'is for inception_v2, inception_v3'),
     ({'activation_scale': 0.5}, '--activation_scale is for inception_resnet_v1, .*_v3 has none'),
-    ({'recipe': 'a1'}, 'rate=0.05 is for nets with residuals, .*_v3 has none: --drop_path_'),
+    (
+      {'recipe': 'a1'},
+      r'rate=0.05 \(of --recipe=a1\) is for nets with residuals, .*_v3 has none: --drop_path_',
+    ),
     ({'drop_path_rate': 1}, '--drop_path_rate=1: must be below 1'),
     ({'activation_scale': 0}, '--activation_scale=0: must be a number, greater than 0'),
     ({'data_service': 'host'}, '--data_service=host: must be HOST:PORT'),
@@ -307,22 +310,22 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ({**SYNTHETIC, 'dataset_dir': None, 'sampling': 'balanced'}, '--sampling needs records'),
     (
       {'augment_policy': 'augmix', 'randaugment_layers': 2},
-      '--augment_policy and --randaugment_layers exclude each other',
+      '--augment_policy and --randaugment_layers=2 exclude each other',
     ),
     ({'augment_policy': 'auto'}, '--augment_policy=auto: choose one of augmix, three_augment, tri'),
     ({'jsd_weight': 12}, '--jsd_weight compares versions .* that --augment_policy makes'),
-    ({**VIEWS, 'loss': 'bce'}, '--jsd_weight is for --loss=softmax, not for bce'),
-    ({**VIEWS, 'mixup_alpha': 0.2}, '--jsd_weight does not go with --mixup_alpha: choose one'),
-    ({**VIEWS, 'teacher': 'a'}, '--jsd_weight does not go with --teacher: choose one'),
+    ({**VIEWS, 'loss': 'bce'}, '--jsd_weight is for --loss=softmax, not for --loss=bce'),
+    ({**VIEWS, 'mixup_alpha': 0.2}, '--jsd_weight does not go with --mixup_alpha=0.2: choose one'),
+    ({**VIEWS, 'teacher': 'a'}, '--jsd_weight does not go with --teacher=a: choose one'),
     (
       {'embedding_norm_weight': 1},
       '=1 is for nets with an embedding, inception_resnet_v1; incepti',
     ),
     ({'embedding_norm_p': 2}, '--embedding_norm_p needs --embedding_norm_weight, which is 0'),
-    ({'bce_target_threshold': 0.2}, '--bce_target_threshold is for --loss=bce, not for softmax'),
+    ({'bce_target_threshold': 0.2}, '--bce_target_threshold=0.2 is for --loss=bce, not for softma'),
     (
       {'repeated_augmentation': 3, 'data_service': 'host:1'},
-      '--repeated_augmentation: the workers of --data_service give an image once',
+      '--repeated_augmentation=3: the workers of --data_service give an image once',
     ),
     ({'profile_steps': '5'}, '--profile_steps=5: must be FIRST,LAST'),
     ({'profile_steps': '9,3'}, '--profile_steps=9,3: must be FIRST,LAST'),
@@ -334,8 +337,33 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
     ({'sync_batch_norm': True, 'jit_compile': True}, 'go with --jit_compile: XLA'),
     ({'sync_batch_norm': True, 'freeze_batch_norm': True}, '--freeze_batch_norm: frozen'),
     ({'sync_batch_norm': True, 'accumulate_steps': 2}, '--accumulate_steps: the statistics'),
-    ({'learning_rate_decay_type': 'step'}, 'step and --learning_rate_steps=30,60,80 .* need each'),
-    ({'learning_rate_steps': '3'}, 'step and --learning_rate_steps=30,60,80 .* need each other'),
+    ({'learning_rate_decay_type': 'step'}, '=step needs --learning_rate_steps=30,60,80'),
+    ({'learning_rate_steps': '3'}, '=3.0 is for --learning_rate_decay_type=step, not for exp'),
+    # What a recipe has set is named as its own, with the way to be rid of it.
+    (
+      {'recipe': 'resnet', 'learning_rate_decay_type': 'cosine'},
+      r'=30.0,60.0,80.0 \(of --recipe=resnet\) .*: --learning_rate_steps= unsets it',
+    ),
+    (
+      {'recipe': 'a3', 'loss': 'softmax'},
+      r'=0.2 \(of --recipe=a3\) .*: --bce_target_threshold= unsets it',
+    ),
+    (
+      {'recipe': 'a3', 'augment_policy': 'trivial_augment'},
+      r'--randaugment_layers=2 \(of --recipe=a3\) exclude',
+    ),
+    (
+      {'recipe': 'modern', 'augment_policy': 'augmix', 'jsd_weight': 12},
+      r'does not go with --mixup_alpha=0.2 \(of --recipe=modern\)',
+    ),
+    (
+      {'recipe': 'progressive', 'train_image_size': 128},
+      r'0.0:139:0,.* \(of --recipe=progressive\): .*unset the schedule with --image_size_sch',
+    ),
+    (
+      {'recipe': 'progressive', 'freeze_batch_norm': True},
+      r'--batch_norm_batches=200 \(of --recipe=progressive\) changes what',
+    ),
     ({**STAIRS, 'learning_rate_steps': '60,30'}, 'must be epochs in ascending order'),
     *(({**STAIRS, 'learning_rate_steps': s}, 'must be EPOCH,') for s in ('30,x', '0,30', '30,inf')),
     *(
@@ -346,6 +374,20 @@ def test_files_that_are_wrong_name_themselves(tmp_path, name, text, message):
 def test_impossible_values_name_the_flag(given, message):
   with pytest.raises(ValueError, match=message):
     resolve({**GIVEN, **given})
+
+
+def test_a_flag_without_the_one_that_it_needs_is_not_silent(caplog):
+  """Of those that were given: a recipe may have one for whoever takes what it needs."""
+  idle = {'randaugment_magnitude': 5, 'find_learning_rate_steps': 50, 'randaugment_std': 0.0}
+  with caplog.at_level('WARNING', 'absl'):
+    resolve({**GIVEN, **idle, 'checkpoint_exclude_scopes': 'InceptionV3/Logits'})
+    resolve({**GIVEN, 'recipe': 'a3', 'randaugment_layers': 0})
+    resolve({**GIVEN, 'randaugment_magnitude': 5, 'randaugment_layers': 2})
+  assert caplog.messages == [
+    '--find_learning_rate_steps changes nothing without --find_learning_rate',
+    '--randaugment_magnitude changes nothing without --randaugment_layers',
+    '--checkpoint_exclude_scopes changes nothing without --checkpoint_path',
+  ]
 
 
 def test_round_trip_and_files_that_are_not_there_or_broken(tmp_path):

@@ -408,8 +408,8 @@ def test_two_workers_teach_as_two_replicas(data, teachers, tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ({'distill_weight': 0.5}, '--distill_weight needs --teacher: The net also learns from'),
-    ({'distill_temperature': 2}, '--distill_temperature needs --teacher'),
+    ({'distill_weight': 0.5}, '--distill_weight=0.5 needs --teacher: The net also learns from'),
+    ({'distill_temperature': 2}, '--distill_temperature=2.0 needs --teacher'),
     ({'teacher': 'a', 'distill_end_points': 'A:B'}, '--distill_end_points needs --distill_feature'),
     ({'teacher': 'a,b', 'distill_feature_weight': 1}, 'is for one teacher: features have no av'),
     ({'teacher': 'a,b', 'teacher_image_size': '3,4,5'}, 'give one value, or one for each of 2'),

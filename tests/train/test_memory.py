@@ -1,5 +1,6 @@
 """Where memory ends: passes that are divided, a limit that is watched, a batch that is tried."""
 
+import json
 import re
 
 import pytest
@@ -73,6 +74,11 @@ def test_what_the_line_says_is_tried():
   assert fit.peaks[right] == 1500 + 50 * right + right**2
 
 
+def test_a_limit_that_is_too_small_for_one_image_says_what_that_takes():
+  with pytest.raises(ValueError, match='fits into the memory of 90 MB: it takes 612 MB'):
+    batch_size.find(lambda size: 612 * 10**6, 90 * 10**6, 64)
+
+
 @pytest.mark.parametrize(('most', 'largest', 'found'), [(100, 65536, 96), (3, 65536, 3), (9, 6, 6)])
 def test_without_a_budget_until_memory_runs_out(most, largest, found):
   def trial(size: int) -> int | None:
@@ -87,7 +93,7 @@ def test_a_trial_that_the_system_kills_is_too_much(tmp_path, monkeypatch):
   script.write_text('import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n')
   monkeypatch.setenv('PYTHONPATH', str(tmp_path))
   monkeypatch.setattr(batch_size, '_MODULE', 'killed')
-  settings = tiny.config(batch_size='auto', train_dir=str(tmp_path / 'run'))
+  settings = tiny.config(batch_size='auto', memory_limit='1GB', train_dir=str(tmp_path / 'run'))
   assert batch_size.try_batch(settings, 8) == {}
   with pytest.raises(ValueError, match='the trial of 4 images was killed'):
     batch_size.resolve(settings)
@@ -109,6 +115,27 @@ def test_auto_is_refused_where_it_finds_nothing(tmp_path):
     make_plan(tiny.config(batch_size='auto'), 10, 3, 1)
   with pytest.raises(ValueError, match='--batch_size=0.5: must be a whole number, .* or auto'):
     tiny.config(batch_size=0.5)
+
+
+def test_what_needs_no_trial_is_said_before_any(tmp_path, monkeypatch):
+  """A trial takes half a minute."""
+  monkeypatch.setattr(batch_size, 'try_batch', None)
+  settings = {'batch_size': 'auto', 'clone_on_cpu': True, 'train_dir': str(tmp_path)}
+  with pytest.raises(ValueError, match='auto needs --memory_limit on processors, e.g. 8GB'):
+    batch_size.resolve(tiny.config(**settings))
+  cluster = {'worker': ['a:1', 'b:1']}
+  environment = json.dumps({'cluster': cluster, 'task': {'type': 'worker', 'index': 0}})
+  monkeypatch.setenv('TF_CONFIG', environment)
+  with pytest.raises(ValueError, match='auto is for one process: unset TF_CONFIG'):
+    batch_size.resolve(tiny.config(**settings, memory_limit='1GB'))
+
+
+def test_shuffling_that_leaves_nothing_is_named(tmp_path, monkeypatch):
+  first = batch_size.Trial(peak_bytes=10, gpus=0, shuffle_bytes=10**9, num_samples=9)
+  monkeypatch.setattr(batch_size, 'try_batch', lambda config, size: first)
+  settings = tiny.config(batch_size='auto', memory_limit='1GB', train_dir=str(tmp_path))
+  with pytest.raises(ValueError, match='shuffling alone holds 1 GB of --memory_limit=1GB: choose'):
+    batch_size.resolve(settings)
 
 
 @pytest.mark.slow
