@@ -112,7 +112,9 @@ _BY_NAME = {'manifest': manifest.recognize_name, 'image_folder': image_folder.re
 
 # What people have that is no format of labelled images: {end of a name: what to do}.
 _OTHERS = {
-  **dict.fromkeys(('.7z', '.rar', '.zst', '.lz4'), 'an archive that is to be unpacked first'),
+  **dict.fromkeys(
+    ('.7z', '.rar', '.zst', '.lz4', '.gz', '.bz2', '.xz'), 'an archive that is to be unpacked first'
+  ),
   **dict.fromkeys(
     ('.npz', '.npy', '.mat', '.h5', '.hdf5', '.pkl', '.pickle', '.pt', '.pth'),
     'arrays or objects of a program, which can save them as images in class folders',
@@ -123,6 +125,7 @@ _OTHERS = {
   ),
   **dict.fromkeys(('.xlsx', '.xls', '.ods'), 'a table that is to be saved as .csv'),
 }
+_FOLDERS_LOOKED_AT = 10
 _RECORDS = re.compile(r'.*(\.tfrecords?|-\d{5}-of-\d{5})(\.gz)?')
 
 
@@ -136,11 +139,30 @@ def _hint(path: Path) -> str:
       f'{files.printable(records[0])} has the name of TFRecords: slim needs no conversion of those '
       'with image/encoded and image/class/label'
     )
+  image = next((name for name in names if sources.IMAGE_SUFFIX.search(name)), None)
+  if image:
+    return f'{files.printable(image)} is in no class folder and on no list'
   if path.is_dir():
-    image = next((name for name in names if sources.IMAGE_SUFFIX.search(name)), None)
-    return f'{files.printable(image)} is in no class folder and on no list' if image else ''
+    return _hint_of_folders(files.subfolders(path)[:_FOLDERS_LOOKED_AT])
   other = next((what for end, what in _OTHERS.items() if path.name.lower().endswith(end)), None)
   return f'it seems to be {other}' if other else ''
+
+
+def _hint_of_folders(folders: Sequence[Path]) -> str:
+  """What folders in a folder of no format tell."""
+  for folder in folders:
+    names = sorted(filter(files.is_visible, os.listdir(folder)))
+    present = [name for name in (tfds.FEATURES, tfds.INFO) if name in names]
+    if len(present) == 1:
+      return f'{folder} has {present[0]} alone: {tfds.EXPECTED}'
+    others = [name for name in names if not name.lower().endswith(sources.NO_IMAGES)]
+    if file := next((folder / name for name in others if (folder / name).is_file()), None):
+      shown = files.readable(f'{folder.name}/{file.name}')
+      return (
+        f'{shown} has no name of an image: --dataset_name=image_folder takes files of any name '
+        'that are images'
+      )
+  return ''
 
 
 def recognize(source: str | None) -> tuple[Format, str]:
@@ -198,7 +220,7 @@ def _lists_beside(candidate: Format, source: str | None) -> list[str]:
     return []
   folder = Path(source)
   splits = [each for each in files.subfolders(folder) if folder_layout.split_of(each.name)]
-  lists = manifest.find_lists([folder, *splits])
+  lists = dict.fromkeys(manifest.find_lists([folder, *splits]))
   return [files.readable(path.relative_to(folder).as_posix()) for path in lists]
 
 

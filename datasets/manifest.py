@@ -8,6 +8,7 @@ image has several labels where its cell has some with a separator between, where
 list, or where several columns say 0 or 1.
 """
 
+import ast
 import csv
 import json
 import os
@@ -74,20 +75,24 @@ def recognize_name(paths: Sequence[Path]) -> str | None:
 
 
 def find_lists(paths: Sequence[Path]) -> list[Path]:
-  """Lists among the paths, and those in a folder that have a usual name."""
+  """Lists among the paths, and those of usual names in a folder, or else in those of its splits."""
   manifests = []
   for path in paths:
     if path.is_dir():
-      names = sorted(name for name in os.listdir(path) if name.lower().endswith(_SUFFIXES))
-      stems = {name: name.rpartition('.')[0].lower() for name in names}
-      manifests += [
-        path / name
-        for name in names
-        if stems[name] in _NAMES or folder_layout.split_of(stems[name])
-      ]
+      splits = [each for each in files.subfolders(path) if folder_layout.split_of(each.name)]
+      of_splits = [each for folder in splits for each in _lists_in(folder)]
+      manifests += _lists_in(path) or of_splits
     elif path.name.lower().endswith(_SUFFIXES) or _is_list_of_lines(path):
       manifests.append(path)
   return manifests
+
+
+def _lists_in(folder: Path) -> list[Path]:
+  names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_SUFFIXES))
+  stems = {name: name.rpartition('.')[0].lower() for name in names}
+  return [
+    folder / name for name in names if stems[name] in _NAMES or folder_layout.split_of(stems[name])
+  ]
 
 
 def _is_list_of_lines(path: Path) -> bool:
@@ -238,9 +243,11 @@ def _json_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterat
 
 
 def _text_rows(path: Path, file: Any, unusable: list[tuple[str, str]]) -> Iterator[_Row]:
-  """Lines of a path, which may have spaces, and a label without any."""
+  """Lines of a path, which may have spaces, and a label without any; or with a comma between."""
   for number, line in enumerate(file, start=1):
     cells = line.rsplit(maxsplit=1)
+    if len(cells) == 1:
+      cells = cells[0].rsplit(',', 1)
     if len(cells) == 2:
       yield _Row(number, dict(zip(('0', '1'), cells, strict=True)))
     elif cells:
@@ -363,12 +370,25 @@ def _label_reader(
     value = values.get(column)
     if not isinstance(value, str):
       return webdataset.label_of_json(value, where)
+    if several := _list_in(value):
+      return webdataset.label_of_json(several, where)
     if separator:
       parts = value.split() if separator == ' ' else value.split(separator)
       return tuple(_label(part.strip()) for part in parts if part.strip())
     return _label(value.strip()) if value.strip() else None
 
   return read_cell
+
+
+def _list_in(text: str) -> list[Any] | None:
+  """The list that a cell is the text of, as pandas writes one; None where it is none."""
+  if not text.strip().startswith('['):
+    return None
+  try:
+    value = ast.literal_eval(text.strip())
+  except (ValueError, SyntaxError, RecursionError, MemoryError):
+    return None
+  return value if isinstance(value, list) and value else None
 
 
 def _label(text: str) -> Label:

@@ -33,7 +33,7 @@ EXPECTED = 'a folder that TensorFlow Datasets prepared, with features.json and d
 NUMBERED_FROM_ZERO = (
   "these are ImageNet's classes, with labels 0 to 999; slim's nets number them from 1"
 )
-FEATURES, _INFO = 'features.json', 'dataset_info.json'
+FEATURES, INFO = 'features.json', 'dataset_info.json'
 _LEVELS = ('', '*/', '*/*/', '*/*/*/')  # a version's folder, and the folders above it
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 _NAMES = ('file_name', 'filename', 'image/filename', 'tfds_id', 'id', 'image/id')
@@ -98,7 +98,7 @@ class _Row(NamedTuple):
 def recognize(paths: Sequence[Path]) -> str | None:
   """Why this is a folder of TensorFlow Datasets; None: it is not."""
   folders = _folders(paths[0]) if len(paths) == 1 else []
-  return f'{FEATURES} and {_INFO} in {folders[0]}' if folders else None
+  return f'{FEATURES} and {INFO} in {folders[0]}' if folders else None
 
 
 def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> Listing:
@@ -117,7 +117,7 @@ def read(paths: Sequence[Path], options: conversion.Options, work_dir: Path) -> 
     several = files.some(map(str, folders))
     raise ValueError(f'several sets or versions of TensorFlow Datasets, give one: {several}')
   (folder,) = folders
-  info = files.read_json(folder / _INFO, _Info)
+  info = files.read_json(folder / INFO, _Info)
   keys = _keys(folder, info, options)
   listing = Listing((), keys.classes)
   if imagenet.is_own(keys.classes):
@@ -140,7 +140,7 @@ def _folders(path: Path) -> list[Path]:
   """The folders of prepared sets at or below a path, three levels deep."""
   for level in _LEVELS if path.is_dir() else ():
     folders = [entry.parent for entry in sorted(path.glob(level + FEATURES))]
-    if prepared := [folder for folder in folders if (folder / _INFO).is_file()]:
+    if prepared := [folder for folder in folders if (folder / INFO).is_file()]:
       return prepared
   return []
 
@@ -150,7 +150,7 @@ def prepared(paths: Sequence[Path]) -> list[tuple[Path, str]]:
   sets = []
   for folder in _folders(paths[0]) if len(paths) == 1 else ():
     try:
-      info = files.read_json(folder / _INFO, _Info)
+      info = files.read_json(folder / INFO, _Info)
     except ValueError:
       continue
     config = info.get('configName') or _config_above(folder, info['name'])
@@ -284,7 +284,7 @@ def _images(
     try:
       of_shard = reader(shard)
       if len(of_shard) != shard.num_records:
-        raise ValueError(f'holds {len(of_shard)} records, {_INFO} says {shard.num_records}')
+        raise ValueError(f'holds {len(of_shard)} records, {INFO} says {shard.num_records}')
       return of_shard
     except ValueError as error:
       return error

@@ -95,6 +95,13 @@ def test_what_is_of_no_format_is_answered_with_all_of_them(tmp_path):
     ('records/flowers_train_00000-of-00005.tfrecord', 'flowers_train_.* has the name of TFRecords'),
     ('records/train-00000-of-00001', 'train-00000-of-00001 has the name of TFRecords: slim needs'),
     ('train/cat.0.jpg', 'cat.0.jpg is in no class folder and on no list'),
+    ('cat.0.jpg', 'cat.0.jpg is in no class folder and on no list'),
+    ('list.csv.gz', 'it seems to be an archive'),
+    (
+      'in/cat/0',
+      'cat/0 has no name of an image: --dataset_name=image_folder takes files of any na',
+    ),
+    ('in/1.0.0/features.json', '.*/1.0.0 has features.json alone: a folder that TensorFlow Datas'),
   ],
 )
 def test_what_has_no_format_is_named_where_something_tells(tmp_path, name, hint):
@@ -103,6 +110,7 @@ def test_what_has_no_format_is_named_where_something_tells(tmp_path, name, hint)
   if not name.endswith('/'):
     path.write_bytes(b'x')
   source = path if path.is_dir() or path.parent == tmp_path / 'in' else path.parent
+  source = source.parent if name.startswith('in/') else source
   match = re.escape(f'{source} is of no known format') + (rf' \({hint}' if hint else '; valid')
   with pytest.raises(ValueError, match=match):
     formats.recognize(str(source))
@@ -125,10 +133,12 @@ def test_lists_beside_what_is_no_folder_of_classes_are_named(tmp_path):
   options = conversion.Options(label_column='cat,dog')
   plan = formats.make_plan(several, options, tmp_path / 'work')
   assert plan.multi_label and plan.labels == ('cat', 'dog')
-  assert {split: len(items) for split, items in plan.splits.items()} == {
-    'train': 4,
-    'validation': 4,
-  }
+  sizes = {split: len(items) for split, items in plan.splits.items()}
+  assert sizes == {'train': 4, 'validation': 4}
+  (tmp_path / 'labels.csv').unlink()
+  read_lists = next(each for each in formats.FORMATS if each.name == 'manifest').plan
+  again = read_lists(str(tmp_path), options, tmp_path / 'work')
+  assert (again.splits, again.labels) == (plan.splits, plan.labels)
 
 
 def test_a_source_without_a_name_says_what_it_was_recognized_as(tmp_path, caplog):

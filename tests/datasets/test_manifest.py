@@ -322,6 +322,33 @@ def test_lines_of_paths_and_numbers(tmp_path):
   assert plan_of(tmp_path, tmp_path).name == 'image_folder'
 
 
+def test_lists_of_splits_lie_in_their_folders(tmp_path):
+  """As Hugging Face's image folders have them."""
+  for split in ('train', 'test'):
+    images_in(tmp_path / split)
+    csv_of(tmp_path / split / 'metadata.csv', ROWS, 'file_name,label')
+  plan = plan_of(tmp_path, tmp_path)
+  assert plan.name == 'manifest'
+  assert labels_of(plan) == {f'{split}/{n}': k for split in ('train', 'test') for n, k in ROWS}
+  assert set(plan.splits) == {'train', 'validation', 'test'}  # of train some are held out
+
+
+def test_lists_in_cells_and_commas_in_lines(tmp_path):
+  images_in(tmp_path)
+  path = tmp_path / 'a.csv'
+  path.write_text('path,label\n0.jpg,"[0, 2]"\n1.jpg,[1]\n2.jpg,"[0, 1]"\n')
+  plan = plan_of(path, tmp_path)
+  assert plan.multi_label
+  assert labels_of(plan) == {'0.jpg': ('0', '2'), '1.jpg': ('1',), '2.jpg': ('0', '1')}
+  path.write_text("path,label\n0.jpg,\"['cat', 'dog']\"\n1.jpg,['cat']\n")
+  assert labels_of(plan_of(path, tmp_path)) == {'0.jpg': ('cat', 'dog'), '1.jpg': ('cat',)}
+  path.write_text('path,label\n0.jpg,[a]\n1.jpg,[b]\n')  # names like any others
+  assert labels_of(plan_of(path, tmp_path)) == {'0.jpg': '[a]', '1.jpg': '[b]'}
+  path = tmp_path / 'b.txt'
+  path.write_text('0.jpg,0\n1.jpg,1\n')
+  assert labels_of(plan_of(path, tmp_path)) == {'0.jpg': '0', '1.jpg': '1'}
+
+
 def test_addresses_and_labels_that_are_none(tmp_path):
   path = csv_of(tmp_path / 'a.csv', [('https://example.org/0.jpg', 'cat')])
   with pytest.raises(ValueError, match='are elsewhere, https://example.org/0.jpg: download them f'):
