@@ -27,9 +27,7 @@ _BYTES: dict[int, dict[bytes, str]] = {
   4: {b'TFL3': 'a TFLite model, whose layers are folded and have no names: ' + SOURCE},
   8: {b'WEBP': _IMAGE},
 }
-_ONNX = re.compile(
-  rb'\x08[\x03-\x20](\x12|:|B)'
-)  # ir_version, then a producer, a graph or a version
+_ONNX = re.compile(rb'\x08[\x03-\x20](\x12|:|B)')  # ir_version, then producer, graph or version
 _PICKLE = re.compile(rb'\x80[\x02-\x05]')
 _TEXTS = {  # how it begins, in lower case
   b'model_checkpoint_path': 'the list of the checkpoints of a run, not weights: name its folder',
