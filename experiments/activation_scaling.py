@@ -31,6 +31,12 @@ from slim_inception.train.flag_groups import ModelConfig
 NAME = 'activation_scaling'
 DEAD = 0.999  # share of zeros: "only zeros"
 DYING = 0.5  # share of filters that give nothing any more
+STATES = {  # and in words, the worst first
+  'dead': 'was dead',
+  'diverged': 'had diverged',
+  'dying': 'was dying',
+  'alive': 'was alive',
+}
 
 
 def _check_scales(scales: tuple[float, ...]) -> None:
@@ -153,14 +159,16 @@ class Life(NamedTuple):
     return bool(filters) and filters[-1] > DYING and filters[-1] > filters[0]
 
   @property
-  def health(self) -> int:
-    """3 alive, 2 dying, 1 diverged, 0 dead: to compare."""
+  def state(self) -> str:
+    """One of `STATES`, at the end."""
     if self.died is not None:
-      return 0
-    return 1 if self.diverged is not None else 2 if self.is_dying else 3
+      return 'dead'
+    return 'diverged' if self.diverged is not None else 'dying' if self.is_dying else 'alive'
 
-
-_HEALTH = ('was dead', 'had diverged', 'was dying', 'was alive')
+  @property
+  def health(self) -> int:
+    """Its place in `STATES`, to compare."""
+    return list(STATES).index(self.state)
 
 
 def statements_of(lives: Sequence[Life]) -> list[str]:
@@ -197,28 +205,29 @@ def _verdict(unscaled: Life, scaled: Sequence[Life]) -> str:
     'steps.'
   )
   names = f'times {unscaled.scale:g}', ', '.join(f'{life.scale:g}' for life in scaled)
-  states = [life.health for life in scaled]
-  if all(state > unscaled.health for state in states):
-    worst = _HEALTH[min(states)]
-    if _state(unscaled) == 'diverged':
+  without = STATES[unscaled.state]
+  healths = [life.health for life in scaled]
+  if all(health > unscaled.health for health in healths):
+    worst = STATES[min(scaled, key=lambda life: life.health).state]
+    if unscaled.state == 'diverged':
       return (
         f'Scaling helped, but not against what the paper saw: with residuals {names[0]} the net '
         f'had diverged before it could die, with {names[1]} it {worst}. {length}'
       )
     return (
-      f'This shows what the paper saw: with residuals {names[0]} the net '
-      f'{_HEALTH[unscaled.health]} at the end, with {names[1]} it {worst}. {length}'
+      f'This shows what the paper saw: with residuals {names[0]} the net {without} at the end, '
+      f'with {names[1]} it {worst}. {length}'
     )
-  if any(state < unscaled.health for state in states):
+  if any(health < unscaled.health for health in healths):
     worse = [f'{life.scale:g}' for life in scaled if life.health < unscaled.health]
     return (
-      f'This is the opposite of what the paper saw: with residuals {names[0]} the net '
-      f'{_HEALTH[unscaled.health]} at the end, and worse off with {", ".join(worse)}. {length}'
+      f'This is the opposite of what the paper saw: with residuals {names[0]} the net {without} '
+      f'at the end, and worse off with {", ".join(worse)}. {length}'
     )
   same = [f'{life.scale:g}' for life in scaled if life.health == unscaled.health]
   return (
-    f'This does not show what the paper saw: at the end the net {_HEALTH[unscaled.health]} '
-    f'with residuals {names[0]}, and no better off with {", ".join(same)}. {length}'
+    f'This does not show what the paper saw: at the end the net {without} with residuals '
+    f'{names[0]}, and no better off with {", ".join(same)}. {length}'
   )
 
 
@@ -316,7 +325,7 @@ def write(config: ActivationScalingConfig, configs: Mapping[str, Config], comman
     'setting': config.experiment.setting,
     'row': rows[-1],
     'statements': statements,
-    'lives': [{**life._asdict(), 'died': life.died, 'state': _state(life)} for life in lives],
+    'lives': [{**life._asdict(), 'died': life.died, 'state': life.state} for life in lives],
     'runs': table,
     **facts,
   }
@@ -403,17 +412,12 @@ _HEADER = (
 )  # fmt: skip
 
 
-def _state(life: Life) -> str:
-  """'dead', 'diverged', 'dying' or 'alive'."""
-  return _HEALTH[life.health].split()[-1]
-
-
 def _row(life: Life) -> list[str]:
   if not life.steps:
-    return [f'{life.scale:g}', _state(life), *['-'] * 5]
+    return [f'{life.scale:g}', life.state, *['-'] * 5]
   return [
     f'{life.scale:g}',
-    _state(life),
+    life.state,
     f'{life.zeros[-1]:.1%}',
     f'{life.dead_filters[-1]:.1%}',
     f'{min(life.errors):.2f}',
