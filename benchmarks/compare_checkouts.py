@@ -4,12 +4,17 @@
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
 Each checkout runs in a process of its own. Flags are those of slim-inception benchmark with
---mode=train, infer or input. Prints the milliseconds of a step, or of a batch, and the ratio of the
-times, new to old, with its smallest and largest value in a round.
+--mode=train, infer or input. Prints the milliseconds of a step, or of a batch, the ratio of the
+times, new to old, with its smallest and largest value in a round, and the peak memory of both.
+
+  python benchmarks/compare_checkouts.py --before=. --only_after=--recompute --batch_size=16
+
+compares what a flag does in one checkout.
 """
 
 import contextlib
 import os
+import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -33,6 +38,9 @@ from slim_inception.cli import console
 _HERE = Path(__file__).resolve().parents[1]
 _MODES = {'train': net_rate.train, 'infer': net_rate.infer, 'input': input_rate.input_rate}
 _BEFORE = flags.DEFINE_string('before', None, 'The folder of the other checkout.', required=True)
+_ONLY_AFTER = flags.DEFINE_string(
+  'only_after', '', 'Flags, with spaces between them, that the newer one has in addition.'
+)
 
 
 def main(_: list[str]) -> None:
@@ -44,16 +52,20 @@ def main(_: list[str]) -> None:
   if not (Path(_BEFORE.value) / 'slim_inception').is_dir():
     raise ValueError(f'--before={_BEFORE.value}: there is no checkout in this folder')
   with contextlib.ExitStack() as stack:
-    programs = []
-    for root in (os.path.abspath(_BEFORE.value), str(_HERE)):
-      command = [sys.executable, __file__, *sys.argv[1:]]
+    processes: list[PeerProcess] = []
+    more = shlex.split(_ONLY_AFTER.value)
+    for root, own in ((os.path.abspath(_BEFORE.value), []), (str(_HERE), more)):
+      command = [sys.executable, __file__, *sys.argv[1:], *own]
       process = PeerProcess(root, command, os.environ | {'COMPARED_CHECKOUT': root})
-      programs.append(stack.enter_context(process).program)
+      processes.append(stack.enter_context(process))
+    programs = [process.program for process in processes]
     before, after = (times.rounds for times in timing.take_turns(programs, config.rounds))
+    peaks = [process.end()['peak_bytes'] / 1e9 for process in processes]
   ratios = [new / old for old, new in zip(before, after, strict=True)]
   print(
     f'before {statistics.median(before) * 1e3:.0f} ms  after {statistics.median(after) * 1e3:.0f} '
-    f'ms  ratio {statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})'
+    f'ms  ratio {statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})  '
+    f'peak memory {peaks[0]:.2f} and {peaks[1]:.2f} GB'
   )
 
 
@@ -62,7 +74,8 @@ def _serve(config: benchmark_config.Config) -> None:
   import timing as clock  # this checkout's, with which older ones too are measured
 
   def serve(start, finish, *_, **unused):
-    clock.serve(start, finish, warmup_steps=config.warmup_steps, facts=dict)
+    facts = lambda: {'peak_bytes': clock.peak_resident_bytes()}  # noqa: E731
+    clock.serve(start, finish, warmup_steps=config.warmup_steps, facts=facts)
     sys.exit()
 
   timing.prepare = timing.measure = serve  # the second is how older checkouts time a net

@@ -23,7 +23,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from slim_inception import flags
-from slim_inception.bench.common import NUM_CLASSES
 from slim_inception.choices import PRECISIONS, net_names
 from slim_inception.cli import console, quiet
 from slim_inception.flags import field
@@ -68,6 +67,8 @@ def lower(config: Config) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
   """The program as serialized StableHLO, what it is, and the model's {variable: value}."""
   import tensorflow as tf
   from slim_inception.nets import convolution, nets_factory
+
+  from slim_inception.bench.common import NUM_CLASSES
 
   model = nets_factory.create_model(config.model_name, NUM_CLASSES, image_size=config.image_size)
   if config.mode == 'infer':

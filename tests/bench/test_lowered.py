@@ -4,6 +4,8 @@ import functools
 import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,16 +106,63 @@ def test_jax_takes_the_models_own_steps(lowered):
       np.testing.assert_allclose(argument, variables[one['name']], rtol=1e-3, atol=1e-5)
 
 
-def test_rows(lowered, tmp_path, monkeypatch):
+def write(folder, name, program, facts):
+  (folder / f'{name}.stablehlo').write_bytes(program)
+  (folder / f'{name}.json').write_text(json.dumps(facts))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_keeps_no_row_of_others_back(lowered, tmp_path):
+  pytest.importorskip('jax')
+  program, facts, _ = lowered
+  write(tmp_path, 'good', program, facts)
+  # Most labels are of no class of the net: XLA's cross entropy of such is NaN.
+  write(tmp_path, 'bad', program, facts | {'num_classes': 10**9})
+  output = tmp_path / 'rows.jsonl'
+  flags = ['--num_rounds=1', '--warmup_steps=2', f'--output_json={output}']
+  command = [sys.executable, _SCRIPTS / 'run_lowered.py', tmp_path, *flags]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 1, done.stderr
+  bad, good = map(json.loads, output.read_text().splitlines())
+  assert bad['error'] == 'after 1 rounds its first output is nan'
+  assert 'images_per_second' not in bad and bad['model_name'] == tiny.NAME
+  assert good['program'] == 'XLA program of slim-inception'
+  assert good['images_per_second'] == pytest.approx(3 / good['step_seconds'])
+  assert good['version'].startswith('jax ') and good['version'].endswith(facts['version'])
+  assert good['device'] and good['product_gflops'] > 0 and good['copy_gbytes'] > 0
+  assert good['peak_bytes'] > 0 and good['num_parameters'] == facts['num_parameters']
+
+
+def serving(start='int', **facts):
+  """A program that ends in `timing.serve`, whose steps are calls of `start`."""
+  code = f"""
+import sys
+sys.path.insert(0, {str(_SCRIPTS.parent)!r})
+from slim_inception.bench import timing
+timing.serve({start}, int, warmup_steps=2, facts=lambda: {facts})
+"""
+  return [sys.executable, '-c', code]
+
+
+def test_what_fails_has_a_row_too(lowered):
   pytest.importorskip('jax')
   run_lowered = script('run_lowered')
-  monkeypatch.setattr(run_lowered.timing, 'ROUND_SECONDS', 0.01)
-  program, facts, _ = lowered
-  (tmp_path / 'tiny.stablehlo').write_bytes(program)
-  (tmp_path / 'tiny.json').write_text(json.dumps(facts))
-  (row,) = run_lowered.measure(tmp_path / 'tiny.stablehlo', (), 2, 2)
-  assert row['program'] == 'XLA program of slim-inception'
-  assert row['images_per_second'] == pytest.approx(3 / row['step_seconds'])
-  assert row['version'].startswith('jax ') and row['version'].endswith(facts['version'])
-  assert row['device']
-  assert run_lowered.roofline('float32', side=64)['product_gflops'] > 0
+  commands = {
+    'ours': serving(is_finite=True, version='one'),
+    'timm': [sys.executable, '-c', 'raise SystemExit("out of memory")'],
+    'timm_compiled': serving(version='two'),
+  }
+  ours, timm, compiled = run_lowered.rows_of(lowered[1], commands, 2)
+  assert timm['error'] == 'timm failed: out of memory'
+  assert [row['version'] for row in (ours, compiled)] == ['one', 'two']
+  assert all(row['rounds'] == 2 for row in (ours, compiled))
+  # It ends after the warm-up: then the others had no rounds by turns.
+  commands['timm'] = serving(start='iter([0, 0]).__next__')
+  rows = run_lowered.rows_of(lowered[1], commands, 2)
+  assert [row['error'] for row in rows] == ['timm failed: StopIteration'] * 3
+
+
+def test_roofline():
+  pytest.importorskip('jax')
+  rates = script('run_lowered').roofline('float32', side=64)
+  assert rates['product_gflops'] > 0 and rates['copy_gbytes'] > 0
