@@ -19,6 +19,7 @@ import importlib.util
 import json
 import math
 import os
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,30 @@ _SIDE = 8192  # elsewhere
 _COPIED = 2**26  # numbers
 
 
+def function_of(program: bytes, facts: Mapping[str, Any], platform: str | None = None) -> Any:
+  """A jitted function of the program's inputs, whose values it may overwrite with the new ones.
+
+  Args:
+    program: serialized StableHLO.
+    facts: what `lower_step.lower` says of it.
+    platform: for which it can be compiled; by default JAX's own.
+  """
+  outputs = specs_of(facts['outputs'])
+  same_shapes = jax.jit(
+    lambda *_: tuple(jnp.zeros(x.shape, x.dtype) for x in outputs), keep_unused=True
+  )
+  exported = dataclasses.replace(
+    export.export(same_shapes, platforms=platform and [platform])(*specs_of(facts['inputs'])),
+    mlir_module_serialized=program,
+  )
+  return jax.jit(exported.call, donate_argnums=tuple(range(len(outputs) - 1)))
+
+
+def specs_of(values: Sequence[Mapping[str, Any]], **more: Any) -> list[jax.ShapeDtypeStruct]:
+  """Shapes and types of inputs or outputs."""
+  return [jax.ShapeDtypeStruct(tuple(x['shape']), x['dtype'], **more) for x in values]
+
+
 class Step:
   """A program, with the values that it goes on from.
 
@@ -56,19 +81,8 @@ class Step:
   def __init__(
     self, program: bytes, facts: Mapping[str, Any], values: Mapping[str, Any] | None = None
   ):
-    inputs, outputs = (
-      [jax.ShapeDtypeStruct(tuple(x['shape']), x['dtype']) for x in facts[name]]
-      for name in ('inputs', 'outputs')
-    )
-    same_shapes = jax.jit(
-      lambda *_: tuple(jnp.zeros(x.shape, x.dtype) for x in outputs), keep_unused=True
-    )
-    exported = dataclasses.replace(
-      export.export(same_shapes)(*inputs), mlir_module_serialized=program
-    )
-    self._carried = len(outputs) - 1  # inputs whose new values are outputs
-    carried = tuple(range(self._carried))
-    self._run = jax.jit(exported.call, donate_argnums=carried)
+    self._carried = len(facts['outputs']) - 1  # inputs whose new values are outputs
+    self._run = function_of(program, facts)
     known = values or {}
     self.arguments = [
       jnp.asarray(known[x['name']]) if x['name'] in known else _make(x, number, facts)
@@ -96,7 +110,7 @@ def _make(one: Mapping[str, Any], seed: int, facts: Mapping[str, Any]) -> jax.Ar
 
 def serve(path: Path, warmup_steps: int) -> None:
   """Runs rounds of a program for `timing.take_turns` of another process."""
-  facts = _facts_of(path)
+  facts = facts_of(path)
   step = Step(path.read_bytes(), facts)
 
   def last_words() -> dict[str, Any]:
@@ -115,7 +129,7 @@ def serve(path: Path, warmup_steps: int) -> None:
   )
 
 
-def _facts_of(path: Path) -> dict[str, Any]:
+def facts_of(path: Path) -> dict[str, Any]:
   return json.loads(path.with_suffix('.json').read_text('utf-8'))
 
 
@@ -123,7 +137,7 @@ def measure(
   path: Path, peers: Sequence[str], warmup_steps: int, rounds: int
 ) -> list[dict[str, Any]]:
   """The row of a program, then those of the peers; see `rows_of`."""
-  facts = _facts_of(path)
+  facts = facts_of(path)
   serving = ['--serve', os.fspath(path), f'--warmup_steps={warmup_steps}']
   same = ('mode', 'num_classes', 'image_size', 'batch_size', 'precision')
   request = {key: facts[key] for key in same}
@@ -167,7 +181,7 @@ def rows_of(
       if last.pop('is_finite', True):
         rows[name] |= _rates(own, facts['batch_size']) | last
       else:
-        rows[name]['error'] = f'after {rounds} rounds its first output is {last["last_output"]}'
+        rows[name]['error'] = f'after the last round its first output is {last["last_output"]}'
   return [*rows.values()]
 
 
@@ -186,6 +200,7 @@ def _rates(times: timing.Times, images: int) -> dict[str, Any]:
     'step_seconds': times.median,
     'first_step_seconds': times.first,
     'rounds': len(times.rounds),
+    'stolen_share': statistics.mean(times.stolen),
   }
 
 
@@ -235,7 +250,7 @@ def main() -> None:
     sys.exit(f'--timm: {sys.executable} has no timm')
   failed = False
   for path in paths:
-    nets = [name for name in _TIMM if _facts_of(path)['model_name'] in PEERS[name].nets]
+    nets = [name for name in _TIMM if facts_of(path)['model_name'] in PEERS[name].nets]
     rows = measure(path, nets if flags.timm else (), flags.warmup_steps, flags.num_rounds)
     failed |= any('error' in row for row in rows)
     for row in rows:

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -120,11 +121,12 @@ def test_a_loss_that_is_no_number_keeps_no_row_of_others_back(lowered, tmp_path)
   write(tmp_path, 'bad', program, facts | {'num_classes': 10**9})
   output = tmp_path / 'rows.jsonl'
   flags = ['--num_rounds=1', '--warmup_steps=2', f'--output_json={output}']
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}  # JAX may lie apart
   command = [sys.executable, _SCRIPTS / 'run_lowered.py', tmp_path, *flags]
-  done = subprocess.run(command, capture_output=True, text=True)
+  done = subprocess.run(command, capture_output=True, text=True, env=environment)
   assert done.returncode == 1, done.stderr
   bad, good = map(json.loads, output.read_text().splitlines())
-  assert bad['error'] == 'after 1 rounds its first output is nan'
+  assert bad['error'] == 'after the last round its first output is nan'
   assert 'images_per_second' not in bad and bad['model_name'] == tiny.NAME
   assert good['program'] == 'XLA program of slim-inception'
   assert good['images_per_second'] == pytest.approx(3 / good['step_seconds'])
@@ -166,3 +168,24 @@ def test_roofline():
   pytest.importorskip('jax')
   rates = script('run_lowered').roofline('float32', side=64)
   assert rates['product_gflops'] > 0 and rates['copy_gbytes'] > 0
+
+
+# As XLA prints them, shortened.
+_HLO = """
+  %cudnn-conv.1 = (bf16[8,35,35,64]{3,2,1,0}, u8[0]{0}) custom-call(%a, %b), window={size=1x1}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="x"}
+  %fusion.2 = bf16[8,64]{1,0} fusion(%c, %d), kind=kLoop, calls=%e
+  %dot.3 = f32[8,1001]{1,0} dot(%f, %g), lhs_contracting_dims={1}, \
+metadata={op_name="jit(call)/call_exported/Net/Logits/MatMul" stack_frame_id=1}
+"""
+
+
+def test_what_is_said_of_a_compiled_program(monkeypatch):
+  pytest.importorskip('jax')
+  monkeypatch.syspath_prepend(_SCRIPTS)  # it imports run_lowered
+  assert script('compile_lowered').describe(_HLO) == {
+    'cudnn': {'convForward': 1},
+    'dimensions': {'b01f_o01i->b01f': 1},
+    'products': {'Net/Logits/MatMul': 1},
+    'kernels': {'Loop': 1},
+  }
