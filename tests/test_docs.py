@@ -19,8 +19,8 @@ EVERYWHERE = {'help', 'debug'}
 # Flags of other programs: of ./run, benchmarks/, examples/, Beam, Slurm, TensorFlow Serving, ...
 OF_OTHERS = {
   'all', 'before', 'folder', 'format', 'formats', 'gpus-per-node', 'images', 'index', 'logdir',
-  'model_base_path', 'nodes', 'ntasks-per-node', 'only', 'profile', 'quick', 'rest_api_port',
-  'rounds', 'runner', 'timm', 'version', 'workers',
+  'model_base_path', 'nodes', 'ntasks-per-node', 'only', 'only_after', 'profile', 'quick',
+  'rest_api_port', 'rounds', 'runner', 'timm', 'version', 'workers',
 }  # fmt: skip
 
 

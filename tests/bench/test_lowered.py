@@ -1,5 +1,6 @@
 """A step lowered by TensorFlow and run by JAX is the model's own."""
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -146,7 +147,7 @@ timing.serve({start}, int, warmup_steps=2, facts=lambda: {facts})
   return [sys.executable, '-c', code]
 
 
-def test_what_fails_has_a_row_too(lowered):
+def test_what_fails_has_a_row_too():
   pytest.importorskip('jax')
   run_lowered = script('run_lowered')
   commands = {
@@ -154,13 +155,13 @@ def test_what_fails_has_a_row_too(lowered):
     'timm': [sys.executable, '-c', 'raise SystemExit("out of memory")'],
     'timm_compiled': serving(version='two'),
   }
-  ours, timm, compiled = run_lowered.rows_of(lowered[1], commands, 2)
+  ours, timm, compiled = run_lowered.rows_of(dataclasses.asdict(CONFIG), commands, 2)
   assert timm['error'] == 'timm failed: out of memory'
   assert [row['version'] for row in (ours, compiled)] == ['one', 'two']
   assert all(row['rounds'] == 2 for row in (ours, compiled))
   # It ends after the warm-up: then the others had no rounds by turns.
   commands['timm'] = serving(start='iter([0, 0]).__next__')
-  rows = run_lowered.rows_of(lowered[1], commands, 2)
+  rows = run_lowered.rows_of(dataclasses.asdict(CONFIG), commands, 2)
   assert [row['error'] for row in rows] == ['timm failed: StopIteration'] * 3
 
 
