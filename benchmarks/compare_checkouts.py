@@ -4,8 +4,9 @@
   python benchmarks/compare_checkouts.py --before=../before --mode=train --precision=bfloat16
 
 Each checkout runs in a process of its own. Flags are those of slim-inception benchmark with
---mode=train, infer or input. Prints the milliseconds of a step, or of a batch, the ratio of the
-times, new to old, with its smallest and largest value in a round, and the peak memory of both.
+--mode=train or infer; input pipelines read ahead in the other's turn, so each is measured alone.
+Prints the milliseconds of a step, the ratio of the times, new to old, with its smallest and largest
+value in a round, and the peak memory of both.
 
   python benchmarks/compare_checkouts.py --before=. --only_after=--recompute --batch_size=16
 
@@ -31,12 +32,11 @@ from absl import flags
 
 from slim_inception import flags as config_flags
 from slim_inception.bench import config as benchmark_config
-from slim_inception.bench import input_rate, net_rate, timing
+from slim_inception.bench import net_rate, timing
 from slim_inception.bench.peers import PeerProcess
 from slim_inception.cli import console
 
 _HERE = Path(__file__).resolve().parents[1]
-_MODES = {'train': net_rate.train, 'infer': net_rate.infer, 'input': input_rate.input_rate}
 _BEFORE = flags.DEFINE_string('before', None, 'The folder of the other checkout.', required=True)
 _ONLY_AFTER = flags.DEFINE_string(
   'only_after', '', 'Flags, with spaces between them, that the newer one has in addition.'
@@ -45,8 +45,8 @@ _ONLY_AFTER = flags.DEFINE_string(
 
 def main(_: list[str]) -> None:
   config = config_flags.parse(benchmark_config.Config, benchmark_config.resolve)
-  if config.mode not in _MODES:
-    raise ValueError(f'--mode={config.mode}: choose {", ".join(_MODES)}')
+  if config.mode not in net_rate.MODES:
+    raise ValueError(f'--mode={config.mode}: choose {", ".join(net_rate.MODES)}')
   if 'COMPARED_CHECKOUT' in os.environ:
     return _serve(config)
   if not (Path(_BEFORE.value) / 'slim_inception').is_dir():
@@ -79,7 +79,7 @@ def _serve(config: benchmark_config.Config) -> None:
     sys.exit()
 
   timing.prepare = timing.measure = serve  # the second is how older checkouts time a net
-  _MODES[config.mode](config)
+  net_rate.MODES[config.mode](config)
 
 
 def define_flags() -> None:
