@@ -382,6 +382,11 @@ def as_text(value: Any) -> str:
   return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def shown(value: Any) -> str:
+  """A value for people to read: as `as_text` has it, or 'not set'."""
+  return 'not set' if value in (None, (), []) else as_text(value)
+
+
 def _build(config_class: type[T], values: Mapping[str, Any]) -> T:
   hints = typing.get_type_hints(config_class)
   arguments = {}

@@ -326,15 +326,10 @@ def differing_flags(folders: Sequence[str]) -> list[tuple[str, ...]]:
     name for name in configs[0] if name not in _OF_ONE_RUN and all(name in each for each in configs)
   ]
   return [
-    (f'--{name}', *(elided(files.printable(flag_text(each[name])), 40) for each in configs))
+    (f'--{name}', *(elided(files.printable(flags.shown(each[name])), 40) for each in configs))
     for name in shared
     if any(each[name] != configs[0][name] for each in configs)
   ]
-
-
-def flag_text(value: object) -> str:
-  """The value of a flag in config.json, as it is written on the command line."""
-  return 'not set' if value in (None, (), []) else flags.as_text(value)
 
 
 def elided(name: str, most: int) -> str:

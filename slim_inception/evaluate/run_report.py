@@ -279,10 +279,13 @@ def starts(run: RunFiles) -> Iterator[StartShown]:
     for name, reason in event.get('fresh', {}).items():
       fresh[reason].append(name)
     replicas, each = event.get('num_replicas'), event.get('per_replica_batch')
+    count = event.get('accumulate_steps', 1)
+    batch = f'{event.get("global_batch_size")} images a step, {replicas} replica(s) x {each}'
+    batch += f' x {count} passes' if count > 1 else ''
     facts = {
       'processor': event.get('processor'),
       'devices': event.get('devices'),
-      'batch': f'{event.get("global_batch_size")} images a step, {replicas} replica(s) x {each}',
+      'batch': batch,
       'precision': event.get('precision'),
       'versions': ', '.join(f'{k} {v}' for k, v in event.get('versions', {}).items()),
       'variables from': event.get('source') or 'fresh weights',
@@ -346,7 +349,7 @@ def differences(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   except OSError:  # of another version
     recipe = {}
   return [
-    (f'--{name}', comparison.flag_text(then), comparison.flag_text(config[name]))
+    (f'--{name}', flags.shown(then), flags.shown(config[name]))
     for name, then in {**defaults, **recipe}.items()
     if name in config and config[name] != then and name not in _OF_ONE_RUN
   ]

@@ -72,6 +72,7 @@ def describe_start(config: Config, plan: Plan, strategy: tf.distribute.Strategy)
     },
     'num_replicas': plan.num_replicas,
     'per_replica_batch': plan.per_replica_batch,
+    'accumulate_steps': plan.stages[0].accumulate_steps,
     'global_batch_size': plan.global_batch_size,
     'precision': config.devices.precision,
   }

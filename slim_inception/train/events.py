@@ -35,6 +35,7 @@ class Start(TypedDict, total=False):
     processor: its name.
     versions: {package: version}.
     num_replicas, per_replica_batch, global_batch_size: see `Plan`.
+    accumulate_steps: passes of a replica in a step.
     precision: of the net.
     source: checkpoint or file that variables come from; '' of a fresh run.
     restored: how many variables have their values from there.
@@ -49,6 +50,7 @@ class Start(TypedDict, total=False):
   versions: dict[str, str]
   num_replicas: int
   per_replica_batch: int
+  accumulate_steps: int
   global_batch_size: int
   precision: str
   source: str

@@ -49,6 +49,8 @@ _BOOKKEEPING = (
   constants.LOSS_SCALE,
   constants.LOSS_SCALE_GOOD_STEPS,
   constants.OVERFLOW_STEPS,
+  'beta1_power',
+  'beta2_power',
   *(f'/{slot.suffix}' for rule in optimizers.RULES.values() for slot in rule.slots),
 )
 
@@ -167,8 +169,8 @@ def check_same_run(
     old, new = (each or 'a GPU' for each in (then['kernels'], kernels))
     changes.append(f'{old}, now {new}: the same steps give other last bits')
   for name, value in flags.flatten(config).items():
-    if name in before and before[name] != value:
-      changes.append(f'--{name} from {flags.as_text(before[name])} to {flags.as_text(value)}')
+    if name != 'train_dir' and name in before and before[name] != value:
+      changes.append(f'--{name} from {flags.shown(before[name])} to {flags.shown(value)}')
   for line in changes:
     logging.info('Changed since the last start: %s', line)
   if rate := resumption.describe_rate(before, config.schedule, plan):

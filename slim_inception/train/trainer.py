@@ -200,7 +200,8 @@ def make_run(
   step = plan.start.step
   if plan.total_steps is not None and step >= plan.total_steps:
     train_dir = config.run.train_dir
-    logging.info('Nothing to do: %s is at step %d of %d', train_dir, step, plan.total_steps)
+    text = 'Nothing to do: %s is at step %d of %d (--num_epochs, --max_number_of_steps)'
+    logging.info(text, train_dir, step, plan.total_steps)
     return None
 
   source = Source(dataset, augmentation.preprocessing, augmentation.distortion)

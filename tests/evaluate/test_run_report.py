@@ -168,12 +168,13 @@ def test_events_of_a_run_that_goes_back_and_fails(data, tmp_path, monkeypatch):
     return problem(self, float('nan') if bad else loss, state, is_to_be_saved)
 
   monkeypatch.setattr(recovery.Recovery, 'problem', bad_at_five)
-  trainer.train(config(data, tmp_path / 'run', **flags))
+  trainer.train(config(data, tmp_path / 'run', accumulate_steps=2, batch_size=2, **flags))
   run = run_report.read(str(tmp_path / 'run'))
   backs = [(e['step'], e['to']) for e in run.events if e['event'] == 'rollback']
   assert len(backs) == 2 and backs[0] == (5, 4)
   run_report.write(run, str(tmp_path / 'page.html'))
-  assert 'Ways back' in text_of(tmp_path / 'page.html')
+  text = text_of(tmp_path / 'page.html')
+  assert 'Ways back' in text and 'batch 4 images a step, 1 replica(s) x 2 x 2 passes' in text
   monkeypatch.setattr(recovery.Recovery, 'problem', lambda *_: 'The loss is nan')
   with pytest.raises(recovery.DivergedError):
     trainer.train(config(data, tmp_path / 'lost', max_number_of_steps=2))

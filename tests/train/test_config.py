@@ -376,6 +376,13 @@ def test_impossible_values_name_the_flag(given, message):
     resolve({**GIVEN, **given})
 
 
+def test_a_run_to_go_on_from_that_is_not_there_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=f'--resume_from={tmp_path}/none does not exist; exp'):
+    resolve({**GIVEN, 'resume_from': str(tmp_path / 'none')})
+  with pytest.raises(FileNotFoundError, match=f'{tmp_path}/config.json is not there; expected the'):
+    resolve({**GIVEN, 'resume_from': str(tmp_path)})
+
+
 def test_a_flag_without_the_one_that_it_needs_is_not_silent(caplog):
   """Of those that were given: a recipe may have one for whoever takes what it needs."""
   idle = {'randaugment_magnitude': 5, 'find_learning_rate_steps': 50, 'randaugment_std': 0.0}

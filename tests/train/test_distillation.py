@@ -18,6 +18,7 @@ from slim_inception.evaluate.run import evaluate as run_evaluation
 from slim_inception.train import distillation, losses, trainer
 from slim_inception.train.augmentation import make_augmentation
 from slim_inception.train.config import resolve
+from slim_inception.train.flag_groups import DistillationConfig
 from tests import tiny
 from tests.train import processes, steps
 from tests.train.steps import batch, run
@@ -403,6 +404,12 @@ def test_two_workers_teach_as_two_replicas(data, teachers, tmp_path):
 
 
 # What is refused
+
+
+def test_a_teacher_that_is_not_there_is_named(tmp_path):
+  config = DistillationConfig(teacher=(str(tmp_path / 'none'),))
+  with pytest.raises(FileNotFoundError, match=f'--teacher: {tmp_path}/none does not exist'):
+    distillation._members(config)
 
 
 @pytest.mark.parametrize(

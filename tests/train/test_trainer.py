@@ -106,7 +106,7 @@ def test_a_run_scales_its_rates_and_says_so(run, data, tmp_path, caplog):
   flags = {'learning_rate_per': 256, 'max_number_of_steps': 7, 'accumulate_steps': 2}
   with caplog.at_level('INFO', 'absl'):
     trainer.train(config(data, tmp_path, batch_size=4, **flags))
-  assert 'Changed since the last start: --learning_rate_per from None to 256' in caplog.messages
+  assert 'Changed since the last start: --learning_rate_per from not set to 256' in caplog.messages
   changed = f'oneDNN kernels, SSE9, now {here}: the same steps give other last bits'
   assert f'Changed since the last start: {changed}' in caplog.messages
   assert any(f'on CPU ({num_cores()} cores, {here}), ' in message for message in caplog.messages)
