@@ -95,7 +95,8 @@ def draw(
         axes.set_xscale('log')
       else:
         axes.set_xlim(left=0)
-    _add_legend(figure, grid[0, 0], names, columns)
+    has_lines = any(panel.has_lines for panels in rows for panel in panels)
+    _add_legend(figure, grid[0, 0], names, columns, has_lines)
     for suffix, metadata in (('png', {}), ('svg', {'Date': None})):
       with files.atomic_path(f'{output}.{suffix}') as temporary:
         figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
@@ -109,7 +110,7 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
     every = max(1, math.ceil(len(curve.x) / _MARKERS_A_CURVE))
     # Markers of runs that are evaluated at the same time stand apart.
     first = i * every // len(panel.curves)
-    look = _look(i) if panel.has_lines else {**_look(i), 'linestyle': 'none'}
+    look = _look(i, panel.has_lines)
     axes.plot(curve.x, curve.y, markevery=(first, every), gid=f'{panel.name} {i}', **look)
   if panel.y_label:
     axes.set_ylabel(panel.y_label)
@@ -117,16 +118,18 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
     axes.set_ylim(*panel.limits)
 
 
-def _look(i: int) -> dict[str, Any]:
+def _look(i: int, has_line: bool) -> dict[str, Any]:
   return {
     'color': _COLORS[i % len(_COLORS)],
-    'linestyle': _DASHES[i % len(_DASHES)],
+    'linestyle': _DASHES[i % len(_DASHES)] if has_line else 'none',
     'marker': _MARKERS[i % len(_MARKERS)],
   }
 
 
-def _add_legend(figure: Figure, panel: Axes, names: Sequence[str], columns: int) -> None:
-  looks = [panel.plot([], [], **_look(i))[0] for i in range(len(names))]
+def _add_legend(
+  figure: Figure, panel: Axes, names: Sequence[str], columns: int, has_lines: bool
+) -> None:
+  looks = [panel.plot([], [], **_look(i, has_lines))[0] for i in range(len(names))]
   legend = figure.legend(
     looks,
     ['x'] * len(names),  # their own may begin with '_', which matplotlib would leave out
