@@ -73,6 +73,7 @@ def training_config(
   experiment: ExperimentConfig,
   training: TrainingConfig,
   makes: str = 'digits',
+  /,
   **own: Any,
 ) -> Config:
   """The configuration of a run: the setting, overridden by --config, by flags and by `own`.

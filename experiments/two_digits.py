@@ -53,7 +53,7 @@ def _jpeg(choices: Sequence[Sequence[Image.Image]], random: np.random.Generator)
   both = Image.new('RGB', (digits.SIZE, digits.SIZE))
   half = digits.SIZE // 2
   for number, images in enumerate(choices):
-    image = images[random.integers(len(images))]
+    image = images[int(random.integers(len(images)))]
     side = int(random.integers(SIDES.start, SIDES.stop))
     left, top = (int(random.integers(room - side + 1)) for room in (half, digits.SIZE))
     both.paste(image.resize((side, side)), (number * half + left, top))
