@@ -286,15 +286,14 @@ def _row(run: Run) -> list[str]:
 def _draw(ways: Mapping[str, Way], base: str) -> None:
   from slim_inception.evaluate import curves
 
-  numbers = range(1, len(ways[FIXED].errors) + 1)
-  by_seed = [curves.Curve(numbers, way.errors) for way in ways.values()]
+  by_seed = [curves.Curve(range(1, len(way.errors) + 1), way.errors) for way in ways.values()]
   by_time = [curves.Curve([s / 60 for s in way.cpu_seconds], way.errors) for way in ways.values()]
   label = 'top-1 error (%) at the end'
   panels = [
     curves.Panel('seed', 'number of the seed', label, by_seed, has_lines=False),
     curves.Panel('time', 'minutes of processor time', '', by_time, has_lines=False),
   ]
-  curves.draw([panels], [*WAYS.values()], base, share_y=True)
+  curves.draw([panels], [WAYS[name] for name in ways], base, share_y=True)
 
 
 _ABOUT = (
