@@ -51,8 +51,7 @@ class TrainingConfig:
   )
   dataset_dir: str | None = field(
     None,
-    'The records are in this folder; those of the small setting are made in the output folder '
-    'where none is named.',
+    'The records are in this folder; digits are made in the output folder where none is named.',
     place=flags.Place.INPUT,
   )
   eval_split_name: str | None = field(
@@ -69,12 +68,7 @@ class TrainingConfig:
 
 
 def training_config(
-  command: str,
-  experiment: ExperimentConfig,
-  training: TrainingConfig,
-  makes: str = 'digits',
-  /,
-  **own: Any,
+  command: str, experiment: ExperimentConfig, training: TrainingConfig, **own: Any
 ) -> Config:
   """The configuration of a run: the setting, overridden by --config, by flags and by `own`.
 
@@ -82,7 +76,6 @@ def training_config(
     command: the experiment, whose settings they are.
     experiment: its flags.
     training: its flags.
-    makes: the --dataset_name of the records that it makes where no folder is named.
     **own: flags of this run alone; the others are the same in all.
 
   Raises:
@@ -95,7 +88,7 @@ def training_config(
   values |= {n: v for n, v in flags.flatten(training).items() if v is not None}
   name = values['dataset_name']
   if not values.get('dataset_dir'):
-    if name != makes:
+    if name != 'digits':
       raise ValueError(f'--dataset_dir must be given: the folder with the records of {name}')
     values['dataset_dir'] = own_records(experiment)
   sizes = dataset_factory.DATASETS[name].split_sizes

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from experiments import command as command_lib
 from experiments import config as config_lib
-from experiments import page, runs, two_digits
+from experiments import page, runs
 from experiments.sampling import MOST_VALUES, guessing, has_learned, mean_width
 from slim_inception import files, flags
 from slim_inception.cli import console
@@ -63,8 +63,7 @@ def resolve(values: Mapping[str, Any]) -> ProgressiveConfig:
 
 def run(config: ProgressiveConfig, command: str) -> bool:
   """Trains, and writes page and tables once all runs are finished; see `command.finish`."""
-  configs = configs_of(config)
-  return command_lib.finish(config, configs, write, command, make_plan=two_digits.make_plan)
+  return command_lib.finish(config, configs_of(config), write, command)
 
 
 def configs_of(config: ProgressiveConfig) -> dict[str, Config]:
@@ -88,9 +87,7 @@ def run_name(way: str, seed: int) -> str:
 def _config_of(config: ProgressiveConfig, way: str, seed: int) -> Config:
   experiment = dataclasses.replace(config.experiment, seed=seed)
   train_dir = os.path.join(experiment.output_dir, 'runs', run_name(way, seed))
-  chosen = config_lib.training_config(
-    NAME, experiment, config.training, 'image_folder', train_dir=train_dir
-  )
+  chosen = config_lib.training_config(NAME, experiment, config.training, train_dir=train_dir)
   schedule = chosen.model.image_size_schedule
   if not schedule:
     raise ValueError('--image_size_schedule must be in the setting or in --config')

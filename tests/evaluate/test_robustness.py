@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from slim_inception.datasets import dataset_factory, evaluation_sets, imagenet, source_records
+from slim_inception.datasets import (
+  conversion,
+  dataset_factory,
+  evaluation_sets,
+  imagenet,
+  source_records,
+)
 
 from slim_inception.evaluate import calibrate, metrics, robustness, robustness_table
 from slim_inception.evaluate.calibrate_config import resolve as resolve_calibration
@@ -108,8 +114,11 @@ def sets(tmp_path_factory, net):
   write(root / 'imagenet-c', images['imagenet_c'], corrupted)
   sources = {'imagenet': 'ilsvrc', 'imagenet_v2': 'imagenetv2-matched-frequency'}
   sources |= {'imagenet_r': 'imagenet-r', 'imagenet_o': 'imagenet-o', 'imagenet_c': 'imagenet-c'}
+  order = root / 'classes.txt'  # a part of ImageNet-V2's numbers alone may count from 0 or from 1
+  order.write_text('\n'.join(SYNSETS))
   for name, source in sources.items():
-    dataset_factory.DATASETS[name].convert(str(root / source), records / name)
+    options = conversion.Options(labels=str(order) if name == 'imagenet_v2' else None)
+    dataset_factory.DATASETS[name].convert(str(root / source), records / name, options)
   return records, write(root / 'imagenet-a', images['imagenet_a'], by_synset)
 
 

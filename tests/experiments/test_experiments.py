@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 import os
 import re
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from slim_inception.datasets import conversion, digits
 from slim_inception.nets import nets_factory
 
 pytest.importorskip('matplotlib', reason='extra plots')
@@ -29,7 +26,6 @@ from experiments import (
   residual_speed,
   runs,
   sampling,
-  two_digits,
 )
 from experiments import config as config_lib
 from experiments.activation_scaling import Life
@@ -548,33 +544,6 @@ def test_the_ways_differ_in_sizes_and_batches_alone(tmp_path, data):
   values = {'output_dir': str(tmp_path), 'dataset_name': 'cifar10'}
   with pytest.raises(ValueError, match='--dataset_dir must be given: .* the records of cifar10'):
     progressive.configs_of(flags.build(progressive.ProgressiveConfig, values))
-
-
-def test_two_digits_are_those_of_the_label_and_of_the_split():
-  """By the nearest of all digits of scikit-learn, whatever its size and place."""
-  load_digits = pytest.importorskip('sklearn.datasets', reason='extra demo').load_digits
-
-  def normalized(image):
-    box = image.point(lambda value: 255 * (value > 64)).getbbox()
-    return np.asarray(image.resize((12, 12), Image.Resampling.BILINEAR, box), np.float32)
-
-  options = conversion.Options(seed=3)
-  plan = two_digits.make_plan(None, options)
-  assert {name: len(items) for name, items in plan.splits.items()} == {
-    name: 100 * count for name, count in two_digits.IMAGES_A_CLASS.items()
-  }
-  assert len({item.source.read() for item in plan.splits['train']}) == 3200
-  real = load_digits()
-  greys = [Image.fromarray((each * 255 / 16).round().astype('uint8')) for each in real.images]
-  known = np.stack([normalized(grey.resize((40, 40), Image.Resampling.BICUBIC)) for grey in greys])
-  held_out = {item.filename for item in digits.make_plan(None, options).splits['validation']}
-  for item in plan.splits['validation'][5::99]:
-    image = Image.open(io.BytesIO(item.source.read())).convert('L')
-    for x, name in zip((0, 48), plan.labels[item.label], strict=True):
-      half = normalized(image.crop((x, 0, x + 48, 96)))
-      nearest = int(np.argmin(np.abs(half - known).mean((1, 2))))
-      assert real.target[nearest] == int(name)
-      assert f'digit_{nearest:04d}.jpg' in held_out
 
 
 @pytest.mark.integration
