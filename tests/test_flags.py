@@ -155,6 +155,7 @@ def values_of(flag: flags.Flag) -> st.SearchStrategy:
 
   checked = {
     'data_service': 'host:5050',
+    'drop_path_rate': 0.05,
     'image_size_schedule': ((0.0, 32, 4), (1.5, 64, 0)),
     'memory_limit': '8GB',
     'preprocessing_name': 'vgg',
