@@ -215,7 +215,7 @@ def test_colors_can_be_told_from_what_is_behind_them():
 def test_the_script_runs_in_a_browser(small, tmp_path):
   browser = shutil.which('chromium')
   if browser is None:
-    pytest.skip('needs chromium')
+    pytest.skip('chromium, which runs the script, is not installed')
   options = ['--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}']
   command = [browser, *options, '--dump-dom', small[0].as_uri()]
   shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
